@@ -1,0 +1,22 @@
+"""The three ways evidence fails, in the order in which it is judged: well-formed, genuine, acceptable."""
+
+from schemas.errors import PeerError, Reason
+
+
+class AttestationError(PeerError):
+    """Evidence or its endorsements were refused; `reason` says why."""
+
+
+class EvidenceMalformedError(AttestationError):
+    """The bytes are not the format they claim to be, or a version of it that is not known here."""
+
+    def __init__(self, detail: str, reason: Reason = Reason.MALFORMED) -> None:
+        super().__init__(reason, detail)
+
+
+class NotGenuineError(AttestationError):
+    """No vendor's chain vouches for these bytes at this time; policy was not asked."""
+
+
+class NotAcceptableError(AttestationError):
+    """Genuine evidence of something that the Reference Values do not name."""
