@@ -6,7 +6,7 @@ person reviews and the one a machine applies are the same characters.
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from schemas.codec import Document, Message
 
@@ -24,7 +24,9 @@ MEASURED = {
     NITRO: ("pcr0", "pcr1", "pcr2"),
 }
 
-MAX_EVIDENCE = 64 * 1024  # the largest genuine quote seen is 8 KiB with padding; a Nitro document under 16 KiB
+MAX_EVIDENCE = (
+    64 * 1024
+)  # the largest genuine quote seen is 8 KiB with padding; a Nitro document under 16 KiB
 MAX_ENDORSEMENTS = 160 * 1024  # TDX collateral with its chains and CRLs is about 30 KiB
 
 
@@ -36,9 +38,7 @@ class Evidence(Message, frozen=True):
 
 
 # Certificates, CRLs and collateral by their conventional names ("vcek.der", "tcb_info.json", ...).
-Endorsements = dict[
-    Annotated[str, Meta(max_length=40)], Annotated[bytes, Meta(max_length=MAX_ENDORSEMENTS)]
-]
+Endorsements = dict[Annotated[str, Meta(max_length=40)], Annotated[bytes, Meta(max_length=MAX_ENDORSEMENTS)]]
 
 
 class PlatformValues(Document, frozen=True):
@@ -46,7 +46,9 @@ class PlatformValues(Document, frozen=True):
 
     roots: Annotated[tuple[Hex, ...], Meta(min_length=1)]  # SHA-256 of the root certificates in DER
     lab: bool = False  # the roots are a simulator's; may not stand beside vendors' roots
-    minimum_tcb: dict[str, Annotated[int, Meta(ge=0, le=65535)]] = {}  # component: lowest accepted SVN
+    minimum_tcb: dict[str, Annotated[int, Meta(ge=0, le=65535)]] = field(
+        default_factory=dict
+    )  # component: lowest accepted SVN
     statuses: tuple[str, ...] = ("UpToDate", "SWHardeningNeeded")  # TDX only
     require_crl: bool = False  # SEV-SNP; TDX always requires its CRLs
 

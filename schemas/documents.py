@@ -1,0 +1,193 @@
+"""The claims of signed documents: anchor, profile, order, admission, grant, view, beacon, revocation.
+
+A value of these types is only ever made by `sealing.documents` after the signatures verified.
+Admission and grant are CWTs (RFC 8392); `CLAIMS` gives the integer key of each of their fields.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from schemas.codec import Document, Message
+from schemas.evidence import Hex, ReferenceValues
+from schemas.messages import Bytes16, Bytes32, Count, KemPublicKey, Millis, Name
+
+Seconds = Annotated[int, Meta(ge=0, lt=2**40)]  # NumericDate
+
+
+class OperatorKey(Message, frozen=True):
+    """An operator and its Ed25519 public key."""
+
+    name: Name
+    key: Bytes32
+
+
+class Anchor(Message, frozen=True):
+    """What a mesh is: its id is the SHA-256 of these bytes, and every image is measured with them."""
+
+    suite: int
+    operators: Annotated[tuple[OperatorKey, ...], Meta(min_length=1, max_length=64)]
+    threshold: Annotated[int, Meta(ge=1, le=64)]
+    roots: Annotated[tuple[Hex, ...], Meta(min_length=1)]  # fingerprints a profile may draw on
+    issued: Millis
+    profile_floor: Count
+
+
+class Profile(Document, frozen=True):
+    """What operators signed about the coordinator, for those who are not admitted yet."""
+
+    mesh: Bytes32
+    version: Count
+    issued: Millis
+    reference_values: ReferenceValues
+    grace: Millis
+
+
+class Order(Message, frozen=True):
+    """The operators' word that one coordinator instance opens a term."""
+
+    mesh: Bytes32
+    term: Count
+    instance: Bytes32
+    policy_hash: Bytes32 | None
+    log_head: Bytes32 | None
+    time: Millis
+
+
+class RevocationOrder(Message, frozen=True):
+    """The operators' word that an instance, a chip or a workload is out."""
+
+    mesh: Bytes32
+    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)$")]
+    value: Annotated[str, Meta(min_length=1, max_length=256)]
+    reason: Annotated[str, Meta(max_length=256)]
+    time: Millis
+
+
+class Admission(Document, frozen=True):
+    """Who an instance is. CWT with `cnf`: useless without the keys that it names."""
+
+    subject: Bytes32  # instance id
+    expires: Seconds
+    issued: Seconds
+    signing_key: Bytes32
+    kem_key: KemPublicKey
+    mesh: Bytes32
+    term: Count
+    policy_version: Count
+    kind: str
+    workload: str
+    platform: str
+    roles: tuple[Name, ...]
+
+
+class Constraints(Document, frozen=True):
+    """What narrows a grant."""
+
+    max_bytes: Annotated[int, Meta(ge=1)] | None = None
+    per_minute: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Grant(Document, frozen=True):
+    """Role `subject` may do `action` with `what` at role `audience`."""
+
+    subject: Name
+    audience: Name
+    action: Annotated[str, Meta(pattern="^(submit|call)$")]
+    what: Name  # task class or tool
+    mesh: Bytes32
+    term: Count
+    policy_version: Count
+    issued: Seconds
+    constraints: Constraints
+
+
+# RFC 8392 (sub 2, aud 3, exp 4, iat 6), RFC 8747 (cnf 8); the rest are private claims.
+ADMISSION_CLAIMS = {
+    "subject": 2,
+    "expires": 4,
+    "issued": 6,
+    "signing_key": -65537,
+    "kem_key": -65538,
+    "mesh": -65539,
+    "term": -65540,
+    "policy_version": -65541,
+    "kind": -65542,
+    "workload": -65543,
+    "platform": -65544,
+    "roles": -65545,
+}
+GRANT_CLAIMS = {
+    "subject": 2,
+    "audience": 3,
+    "issued": 6,
+    "mesh": -65539,
+    "term": -65540,
+    "policy_version": -65541,
+    "action": -65546,
+    "what": -65547,
+    "constraints": -65548,
+}
+
+
+class OpenEpoch(Message, frozen=True):
+    """An epoch that is not closed: what a role opens or seals to."""
+
+    group: Name
+    epoch: Count
+    token: Bytes16
+    last_seal: Millis
+    closes: Millis
+
+
+class RoleKind(Message, frozen=True):
+    """Whether a role is held by enclaves or by clients: decides who owns a task id."""
+
+    role: Name
+    kind: str
+
+
+class ClassInfo(Message, frozen=True):
+    """A task class as the policy defines it."""
+
+    name: Name
+    role: Name
+    lifetime: Millis
+
+
+class View(Message, frozen=True):
+    """What one role needs to know, signed by the term's key."""
+
+    term: Count
+    role: Name
+    version: Count
+    policy_version: Count
+    grants: tuple[bytes, ...]
+    role_kinds: tuple[RoleKind, ...]
+    classes: tuple[ClassInfo, ...]
+    epochs: tuple[OpenEpoch, ...]
+    tools: tuple[tuple[Name, Name], ...]  # tool, role that offers it
+
+
+class Beacon(Message, frozen=True):
+    """The coordinator's heartbeat: whoever holds none that is recent is not live."""
+
+    term: Count
+    sequence: Count
+    time: Millis
+    policy_version: Count
+    policy_hash: Bytes32
+
+    views: tuple[tuple[Bytes16, Count], ...]  # role id, version: the current version of every view
+    log_size: Count
+    log_root: Bytes32
+    revoked_hash: Bytes32
+
+
+class LogReceipt(Message, frozen=True):
+    """Signed by the term's key: an event is in force and in the log at this index."""
+
+    event: Bytes32
+    log_index: Count
+    term: Count
+    policy_version: Count

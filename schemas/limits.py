@@ -1,0 +1,33 @@
+"""Bounds that both ends of the protocol share, each with its reason. Times are in milliseconds."""
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+MAX_MESSAGE = 1024 * 1024  # the default max_payload of a NATS server that somebody else configured
+MAX_OFFER = 256 * 1024  # evidence with TDX collateral is about 45 KiB; a bootstrapping agent parses no more
+MAX_HANDSHAKE = 64 * 1024  # an admission is about 2 KiB, an X-Wing encapsulation 1.1 KiB
+MAX_DOCUMENT = 512 * 1024  # a signed policy with a thousand rules is about 120 KiB
+
+CHALLENGE_LIFETIME = 30 * SECOND  # a quote takes 40 ms; a throttled chip some seconds
+HANDSHAKE_LIFETIME = 5 * SECOND  # a half-open session holds a secret: it must not linger
+HALF_OPEN_PER_INSTANCE = 4
+HALF_OPEN_TOTAL = 1_024
+HALF_OPEN_TOTAL_COORDINATOR = 16_384  # ten thousand agents may start at once
+BOOTSTRAP_MEMORY = 60 * SECOND  # how long the hash of a bootstrap init is remembered against replay
+
+SESSION_WINDOW = 1_024  # reordering that a broker cluster can cause by itself is far below this
+SESSION_MAX_FRAMES = 2**32
+SESSION_MAX_BYTES = 64 * 1024**3  # both far below the limits of AES-GCM with counter nonces
+SESSION_IDLE_SEND = 4 * MINUTE  # senders stop before receivers forget, so no frame falls between
+SESSION_IDLE_RECEIVE = 5 * MINUTE
+REPLIES_KEPT = 1_024  # per peer instance, against repeats of a request on another session
+
+CLOCK_AHEAD = 2 * SECOND  # a beacon may be this far ahead of an agent's own clock
+GRACE = 10 * SECOND
+BEACON_INTERVAL = 1 * SECOND
+TIME_INTERVAL = 5 * MINUTE
+
+SEEN_TASKS = 200_000  # about 40 MiB; full means handing tasks back, never forgetting early
+GROUP_SENDERS = 4_096  # handles with a replay window each; the longest silent one goes

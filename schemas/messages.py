@@ -1,0 +1,256 @@
+"""The bodies of admission, sessions, tasks and results (docs/protocol.md sections 1 to 5).
+
+Arrays of fixed length; every byte string has its exact or greatest size. Times are milliseconds
+since 1970 by the coordinator's clock.
+"""
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from schemas.codec import Message
+from schemas.evidence import Endorsements, Evidence
+from schemas.limits import MAX_DOCUMENT, MAX_HANDSHAKE, MAX_MESSAGE
+
+Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+KemPublicKey = Annotated[bytes, Meta(min_length=1216, max_length=1216)]  # ML-KEM-768 || X25519
+Signed = Annotated[bytes, Meta(max_length=MAX_DOCUMENT)]  # COSE_Sign1 as received
+SignedByOperators = Annotated[tuple[Signed, ...], Meta(max_length=64)]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9][a-z0-9._-]*$")]
+Millis = Annotated[int, Meta(ge=0, lt=2**63)]
+Count = Annotated[int, Meta(ge=0, lt=2**63)]
+Payload = Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+
+# Kinds of party in credentials and admissions.
+ENCLAVE = "enclave"
+CLIENT = "client"
+OPERATOR = "operator"
+
+
+class Hello(Message, frozen=True):
+    """The first word of anyone who is not admitted: it says nothing but a challenge."""
+
+    suite: int
+    mesh: Bytes32
+    nonce: Bytes32
+
+
+class Offer(Message, frozen=True):
+    """The coordinator's Evidence for a tick of hellos, and what the operators signed about it."""
+
+    hello: Bytes32
+    index: Count
+    path: Annotated[tuple[Bytes32, ...], Meta(max_length=32)]
+    count: Count
+    evidence: Evidence
+    endorsements: Endorsements
+    signing_key: Bytes32
+    kem_key: KemPublicKey
+    profile: SignedByOperators
+    term: Count
+    term_record: SignedByOperators | None
+
+
+class Credential(Message, frozen=True):
+    """What stands in an init to the coordinator, where peers show an admission."""
+
+    kind: Annotated[str, Meta(max_length=16)]
+    signing_key: Bytes32
+    kem_key: KemPublicKey
+    roles: Annotated[tuple[Name, ...], Meta(max_length=16)]
+    join_token: Annotated[bytes, Meta(max_length=256)] | None
+
+
+class CoordinatorCredential(Message, frozen=True):
+    """The keys that the coordinator's offer bound to its Evidence."""
+
+    signing_key: Bytes32
+    kem_key: KemPublicKey
+
+
+class Init(Message, frozen=True):
+    """First flight of a session, signed by the initiator and sealed to the responder."""
+
+    credential: Annotated[bytes, Meta(max_length=MAX_HANDSHAKE)]
+    responder: Bytes32
+    context: Bytes32
+    ephemeral: KemPublicKey
+    secret: Bytes32
+    session_id: Bytes8
+    role: Bytes16 | None
+    responder_role: Bytes16 | None
+    beacon: Annotated[bytes, Meta(max_length=MAX_HANDSHAKE)] | None
+
+
+class Accept(Message, frozen=True):
+    """Second flight, signed by the responder and sealed to the ephemeral key."""
+
+    init_hash: Bytes32
+    initiator: Bytes32
+    responder: Bytes32
+    credential: Annotated[bytes, Meta(max_length=MAX_HANDSHAKE)]
+    secret: Bytes32
+    session_id: Bytes8
+    state: Annotated[bytes, Meta(max_length=MAX_HANDSHAKE)] | None  # State, or the last beacon as signed
+
+
+class State(Message, frozen=True):
+    """Where the coordinator stands, in its accept: sets the clock, refused below what was witnessed."""
+
+    term: Count
+    policy_version: Count
+    policy_hash: Bytes32
+    log_size: Count
+    log_root: Bytes32
+    time: Millis
+    challenge: Bytes32
+
+
+class Body(Message, frozen=True):
+    """What a session frame carries."""
+
+    purpose: Annotated[str, Meta(max_length=16)]
+    request: Bytes16
+    fields: Any
+
+
+class EvidenceAnswer(Message, frozen=True):
+    """Evidence over this session's challenge and transcript; a client sends none."""
+
+    evidence: Evidence | None
+    endorsements: Endorsements
+
+
+class MemberPackage(Message, frozen=True):
+    """An epoch's secret, for a member of the group."""
+
+    group: Name
+    epoch: Count
+    secret: Bytes32
+    opens: Millis
+    last_seal: Millis
+    closes: Millis
+
+
+Handle = Annotated[bytes, Meta(min_length=76, max_length=76)]
+
+
+class SenderPackage(Message, frozen=True):
+    """A handle and its key, for one process that may seal to a role without being of it."""
+
+    group: Name
+    epoch: Count
+    handle: Handle
+    key: Bytes32
+    token: Bytes16
+    opens: Millis
+    last_seal: Millis
+    closes: Millis
+
+
+class Revocation(Message, frozen=True):
+    """One entry of the revoked set."""
+
+    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)$")]
+    value: Annotated[str, Meta(max_length=256)]  # hex id of an instance, chip id, or workload name
+    time: Millis
+    instances: tuple[Bytes32, ...]  # the admitted instances that it names
+
+
+class Holdings(Message, frozen=True):
+    """Everything an admitted party holds besides its admission: sent whole, swapped whole."""
+
+    members: tuple[MemberPackage, ...]
+    senders: tuple[SenderPackage, ...]
+    views: tuple[Signed, ...]
+    revoked: tuple[Revocation, ...]
+    beacon: Signed
+
+
+class Admitted(Message, frozen=True):
+    """The coordinator's yes."""
+
+    admission: Signed
+    holdings: Holdings
+
+
+class Refused(Message, frozen=True):
+    """The coordinator's no, with reason codes."""
+
+    reasons: tuple[str, ...]
+    detail: Annotated[str, Meta(max_length=512)]
+
+
+class Get(Message, frozen=True):
+    """Ask the coordinator for something: `directory` (arg: role), `holdings`, `policy`."""
+
+    what: Name
+    arg: Annotated[str, Meta(max_length=128)]
+
+
+class Directory(Message, frozen=True):
+    """Admissions of the live instances that hold a role."""
+
+    admissions: tuple[Signed, ...]
+
+
+class Time(Message, frozen=True):
+    """The coordinator's time, in answer to a request of the asker's own."""
+
+    time: Millis
+
+
+class Event(Message, frozen=True):
+    """A document that the operators signed: `order`, `policy`, `revocation` or `turn`."""
+
+    kind: Annotated[str, Meta(max_length=16)]
+    documents: SignedByOperators
+    profile: SignedByOperators | None  # comes with a policy
+
+
+class Receipt(Message, frozen=True):
+    """The coordinator's signed word that an event is in force."""
+
+    event: Bytes32
+    log_index: Count
+
+
+class Call(Message, frozen=True):
+    """Call a tool of the responder's, before `deadline`."""
+
+    tool: Name
+    arguments: Payload
+    deadline: Millis
+    idempotency: Bytes16 | None  # the task on whose behalf the call is made
+
+
+class Reply(Message, frozen=True):
+    """How a call or request ended. `reason` is empty when it was done."""
+
+    reason: Annotated[str, Meta(max_length=64)]
+    detail: Annotated[str, Meta(max_length=512)]
+    value: Payload
+
+
+class TaskBody(Message, frozen=True):
+    """What a role frame carries: readable by the sender and the members of the role."""
+
+    task_class: Name
+    task_id: Bytes16
+    issued: Millis
+    expires: Millis
+    reply_key: Bytes32
+    reply_epoch: Count
+    reply_to: Bytes16
+    payload: Payload
+
+
+class ResultBody(Message, frozen=True):
+    """What a result frame carries."""
+
+    worker: Bytes32
+    reason: Annotated[str, Meta(max_length=64)]  # empty: done
+    detail: Annotated[str, Meta(max_length=512)]
+    value: Payload
