@@ -33,7 +33,7 @@ class Anchor(Message, frozen=True):
     profile_floor: Count
 
 
-class Profile(Document, frozen=True):
+class Profile(Document, frozen=True, kw_only=True):
     """What operators signed about the coordinator, for those who are not admitted yet."""
 
     mesh: Bytes32
@@ -64,7 +64,7 @@ class RevocationOrder(Message, frozen=True):
     time: Millis
 
 
-class Admission(Document, frozen=True):
+class Admission(Document, frozen=True, kw_only=True):
     """Who an instance is. CWT with `cnf`: useless without the keys that it names."""
 
     subject: Bytes32  # instance id
@@ -81,14 +81,14 @@ class Admission(Document, frozen=True):
     roles: tuple[Name, ...]
 
 
-class Constraints(Document, frozen=True):
+class Constraints(Document, frozen=True, kw_only=True):
     """What narrows a grant."""
 
     max_bytes: Annotated[int, Meta(ge=1)] | None = None
     per_minute: Annotated[int, Meta(ge=1)] | None = None
 
 
-class Grant(Document, frozen=True):
+class Grant(Document, frozen=True, kw_only=True):
     """Role `subject` may do `action` with `what` at role `audience`."""
 
     subject: Name

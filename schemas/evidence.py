@@ -41,7 +41,7 @@ class Evidence(Message, frozen=True):
 Endorsements = dict[Annotated[str, Meta(max_length=40)], Annotated[bytes, Meta(max_length=MAX_ENDORSEMENTS)]]
 
 
-class PlatformValues(Document, frozen=True):
+class PlatformValues(Document, frozen=True, kw_only=True):
     """What a policy demands of one platform, whatever runs on it."""
 
     roots: Annotated[tuple[Hex, ...], Meta(min_length=1)]  # SHA-256 of the root certificates in DER
@@ -53,7 +53,7 @@ class PlatformValues(Document, frozen=True):
     require_crl: bool = False  # SEV-SNP; TDX always requires its CRLs
 
 
-class WorkloadValues(Document, frozen=True):
+class WorkloadValues(Document, frozen=True, kw_only=True):
     """The Reference Values of one workload on one platform."""
 
     workload: str
@@ -63,14 +63,14 @@ class WorkloadValues(Document, frozen=True):
     chips: tuple[Hex, ...] | None = None  # None: any chip of the platform's roots
 
 
-class ReferenceValues(Document, frozen=True):
+class ReferenceValues(Document, frozen=True, kw_only=True):
     """All that evidence is appraised against."""
 
     platforms: dict[str, PlatformValues]
     workloads: tuple[WorkloadValues, ...]
 
 
-class AttestationResult(Document, frozen=True):
+class AttestationResult(Document, frozen=True, kw_only=True):
     """What an appraisal found: only made of evidence that was accepted."""
 
     platform: str

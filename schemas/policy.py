@@ -1,0 +1,215 @@
+"""The policy: one TOML file that a person can read in a review, and the same thing as signed CBOR.
+
+Deny is the default: what no rule allows is refused. `parse` reads TOML for people and says where it
+is wrong; `check` finds what is well-formed but contradicts itself. Signing lives in `sealing`.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, field
+
+from schemas import codec
+from schemas.codec import Document
+from schemas.documents import Constraints
+from schemas.errors import MalformedError, UsageError
+from schemas.evidence import MEASURED, Hex, PlatformValues, ReferenceValues, WorkloadValues
+from schemas.limits import GRACE, SECOND
+from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Name
+
+COORDINATOR = "coordinator"
+Positive = Annotated[int, Meta(ge=1, le=2**40)]
+KeyHex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Pinned(Document, frozen=True, kw_only=True):
+    """The Reference Values of a workload on one platform."""
+
+    measurements: dict[str, Hex]
+    debuggable: bool = False
+    chips: tuple[Hex, ...] | None = None
+
+
+class Workload(Document, frozen=True, kw_only=True):
+    """One agent image: the roles it may hold, and what it measures as on each platform."""
+
+    roles: tuple[Name, ...] = ()
+    on: dict[str, Pinned]
+
+
+class Client(Document, frozen=True, kw_only=True):
+    """A principal outside any TEE: known by its key alone, never called attested."""
+
+    key: KeyHex
+    roles: tuple[Name, ...]
+
+
+class TaskClass(Document, frozen=True, kw_only=True):
+    """A kind of task, the role that takes it, and how long one may live."""
+
+    role: Name
+    lifetime_seconds: Positive = 3_600
+
+
+class Rule(Document, frozen=True, kw_only=True):
+    """`role` may `submit` tasks of class `what`, or `call` the tool `what`."""
+
+    role: Name
+    may: Annotated[str, Meta(pattern="^(submit|call)$")]
+    what: Name
+    max_bytes: Positive | None = None
+    per_minute: Positive | None = None
+
+
+class Limits(Document, frozen=True, kw_only=True):
+    """How long things live."""
+
+    admission_seconds: Annotated[int, Meta(ge=10, le=86_400)] = 600
+    grace_seconds: Annotated[int, Meta(ge=2, le=300)] = GRACE // SECOND
+    role_epoch_seconds: Annotated[int, Meta(ge=60, le=86_400)] = 3_600
+
+
+class Policy(Document, frozen=True, kw_only=True):
+    """Everything that operators decide."""
+
+    mesh: KeyHex
+    version: Positive
+    predecessor: KeyHex | None = None  # SHA-256 of the predecessor's compiled bytes
+    issued: Annotated[int, Meta(ge=0)]  # milliseconds
+    platforms: dict[str, PlatformValues]
+    coordinators: dict[str, Pinned]  # platform: Reference Values
+    workloads: dict[Name, Workload]
+    clients: dict[Name, Client] = field(default_factory=dict)
+    classes: dict[Name, TaskClass] = field(default_factory=dict)
+    tools: dict[Name, Name] = field(default_factory=dict)  # tool: the role that offers it
+    rules: tuple[Rule, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    def reference_values(self) -> ReferenceValues:
+        """Return what agents' evidence is appraised against."""
+        return ReferenceValues(
+            platforms=self.platforms,
+            workloads=tuple(
+                WorkloadValues(
+                    workload=name,
+                    platform=platform,
+                    measurements=pinned.measurements,
+                    debuggable=pinned.debuggable,
+                    chips=pinned.chips,
+                )
+                for name, workload in sorted(self.workloads.items())
+                for platform, pinned in sorted(workload.on.items())
+            ),
+        )
+
+    def coordinator_values(self) -> ReferenceValues:
+        """Return what the coordinator's evidence is appraised against."""
+        return ReferenceValues(
+            platforms={name: self.platforms[name] for name in self.coordinators},
+            workloads=tuple(
+                WorkloadValues(
+                    workload=COORDINATOR,
+                    platform=platform,
+                    measurements=pinned.measurements,
+                    debuggable=pinned.debuggable,
+                    chips=pinned.chips,
+                )
+                for platform, pinned in sorted(self.coordinators.items())
+            ),
+        )
+
+    def role_kinds(self) -> dict[str, str]:
+        """Return every role with the kind of party that holds it."""
+        kinds = {role: ENCLAVE for workload in self.workloads.values() for role in workload.roles}
+        kinds.update({role: CLIENT for client in self.clients.values() for role in client.roles})
+        return kinds
+
+    def target(self, rule: Rule) -> str:
+        """Return the role at which a rule's action arrives."""
+        return self.classes[rule.what].role if rule.may == "submit" else self.tools[rule.what]
+
+    def constraints(self, rule: Rule) -> Constraints:
+        """Return what narrows a rule."""
+        return Constraints(max_bytes=rule.max_bytes, per_minute=rule.per_minute)
+
+
+def parse(text: str) -> Policy:
+    """Read a policy from TOML, or raise `UsageError` that says what is wrong where."""
+    try:
+        policy = msgspec.toml.decode(text.encode(), type=Policy)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the policy is not valid: {error}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"the policy is not TOML: {error}") from error
+    return check(policy)
+
+
+def dump(policy: Policy) -> str:
+    """Write a policy as TOML that `parse` reads back."""
+    plain: Any = _without_none(msgspec.to_builtins(policy))
+    return msgspec.toml.encode(plain).decode()
+
+
+def compiled(policy: Policy) -> bytes:
+    """Return the bytes that operators sign."""
+    return codec.encode(policy)
+
+
+def from_compiled(data: bytes) -> Policy:
+    """Read what operators signed, or raise `MalformedError`."""
+    policy = codec.decode(data, Policy)
+    try:
+        return check(policy)
+    except UsageError as error:
+        raise MalformedError("the policy contradicts itself") from error
+
+
+def check(policy: Policy) -> Policy:
+    """Return `policy` if it does not contradict itself, else raise `UsageError` naming the line to mend."""
+    _check_platforms(policy)
+    kinds = policy.role_kinds()
+    clients = {role for client in policy.clients.values() for role in client.roles}
+    enclaves = {role for workload in policy.workloads.values() for role in workload.roles}
+    # The owner of a task id is an instance for a client's role and a role for an enclave's.
+    if mixed := sorted(clients & enclaves):
+        raise UsageError(f"role {mixed[0]!r} is held by workloads and by clients: give the clients another")
+    if reserved := sorted({COORDINATOR, OPERATOR, "mesh"} & set(kinds)):
+        raise UsageError(f"role {reserved[0]!r} is reserved: choose another name")
+    for name, task_class in policy.classes.items():
+        if task_class.role not in enclaves:
+            raise UsageError(f"classes.{name}: no workload holds role {task_class.role!r}")
+    for tool, role in policy.tools.items():
+        if role not in enclaves:
+            raise UsageError(f"tools.{tool}: no workload holds role {role!r}")
+    for number, rule in enumerate(policy.rules, 1):
+        if rule.role not in kinds:
+            raise UsageError(f"rule {number}: nobody holds role {rule.role!r}")
+        known = policy.classes if rule.may == "submit" else policy.tools
+        if rule.what not in known:
+            raise UsageError(f"rule {number}: there is no {rule.what!r} to {rule.may}")
+    return policy
+
+
+def _check_platforms(policy: Policy) -> None:
+    if len({values.lab for values in policy.platforms.values()}) > 1:
+        raise UsageError("platforms mix lab roots with vendors' roots: a mesh is one or the other")
+    places = [("coordinators", policy.coordinators)]
+    places += [(f"workloads.{name}.on", workload.on) for name, workload in policy.workloads.items()]
+    if not policy.coordinators:
+        raise UsageError("coordinators: name at least one platform with its Reference Values")
+    for place, pins in places:
+        for platform, pinned in pins.items():
+            if platform not in policy.platforms:
+                raise UsageError(f"{place}.{platform}: the policy names no such platform")
+            missing = [name for name in MEASURED.get(platform, ()) if not pinned.measurements.get(name)]
+            if missing or platform not in MEASURED:
+                raise UsageError(f"{place}.{platform}: measurement {(missing or ['?'])[0]!r} is required")
+
+
+def _without_none(value: Any) -> Any:
+    # TOML has no null: an absent key means the same.
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value]
+    return value
