@@ -1,0 +1,100 @@
+"""What AMD says about a chip in its VCEK or VLEK certificate (publication 57230, table of extensions)."""
+
+from dataclasses import dataclass
+
+from attestation import der
+from attestation.errors import EvidenceMalformedError
+from attestation.x509 import Certificate
+from schemas.errors import Reason
+
+ARC = "1.3.6.1.4.1.3704.1"
+STRUCT_VERSION = f"{ARC}.1"
+PRODUCT_NAME = f"{ARC}.2"
+HARDWARE_ID = f"{ARC}.4"
+CSP_ID = f"{ARC}.5"
+
+# Component: (suffix of the SPL extension, byte of TCB_VERSION). The layout belongs to the product:
+# the same byte is a boot loader on Milan and the FMC on Turin.
+_FIRST_LAYOUT = {"boot_loader": ("1", 0), "tee": ("2", 1), "snp": ("3", 6), "microcode": ("8", 7)}
+_TURIN_LAYOUT = {
+    "fmc": ("9", 0),
+    "boot_loader": ("1", 1),
+    "tee": ("2", 2),
+    "snp": ("3", 3),
+    "microcode": ("8", 7),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One processor line: how its TCB is laid out, and which CPUID family and models it has."""
+
+    struct_version: int
+    layout: dict[str, tuple[str, int]]
+    hardware_id_size: int
+    family: int
+    models: tuple[range, ...]
+
+
+PRODUCTS = {
+    "Milan": Product(0, _FIRST_LAYOUT, 64, 0x19, (range(0x10),)),
+    # Bergamo and Siena are endorsed as Genoa.
+    "Genoa": Product(0, _FIRST_LAYOUT, 64, 0x19, (range(0x10, 0x20), range(0xA0, 0xB0))),
+    "Turin": Product(1, _TURIN_LAYOUT, 8, 0x1A, (range(0x12),)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsed:
+    """The product, TCB and chip that a certificate vouches for."""
+
+    product_name: str
+    product: Product
+    tcb: dict[str, int]
+    hardware_id: bytes | None  # None in a VLEK, which is a cloud's and not a chip's
+
+
+def read_endorsed(certificate: Certificate) -> Endorsed:
+    """Read the AMD extensions of a VCEK or VLEK, or raise `EvidenceMalformedError`."""
+    # "Milan-B0" names a stepping; Genoa and Turin come without.
+    name = _text(certificate, PRODUCT_NAME).split("-")[0]
+    product = PRODUCTS.get(name)
+    if product is None or _number(certificate, STRUCT_VERSION) != product.struct_version:
+        raise EvidenceMalformedError("certificate is for an unknown processor", Reason.UNSUPPORTED_VERSION)
+    tcb = {
+        component: _number(certificate, f"{ARC}.3.{suffix}")
+        for component, (suffix, _) in product.layout.items()
+    }
+    hardware = certificate.extensions.get(HARDWARE_ID)
+    if hardware is not None and len(hardware.value) != product.hardware_id_size:
+        raise EvidenceMalformedError("certificate's hardware id is not of its product's size")
+    return Endorsed(name, product, tcb, hardware.value if hardware is not None else None)
+
+
+def unpack_tcb(version: bytes, product: Product) -> dict[str, int]:
+    """Take a TCB_VERSION apart; what the layout reserves must be zero."""
+    used = {position for _, position in product.layout.values()}
+    if any(octet for position, octet in enumerate(version) if position not in used):
+        raise EvidenceMalformedError("TCB version uses bytes that its product reserves")
+    return {component: version[position] for component, (_, position) in product.layout.items()}
+
+
+def _value(certificate: Certificate, name: str) -> der.Reader:
+    extension = certificate.extensions.get(name)
+    if extension is None:
+        raise EvidenceMalformedError("certificate lacks an extension that AMD writes")
+    return der.Reader(extension.value)
+
+
+def _number(certificate: Certificate, name: str) -> int:
+    reader = _value(certificate, name)
+    number = der.read_integer(reader)
+    reader.finish()
+    return number
+
+
+def _text(certificate: Certificate, name: str) -> str:
+    reader = _value(certificate, name)
+    content = reader.content(der.IA5_STRING)
+    reader.finish()
+    return content.decode("ascii", errors="replace")

@@ -1,0 +1,135 @@
+"""Verify that a SEV-SNP report is genuine: signed by a chip that AMD's chain endorses. Knows no policy."""
+
+from datetime import datetime
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA384
+
+from attestation import x509
+from attestation.claims import Genuine
+from attestation.errors import NotGenuineError
+from attestation.sev_snp.certificate import Endorsed, read_endorsed, unpack_tcb
+from attestation.sev_snp.parse import Report, SigningKey, parse
+from schemas.errors import Reason
+from schemas.evidence import SEV_SNP, Endorsements
+
+MAX_VMPL = 3
+
+# Certificate of the signing key and the common name that AMD gives it; then that of its issuer's names.
+_ENDORSER = {
+    SigningKey.VCEK: ("vcek.der", "SEV-VCEK", "SEV-"),
+    SigningKey.VLEK: ("vlek.der", "SEV-VLEK", "SEV-VLEK-"),
+}
+
+
+def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuine:
+    """Verify a report with its chain ("vcek.der" or "vlek.der", "ask.der", "ark.der", maybe "crl.der").
+
+    1. The report is of a known version and signed.
+    2. The certificates are those of the key that the report says signed it, for one product.
+    3. They chain to a self-signed root and are valid at `now`.
+    4. If there is a CRL, it is the root's own, current, and does not name the intermediate.
+    5. The report's signature is the endorsed key's.
+    6. The certificate is for the TCB that the report states, component by component.
+    7. It is for the chip and the processor that the report names.
+    8. A guest asked for the report, at a level that exists.
+    The caller compares root, key binding, measurements and all else with its policy.
+    """
+    # 1.
+    report = parse(value)
+    # 2.
+    name, subject, issuer_prefix = _ENDORSER[report.signing_key]
+    leaf, intermediate, root = (
+        x509.read_certificate(_required(endorsements, each)) for each in (name, "ask.der", "ark.der")
+    )
+    endorsed = read_endorsed(leaf)
+    if (
+        leaf.common_name != subject
+        or intermediate.common_name != issuer_prefix + endorsed.product_name
+        or (endorsed.hardware_id is None) != (report.signing_key is SigningKey.VLEK)
+    ):
+        raise NotGenuineError(Reason.CHAIN_INVALID, "certificates are of another kind or product than stated")
+    # 3.
+    key = x509.verify_chain((leaf, intermediate, root), now=now)
+    # 4.
+    crl = endorsements.get("crl.der")
+    if crl is not None:
+        x509.verify_not_revoked(intermediate, root, x509.read_revocation_list(crl), now=now)
+    # 5.
+    _verify_signature(report, key)
+    # 6.
+    tcb = _tcb(report, endorsed)
+    # 7.
+    _check_chip(report, endorsed)
+    # 8.
+    if report.vmpl > MAX_VMPL:
+        raise NotGenuineError(Reason.PRIVILEGE_LEVEL, "report was not asked for by the guest")
+    return Genuine(
+        platform=SEV_SNP,
+        root=root.fingerprint,
+        report_data=report.report_data,
+        measurements=_measurements(report),
+        tcb=tcb,
+        chip=_chip(report, endorsed),
+        debug=report.debug,
+        migratable=report.migratable,
+        crl_checked=crl is not None,
+        privilege=report.vmpl,
+    )
+
+
+def _required(endorsements: Endorsements, name: str) -> bytes:
+    certificate = endorsements.get(name)
+    if certificate is None:
+        raise NotGenuineError(Reason.NO_COLLATERAL, f"{name} is not among the endorsements")
+    return certificate
+
+
+def _verify_signature(report: Report, key: x509.PublicKey) -> None:
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise NotGenuineError(Reason.CHAIN_INVALID, "the endorsed key is not of the kind that signs reports")
+    try:
+        key.verify(encode_dss_signature(report.r, report.s), report.signed, ec.ECDSA(SHA384()))
+    except InvalidSignature as error:
+        raise NotGenuineError(Reason.SIGNATURE_INVALID, "report is not signed by the endorsed key") from error
+
+
+def _tcb(report: Report, endorsed: Endorsed) -> dict[str, int]:
+    if unpack_tcb(report.reported_tcb, endorsed.product) != endorsed.tcb:
+        raise NotGenuineError(Reason.TCB_MISMATCH, "certificate is for another TCB than the report states")
+    # Firmware that was updated under a running guest does not mend how that guest was launched: the
+    # lower of both counts, so that the report can only make itself worse than its certificate.
+    launch = unpack_tcb(report.launch_tcb, endorsed.product)
+    return {component: min(svn, launch[component]) for component, svn in endorsed.tcb.items()}
+
+
+def _check_chip(report: Report, endorsed: Endorsed) -> None:
+    if report.cpuid is not None:
+        family, model = report.cpuid
+        if family != endorsed.product.family or not any(model in span for span in endorsed.product.models):
+            raise NotGenuineError(Reason.CHIP_MISMATCH, "certificate is for another processor line")
+    hardware_id = endorsed.hardware_id
+    if hardware_id is not None and any(report.chip_id) and report.chip_id != hardware_id.ljust(64, b"\0"):
+        raise NotGenuineError(Reason.CHIP_MISMATCH, "certificate is for another chip than the report names")
+
+
+def _chip(report: Report, endorsed: Endorsed) -> str:
+    # As AMD's key service names the chip: on Turin the 8 bytes that are used.
+    if not any(report.chip_id):
+        return ""
+    return report.chip_id[: endorsed.product.hardware_id_size].hex()
+
+
+def _measurements(report: Report) -> dict[str, str]:
+    values = {
+        "measurement": report.measurement,
+        "host_data": report.host_data,
+        "family_id": report.family_id,
+        "image_id": report.image_id,
+        "id_key_digest": report.id_key_digest,
+    }
+    if report.author_key_digest is not None:
+        values["author_key_digest"] = report.author_key_digest
+    return {name: digest.hex() for name, digest in values.items()}

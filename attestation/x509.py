@@ -1,0 +1,322 @@
+"""X.509 certificates, chains and CRLs of the attestation vendors (RFC 5280, profiled down).
+
+Knows the two signature algorithms that AMD and AWS use and nothing else, trusts no root by itself,
+and never goes by a name where a signature can be had.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from attestation import der
+from attestation.errors import EvidenceMalformedError, NotGenuineError
+from schemas.errors import Reason
+
+MAX_CERTIFICATE = 8 * 1024  # the largest genuine one is below 2 KiB
+MAX_CRL = 64 * 1024  # AMD's list intermediates, a handful
+MAX_EXTENSIONS = 32
+
+COMMON_NAME = "2.5.4.3"
+BASIC_CONSTRAINTS = "2.5.29.19"
+KEY_USAGE = "2.5.29.15"
+UNDERSTOOD = frozenset({BASIC_CONSTRAINTS, KEY_USAGE})
+
+# KeyUsage bits of RFC 5280 section 4.2.1.3, counted from the top of the first octet.
+DIGITAL_SIGNATURE, CERTIFICATE_SIGN, CRL_SIGN = 0x80, 0x04, 0x02
+
+# AlgorithmIdentifiers are compared as bytes, so that no parameter of PSS is left to a default. AMD writes
+# the PSS parameters with the default trailer field in its roots and without it in its leaf certificates.
+ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
+_PSS = (
+    "a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402020500a203020130"
+)
+PSS_SHA384 = bytes.fromhex("304106092a864886f70d01010a3034" + _PSS)
+PSS_SHA384_TRAILER = bytes.fromhex("304606092a864886f70d01010a3039" + _PSS + "a303020101")
+PSS_PADDING = padding.PSS(mgf=padding.MGF1(SHA384()), salt_length=48)
+RSA_BITS = 4096
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """One certificate extension, its value not looked into."""
+
+    critical: bool
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that was read and not yet believed."""
+
+    encoded: bytes
+    signed: bytes  # TBSCertificate as received
+    serial: int
+    algorithm: bytes
+    issuer: bytes  # names as DER: they are compared, never interpreted
+    subject: bytes
+    common_name: str
+    not_before: datetime
+    not_after: datetime
+    key_info: bytes  # SubjectPublicKeyInfo
+    extensions: dict[str, Extension]
+    signature: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the certificate as a policy does: SHA-256 of its DER, in hexadecimal."""
+        return sha256(self.encoded).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """A CRL that was read and not yet believed."""
+
+    signed: bytes
+    algorithm: bytes
+    issuer: bytes
+    this_update: datetime
+    next_update: datetime
+    serials: frozenset[int]
+    signature: bytes
+
+
+def read_certificate(data: bytes) -> Certificate:
+    """Read one DER certificate of version 3, or raise `EvidenceMalformedError`."""
+    if len(data) > MAX_CERTIFICATE:
+        raise EvidenceMalformedError("certificate is too large", Reason.TOO_LARGE)
+    outer = der.read_only(data, der.SEQUENCE)
+    signed = outer.item(der.SEQUENCE)
+    algorithm = outer.item(der.SEQUENCE)
+    signature = der.read_bits(outer)
+    outer.finish()
+
+    body = der.read_only(signed, der.SEQUENCE)
+    version = body.enter(der.context(0))
+    if der.read_integer(version) != 2:
+        raise EvidenceMalformedError("certificate is not of version 3")
+    version.finish()
+    serial = der.read_integer(body)
+    # RFC 5280 section 4.1.1.2: what is signed names the algorithm of its signature.
+    if body.item(der.SEQUENCE) != algorithm:
+        raise EvidenceMalformedError("certificate names two signature algorithms")
+    issuer = body.item(der.SEQUENCE)
+    validity = body.enter(der.SEQUENCE)
+    not_before, not_after = der.read_time(validity), der.read_time(validity)
+    validity.finish()
+    subject = body.item(der.SEQUENCE)
+    key_info = body.item(der.SEQUENCE)
+    extensions = {} if body.at_end() else _read_extensions(body.enter(der.context(3)))
+    body.finish()
+    return Certificate(
+        encoded=data,
+        signed=signed,
+        serial=serial,
+        algorithm=algorithm,
+        issuer=issuer,
+        subject=subject,
+        common_name=_common_name(subject),
+        not_before=not_before,
+        not_after=not_after,
+        key_info=key_info,
+        extensions=extensions,
+        signature=signature,
+    )
+
+
+def _read_extensions(wrapper: der.Reader) -> dict[str, Extension]:
+    listed = wrapper.enter(der.SEQUENCE)
+    wrapper.finish()
+    extensions: dict[str, Extension] = {}
+    while not listed.at_end():
+        entry = listed.enter(der.SEQUENCE)
+        name = der.read_oid(entry)
+        critical = entry.next_is(der.BOOLEAN) and der.read_boolean(entry)
+        value = entry.content(der.OCTET_STRING)
+        entry.finish()
+        if name in extensions or len(extensions) == MAX_EXTENSIONS:
+            raise EvidenceMalformedError("certificate extensions are repeated or too many")
+        extensions[name] = Extension(critical, value)
+    return extensions
+
+
+def _common_name(name: bytes) -> str:
+    relative = der.read_only(name, der.SEQUENCE)
+    found = ""
+    while not relative.at_end():
+        members = relative.enter(der.SET)
+        while not members.at_end():
+            pair = members.enter(der.SEQUENCE)
+            kind = der.read_oid(pair)
+            tag = der.UTF8_STRING if pair.next_is(der.UTF8_STRING) else der.PRINTABLE_STRING
+            # IA5String occurs for domain components and the like, which nobody here asks for.
+            tag = der.IA5_STRING if pair.next_is(der.IA5_STRING) else tag
+            value = pair.content(tag)
+            pair.finish()
+            if kind == COMMON_NAME:
+                found = value.decode("utf-8", errors="replace")
+    return found
+
+
+def read_revocation_list(data: bytes) -> RevocationList:
+    """Read one DER CRL of version 2, or raise `EvidenceMalformedError`."""
+    if len(data) > MAX_CRL:
+        raise EvidenceMalformedError("CRL is too large", Reason.TOO_LARGE)
+    outer = der.read_only(data, der.SEQUENCE)
+    signed = outer.item(der.SEQUENCE)
+    algorithm = outer.item(der.SEQUENCE)
+    signature = der.read_bits(outer)
+    outer.finish()
+
+    body = der.read_only(signed, der.SEQUENCE)
+    if der.read_integer(body) != 1:
+        raise EvidenceMalformedError("CRL is not of version 2")
+    if body.item(der.SEQUENCE) != algorithm:
+        raise EvidenceMalformedError("CRL names two signature algorithms")
+    issuer = body.item(der.SEQUENCE)
+    this_update, next_update = der.read_time(body), der.read_time(body)
+    serials: set[int] = set()
+    if body.next_is(der.SEQUENCE):
+        entries = body.enter(der.SEQUENCE)
+        while not entries.at_end():
+            entry = entries.enter(der.SEQUENCE)
+            serials.add(der.read_integer(entry))
+            der.read_time(entry)
+            if not entry.at_end():
+                _refuse_critical(_read_extensions(entry))
+    if body.next_is(der.context(0)):
+        # A critical one would say that the list is partial: a delta, or of one distribution point.
+        _refuse_critical(_read_extensions(body.enter(der.context(0))))
+    body.finish()
+    return RevocationList(signed, algorithm, issuer, this_update, next_update, frozenset(serials), signature)
+
+
+def _refuse_critical(extensions: dict[str, Extension]) -> None:
+    if any(extension.critical for extension in extensions.values()):
+        raise NotGenuineError(Reason.CHAIN_INVALID, "CRL has a critical extension that is not understood")
+
+
+def verify_chain(chain: Sequence[Certificate], *, now: datetime) -> PublicKey:
+    """Verify a chain, leaf first and self-signed root last, at `now`; return the leaf's key.
+
+    RFC 5280 section 6.1, without policies and name constraints (their presence as critical refuses):
+    1. every certificate is valid at `now`;
+    2. each names its successor's subject as its issuer, the root itself;
+    3. each is signed by its successor's key, the root by its own;
+    4. each but the leaf is a CA, may sign certificates, and has as many CAs below it as it allows;
+    5. no critical extension is left unread, and the leaf is no CA.
+    The caller compares the root's fingerprint with what its policy names.
+    """
+    keys = [load_public_key(certificate.key_info) for certificate in chain]
+    for depth, certificate in enumerate(chain):
+        above = min(depth + 1, len(chain) - 1)
+        # 1.
+        if not certificate.not_before <= now <= certificate.not_after:
+            raise NotGenuineError(Reason.CERTIFICATE_EXPIRED, "certificate is not valid at this time")
+        # 2.
+        if certificate.issuer != chain[above].subject:
+            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate names another issuer")
+        # 3.
+        if not is_signed_by(keys[above], certificate.algorithm, certificate.signature, certificate.signed):
+            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate is not signed by its issuer")
+        # 4. and 5.
+        _check_constraints(certificate, depth)
+    return keys[0]
+
+
+def _check_constraints(certificate: Certificate, depth: int) -> None:
+    for name, extension in certificate.extensions.items():
+        if extension.critical and name not in UNDERSTOOD:
+            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate has a critical extension not understood")
+    is_ca, path_length = _basic_constraints(certificate)
+    usage = key_usage(certificate)
+    if depth == 0:
+        if is_ca:
+            raise NotGenuineError(Reason.CHAIN_INVALID, "the leaf certificate is a CA's")
+        return
+    if not is_ca or (path_length is not None and depth - 1 > path_length):
+        raise NotGenuineError(Reason.CHAIN_INVALID, "certificate may not issue at this depth")
+    if usage is None or not usage & CERTIFICATE_SIGN:
+        raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's key may not sign certificates")
+
+
+def _basic_constraints(certificate: Certificate) -> tuple[bool, int | None]:
+    extension = certificate.extensions.get(BASIC_CONSTRAINTS)
+    if extension is None:
+        return False, None
+    body = der.read_only(extension.value, der.SEQUENCE)
+    is_ca = body.next_is(der.BOOLEAN) and der.read_boolean(body)
+    path_length = None if body.at_end() else der.read_integer(body)
+    body.finish()
+    return is_ca, path_length
+
+
+def key_usage(certificate: Certificate) -> int | None:
+    """Give the first octet of the certificate's key usage, None if it states none."""
+    extension = certificate.extensions.get(KEY_USAGE)
+    if extension is None:
+        return None
+    reader = der.Reader(extension.value)
+    content = reader.content(der.BIT_STRING)
+    reader.finish()
+    if not 2 <= len(content) <= 3:
+        raise EvidenceMalformedError("key usage has no bits")
+    return content[1]
+
+
+def verify_not_revoked(
+    certificate: Certificate, issuer: Certificate, listing: RevocationList, *, now: datetime
+) -> None:
+    """Check that `issuer`'s own list, current at `now`, does not name `certificate` (RFC 5280 section 6.3)."""
+    # 1. The list is of the issuer whose serial numbers it names, and that issuer may sign lists.
+    if listing.issuer != issuer.subject or certificate.issuer != issuer.subject:
+        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "CRL is of another issuer")
+    usage = key_usage(issuer)
+    if usage is None or not usage & CRL_SIGN:
+        raise NotGenuineError(Reason.CHAIN_INVALID, "issuer's key may not sign CRLs")
+    # 2. It is signed by it.
+    key = load_public_key(issuer.key_info)
+    if not is_signed_by(key, listing.algorithm, listing.signature, listing.signed):
+        raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
+    # 3. It is current: an old list would hide what was revoked since.
+    if not listing.this_update <= now <= listing.next_update:
+        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "CRL is not current at this time")
+    # 4. It does not name the certificate.
+    if certificate.serial in listing.serials:
+        raise NotGenuineError(Reason.CERTIFICATE_REVOKED, "a certificate of the chain is revoked")
+
+
+def load_public_key(key_info: bytes) -> PublicKey:
+    """Load an RSA-4096 or P-384 key; the vendors here use no other."""
+    try:
+        key = load_der_public_key(key_info)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise EvidenceMalformedError("certificate's public key is not a key") from error
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size == RSA_BITS:
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1):
+        return key
+    raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's public key is of a kind no vendor uses")
+
+
+def is_signed_by(key: PublicKey, algorithm: bytes, signature: bytes, signed: bytes) -> bool:
+    """Say whether `signature` over `signed` is `key`'s, under exactly the algorithm named."""
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            if algorithm not in (PSS_SHA384, PSS_SHA384_TRAILER):
+                return False
+            key.verify(signature, signed, PSS_PADDING, SHA384())
+        else:
+            if algorithm != ECDSA_SHA384:
+                return False
+            key.verify(signature, signed, ec.ECDSA(SHA384()))
+    except InvalidSignature:
+        return False
+    return True
