@@ -274,7 +274,7 @@ def key_usage(certificate: Certificate) -> int | None:
 def verify_not_revoked(
     certificate: Certificate, issuer: Certificate, listing: RevocationList, *, now: datetime
 ) -> None:
-    """Check that `issuer`'s own list, current at `now`, does not name `certificate` (RFC 5280 section 6.3)."""
+    """Check that `issuer`'s own list, current at `now`, leaves out `certificate` (RFC 5280 section 6.3)."""
     # 1. The list is of the issuer whose serial numbers it names, and that issuer may sign lists.
     if listing.issuer != issuer.subject or certificate.issuer != issuer.subject:
         raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "CRL is of another issuer")

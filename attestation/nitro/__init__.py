@@ -1,0 +1,8 @@
+"""AWS Nitro Enclaves: attestation documents, which carry their own certificate chain."""
+
+from attestation.nitro.parse import Document, parse
+from attestation.nitro.verify import verify
+
+MEDIA_TYPE = "application/vnd.sealbus.nitro-attestation"
+
+__all__ = ["MEDIA_TYPE", "Document", "parse", "verify"]
