@@ -1,0 +1,173 @@
+"""Signed documents: made by those who may, opened only by verifying. A value in hand is a checked one.
+
+Operators sign together (`SIGN_OPS`): at least the threshold of them, different ones, over one text.
+The coordinator signs with its own key, which is the key of its term.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from schemas import codec
+from schemas.codec import Document, Message
+from schemas.documents import (
+    ADMISSION_CLAIMS,
+    GRANT_CLAIMS,
+    Admission,
+    Anchor,
+    Grant,
+    Order,
+    Profile,
+    RevocationOrder,
+)
+from schemas.errors import MalformedError, Reason
+from schemas.policy import Policy, from_compiled
+from sealing import cose
+from sealing.context import SUITES, Mesh, sha256
+from sealing.errors import SealingError, SignatureError
+from sealing.keys import SigningKey
+
+M = TypeVar("M", bound=Message)
+D = TypeVar("D", bound=Document)
+
+_CNF = 8  # RFC 8747
+_OKP_ED25519 = {1: 1, -1: 6}  # COSE_Key: kty OKP, crv Ed25519
+
+
+def open_anchor(data: bytes) -> tuple[Anchor, Mesh]:
+    """Return the anchor and the mesh that its hash names; there is nothing above it to verify by."""
+    anchor = codec.decode(data, Anchor)
+    if anchor.suite not in SUITES:
+        raise SealingError(Reason.UNSUPPORTED_SUITE)
+    if len({operator.key for operator in anchor.operators}) != len(anchor.operators):
+        raise MalformedError("two operators of an anchor share a key")
+    if not len(anchor.operators) < 2 * anchor.threshold <= 2 * len(anchor.operators):
+        raise MalformedError("an anchor's threshold must be more than half of its operators")
+    return anchor, Mesh(sha256(data), anchor.suite)
+
+
+def open_by_operators(anchor: Anchor, mesh: Mesh, label: str, signed: Sequence[bytes]) -> bytes:
+    """Return the one text that at least the threshold of different operators signed for `label`."""
+    if not signed:
+        raise SealingError(Reason.SIGNATURES_TOO_FEW)
+    payload = cose.unverified_payload(signed[0])
+    signers = set()
+    for document in signed:
+        if cose.unverified_payload(document) != payload:
+            raise SignatureError("the signatures are over different texts")
+        signers.add(_signer(anchor, mesh, label, document))
+    if len(signers) < anchor.threshold:
+        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(signers)} of {anchor.threshold}")
+    return payload
+
+
+def _signer(anchor: Anchor, mesh: Mesh, label: str, document: bytes) -> str:
+    for operator in anchor.operators:
+        try:
+            cose.open_signed(document, operator.key, mesh, label)
+        except SignatureError:
+            continue
+        return operator.name
+    raise SignatureError("not an operator of this mesh")
+
+
+def sign_by_operators(
+    keys: Sequence[SigningKey], mesh: Mesh, label: str, payload: bytes
+) -> tuple[bytes, ...]:
+    """Return `SIGN_OPS(label; payload)` by these keys."""
+    return tuple(cose.sign(key, mesh, label, payload) for key in keys)
+
+
+def open_profile(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Profile:
+    """Return the operators' profile of this mesh, drawing on the anchor's roots only."""
+    profile = codec.decode(open_by_operators(anchor, mesh, "profile", signed), Profile)
+    _of_mesh(mesh, profile.mesh)
+    if profile.version < anchor.profile_floor:
+        raise SealingError(Reason.VERSION_NOT_NEWER, "profile below the anchor's floor")
+    for values in profile.reference_values.platforms.values():
+        if not set(values.roots) <= set(anchor.roots):
+            raise SealingError(Reason.ROOT_NOT_IN_POLICY, "profile names a root that the anchor does not")
+    return profile
+
+
+def open_policy(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> tuple[Policy, bytes]:
+    """Return the operators' policy and the hash of what they signed."""
+    payload = open_by_operators(anchor, mesh, "policy", signed)
+    policy = from_compiled(payload)
+    _of_mesh(mesh, bytes.fromhex(policy.mesh))
+    return policy, sha256(payload)
+
+
+def open_order(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Order:
+    """Return the operators' order of a term."""
+    order = codec.decode(open_by_operators(anchor, mesh, "order", signed), Order)
+    _of_mesh(mesh, order.mesh)
+    return order
+
+
+def open_revocation(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> RevocationOrder:
+    """Return the operators' revocation."""
+    order = codec.decode(open_by_operators(anchor, mesh, "revocation", signed), RevocationOrder)
+    _of_mesh(mesh, order.mesh)
+    return order
+
+
+def sign_message(key: SigningKey, mesh: Mesh, label: str, message: Message) -> bytes:
+    """Return a message signed by one key."""
+    return cose.sign(key, mesh, label, codec.encode(message))
+
+
+def open_message(data: bytes, public: bytes, mesh: Mesh, label: str, kind: type[M]) -> M:
+    """Return the `kind` that `public` signed for `label`."""
+    return codec.decode(cose.open_signed(data, public, mesh, label), kind)
+
+
+def sign_admission(key: SigningKey, mesh: Mesh, admission: Admission) -> bytes:
+    """Return an admission as a signed CWT with `cnf`."""
+    claims = _to_claims(admission, ADMISSION_CLAIMS)
+    claims[_CNF] = {1: {**_OKP_ED25519, -2: claims.pop(ADMISSION_CLAIMS["signing_key"])}}
+    return cose.sign(key, mesh, "admission", codec.encode(claims))
+
+
+def open_admission(data: bytes, public: bytes, mesh: Mesh) -> Admission:
+    """Return the admission of this mesh that the term key `public` signed. The caller judges its times."""
+    claims = codec.decode_any(cose.open_signed(data, public, mesh, "admission"), "admission")
+    match claims:
+        case {8: {1: {1: 1, -1: 6, -2: bytes() as signing_key, **more}, **others}} if not more and not others:
+            del claims[_CNF]
+            claims[ADMISSION_CLAIMS["signing_key"]] = signing_key
+        case _:
+            raise MalformedError("an admission without cnf")
+    admission = _from_claims(claims, ADMISSION_CLAIMS, Admission)
+    _of_mesh(mesh, admission.mesh)
+    return admission
+
+
+def sign_grant(key: SigningKey, mesh: Mesh, grant: Grant) -> bytes:
+    """Return a grant as a signed CWT."""
+    return cose.sign(key, mesh, "grant", codec.encode(_to_claims(grant, GRANT_CLAIMS)))
+
+
+def open_grant(data: bytes, public: bytes, mesh: Mesh) -> Grant:
+    """Return the grant of this mesh that the term key `public` signed."""
+    claims = codec.decode_any(cose.open_signed(data, public, mesh, "grant"), "grant")
+    grant = _from_claims(claims, GRANT_CLAIMS, Grant)
+    _of_mesh(mesh, grant.mesh)
+    return grant
+
+
+def _to_claims(document: Document, table: Mapping[str, int]) -> dict[int, Any]:
+    plain = msgspec.to_builtins(document, builtin_types=(bytes,))
+    return {table[name]: value for name, value in plain.items()}
+
+
+def _from_claims(claims: Any, table: Mapping[str, int], kind: type[D]) -> D:
+    if not isinstance(claims, dict) or set(claims) != set(table.values()):
+        raise MalformedError(f"not the claims of a {kind.__name__}")
+    return codec.convert({name: claims[key] for name, key in table.items()}, kind)
+
+
+def _of_mesh(mesh: Mesh, named: bytes) -> None:
+    if named != mesh.id:
+        raise SealingError(Reason.WRONG_MESH)
