@@ -21,3 +21,4 @@ class Genuine:
     advisories: tuple[str, ...] = ()
     crl_checked: bool = False
     privilege: int = 0  # VMPL on SEV-SNP
+    warnings: tuple[str, ...] = ()  # genuine, but unsafe to run anything on: the door refuses unless empty
