@@ -1,6 +1,6 @@
 """X.509 certificates, chains and CRLs of the attestation vendors (RFC 5280, profiled down).
 
-Knows the two signature algorithms that AMD and AWS use and nothing else, trusts no root by itself,
+Knows the three signature algorithms that AMD, AWS and Intel use and nothing else, trusts no root by itself,
 and never goes by a name where a signature can be had.
 """
 
@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from attestation import der
@@ -32,6 +32,7 @@ DIGITAL_SIGNATURE, CERTIFICATE_SIGN, CRL_SIGN = 0x80, 0x04, 0x02
 
 # AlgorithmIdentifiers are compared as bytes, so that no parameter of PSS is left to a default. AMD writes
 # the PSS parameters with the default trailer field in its roots and without it in its leaf certificates.
+ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
 _PSS = (
     "a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402020500a203020130"
@@ -294,14 +295,14 @@ def verify_not_revoked(
 
 
 def load_public_key(key_info: bytes) -> PublicKey:
-    """Load an RSA-4096 or P-384 key; the vendors here use no other."""
+    """Load an RSA-4096, P-384 or P-256 key; the vendors here use no other."""
     try:
         key = load_der_public_key(key_info)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise EvidenceMalformedError("certificate's public key is not a key") from error
     if isinstance(key, rsa.RSAPublicKey) and key.key_size == RSA_BITS:
         return key
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1):
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1 | ec.SECP256R1):
         return key
     raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's public key is of a kind no vendor uses")
 
@@ -314,9 +315,10 @@ def is_signed_by(key: PublicKey, algorithm: bytes, signature: bytes, signed: byt
                 return False
             key.verify(signature, signed, PSS_PADDING, SHA384())
         else:
-            if algorithm != ECDSA_SHA384:
+            expected, digest = (ECDSA_SHA256, SHA256()) if key.key_size == 256 else (ECDSA_SHA384, SHA384())
+            if algorithm != expected:
                 return False
-            key.verify(signature, signed, ec.ECDSA(SHA384()))
+            key.verify(signature, signed, ec.ECDSA(digest))
     except InvalidSignature:
         return False
     return True

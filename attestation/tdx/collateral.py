@@ -1,0 +1,285 @@
+"""Intel's collateral for TDX (PCS API version 4): TCB info, TD QE identity and the chains that sign them.
+
+A signature covers the JSON value exactly as it was served, so the bytes between are never
+re-serialised: what is verified is what is then read. Fetching and caching are not done here.
+"""
+
+import re
+from base64 import b64decode
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from msgspec import Meta
+
+from attestation.errors import EvidenceMalformedError, NotGenuineError
+from attestation.x509 import (
+    DIGITAL_SIGNATURE,
+    Certificate,
+    RevocationList,
+    key_usage,
+    load_public_key,
+    read_certificate,
+    read_revocation_list,
+    verify_chain,
+    verify_not_revoked,
+)
+from schemas.errors import Reason
+from schemas.evidence import MAX_ENDORSEMENTS, Endorsements
+
+TCB_INFO, TCB_INFO_CHAIN = "tcb_info.json", "tcb_info_chain.pem"
+QE_IDENTITY, QE_IDENTITY_CHAIN = "qe_identity.json", "qe_identity_chain.pem"
+PCK_CRL, PCK_CRL_CHAIN = "pck_crl.der", "pck_crl_chain.pem"
+ROOT_CA_CRL = "root_ca_crl.der"
+NAMES = (TCB_INFO, TCB_INFO_CHAIN, QE_IDENTITY, QE_IDENTITY_CHAIN, PCK_CRL, PCK_CRL_CHAIN, ROOT_CA_CRL)
+
+# Intel's root also issues CAs; only the certificate of this name speaks for TCBs (Intel: "Intel SGX TCB Signing").
+TCB_SIGNER = "SGX TCB Signing"
+
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]{1,12000})-----END CERTIFICATE-----[\r\n]*")
+
+Struct = TypeVar("Struct", bound=msgspec.Struct)
+Byte = Annotated[int, Meta(ge=0, le=0xFF)]
+Svn = Annotated[int, Meta(ge=0, le=0xFFFF)]
+Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
+Time = Annotated[datetime, Meta(tz=True)]
+Advisories = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=256)]
+Status = Annotated[str, Meta(max_length=64)]
+Hex2 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{4}$")]
+Hex4 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{8}$")]
+Hex6 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{12}$")]
+Hex8 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{16}$")]
+Hex16 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
+Hex32 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+Hex48 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{96}$")]
+Hex64 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{128}$")]
+
+
+class Component(msgspec.Struct, frozen=True):
+    """The SVN of one TCB component; category and type are for people."""
+
+    svn: Byte
+
+
+Components = Annotated[tuple[Component, ...], Meta(min_length=16, max_length=16)]
+
+
+class PlatformTcb(msgspec.Struct, frozen=True):
+    """What a platform needs at least to stand at a level."""
+
+    sgxtcbcomponents: Components
+    tdxtcbcomponents: Components
+    pcesvn: Svn
+
+
+class PlatformLevel(msgspec.Struct, frozen=True, rename="camel"):
+    """One level of a platform, best first in its list."""
+
+    tcb: PlatformTcb
+    tcb_status: Status
+    advisories: Advisories = msgspec.field(name="advisoryIDs", default=())
+
+
+class EnclaveTcb(msgspec.Struct, frozen=True):
+    """What an enclave or the TDX module needs at least to stand at a level."""
+
+    isvsvn: Svn
+
+
+class EnclaveLevel(msgspec.Struct, frozen=True, rename="camel"):
+    """One level of the QE or the TDX module, best first in its list."""
+
+    tcb: EnclaveTcb
+    tcb_status: Status
+    advisories: Advisories = msgspec.field(name="advisoryIDs", default=())
+
+
+EnclaveLevels = Annotated[tuple[EnclaveLevel, ...], Meta(min_length=1, max_length=64)]
+
+
+class TdxModule(msgspec.Struct, frozen=True, rename="camel"):
+    """Who signs the TDX module and what attributes it must have."""
+
+    mrsigner: Hex48
+    attributes: Hex8
+    attributes_mask: Hex8
+
+
+class TdxModuleIdentity(TdxModule, frozen=True, rename="camel"):
+    """The same for one major version of the module, with its levels."""
+
+    id: Annotated[str, Meta(max_length=16)]
+    tcb_levels: EnclaveLevels
+
+
+class TcbInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """TDX TCB info version 3 of one platform family. Unknown fields are Intel's to add, and are signed."""
+
+    id: str
+    version: int
+    issue_date: Time
+    next_update: Time
+    fmspc: Hex6
+    pce_id: Hex2
+    tcb_type: int
+    tcb_evaluation_data_number: Number
+    tdx_module: TdxModule
+    tcb_levels: Annotated[tuple[PlatformLevel, ...], Meta(min_length=1, max_length=256)]
+    tdx_module_identities: Annotated[tuple[TdxModuleIdentity, ...], Meta(max_length=32)] = ()
+
+
+class QeIdentity(msgspec.Struct, frozen=True, rename="camel"):
+    """TD QE identity version 2: which enclave may sign quotes."""
+
+    id: str
+    version: int
+    issue_date: Time
+    next_update: Time
+    tcb_evaluation_data_number: Number
+    miscselect: Hex4
+    miscselect_mask: Hex4
+    attributes: Hex16
+    attributes_mask: Hex16
+    mrsigner: Hex32
+    isvprodid: Svn
+    tcb_levels: EnclaveLevels
+
+
+class _SignedTcbInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    body: msgspec.Raw = msgspec.field(name="tcbInfo")
+    signature: Hex64
+
+
+class _SignedQeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    body: msgspec.Raw = msgspec.field(name="enclaveIdentity")
+    signature: Hex64
+
+
+@dataclass(frozen=True, slots=True)
+class Collateral:
+    """Every document that a TDX verdict rests on, read and not yet believed."""
+
+    tcb_info: _SignedTcbInfo
+    tcb_info_chain: tuple[Certificate, ...]
+    qe_identity: _SignedQeIdentity
+    qe_identity_chain: tuple[Certificate, ...]
+    pck_crl: RevocationList
+    pck_crl_chain: tuple[Certificate, ...]
+    root_ca_crl: RevocationList
+
+
+def read_collateral(endorsements: Endorsements) -> Collateral:
+    """Read the seven documents by their names; one that is absent or empty is `no-collateral`."""
+    for name in NAMES:
+        value = endorsements.get(name, b"")
+        if not value:
+            raise NotGenuineError(Reason.NO_COLLATERAL, f"{name} is absent")
+        if len(value) > MAX_ENDORSEMENTS:
+            raise EvidenceMalformedError(f"{name} is too large", Reason.TOO_LARGE)
+    return Collateral(
+        tcb_info=_decode(endorsements[TCB_INFO], _SignedTcbInfo),
+        tcb_info_chain=read_chain(endorsements[TCB_INFO_CHAIN], 2),
+        qe_identity=_decode(endorsements[QE_IDENTITY], _SignedQeIdentity),
+        qe_identity_chain=read_chain(endorsements[QE_IDENTITY_CHAIN], 2),
+        pck_crl=read_revocation_list(endorsements[PCK_CRL]),
+        pck_crl_chain=read_chain(endorsements[PCK_CRL_CHAIN], 2),
+        root_ca_crl=read_revocation_list(endorsements[ROOT_CA_CRL]),
+    )
+
+
+def read_chain(pem: bytes, length: int) -> tuple[Certificate, ...]:
+    """Read exactly `length` certificates in PEM, leaf first; C strings keep their final NUL."""
+    pem = pem.removesuffix(b"\x00")
+    blocks: list[bytes] = []
+    at = 0
+    while at < len(pem):
+        block = PEM.match(pem, at)
+        if block is None or len(blocks) == length:
+            raise EvidenceMalformedError("certificate chain is not PEM, or too long")
+        blocks.append(block[1].replace(b"\r", b"").replace(b"\n", b""))
+        at = block.end()
+    if len(blocks) != length:
+        raise EvidenceMalformedError("certificate chain is too short")
+    return tuple(read_certificate(_from_base64(block)) for block in blocks)
+
+
+def _from_base64(text: bytes) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise EvidenceMalformedError("certificate is not base64") from error
+
+
+def _decode(data: bytes | msgspec.Raw, kind: type[Struct]) -> Struct:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    # UnicodeDecodeError is a ValueError, and so is msgspec's own.
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise EvidenceMalformedError("collateral is not the JSON it should be") from error
+
+
+def open_tcb_info(collateral: Collateral, root: Certificate, *, now: datetime) -> TcbInfo:
+    """Verify who signed the TCB info, and that it is of TDX and current at `now`; return it."""
+    signed = collateral.tcb_info
+    key = _verify_signer(collateral.tcb_info_chain, root, collateral.root_ca_crl, now=now)
+    verify_p256(key, bytes.fromhex(signed.signature), bytes(signed.body), "TCB info")
+    info = _decode(signed.body, TcbInfo)
+    if (info.id, info.version, info.tcb_type) != ("TDX", 3, 0):
+        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "TCB info is of another TEE or version")
+    _check_current(info, now=now)
+    return info
+
+
+def open_qe_identity(collateral: Collateral, root: Certificate, *, now: datetime) -> QeIdentity:
+    """Verify who signed the QE identity, and that it is of the TD QE and current at `now`; return it."""
+    signed = collateral.qe_identity
+    key = _verify_signer(collateral.qe_identity_chain, root, collateral.root_ca_crl, now=now)
+    verify_p256(key, bytes.fromhex(signed.signature), bytes(signed.body), "QE identity")
+    identity = _decode(signed.body, QeIdentity)
+    if (identity.id, identity.version) != ("TD_QE", 2):
+        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "QE identity is of another enclave or version")
+    _check_current(identity, now=now)
+    return identity
+
+
+def _verify_signer(
+    chain: tuple[Certificate, ...], root: Certificate, root_ca_crl: RevocationList, *, now: datetime
+) -> ec.EllipticCurvePublicKey:
+    signer, anchor = chain
+    if anchor.encoded != root.encoded:
+        raise NotGenuineError(Reason.CHAIN_INVALID, "collateral and quote end in different roots")
+    verify_chain(chain, now=now)
+    usage = key_usage(signer)
+    if not signer.common_name.endswith(TCB_SIGNER) or usage is None or not usage & DIGITAL_SIGNATURE:
+        raise NotGenuineError(Reason.CHAIN_INVALID, "collateral is not signed by a TCB signer")
+    verify_not_revoked(signer, root, root_ca_crl, now=now)
+    return p256_key(signer)
+
+
+def _check_current(document: TcbInfo | QeIdentity, *, now: datetime) -> None:
+    if not document.issue_date <= now <= document.next_update:
+        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "collateral is not current at this time")
+
+
+def p256_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:
+    """Give the certificate's key, which for Intel is always P-256."""
+    key = load_public_key(certificate.key_info)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's key is not P-256")
+    return key
+
+
+def verify_p256(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes, what: str) -> None:
+    """Verify a bare r || s signature with SHA-256, or refuse `what` it was to vouch for."""
+    r, s = int.from_bytes(signature[:32]), int.from_bytes(signature[32:])
+    try:
+        key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(SHA256()))
+    except InvalidSignature as error:
+        raise NotGenuineError(
+            Reason.SIGNATURE_INVALID, f"the signature of the {what} is not valid"
+        ) from error

@@ -1,0 +1,153 @@
+"""What a platform's patch level is worth, by Intel's collateral (PCS API version 4, "Get TDX TCB Info").
+
+Pure comparison of numbers that were all verified before. Says a status; whether it is good enough
+is the policy's question.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from attestation.errors import NotGenuineError
+from attestation.tdx.collateral import EnclaveLevel, PlatformLevel, QeIdentity, TcbInfo, TdxModule
+from attestation.tdx.parse import SgxReport, TdReport
+from attestation.tdx.pck import PckIdentity
+from schemas.errors import Reason
+
+UP_TO_DATE = "UpToDate"
+SW_HARDENING = "SWHardeningNeeded"
+CONFIGURATION = "ConfigurationNeeded"
+CONFIGURATION_AND_SW_HARDENING = "ConfigurationAndSWHardeningNeeded"
+OUT_OF_DATE = "OutOfDate"
+OUT_OF_DATE_CONFIGURATION = "OutOfDateConfigurationNeeded"
+REVOKED = "Revoked"
+
+# Best first.
+PLATFORM_STATUSES = (
+    UP_TO_DATE,
+    SW_HARDENING,
+    CONFIGURATION,
+    CONFIGURATION_AND_SW_HARDENING,
+    OUT_OF_DATE,
+    OUT_OF_DATE_CONFIGURATION,
+    REVOKED,
+)
+ENCLAVE_STATUSES = (UP_TO_DATE, OUT_OF_DATE, REVOKED)
+
+# What becomes of a platform whose QE or TDX module is out of date (Intel QVL, TCB status convergence).
+WITH_OUT_OF_DATE_ENCLAVE = {
+    UP_TO_DATE: OUT_OF_DATE,
+    SW_HARDENING: OUT_OF_DATE,
+    CONFIGURATION: OUT_OF_DATE_CONFIGURATION,
+    CONFIGURATION_AND_SW_HARDENING: OUT_OF_DATE_CONFIGURATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TcbVerdict:
+    """One status for platform, TDX module and QE together, and what Intel published about it."""
+
+    status: str
+    advisories: tuple[str, ...]
+
+
+def check_qe_identity(identity: QeIdentity, qe: SgxReport) -> EnclaveLevel:
+    """Check that the quote was signed by Intel's TD QE; return the level it stands at.
+
+    A PCK vouches for any enclave that its PCE certifies, so without this anybody's enclave could quote.
+    """
+    genuine = (
+        _masked(qe.miscselect, identity.miscselect_mask) == bytes.fromhex(identity.miscselect)
+        and _masked(qe.attributes, identity.attributes_mask) == bytes.fromhex(identity.attributes)
+        and qe.mrsigner == bytes.fromhex(identity.mrsigner)
+        and qe.isvprodid == identity.isvprodid
+    )
+    if not genuine:
+        raise NotGenuineError(Reason.TCB_MISMATCH, "the quoting enclave is not the one of the QE identity")
+    return _enclave_level(identity.tcb_levels, qe.isvsvn)
+
+
+def evaluate(info: TcbInfo, pck: PckIdentity, report: TdReport, qe_level: EnclaveLevel) -> TcbVerdict:
+    """Evaluate the TCB that launched the TD and the one that runs it now, and give the worse verdict.
+
+    A module can be replaced under a running TD. Intel's library looks at the running one only to advise
+    a relaunch; here a running module that is worse than the launching one counts, and a TD launched
+    under a bad module stays bad.
+    """
+    launched = _evaluate(info, pck, report, report.tee_tcb_svn, qe_level)
+    running = _evaluate(info, pck, report, report.tee_tcb_svn_2, qe_level)
+    return max(launched, running, key=lambda verdict: PLATFORM_STATUSES.index(verdict.status))
+
+
+def _evaluate(
+    info: TcbInfo, pck: PckIdentity, report: TdReport, tee_tcb_svn: bytes, qe_level: EnclaveLevel
+) -> TcbVerdict:
+    module_level = _module_level(info, report, tee_tcb_svn)
+    platform_level = _platform_level(info.tcb_levels, pck, tee_tcb_svn)
+    enclaves = [qe_level] if module_level is None else [module_level, qe_level]
+    status = _converge(platform_level.tcb_status, [level.tcb_status for level in enclaves])
+    published = [
+        *platform_level.advisories,
+        *(advisory for level in enclaves for advisory in level.advisories),
+    ]
+    return TcbVerdict(status, tuple(dict.fromkeys(published)))
+
+
+def _module_level(info: TcbInfo, report: TdReport, tee_tcb_svn: bytes) -> EnclaveLevel | None:
+    """Check the TDX module's identity; modules before 1.5 have no level of their own."""
+    isvsvn, version = tee_tcb_svn[0], tee_tcb_svn[1]
+    if version == 0:
+        _check_module(info.tdx_module, report)
+        return None
+    for identity in info.tdx_module_identities:
+        if identity.id.upper() == f"TDX_{version:02X}":
+            _check_module(identity, report)
+            return _enclave_level(identity.tcb_levels, isvsvn)
+    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, "no identity is published for this TDX module")
+
+
+def _check_module(module: TdxModule, report: TdReport) -> None:
+    if report.mrsignerseam != bytes.fromhex(module.mrsigner) or _masked(
+        report.seamattributes, module.attributes_mask
+    ) != bytes.fromhex(module.attributes):
+        raise NotGenuineError(Reason.TCB_MISMATCH, "the TDX module is not the one of the TCB info")
+
+
+def _platform_level(levels: Iterable[PlatformLevel], pck: PckIdentity, tee_tcb_svn: bytes) -> PlatformLevel:
+    # From module 1.5 on, SVNs 0 and 1 are the module's own and judged by its identity: its minor
+    # number starts again with each major one, so a comparison here would refuse newer modules.
+    first = 0 if tee_tcb_svn[1] == 0 else 2
+    for level in levels:
+        sgx = all(
+            have >= want.svn for have, want in zip(pck.components, level.tcb.sgxtcbcomponents, strict=True)
+        )
+        tdx = all(
+            have >= want.svn
+            for have, want in zip(tee_tcb_svn[first:], level.tcb.tdxtcbcomponents[first:], strict=True)
+        )
+        if sgx and tdx and pck.pcesvn >= level.tcb.pcesvn:
+            return level
+    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, "the platform is below every published TCB level")
+
+
+def _enclave_level(levels: Iterable[EnclaveLevel], isvsvn: int) -> EnclaveLevel:
+    for level in levels:
+        if isvsvn >= level.tcb.isvsvn:
+            return level
+    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, "an enclave is below every published TCB level")
+
+
+def _converge(platform: str, enclaves: list[str]) -> str:
+    # A status that is not known here could be worse than any: it must not vanish among good ones.
+    if platform not in PLATFORM_STATUSES or not set(enclaves).issubset(ENCLAVE_STATUSES):
+        raise NotGenuineError(
+            Reason.TCB_NOT_RECOGNIZED, "the collateral gives a TCB status that is not known"
+        )
+    if REVOKED in enclaves:
+        return REVOKED
+    if OUT_OF_DATE in enclaves:
+        return WITH_OUT_OF_DATE_ENCLAVE.get(platform, platform)
+    return platform
+
+
+def _masked(value: bytes, mask: str) -> bytes:
+    return bytes(a & b for a, b in zip(value, bytes.fromhex(mask), strict=True))
