@@ -20,3 +20,7 @@ class NotGenuineError(AttestationError):
 
 class NotAcceptableError(AttestationError):
     """Genuine evidence of something that the Reference Values do not name."""
+
+
+class AttesterError(PeerError):
+    """The device that makes Evidence failed or answered nonsense; it belongs to the host, so a peer."""

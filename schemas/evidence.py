@@ -12,6 +12,9 @@ from schemas.codec import Document, Message
 
 Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=4096)]
 
+# A machine as its evidence names it: CHIP_ID or PPID in hexadecimal, on Nitro the parent's instance id.
+Chip = Annotated[str, Meta(pattern="^(([0-9a-f]{2})+|i-[0-9a-f]{8,32})$", max_length=256)]
+
 SEV_SNP = "sev-snp"
 TDX = "tdx"
 NITRO = "nitro"
@@ -24,10 +27,8 @@ MEASURED = {
     NITRO: ("pcr0", "pcr1", "pcr2"),
 }
 
-MAX_EVIDENCE = (
-    64 * 1024
-)  # the largest genuine quote seen is 8 KiB with padding; a Nitro document under 16 KiB
-MAX_ENDORSEMENTS = 160 * 1024  # TDX collateral with its chains and CRLs is about 30 KiB
+MAX_EVIDENCE = 64 * 1024  # the largest genuine quote seen is 8 KiB with padding, a Nitro document 5 KiB
+MAX_ENDORSEMENTS = 160 * 1024  # in all; TDX collateral with its chains and CRLs is about 30 KiB
 
 
 class Evidence(Message, frozen=True):
@@ -60,7 +61,7 @@ class WorkloadValues(Document, frozen=True, kw_only=True):
     platform: str
     measurements: dict[str, Hex]
     debuggable: bool = False
-    chips: tuple[Hex, ...] | None = None  # None: any chip of the platform's roots
+    chips: tuple[Chip, ...] | None = None  # None: any chip of the platform's roots
 
 
 class ReferenceValues(Document, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ class AttestationResult(Document, frozen=True, kw_only=True):
     workload: str
     workload_id: bytes  # SHA-256 over the platform and the measurements that the policy names
     measurements: dict[str, str]
-    chip: str  # hex; CHIP_ID, PPID or Nitro instance id; empty where masked
+    chip: str  # as in `Chip`; empty where masked
     debug: bool
     lab: bool
     status: str  # TDX TCB status; "" elsewhere

@@ -1,0 +1,1 @@
+"""Simulated machines: they mint evidence in the vendors' formats, under roots that a policy must name."""
