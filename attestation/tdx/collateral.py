@@ -38,7 +38,7 @@ PCK_CRL, PCK_CRL_CHAIN = "pck_crl.der", "pck_crl_chain.pem"
 ROOT_CA_CRL = "root_ca_crl.der"
 NAMES = (TCB_INFO, TCB_INFO_CHAIN, QE_IDENTITY, QE_IDENTITY_CHAIN, PCK_CRL, PCK_CRL_CHAIN, ROOT_CA_CRL)
 
-# Intel's root also issues CAs; only the certificate of this name speaks for TCBs (Intel: "Intel SGX TCB Signing").
+# The root also issues CAs; only the certificate of this name (with "Intel" before it) speaks for TCBs.
 TCB_SIGNER = "SGX TCB Signing"
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\r\n]{1,12000})-----END CERTIFICATE-----[\r\n]*")
