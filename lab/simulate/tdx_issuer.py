@@ -15,17 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation import der
 from attestation.tdx.pck import COMPONENTS, CPUSVN, FMSPC, PCE_ID, PCESVN, PPID, SGX_EXTENSION, TCB
-from schemas.errors import UsageError
+from lab.simulate import certificates
 
 ROOT, PCK_CA, TCB_SIGNER = "tdx-root", "tdx-pck-ca", "tdx-tcb-signing"
 NAMES = {
@@ -80,8 +74,10 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def _files(name: str, authority: Authority) -> dict[str, bytes]:
-    key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return {f"{name}.pem": authority.certificate.public_bytes(Encoding.PEM), f"{name}.key": key}
+    return {
+        f"{name}.pem": certificates.pem(authority.key),
+        f"{name}.der": certificates.der(authority.certificate),
+    }
 
 
 def _issue(
@@ -93,20 +89,13 @@ def _issue(
     *,
     path_length: int | None,
 ) -> x509.Certificate:
-    subject = _name(NAMES[name])
+    subject = certificates.distinguished_name(NAMES[name])
     builder = _builder(subject, key, subject if issuer is None else issuer.subject, issuer_key)
     builder = builder.not_valid_before(now - BACKDATED).not_valid_after(now + AUTHORITY_LIFE)
     is_ca = path_length is not None
     builder = builder.add_extension(x509.BasicConstraints(ca=is_ca, path_length=path_length), critical=True)
-    return builder.add_extension(_key_usage(is_ca=is_ca), critical=True).sign(issuer_key, SHA256())
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "sealbus lab, not Intel"),
-        ]
+    return builder.add_extension(certificates.key_usage(certificate_sign=is_ca), critical=True).sign(
+        issuer_key, SHA256()
     )
 
 
@@ -125,20 +114,6 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .add_extension(authority_key, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_ca,
-        content_commitment=not is_ca,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        encipher_only=False,
-        decipher_only=False,
     )
 
 
@@ -233,12 +208,17 @@ class TdxIssuer:
     def issue_pck(self, key: ec.EllipticCurvePublicKey, extension: bytes, *, now: datetime) -> bytes:
         """Certify a platform's PCK; give the chain in PEM as a quote carries it."""
         issuer = self.pck_ca
-        builder = _builder(_name("Lab SGX PCK Certificate"), key, issuer.certificate.subject, issuer.key)
+        builder = _builder(
+            certificates.distinguished_name("Lab SGX PCK Certificate"),
+            key,
+            issuer.certificate.subject,
+            issuer.key,
+        )
         certificate = (
             builder.not_valid_before(now - BACKDATED)
             .not_valid_after(now + PCK_LIFE)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(is_ca=False), critical=True)
+            .add_extension(certificates.key_usage(certificate_sign=False), critical=True)
             .add_extension(
                 x509.UnrecognizedExtension(x509.ObjectIdentifier(SGX_EXTENSION), extension), critical=False
             )
@@ -296,13 +276,5 @@ def _pem(*chain: x509.Certificate) -> bytes:
 
 
 def _load(files: Mapping[str, bytes], name: str) -> Authority:
-    try:
-        certificate = x509.load_pem_x509_certificate(files[f"{name}.pem"])
-        key = load_pem_private_key(files[f"{name}.key"], None)
-    except (KeyError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"the lab state lacks a readable {name}.pem and {name}.key: run `sealbus lab init`"
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise UsageError(f"{name}.key of the lab state is not a P-256 key: run `sealbus lab init`")
-    return Authority(certificate, key)
+    certificate = certificates.load_certificate(files, f"{name}.der")
+    return Authority(certificate, certificates.load_ec_key(files, f"{name}.pem"))
