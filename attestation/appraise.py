@@ -73,7 +73,8 @@ def judge(
     3. The evidence binds these keys, and on Nitro the challenge, and no other key.
     4. The guest's memory and keys are its own: not debuggable unless some matching workload is named so,
        not migratable, most privileged level.
-    5. The platform's TCB is at or above every floor, its status accepted, its revocation list seen.
+    5. The platform's TCB is at or above every floor, its status accepted, its revocation list seen, and
+       nothing about it is unsafe by itself.
     6. All measurements are those of one workload.
     7. The chip is one of that workload's.
     """
@@ -131,6 +132,8 @@ def _check_tcb(genuine: Genuine, values: PlatformValues) -> None:
         raise NotAcceptableError(Reason.TCB_NOT_ACCEPTED, "the platform's status is not accepted")
     if values.require_crl and not genuine.crl_checked:
         raise NotAcceptableError(Reason.NO_COLLATERAL, "the policy requires a revocation list")
+    if genuine.warnings:
+        raise NotAcceptableError(Reason.TCB_NOT_ACCEPTED, "; ".join(genuine.warnings))
 
 
 def _is_complete(workload: WorkloadValues) -> bool:

@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -305,6 +306,18 @@ def load_public_key(key_info: bytes) -> PublicKey:
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1 | ec.SECP256R1):
         return key
     raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's public key is of a kind no vendor uses")
+
+
+def verify_p384(key: PublicKey, r: int, s: int, signed: bytes) -> None:
+    """Verify that evidence, whose format splits its signature into two numbers, is signed by `key`."""
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise NotGenuineError(Reason.CHAIN_INVALID, "the endorsed key is not of the kind that signs evidence")
+    try:
+        key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(SHA384()))
+    except InvalidSignature as error:
+        raise NotGenuineError(
+            Reason.SIGNATURE_INVALID, "evidence is not signed by its endorsed key"
+        ) from error
 
 
 def is_signed_by(key: PublicKey, algorithm: bytes, signature: bytes, signed: bytes) -> bool:

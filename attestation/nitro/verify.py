@@ -2,15 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA384
-
 from attestation import x509
 from attestation.claims import Genuine
 from attestation.errors import NotGenuineError
-from attestation.nitro.parse import Document, parse
+from attestation.nitro.parse import parse
 from schemas.errors import Reason
 from schemas.evidence import NITRO, Endorsements
 
@@ -39,7 +34,7 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
     if not (x509.key_usage(chain[0]) or 0) & x509.DIGITAL_SIGNATURE:
         raise NotGenuineError(Reason.CHAIN_INVALID, "the leaf certificate is not one for signatures")
     # 3.
-    _verify_signature(document, key)
+    x509.verify_p384(key, document.r, document.s, document.signed)
     # 4.
     if not now - MAX_AGE <= document.timestamp <= now + MAX_SKEW:
         raise NotGenuineError(Reason.EVIDENCE_TOO_OLD, "document is not of this time")
@@ -54,16 +49,3 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
         chip=document.instance_id,
         debug=document.debug,
     )
-
-
-def _verify_signature(document: Document, key: x509.PublicKey) -> None:
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise NotGenuineError(
-            Reason.CHAIN_INVALID, "the endorsed key is not of the kind that signs documents"
-        )
-    try:
-        key.verify(encode_dss_signature(document.r, document.s), document.signed, ec.ECDSA(SHA384()))
-    except InvalidSignature as error:
-        raise NotGenuineError(
-            Reason.SIGNATURE_INVALID, "document is not signed by its certificate"
-        ) from error

@@ -2,11 +2,6 @@
 
 from datetime import datetime
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA384
-
 from attestation import x509
 from attestation.claims import Genuine
 from attestation.errors import NotGenuineError
@@ -58,7 +53,7 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
     if crl is not None:
         x509.verify_not_revoked(intermediate, root, x509.read_revocation_list(crl), now=now)
     # 5.
-    _verify_signature(report, key)
+    x509.verify_p384(key, report.r, report.s, report.signed)
     # 6.
     tcb = _tcb(report, endorsed)
     # 7.
@@ -85,15 +80,6 @@ def _required(endorsements: Endorsements, name: str) -> bytes:
     if certificate is None:
         raise NotGenuineError(Reason.NO_COLLATERAL, f"{name} is not among the endorsements")
     return certificate
-
-
-def _verify_signature(report: Report, key: x509.PublicKey) -> None:
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise NotGenuineError(Reason.CHAIN_INVALID, "the endorsed key is not of the kind that signs reports")
-    try:
-        key.verify(encode_dss_signature(report.r, report.s), report.signed, ec.ECDSA(SHA384()))
-    except InvalidSignature as error:
-        raise NotGenuineError(Reason.SIGNATURE_INVALID, "report is not signed by the endorsed key") from error
 
 
 def _tcb(report: Report, endorsed: Endorsed) -> dict[str, int]:
