@@ -1,0 +1,130 @@
+"""What the people who write agents write: functions, named by the task class or tool that they serve.
+
+    agent = Agent("redactor")
+
+    @agent.task("redact")
+    async def redact(part: Part, context: Context) -> Redacted: ...
+
+Arguments and results are msgspec types, checked at the border; a plain `def` runs in a worker thread, an
+`async def` in the event loop. No cryptography is in sight because none is theirs to get wrong.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from agent_runtime.errors import RefusedError
+from schemas.errors import Reason, UsageError
+
+T = TypeVar("T")
+Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+
+
+class Task(Protocol):
+    """A task that was submitted and acknowledged."""
+
+    @property
+    def id(self) -> bytes: ...
+
+    async def result(self, kind: type[T]) -> T:
+        """Wait for the end: return its value, or raise `TaskFailedError`."""
+
+
+class Context(Protocol):
+    """What a handler may do besides computing: everything it asks for is checked against its grants."""
+
+    @property
+    def task_id(self) -> bytes | None:
+        """The task being worked on; the idempotency key of calls made for it. None in a tool."""
+
+    @property
+    def caller_role(self) -> str:
+        """The role of who submitted or called."""
+
+    @property
+    def caller_instance(self) -> bytes:
+        """The instance of who submitted or called."""
+
+    async def call(self, tool: str, arguments: Any, kind: type[T], *, timeout: float = 30.0) -> T:
+        """Call a tool and return its value, or raise `CallFailedError`."""
+
+    async def submit(
+        self,
+        task_class: str,
+        payload: Any,
+        *,
+        lifetime: float | None = None,
+        priority: int = 5,
+        affinity: str | None = None,
+    ) -> Task:
+        """Submit a task; returns when the broker has acknowledged it. `lifetime` is in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A handler with the types of its argument and result."""
+
+    name: str
+    handler: Handler
+    argument: Any
+    is_async: bool
+
+    def decode(self, payload: bytes) -> Any:
+        """Return the argument, or raise `arguments-invalid`."""
+        try:
+            return msgspec.msgpack.decode(payload, type=self.argument)
+        except msgspec.DecodeError as error:
+            raise RefusedError(Reason.ARGUMENTS_INVALID, f"not an argument of {self.name}") from error
+
+
+class Agent:
+    """An agent: one role, its task handlers and tools."""
+
+    def __init__(self, role: str, *, concurrency: int = 4) -> None:
+        if concurrency < 1:
+            raise UsageError("an agent's concurrency must be at least 1")
+        self.role = role
+        self.concurrency = concurrency
+        self.tasks: dict[str, Endpoint] = {}
+        self.tools: dict[str, Endpoint] = {}
+
+    def task(self, task_class: str) -> Callable[[H], H]:
+        """Serve the tasks of a class with the decorated function `(payload, context) -> result`."""
+        return self._register(self.tasks, task_class)
+
+    def tool(self, name: str) -> Callable[[H], H]:
+        """Offer the decorated function `(arguments, context) -> value` as a tool."""
+        return self._register(self.tools, name)
+
+    def _register(self, table: dict[str, Endpoint], name: str) -> Callable[[H], H]:
+        def register(handler: H) -> H:
+            if name in table:
+                raise UsageError(f"{name!r} has two handlers in this agent: keep one")
+            hints = typing.get_type_hints(handler)
+            parameters = list(inspect.signature(handler).parameters)
+            if len(parameters) != 2 or parameters[0] not in hints or "return" not in hints:
+                raise UsageError(
+                    f"the handler of {name!r} needs the form (payload: Type, context: Context) -> Type"
+                )
+            table[name] = Endpoint(name, handler, hints[parameters[0]], inspect.iscoroutinefunction(handler))
+            return handler
+
+        return register
+
+
+def encode_value(value: Any) -> bytes:
+    """Return an application value as msgpack."""
+    return msgspec.msgpack.encode(value)
+
+
+def decode_value(data: bytes, kind: type[T]) -> T:
+    """Return an application value of the expected type, or raise `arguments-invalid`."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise RefusedError(Reason.ARGUMENTS_INVALID, "the value is of another type than asked for") from error

@@ -1,0 +1,55 @@
+"""The mesh's time as one process knows it (docs/protocol.md section 4).
+
+Time comes only from the coordinator's answer to a request of our own and goes on by a clock whose rate
+the host cannot set. A beacon never sets it.
+"""
+
+import time
+from collections.abc import Callable
+
+from schemas.errors import Reason
+from schemas.messages import Millis
+from sealing.errors import SealingError
+
+LocalClock = Callable[[], Millis]
+
+
+def boottime() -> Millis:
+    """Return milliseconds since boot, suspend included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+class MeshClock:
+    """Mesh time over a local clock. Pure: the local clock is handed in."""
+
+    def __init__(self, local: LocalClock) -> None:
+        self._local = local
+        self._offset: int | None = None
+        self._highest: Millis = 0
+
+    @property
+    def is_set(self) -> bool:
+        """Tell whether the coordinator ever answered."""
+        return self._offset is not None
+
+    def set(self, told: Millis, *, sent: Millis, grace: Millis) -> None:
+        """Take the coordinator's time, told in answer to what was sent at local time `sent`."""
+        if self._local() - sent >= grace // 2:
+            raise SealingError(Reason.NOT_LIVE, "the answer with the time took too long")
+        # From the moment of sending: ahead of true time by at most the round trip, never behind.
+        self._offset = told - sent
+
+    def now(self) -> Millis:
+        """Return mesh time; before it is set, the highest time known."""
+        current = self._local() + self._offset if self._offset is not None else 0
+        self._highest = max(self._highest, current)
+        return current if self._offset is not None else self._highest
+
+    def highest(self) -> Millis:
+        """Return the highest time this process ever held: what expiries and forgetting are judged by."""
+        self.now()
+        return self._highest
+
+    def learn(self, at_least: Millis) -> None:
+        """Learn from something signed that it is at least this late."""
+        self._highest = max(self._highest, at_least)

@@ -1,0 +1,181 @@
+"""The one gate: nothing runs a handler but what passed here (invariant 4).
+
+Order, for tasks: live, epoch, handle, tag, sender not revoked, id, expiry, not seen; then grant and
+constraints. For calls: live, session's peer not revoked, not seen, grant, constraints, deadline. What
+fails before a task is known to be authentic is an error; what fails after it is the task's result.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from agent_runtime.errors import HandBackError, RefusedError
+from agent_runtime.membership import Membership
+from agent_runtime.seen import Entry, SeenTasks, TaskKey
+from agent_runtime.trust import Trust
+from schemas import codec
+from schemas.documents import Constraints
+from schemas.errors import PeerError, Reason
+from schemas.limits import MINUTE, REPLIES_KEPT
+from schemas.messages import CLIENT, Call, Millis, TaskBody
+from sealing.errors import NotAuthenticError, ReplayedError, SealingError
+from sealing.groups import Sender, frame_token
+
+RATES_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTask:
+    """An authentic task. `refusal` says why it may not run; `entry` is its place in the seen-set."""
+
+    body: TaskBody
+    sender: Sender
+    token: bytes
+    key: TaskKey
+    entry: Entry
+    refusal: PeerError | None
+    repeat: bool = False
+
+
+class Gate:
+    """Decides what runs. `own_roles` are the roles that this process was admitted with."""
+
+    def __init__(self, membership: Membership, seen: SeenTasks) -> None:
+        self._membership = membership
+        self._seen = seen
+        self._rates: OrderedDict[tuple[bytes, str, str], tuple[Millis, int]] = OrderedDict()
+
+    def task(self, frame: bytes) -> OpenedTask:
+        """Open a task that was assigned; raise `HandBackError` or a refusal that leaves no trace."""
+        member = self._membership
+        # 1. Able to take anything at all.
+        trust = self._trust_or_hand_back()
+        if self._seen.full():
+            raise HandBackError(Reason.SEEN_SET_FULL)
+        # 2. An open epoch of an own role. A closed one was dropped with its keys.
+        opener = member.keyring.opener(frame_token(frame))
+        now = member.clock.highest()
+        if member.keyring.was_closed(frame_token(frame)) or (opener is not None and now > opener.closes):
+            raise SealingError(Reason.EPOCH_CLOSED)
+        if opener is None:
+            raise HandBackError(Reason.EPOCH_UNKNOWN)
+        # 3. Authentic, from a sender who is not revoked, for the id in its header, unexpired.
+        sender, task_id, plain = opener.open_task(frame)
+        if sender.instance in trust.revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        body = codec.decode(plain, TaskBody)
+        if body.task_id != task_id:
+            raise NotAuthenticError("task id")
+        if now >= body.expires or body.expires > opener.closes:
+            raise SealingError(Reason.DEADLINE_PASSED)
+        # 4. New. A client's tasks are its own; an enclave's belong to its role.
+        sender_role = trust.role_names.get(sender.role_id, "")
+        owner = sender.instance if trust.role_kinds.get(sender_role) == CLIENT else b"role:" + sender.role_id
+        key = (owner, task_id)
+        known = self._seen.get(key)
+        if known is not None:
+            return OpenedTask(body, sender, opener.token, key, known, None, repeat=True)
+        entry = self._seen.insert(key, body.expires + member.grace)
+        # 5. Permitted. From here a refusal is the task's result.
+        refusal = self._permission(
+            trust, sender_role, "submit", body.task_class, opener.group, sender.instance, len(body.payload)
+        )
+        return OpenedTask(body, sender, opener.token, key, entry, refusal)
+
+    def may_answer(self) -> bool:
+        """Tell whether a result may leave now: liveness is asked again after the handler ran."""
+        return self._membership.live()
+
+    def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> None:
+        """Permit a tool call that came in an established session, or raise."""
+        trust = self._membership.require_live()
+        if peer in trust.revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        if self._membership.clock.highest() >= call.deadline:
+            raise RefusedError(Reason.DEADLINE_PASSED)
+        refusal = self._permission(trust, peer_role, "call", call.tool, own_role, peer, len(call.arguments))
+        if refusal is not None:
+            raise refusal
+
+    def may_send(self, action: str, what: str, size: int) -> Trust:
+        """Permit an own submission or call before it leaves, or raise."""
+        trust = self._membership.require_live()
+        for role in trust.admission.roles:
+            granted = trust.grants.get((role, action, what))
+            if granted is not None:
+                _check_size(granted.constraints, size)
+                return trust
+        raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+
+    def _trust_or_hand_back(self) -> Trust:
+        try:
+            return self._membership.require_live()
+        except RefusedError as error:
+            raise HandBackError(Reason.NOT_LIVE) from error
+
+    def _permission(
+        self, trust: Trust, role: str, action: str, what: str, own_role: str, peer: bytes, size: int
+    ) -> PeerError | None:
+        granted = trust.grants.get((role, action, what))
+        if granted is None or granted.audience != own_role or own_role not in trust.admission.roles:
+            return RefusedError(Reason.NO_GRANT)
+        try:
+            _check_size(granted.constraints, size)
+            self._check_rate(granted.constraints, (peer, action, what))
+        except RefusedError as refusal:
+            return refusal
+        return None
+
+    def _check_rate(self, constraints: Constraints, key: tuple[bytes, str, str]) -> None:
+        if constraints.per_minute is None:
+            return
+        now = self._membership.clock.highest()
+        start, count = self._rates.get(key, (now, 0))
+        if now - start >= MINUTE:
+            start, count = now, 0
+        if count >= constraints.per_minute:
+            raise RefusedError(Reason.CONSTRAINT_VIOLATED, "rate")
+        self._rates[key] = (start, count + 1)
+        self._rates.move_to_end(key)
+        if len(self._rates) > RATES_KEPT:
+            self._rates.popitem(last=False)
+
+
+class RequestMemory:
+    """Requests kept per peer instance: one repeated on any session is answered, not run again.
+
+    Ids are kept for the life of the peer's admission, replies within a limit; a repeat whose reply is
+    gone is refused.
+    """
+
+    def __init__(self, kept: int = REPLIES_KEPT) -> None:
+        self._kept = kept
+        self._ids: dict[bytes, set[bytes]] = {}
+        self._replies: OrderedDict[tuple[bytes, bytes], bytes] = OrderedDict()
+
+    def begin(self, peer: bytes, request: bytes) -> bytes | None:
+        """Return the kept reply of a repeat, None for a new request; raise for a repeat without one."""
+        ids = self._ids.setdefault(peer, set())
+        if request in ids:
+            reply = self._replies.get((peer, request))
+            if reply is None:
+                raise ReplayedError("the request was here before")
+            return reply
+        ids.add(request)
+        return None
+
+    def finish(self, peer: bytes, request: bytes, reply: bytes) -> None:
+        """Keep the reply of a request."""
+        self._replies[peer, request] = reply
+        if len(self._replies) > self._kept:
+            self._replies.popitem(last=False)
+
+    def keep_only(self, peers: Collection[bytes]) -> None:
+        """Forget the peers whose admissions have ended."""
+        for peer in [peer for peer in self._ids if peer not in peers]:
+            del self._ids[peer]
+
+
+def _check_size(constraints: Constraints, size: int) -> None:
+    if constraints.max_bytes is not None and size > constraints.max_bytes:
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"larger than {constraints.max_bytes} bytes")

@@ -1,0 +1,97 @@
+"""The epoch keys of one process: openers for the groups it is of, sealers for those it may seal to.
+
+The first package of a (group, epoch) is kept for the life of the process and later ones are ignored:
+a handle restarted at counter 0 would repeat a nonce.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from agent_runtime.errors import RefusedError
+from agent_runtime.trust import MESH_GROUP
+from schemas.errors import Reason
+from schemas.messages import Holdings, Millis
+from sealing.context import Mesh
+from sealing.errors import NotAuthenticError
+from sealing.groups import Opener, Sealer, Sender, seals_at
+
+EpochKey = tuple[str, int]
+CLOSED_KEPT = 256  # epochs turn hourly and on evictions: this spans days
+
+
+class Keyring:
+    """Openers and sealers by group and epoch."""
+
+    def __init__(self, mesh: Mesh, own: Sender, random: Callable[[int], bytes]) -> None:
+        self._mesh = mesh
+        self._own = own
+        self._random = random
+        self._openers: dict[EpochKey, Opener] = {}
+        self._by_token: dict[bytes, Opener] = {}
+        self._sealers: dict[EpochKey, Sealer] = {}
+        self._closed: OrderedDict[bytes, None] = OrderedDict()
+
+    def check(self, holdings: Holdings, groups: Iterable[str]) -> None:
+        """Refuse member packages of groups that the own roles are not of."""
+        allowed = {MESH_GROUP, *groups}
+        if any(package.group not in allowed for package in holdings.members):
+            raise NotAuthenticError("a package of another group")
+
+    def add(self, holdings: Holdings) -> None:
+        """Take the packages that are new."""
+        for package in holdings.members:
+            key = (package.group, package.epoch)
+            if key not in self._openers:
+                opener = Opener(self._mesh, package)
+                self._openers[key] = self._by_token[opener.token] = opener
+        for sender in holdings.senders:
+            key = (sender.group, sender.epoch)
+            if key not in self._sealers and key not in self._openers:
+                self._sealers[key] = Sealer(self._mesh, sender)
+
+    def keep_only(self, open_epochs: Iterable[EpochKey]) -> None:
+        """Erase every epoch that is not open any more."""
+        kept = set(open_epochs)
+        for key in [key for key in self._openers if key not in kept]:
+            opener = self._openers.pop(key)
+            del self._by_token[opener.token]
+            opener.erase()
+            self._closed[opener.token] = None
+            if len(self._closed) > CLOSED_KEPT:
+                self._closed.popitem(last=False)
+        for key in [key for key in self._sealers if key not in kept]:
+            self._sealers.pop(key).erase()
+
+    def has(self, group: str, epoch: int) -> bool:
+        """Tell whether there is a key for an epoch."""
+        return (group, epoch) in self._openers or (group, epoch) in self._sealers
+
+    def opener(self, token: bytes) -> Opener | None:
+        """Return the opener that a frame's token names."""
+        return self._by_token.get(token)
+
+    def was_closed(self, token: bytes) -> bool:
+        """Tell whether a token is of an own epoch that closed: nobody will open it any more."""
+        return token in self._closed
+
+    def openers(self, group: str) -> list[Opener]:
+        """Return the openers of a group, newest epoch first."""
+        return [self._openers[key] for key in sorted(self._openers, reverse=True) if key[0] == group]
+
+    def current(self, group: str, now: Millis) -> Opener:
+        """Return the opener of the newest epoch of an own group that is open for sealing."""
+        for opener in self.openers(group):
+            if seals_at(opener, now):
+                return opener
+        raise RefusedError(Reason.EPOCH_UNKNOWN, f"no open epoch of {group}")
+
+    def sealer(self, group: str, now: Millis) -> Sealer:
+        """Return the sealer of the newest epoch of `group` that may be sealed under at `now`."""
+        for opener in self.openers(group):
+            key = (group, opener.epoch)
+            if key not in self._sealers:
+                self._sealers[key] = opener.sealer(self._own, self._random(12))
+        for key in sorted(self._sealers, reverse=True):
+            if key[0] == group and seals_at(self._sealers[key], now):
+                return self._sealers[key]
+        raise RefusedError(Reason.EPOCH_UNKNOWN, f"no open epoch of {group}")

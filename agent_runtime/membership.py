@@ -1,0 +1,185 @@
+"""One process's standing in the mesh: admission, trust, keys, beacons, and whether it is live.
+
+Pure: frames and documents in, verdicts out. It refuses before it changes anything.
+"""
+
+from collections.abc import Callable
+
+from agent_runtime.clock import MeshClock
+from agent_runtime.errors import RefusedError
+from agent_runtime.keyring import Keyring
+from agent_runtime.trust import MESH_GROUP, Trust, adopt
+from agent_runtime.witness import Witness
+from schemas import codec
+from schemas.documents import Admission, Beacon
+from schemas.errors import Reason
+from schemas.limits import CLOCK_AHEAD, SECOND
+from schemas.messages import ENCLAVE, Admitted, Body, Holdings, Millis
+from sealing.context import Mesh
+from sealing.documents import open_admission, open_message
+from sealing.errors import NotAuthenticError, SealingError
+from sealing.groups import Opener, Sender, frame_token
+from sealing.keys import PartyKeys
+
+BEACON = "beacon"
+
+
+class Membership:
+    """What one process holds between two admissions by one coordinator."""
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        keys: PartyKeys,
+        clock: MeshClock,
+        witness: Witness,
+        *,
+        term: int,
+        grace: Millis,
+        kind: str,
+        roles: tuple[str, ...],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.mesh, self.keys, self.clock, self.witness = mesh, keys, clock, witness
+        self.term, self.grace, self.kind, self.roles = term, grace, kind, roles
+        role = mesh.role_id(roles[0]) if roles else bytes(16)
+        self.keyring = Keyring(mesh, Sender(keys.instance, role), random)
+        self.trust: Trust | None = None
+        self.last_beacon: bytes | None = None
+        self._counted: Millis = 0
+
+    def admitted(self, admitted: Admitted) -> None:
+        """Take an admission with everything that came with it, or raise and change nothing."""
+        key = self.witness.term_key(self.term)
+        admission = open_admission(admitted.admission, key, self.mesh)
+        self._check_admission(admission)
+        previous = self.trust
+        fresh = Trust(
+            admission,
+            admitted.admission,
+            key,
+            views=previous.views if previous else {},
+            grant_cache=previous.grant_cache if previous else {},
+        )
+        self._adopt(fresh, admitted.holdings)
+
+    def hold(self, holdings: Holdings) -> None:
+        """Take what the coordinator pushed, or raise and change nothing."""
+        self._adopt(self.held(), holdings)
+
+    def held(self) -> Trust:
+        """Return the current trust, or raise `not-live`."""
+        if self.trust is None:
+            raise RefusedError(Reason.NOT_LIVE, "not admitted")
+        return self.trust
+
+    def beacon(self, frame: bytes, subject: str) -> bool:
+        """Take a beacon frame; return False if it names things that are not here: then they must be got."""
+        opener = self.keyring.opener(frame_token(frame))
+        if opener is None or opener.group != MESH_GROUP:
+            raise SealingError(Reason.EPOCH_UNKNOWN)
+        _, body = opener.open_group(frame, subject)
+        message = codec.decode(body, Body)
+        if message.purpose != BEACON:
+            raise NotAuthenticError("not a beacon")
+        return self.signed_beacon(codec.convert(message.fields, bytes))
+
+    def signed_beacon(self, signed: bytes) -> bool:
+        """Judge a signed beacon of this term; it counts only when what it names is held."""
+        beacon = self._beacon(signed)
+        self.witness.check_beacon(signed, beacon, now=self.clock.now(), grace=self.grace, ahead=CLOCK_AHEAD)
+        if self.trust is None or not self.trust.holds(self.mesh, beacon):
+            return False
+        self.witness.enter_beacon(signed, beacon)
+        self.last_beacon, self._counted = signed, beacon.time
+        return True
+
+    def compare_beacon(self, signed: bytes | None) -> None:
+        """Compare a peer's last beacon with ours: two that differ are proof of equivocation."""
+        if signed is None:
+            return
+        for term in (self.term, self.term - 1):
+            try:
+                beacon = open_message(signed, self.witness.term_key(term), self.mesh, BEACON, Beacon)
+            except SealingError:
+                continue
+            self.witness.compare(signed, beacon)
+            return
+
+    def live(self) -> bool:
+        """Tell whether this process may take and send: recent beacon, unexpired admission, no fork seen."""
+        if self.trust is None or self.witness.proof is not None or not self.clock.is_set:
+            return False
+        return (
+            self.clock.now() - self._counted <= self.grace
+            and self.clock.highest() < self.trust.admission.expires * SECOND
+        )
+
+    def require_live(self) -> Trust:
+        """Return the trust to decide by, or raise `not-live`."""
+        trust = self.held()
+        if not self.live():
+            raise RefusedError(Reason.NOT_LIVE)
+        return trust
+
+    def mesh_openers(self) -> list[Opener]:
+        """Return the open epochs of the mesh group, newest first: names derive from each."""
+        return self.keyring.openers(MESH_GROUP)
+
+    def names(self, kind: str, name: bytes) -> tuple[bytes, ...]:
+        """Return the pseudonyms of a name in every open mesh epoch, newest first."""
+        return tuple(opener.name_token(kind, name) for opener in self.mesh_openers())
+
+    def peer(self, admission_bytes: bytes) -> Admission:
+        """Return a peer's admission: of a term whose key was verified, unexpired and not revoked."""
+        admission = None
+        for term in range(self.witness.term, max(self.witness.term - 2, 0), -1):
+            try:
+                admission = open_admission(admission_bytes, self.witness.term_key(term), self.mesh)
+            except SealingError:
+                continue
+            break
+        if admission is None:
+            raise NotAuthenticError("an admission of no term of ours")
+        if admission.expires * SECOND <= self.clock.highest():
+            raise SealingError(Reason.EXPIRED, "admission")
+        if admission.subject in self.held().revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        return admission
+
+    def erase(self) -> None:
+        """Drop all epoch keys."""
+        self.keyring.keep_only(())
+        self.trust = None
+
+    def _beacon(self, signed: bytes) -> Beacon:
+        beacon = open_message(signed, self.witness.term_key(self.term), self.mesh, BEACON, Beacon)
+        if beacon.term != self.term:
+            raise SealingError(Reason.TERM_NOT_ACCEPTED)
+        return beacon
+
+    def _check_admission(self, admission: Admission) -> None:
+        if (
+            admission.subject != self.keys.instance
+            or admission.signing_key != self.keys.signing.public
+            or admission.kem_key != self.keys.kem.public
+            or admission.kind != self.kind
+            or admission.roles != self.roles
+            or admission.term != self.term
+        ):
+            raise NotAuthenticError("an admission of somebody else")
+        if admission.expires * SECOND <= self.clock.highest():
+            raise SealingError(Reason.EXPIRED, "admission")
+
+    def _adopt(self, base: Trust, holdings: Holdings) -> None:
+        trust = adopt(self.mesh, base, holdings)
+        self.keyring.check(holdings, trust.admission.roles if self.kind == ENCLAVE else ())
+        self.keyring.add(holdings)
+        self.keyring.keep_only(trust.epochs)
+        self.trust = trust
+        # A beacon that is not newer than one already held is no harm: it came with the packages.
+        if holdings.beacon:
+            beacon = self._beacon(holdings.beacon)
+            self.witness.compare(holdings.beacon, beacon)
+            if not self.witness.is_old(beacon):
+                self.signed_beacon(holdings.beacon)

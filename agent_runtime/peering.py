@@ -1,0 +1,275 @@
+"""Sessions with peers: handshakes under the mesh key, and the table of what is established.
+
+Pure: frames in, frames out. An init from a stranger dies at one AEAD, because it travels in a mesh
+group frame; what passes is bounded per instance and in all.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from agent_runtime.gate import RequestMemory
+from agent_runtime.membership import Membership
+from agent_runtime.trust import MESH_GROUP
+from schemas import codec
+from schemas.documents import Admission
+from schemas.errors import Reason
+from schemas.limits import (
+    HALF_OPEN_PER_INSTANCE,
+    HALF_OPEN_TOTAL,
+    HANDSHAKE_LIFETIME,
+    SECOND,
+    SESSION_IDLE_RECEIVE,
+    SESSION_IDLE_SEND,
+)
+from schemas.messages import Accept, Body, Init, Millis
+from schemas.subjects import Kind, subject
+from sealing.context import sha256
+from sealing.errors import NotAuthenticError, ReplayedError, SealingError
+from sealing.groups import frame_token
+from sealing.session import Peer, PendingSession, Session, accept_init, open_init, session_id_of
+
+INIT = "init"
+NO_REQUEST = bytes(16)
+
+
+@dataclass(slots=True)
+class Link:
+    """An established session with what was judged about its peer."""
+
+    session: Session
+    peer: Admission
+    peer_role: str
+    own_role: str
+    opened: Millis
+    expires: Millis
+    sent: Millis
+    received: Millis
+
+    def usable(self, now: Millis) -> bool:
+        """Tell whether new requests may go on this session."""
+        return (
+            now < self.expires
+            and now - self.sent < SESSION_IDLE_SEND
+            and now < (self.opened + self.expires) // 2
+            and not self.session.exhausted
+        )
+
+
+@dataclass(slots=True)
+class _Opening:
+    pending: PendingSession
+    peer: Admission
+    peer_role: str
+    own_role: str
+    until: Millis
+
+
+class Peering:
+    """All sessions of one process with its peers."""
+
+    def __init__(self, membership: Membership, random: Callable[[int], bytes]) -> None:
+        self._membership = membership
+        self._random = random
+        self._links: dict[bytes, Link] = {}
+        self._opening: dict[str, _Opening] = {}
+        self._seen: dict[bytes, Millis] = {}
+        self.requests = RequestMemory()
+
+    def inbox_subjects(self) -> tuple[str, ...]:
+        """Return the subjects on which inits for this instance arrive."""
+        mesh = self._membership.mesh
+        return tuple(
+            subject(mesh.id, Kind.INBOX, token)
+            for token in self._membership.names(Kind.INBOX, self._membership.keys.instance)
+        )
+
+    def open(self, admission_bytes: bytes, peer_role: str) -> tuple[PendingSession, str, bytes]:
+        """Return a pending session with a peer, and the subject and frame of its init."""
+        member = self._membership
+        trust = member.require_live()
+        peer = member.peer(admission_bytes)
+        if peer_role not in peer.roles:
+            raise SealingError(Reason.ROLE_NOT_PERMITTED)
+        own_role = trust.admission.roles[0]
+        pending = PendingSession(
+            member.mesh,
+            member.keys,
+            responder=Peer(peer.subject, peer.signing_key),
+            responder_kem=peer.kem_key,
+            credential=trust.admission_bytes,
+            context=sha256(admission_bytes),
+            secret=self._random(32),
+            session_id=self._random(8),
+            role=member.mesh.role_id(own_role),
+            responder_role=member.mesh.role_id(peer_role),
+            beacon=member.last_beacon,
+        )
+        now = member.clock.now()
+        self._opening[pending.accept_subject] = _Opening(
+            pending, peer, peer_role, own_role, now + HANDSHAKE_LIFETIME
+        )
+        inbox = subject(member.mesh.id, Kind.INBOX, member.names(Kind.INBOX, peer.subject)[0])
+        body = codec.encode(Body(INIT, NO_REQUEST, pending.wire))
+        return pending, inbox, member.keyring.sealer(MESH_GROUP, now).seal_group(body, inbox)
+
+    def accepted(self, accept_subject: str, wire: bytes) -> Link:
+        """Finish a session of our own opening."""
+        opening = self._opening.get(accept_subject)
+        if opening is None:
+            raise SealingError(Reason.SESSION_UNKNOWN)
+        member = self._membership
+
+        def judge(accept: Accept) -> None:
+            member.require_live()
+            renewed = member.peer(accept.credential)
+            if renewed.subject != opening.peer.subject or opening.peer_role not in renewed.roles:
+                raise NotAuthenticError("accept by another instance or role")
+            member.compare_beacon(accept.state)
+
+        session = opening.pending.accept(wire, judge)
+        del self._opening[accept_subject]
+        return self._establish(session, opening.peer, opening.peer_role, opening.own_role)
+
+    def abandon(self, accept_subject: str) -> None:
+        """Give up a session of our own opening."""
+        opening = self._opening.pop(accept_subject, None)
+        if opening is not None:
+            opening.pending.erase()
+
+    def inbox(self, frame: bytes, inbox: str) -> tuple[str, bytes, Link]:
+        """Answer an init: return the accept's subject, the accept, and the half-open session."""
+        member = self._membership
+        trust = member.require_live()
+        # 1. From somebody who is admitted: under the mesh key.
+        opener = member.keyring.opener(frame_token(frame))
+        if opener is None or opener.group != MESH_GROUP:
+            raise SealingError(Reason.EPOCH_UNKNOWN)
+        _, plain = opener.open_group(frame, inbox)
+        body = codec.decode(plain, Body)
+        if body.purpose != INIT:
+            raise NotAuthenticError("not an init")
+        wire = codec.convert(body.fields, bytes)
+        # 2. Not seen, and room for one more half-open session.
+        init_hash = sha256(wire)
+        if init_hash in self._seen:
+            raise ReplayedError("init")
+        if sum(not link.session.confirmed for link in self._links.values()) >= HALF_OPEN_TOTAL:
+            raise SealingError(Reason.TOO_MANY_HALF_OPEN)
+        proven: list[Admission] = []
+
+        def judge(init: Init) -> Peer:
+            admission = member.peer(init.credential)
+            if init.role not in map(member.mesh.role_id, admission.roles):
+                raise SealingError(Reason.ROLE_NOT_PERMITTED, "the initiator's role")
+            if init.responder_role not in map(member.mesh.role_id, trust.admission.roles):
+                raise SealingError(Reason.ROLE_NOT_PERMITTED, "the responder's role")
+            proven.append(admission)
+            return Peer(admission.subject, admission.signing_key)
+
+        # 3. Its seal, its credential and its signature.
+        opened = open_init(member.mesh, member.keys, wire, judge)
+        peer = proven[0]
+        half_open = [link for link in self._of(peer.subject) if not link.session.confirmed]
+        if len(half_open) >= HALF_OPEN_PER_INSTANCE:
+            raise SealingError(Reason.TOO_MANY_HALF_OPEN)
+        member.compare_beacon(opened.init.beacon)
+        self._seen[init_hash] = peer.expires * SECOND
+        answer, session = accept_init(
+            member.mesh,
+            member.keys,
+            opened,
+            credential=trust.admission_bytes,
+            state=member.last_beacon,
+            secret=self._random(32),
+            session_id=self._random(8),
+        )
+        names = {member.mesh.role_id(role): role for role in (*peer.roles, *trust.admission.roles)}
+        link = self._establish(
+            session, peer, names[opened.init.role or b""], names[opened.init.responder_role or b""]
+        )
+        return subject(member.mesh.id, Kind.ACCEPT, init_hash[:16]), answer, link
+
+    def receive(self, frame: bytes) -> tuple[Link, Body | None]:
+        """Open a session frame; None for the one that only confirms."""
+        link = self._links.get(session_id_of(frame))
+        if link is None:
+            raise SealingError(Reason.SESSION_UNKNOWN)
+        now = self._membership.clock.highest()
+        trust = self._membership.require_live()
+        if link.peer.subject in trust.revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        if now >= link.expires:
+            raise SealingError(Reason.EXPIRED, "session")
+        body = codec.decode(link.session.open(frame), Body)
+        link.received = now
+        return link, None if body.purpose == "confirm" else body
+
+    def seal(self, link: Link, body: Body) -> tuple[str, bytes]:
+        """Return the subject and frame of a body for a session's peer."""
+        self._membership.require_live()
+        frame = link.session.seal(codec.encode(body))
+        link.sent = self._membership.clock.now()
+        return link.session.send_subject, frame
+
+    def usable(self, instance: bytes, peer_role: str) -> Link | None:
+        """Return the session with an instance that was completed last, if new requests may go on it."""
+        now = self._membership.clock.highest()
+        links = [
+            link
+            for link in self._of(instance)
+            if link.session.confirmed and link.peer_role == peer_role and link.usable(now)
+        ]
+        return max(links, key=lambda link: link.opened, default=None)
+
+    def sweep(self) -> list[Link]:
+        """Drop what is expired, revoked, idle or was never confirmed; return what was dropped."""
+        now = self._membership.clock.highest()
+        revoked = self._membership.held().revoked
+        dropped = [
+            link
+            for link in self._links.values()
+            if now >= link.expires
+            or link.peer.subject in revoked
+            or now - max(link.received, link.sent) >= SESSION_IDLE_RECEIVE
+            or (not link.session.confirmed and now - link.opened >= HANDSHAKE_LIFETIME)
+        ]
+        for link in dropped:
+            self.drop(link)
+        for accept_subject in [key for key, opening in self._opening.items() if now >= opening.until]:
+            self.abandon(accept_subject)
+        self._seen = {digest: until for digest, until in self._seen.items() if now < until}
+        self.requests.keep_only({link.peer.subject for link in self._links.values()})
+        return dropped
+
+    def drop(self, link: Link) -> None:
+        """End one session."""
+        self._links.pop(link.session.own_id, None)
+        link.session.erase()
+
+    def drop_all(self) -> list[Link]:
+        """End every session; return what was ended."""
+        dropped = list(self._links.values())
+        for link in dropped:
+            self.drop(link)
+        for accept_subject in list(self._opening):
+            self.abandon(accept_subject)
+        return dropped
+
+    def _establish(self, session: Session, peer: Admission, peer_role: str, own_role: str) -> Link:
+        now = self._membership.clock.highest()
+        own = self._membership.held().admission
+        link = Link(
+            session,
+            peer,
+            peer_role,
+            own_role,
+            opened=now,
+            expires=min(peer.expires, own.expires) * SECOND,
+            sent=now,
+            received=now,
+        )
+        self._links[session.own_id] = link
+        return link
+
+    def _of(self, instance: bytes) -> Iterator[Link]:
+        return (link for link in self._links.values() if link.peer.subject == instance)

@@ -1,0 +1,56 @@
+"""The tasks that an instance ran or runs: a repeat gets the kept result, never a second run.
+
+Entries are kept until their task has expired and the grace period has passed, by the highest time ever
+held. A full set hands tasks back; it never forgets early.
+"""
+
+import heapq
+from dataclasses import dataclass
+
+from schemas.limits import SEEN_TASKS
+from schemas.messages import Millis
+
+Owner = bytes
+TaskKey = tuple[Owner, bytes]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One task: pending while `body` is None, then its encoded result body."""
+
+    body: bytes | None = None
+
+
+class SeenTasks:
+    """The seen-set of one instance, by (owner, task id)."""
+
+    def __init__(self, limit: int = SEEN_TASKS) -> None:
+        self._limit = limit
+        self._entries: dict[TaskKey, Entry] = {}
+        self._expiry: list[tuple[Millis, TaskKey]] = []
+
+    def full(self) -> bool:
+        """Tell whether nothing more can be remembered."""
+        return len(self._entries) >= self._limit
+
+    def get(self, key: TaskKey) -> Entry | None:
+        """Return what is known of a task."""
+        return self._entries.get(key)
+
+    def insert(self, key: TaskKey, until: Millis) -> Entry:
+        """Remember a task as pending until `until` has passed."""
+        entry = self._entries[key] = Entry()
+        heapq.heappush(self._expiry, (until, key))
+        return entry
+
+    def remove(self, key: TaskKey) -> None:
+        """Forget a task that was handed back before its handler started."""
+        self._entries.pop(key, None)
+
+    def forget(self, highest: Millis) -> None:
+        """Drop what expired before the highest time ever held."""
+        while self._expiry and self._expiry[0][0] < highest:
+            self._entries.pop(heapq.heappop(self._expiry)[1], None)
+
+    def __len__(self) -> int:
+        return len(self._entries)

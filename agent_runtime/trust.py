@@ -1,0 +1,104 @@
+"""What a process believes, as one immutable value: swapped whole, read once per decision.
+
+A `Trust` is only made by `adopt`, which verifies everything in it under the key of the term.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas import codec
+from schemas.documents import Admission, Beacon, ClassInfo, Constraints, OpenEpoch, View
+from schemas.errors import Reason
+from schemas.messages import Holdings, Revocation
+from sealing.context import Mesh, sha256
+from sealing.documents import open_grant, open_message
+from sealing.errors import SealingError
+
+MESH_GROUP = "mesh"
+GrantKey = tuple[str, str, str]  # subject role, action, what
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A verified grant as the gate looks it up."""
+
+    audience: str
+    constraints: Constraints
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Admission, views, grants and revocations at one instant."""
+
+    admission: Admission
+    admission_bytes: bytes
+    term_key: bytes
+    views: Mapping[str, View] = field(default_factory=dict)
+    grants: Mapping[GrantKey, Granted] = field(default_factory=dict)
+    role_kinds: Mapping[str, str] = field(default_factory=dict)
+    role_names: Mapping[bytes, str] = field(default_factory=dict)
+    classes: Mapping[str, ClassInfo] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    epochs: Mapping[tuple[str, int], OpenEpoch] = field(default_factory=dict)
+    revoked: frozenset[bytes] = frozenset()
+    revoked_hash: bytes = b""
+    grant_cache: Mapping[bytes, tuple[GrantKey, Granted]] = field(default_factory=dict)
+
+    def holds(self, mesh: Mesh, beacon: Beacon) -> bool:
+        """Tell whether everything that a beacon names for the own roles is here."""
+        if beacon.term != self.admission.term or beacon.revoked_hash != self.revoked_hash:
+            return False
+        current = dict(beacon.views)
+        return all(
+            role in self.views and current.get(mesh.role_id(role)) == self.views[role].version
+            for role in self.admission.roles
+        )
+
+
+def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
+    """Return the trust that `holdings` gives, or raise and change nothing."""
+    admission, key = previous.admission, previous.term_key
+    views: dict[str, View] = {}
+    cache: dict[bytes, tuple[GrantKey, Granted]] = {}
+    for signed in holdings.views:
+        view = open_message(signed, key, mesh, "view", View)
+        held = previous.views.get(view.role)
+        if view.term != admission.term or view.role not in admission.roles:
+            raise SealingError(Reason.TERM_NOT_ACCEPTED, "a view of another term or role")
+        if held is not None and held.term == view.term and view.version < held.version:
+            raise SealingError(Reason.STATE_ROLLED_BACK, "view")
+        views[view.role] = view
+        for document in view.grants:
+            digest = sha256(document)
+            cache[digest] = previous.grant_cache.get(digest) or _grant(mesh, key, view, document)
+    if set(views) != set(admission.roles):
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "a role without its view")
+    return Trust(
+        admission=admission,
+        admission_bytes=previous.admission_bytes,
+        term_key=key,
+        views=views,
+        grants=dict(cache.values()),
+        role_kinds={kind.role: kind.kind for view in views.values() for kind in view.role_kinds},
+        role_names={
+            mesh.role_id(kind.role): kind.role for view in views.values() for kind in view.role_kinds
+        },
+        classes={info.name: info for view in views.values() for info in view.classes},
+        tools={tool: role for view in views.values() for tool, role in view.tools},
+        epochs={(epoch.group, epoch.epoch): epoch for view in views.values() for epoch in view.epochs},
+        revoked=frozenset(instance for entry in holdings.revoked for instance in entry.instances),
+        revoked_hash=revoked_hash(holdings.revoked),
+        grant_cache=cache,
+    )
+
+
+def revoked_hash(revoked: tuple[Revocation, ...]) -> bytes:
+    """Return the hash of a revoked set as beacons carry it."""
+    return sha256(codec.encode(tuple(sorted(revoked, key=lambda entry: (entry.kind, entry.value)))))
+
+
+def _grant(mesh: Mesh, key: bytes, view: View, document: bytes) -> tuple[GrantKey, Granted]:
+    grant = open_grant(document, key, mesh)
+    if grant.term != view.term or grant.policy_version != view.policy_version:
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "a grant of another term or policy")
+    return (grant.subject, grant.action, grant.what), Granted(grant.audience, grant.constraints)
