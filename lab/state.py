@@ -66,7 +66,8 @@ class State:
         path = self._path(name)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in reversed(path.relative_to(self.root).parents[:-1]):
+                (self.root / folder).mkdir(exist_ok=True, mode=0o700)
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(data)
                 file.flush()
