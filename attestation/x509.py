@@ -316,7 +316,7 @@ def verify_p384(key: PublicKey, r: int, s: int, signed: bytes) -> None:
         key.verify(encode_dss_signature(r, s), signed, ec.ECDSA(SHA384()))
     except InvalidSignature as error:
         raise NotGenuineError(
-            Reason.SIGNATURE_INVALID, "evidence is not signed by its endorsed key"
+            Reason.SIGNATURE_INVALID, "evidence is not signed by the endorsed key"
         ) from error
 
 
