@@ -50,8 +50,8 @@ class Context(Protocol):
     def caller_instance(self) -> bytes:
         """The instance of who submitted or called."""
 
-    async def call(self, tool: str, arguments: Any, kind: type[T], *, timeout: float = 30.0) -> T:
-        """Call a tool and return its value, or raise `CallFailedError`."""
+    async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
+        """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
 
     async def submit(
         self,

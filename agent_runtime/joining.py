@@ -22,8 +22,6 @@ from schemas.messages import (
     Body,
     CoordinatorCredential,
     Credential,
-    Event,
-    EvidenceAnswer,
     Hello,
     Millis,
     Offer,
@@ -206,16 +204,6 @@ def agent_binding(mesh: Mesh, keys: PartyKeys, session: Session, state: State) -
         keys.signing.public,
         keys.kem.public,
     )
-
-
-def evidence_body(request: bytes, evidence: Evidence | None, endorsements: Endorsements) -> bytes:
-    """Return the body that answers the challenge."""
-    return codec.encode(Body("evidence", request, EvidenceAnswer(evidence, endorsements)))
-
-
-def event_body(request: bytes, event: Event) -> bytes:
-    """Return the body of an operator's event."""
-    return codec.encode(Body("event", request, event))
 
 
 def open_admitted(body: Body) -> Admitted:

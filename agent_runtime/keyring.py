@@ -1,7 +1,7 @@
 """The epoch keys of one process: openers for the groups it is of, sealers for those it may seal to.
 
-The first package of a (group, epoch) is kept for the life of the process and later ones are ignored:
-a handle restarted at counter 0 would repeat a nonce.
+The first package of an epoch is kept for the life of the process and later ones of the same token are
+ignored: a handle restarted at counter 0 would repeat a nonce.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from schemas.errors import Reason
 from schemas.messages import Holdings, Millis
 from sealing.context import Mesh
 from sealing.errors import NotAuthenticError
-from sealing.groups import Opener, Sealer, Sender, seals_at
+from sealing.groups import Opener, Sealer, Sender, epoch_token, seals_at
 
 EpochKey = tuple[str, int]
 CLOSED_KEPT = 256  # epochs turn hourly and on evictions: this spans days
@@ -41,26 +41,22 @@ class Keyring:
         """Take the packages that are new."""
         for package in holdings.members:
             key = (package.group, package.epoch)
-            if key not in self._openers:
+            held = self._openers.get(key)
+            if held is None or held.token != epoch_token(self._mesh, package):
+                self._drop(key)
                 opener = Opener(self._mesh, package)
                 self._openers[key] = self._by_token[opener.token] = opener
         for sender in holdings.senders:
             key = (sender.group, sender.epoch)
-            if key not in self._sealers and key not in self._openers:
+            known = self._sealers.get(key)
+            if key not in self._openers and (known is None or known.token != sender.token):
                 self._sealers[key] = Sealer(self._mesh, sender)
 
     def keep_only(self, open_epochs: Iterable[EpochKey]) -> None:
         """Erase every epoch that is not open any more."""
         kept = set(open_epochs)
-        for key in [key for key in self._openers if key not in kept]:
-            opener = self._openers.pop(key)
-            del self._by_token[opener.token]
-            opener.erase()
-            self._closed[opener.token] = None
-            if len(self._closed) > CLOSED_KEPT:
-                self._closed.popitem(last=False)
-        for key in [key for key in self._sealers if key not in kept]:
-            self._sealers.pop(key).erase()
+        for key in [key for key in (*self._openers, *self._sealers) if key not in kept]:
+            self._drop(key)
 
     def has(self, group: str, epoch: int) -> bool:
         """Tell whether there is a key for an epoch."""
@@ -95,3 +91,15 @@ class Keyring:
             if key[0] == group and seals_at(self._sealers[key], now):
                 return self._sealers[key]
         raise RefusedError(Reason.EPOCH_UNKNOWN, f"no open epoch of {group}")
+
+    def _drop(self, key: EpochKey) -> None:
+        opener = self._openers.pop(key, None)
+        if opener is not None:
+            del self._by_token[opener.token]
+            opener.erase()
+            self._closed[opener.token] = None
+            if len(self._closed) > CLOSED_KEPT:
+                self._closed.popitem(last=False)
+        sealer = self._sealers.pop(key, None)
+        if sealer is not None:
+            sealer.erase()

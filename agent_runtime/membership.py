@@ -13,7 +13,7 @@ from agent_runtime.witness import Witness
 from schemas import codec
 from schemas.documents import Admission, Beacon
 from schemas.errors import Reason
-from schemas.limits import CLOCK_AHEAD, SECOND
+from schemas.limits import CLOCK_AHEAD, GRACE, SECOND
 from schemas.messages import ENCLAVE, Admitted, Body, Holdings, Millis
 from sealing.context import Mesh
 from sealing.documents import open_admission, open_message
@@ -25,7 +25,7 @@ BEACON = "beacon"
 
 
 class Membership:
-    """What one process holds between two admissions by one coordinator."""
+    """What one process holds, from its first admission to its end."""
 
     def __init__(
         self,
@@ -34,19 +34,21 @@ class Membership:
         clock: MeshClock,
         witness: Witness,
         *,
-        term: int,
-        grace: Millis,
         kind: str,
         roles: tuple[str, ...],
         random: Callable[[int], bytes],
     ) -> None:
         self.mesh, self.keys, self.clock, self.witness = mesh, keys, clock, witness
-        self.term, self.grace, self.kind, self.roles = term, grace, kind, roles
+        self.term, self.grace, self.kind, self.roles = 0, GRACE, kind, roles
         role = mesh.role_id(roles[0]) if roles else bytes(16)
         self.keyring = Keyring(mesh, Sender(keys.instance, role), random)
         self.trust: Trust | None = None
         self.last_beacon: bytes | None = None
         self._counted: Millis = 0
+
+    def enter(self, term: int, grace: Millis) -> None:
+        """Go by a coordinator that was verified: its term, and the grace that the operators signed."""
+        self.term, self.grace = term, grace
 
     def admitted(self, admitted: Admitted) -> None:
         """Take an admission with everything that came with it, or raise and change nothing."""

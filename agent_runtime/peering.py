@@ -159,9 +159,9 @@ class Peering:
 
         def judge(init: Init) -> Peer:
             admission = member.peer(init.credential)
-            if init.role not in map(member.mesh.role_id, admission.roles):
+            if init.role not in {member.mesh.role_id(role) for role in admission.roles}:
                 raise SealingError(Reason.ROLE_NOT_PERMITTED, "the initiator's role")
-            if init.responder_role not in map(member.mesh.role_id, trust.admission.roles):
+            if init.responder_role not in {member.mesh.role_id(role) for role in trust.admission.roles}:
                 raise SealingError(Reason.ROLE_NOT_PERMITTED, "the responder's role")
             proven.append(admission)
             return Peer(admission.subject, admission.signing_key)

@@ -1,0 +1,58 @@
+"""What a handler holds: calls and submissions in its own name, for the task it works on."""
+
+from typing import Any, TypeVar
+
+from agent_runtime.agent import decode_value, encode_value
+from agent_runtime.calls import Calls
+from agent_runtime.membership import Membership
+from agent_runtime.submitter import SubmittedTask, Submitter
+from schemas.limits import SECOND
+from sealing.context import sha256
+
+T = TypeVar("T")
+
+
+class NodeContext:
+    """The `Context` of one task, one call, or a client."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        calls: Calls,
+        submitter: Submitter,
+        task_id: bytes | None,
+        caller_role: str,
+        caller_instance: bytes,
+    ) -> None:
+        self._membership = membership
+        self._calls = calls
+        self._submitter = submitter
+        self.task_id = task_id
+        self.caller_role = caller_role
+        self.caller_instance = caller_instance
+
+    async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
+        """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
+        deadline = self._membership.clock.now() + int(within * SECOND)
+        value = await self._calls.call(
+            tool, encode_value(arguments), deadline=deadline, idempotency=self.task_id
+        )
+        return decode_value(value, kind)
+
+    async def submit(
+        self,
+        task_class: str,
+        payload: Any,
+        *,
+        lifetime: float | None = None,
+        priority: int = 5,
+        affinity: str | None = None,
+    ) -> SubmittedTask:
+        """Submit a task; return when the broker has acknowledged it."""
+        return await self._submitter.submit(
+            task_class,
+            encode_value(payload),
+            lifetime=int(lifetime * SECOND) if lifetime is not None else None,
+            priority=priority,
+            affinity=sha256(affinity.encode())[:16] if affinity is not None else None,
+        )

@@ -1,0 +1,319 @@
+"""The shell around joining: one process's line to the coordinator.
+
+Joins, renews, asks and listens. What it learns goes into the `Membership`; what goes wrong is counted,
+and the caller tries again.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from agent_runtime import joining
+from agent_runtime.clock import LocalClock, MeshClock
+from agent_runtime.membership import Membership
+from agent_runtime.refusals import Refusals
+from agent_runtime.witness import Witness
+from attestation import appraise
+from attestation.attester import Attester
+from schemas import codec
+from schemas.documents import Anchor, Profile
+from schemas.errors import PeerError, Reason
+from schemas.evidence import Endorsements, Evidence
+from schemas.limits import SECOND, TIME_INTERVAL
+from schemas.messages import (
+    Body,
+    Credential,
+    EvidenceAnswer,
+    Holdings,
+    Millis,
+    Refused,
+    State,
+    Time,
+)
+from schemas.subjects import Kind, subject
+from sealing.context import Mesh
+from sealing.errors import SealingError
+from sealing.keys import PartyKeys
+from sealing.session import PendingSession, Session
+from transport import Delivery, Subscription, Transport
+
+STEP_DEADLINE = 5.0  # seconds for one flight; a lost one is sent again by joining again
+ADMISSION_DEADLINE = 30.0  # the challenge's life: a throttled chip takes seconds
+BACKLOG = 64  # frames that wait while one is judged; more on a bootstrap subject is a flood
+
+
+class UnreachableError(PeerError):
+    """No coordinator answered in time."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.UNAVAILABLE, detail)
+
+
+@dataclass(slots=True)
+class Party:
+    """Who this process is and what it was given to begin with."""
+
+    anchor: Anchor
+    mesh: Mesh
+    keys: PartyKeys
+    kind: str
+    roles: tuple[str, ...]
+    attester: Attester | None
+    random: Callable[[int], bytes]
+    local: LocalClock
+    profile: Profile | None = None  # a console that is about to order the first term holds its own
+
+
+@dataclass(slots=True)
+class _Line:
+    session: Session
+    coordinator: joining.Coordinator
+    subscription: Subscription
+    waiting: dict[bytes, MemoryObjectSendStream[Body]] = field(default_factory=dict)
+
+
+class Coordination:
+    """The line to the coordinator: at most one session at a time, replaced on renewal."""
+
+    def __init__(
+        self,
+        party: Party,
+        transport: Transport,
+        membership: Membership,
+        refusals: Refusals,
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.party = party
+        self.membership = membership
+        self._transport = transport
+        self._refusals = refusals
+        self._on_change = on_change
+        self._line: _Line | None = None
+        self._time_asked: Millis = 0
+
+    @property
+    def witness(self) -> Witness:
+        return self.membership.witness
+
+    @property
+    def clock(self) -> MeshClock:
+        return self.membership.clock
+
+    @property
+    def coordinator(self) -> joining.Coordinator | None:
+        """The coordinator of the present session."""
+        return self._line.coordinator if self._line else None
+
+    async def join(self) -> None:
+        """Be admitted by a coordinator whose Evidence was accepted, or raise what was refused."""
+        coordinator = await self._verified_offer()
+        await self._admit(coordinator, replaces=None)
+
+    async def renew(self) -> None:
+        """Be admitted again: same keys, fresh challenge and Evidence."""
+        if self._line is None:
+            raise UnreachableError("no session to renew")
+        await self._admit(self._line.coordinator, replaces=self._line.session)
+
+    async def request(self, purpose: str, fields: object, *, within: float = STEP_DEADLINE) -> Body:
+        """Ask the coordinator in the present session; raise its refusal, or when no answer comes."""
+        line = self._line
+        if line is None:
+            raise UnreachableError("no session with a coordinator")
+        return await self._ask(line, purpose, fields, within)
+
+    async def refresh(self) -> None:
+        """Get all that is held: after a beacon that names something that is not here."""
+        body = await self.request("get", ["holdings", ""])
+        self.membership.hold(codec.convert(body.fields, Holdings))
+        await self._on_change()
+
+    async def ask_time(self) -> None:
+        """Set the clock by the coordinator's answer, if it is time to."""
+        now = self.party.local()
+        if now - self._time_asked < TIME_INTERVAL:
+            return
+        body = await self.request("time", None)
+        told = codec.convert(body.fields, Time)
+        self.clock.set(told.time, sent=now, grace=self.membership.grace)
+        self._time_asked = now
+
+    async def close(self) -> None:
+        """End the session."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.session.erase()
+            await line.subscription.close()
+
+    async def _verified_offer(self) -> joining.Coordinator:
+        party = self.party
+        pending = joining.hello(party.mesh, party.random(32))
+        send, receive = anyio.create_memory_object_stream[bytes](BACKLOG)
+        subscription = await self._transport.subscribe(
+            pending.offer_subject, partial(self._enqueue, send, "offer")
+        )
+        try:
+            await self._transport.publish(pending.subject, pending.wire)
+            with anyio.move_on_after(STEP_DEADLINE):
+                return await self._first_good_offer(pending, receive)
+            raise UnreachableError("no acceptable offer from a coordinator")
+        finally:
+            await subscription.close()
+            send.close()
+            receive.close()
+
+    async def _first_good_offer(
+        self, pending: joining.PendingHello, offers: MemoryObjectReceiveStream[bytes]
+    ) -> joining.Coordinator:
+        # Anybody may send offers: a bad one is counted and the next one is looked at.
+        while True:
+            wire = await offers.receive()
+            with self._refusals.at("offer"):
+                coordinator, appraisal = joining.judge_offer(
+                    self.party.anchor,
+                    self.party.mesh,
+                    pending,
+                    wire,
+                    self.witness,
+                    self.clock,
+                    host_time=time.time_ns() // 1_000_000,
+                    profile=self.party.profile,
+                )
+                await anyio.to_thread.run_sync(_appraise, appraisal)
+                return coordinator
+
+    async def _admit(self, coordinator: joining.Coordinator, replaces: Session | None) -> None:
+        party = self.party
+        credential = Credential(
+            party.kind, party.keys.signing.public, party.keys.kem.public, party.roles, None
+        )
+        pending = joining.begin(
+            party.mesh, party.keys, coordinator, credential, party.random, replaces=replaces
+        )
+        session, state = await self._handshake(coordinator, pending)
+        subscription = await self._transport.subscribe(session.receive_subject, self._frame)
+        line = _Line(session, coordinator, subscription)
+        # Until it is admitted the old line still serves; frames find theirs by session id.
+        previous, self._line = self._line, line
+        try:
+            await self._prove(line, state)
+        except BaseException:
+            self._line = previous
+            session.erase()
+            await subscription.close()
+            raise
+        if previous is not None:
+            previous.session.erase()
+            await previous.subscription.close()
+        await self._on_change()
+
+    async def _handshake(
+        self, coordinator: joining.Coordinator, pending: PendingSession
+    ) -> tuple[Session, State]:
+        send, receive = anyio.create_memory_object_stream[bytes](BACKLOG)
+        subscription = await self._transport.subscribe(
+            pending.accept_subject, partial(self._enqueue, send, "accept")
+        )
+        states: list[State] = []
+        try:
+            sent = self.party.local()
+            await self._transport.publish(subject(self.party.mesh.id, Kind.BOOT), pending.wire)
+            with anyio.move_on_after(STEP_DEADLINE):
+                while True:
+                    wire = await receive.receive()
+                    with self._refusals.at("accept"):
+                        session = pending.accept(
+                            wire,
+                            lambda accept: states.append(
+                                joining.judge_accept(coordinator, accept, self.witness)
+                            ),
+                        )
+                        state = states[-1]
+                        self.clock.set(state.time, sent=sent, grace=coordinator.profile.grace)
+                        self._time_asked = sent
+                        joining.enter(self.witness, coordinator, state)
+                        return session, state
+            raise UnreachableError("the coordinator did not accept the session")
+        finally:
+            pending.erase()
+            await subscription.close()
+            send.close()
+            receive.close()
+
+    async def _prove(self, line: _Line, state: State) -> None:
+        party, session = self.party, line.session
+        await self._transport.publish(session.send_subject, session.seal(joining.confirm()))
+        evidence: Evidence | None = None
+        endorsements: Endorsements = {}
+        if party.attester is not None:
+            bound = joining.agent_binding(party.mesh, party.keys, session, state)
+            evidence, endorsements = await party.attester.evidence(bound, state.challenge)
+        answer = EvidenceAnswer(evidence, endorsements)
+        body = await self._ask(line, "evidence", answer, ADMISSION_DEADLINE)
+        admitted = joining.open_admitted(body)
+        self.membership.enter(line.coordinator.term, line.coordinator.profile.grace)
+        if line.coordinator.term:
+            self.membership.admitted(admitted)
+
+    async def _ask(self, line: _Line, purpose: str, fields: object, within: float) -> Body:
+        request = self.party.random(16)
+        send, receive = anyio.create_memory_object_stream[Body](1)
+        line.waiting[request] = send
+        try:
+            frame = line.session.seal(codec.encode(Body(purpose, request, fields)))
+            await self._transport.publish(line.session.send_subject, frame)
+            with anyio.move_on_after(within):
+                body = await receive.receive()
+                if body.purpose == "refused":
+                    raise joining.refusal(codec.convert(body.fields, Refused))
+                return body
+            raise UnreachableError(f"no answer to {purpose}")
+        finally:
+            line.waiting.pop(request, None)
+            send.close()
+            receive.close()
+
+    async def _frame(self, delivery: Delivery) -> None:
+        line = self._line
+        with self._refusals.at("coordinator"):
+            if line is None or line.session.receive_subject != delivery.subject:
+                raise SealingError(Reason.SESSION_UNKNOWN)
+            body = codec.decode(line.session.open(delivery.payload), Body)
+            waiting = line.waiting.get(body.request)
+            if waiting is not None:
+                waiting.send_nowait(body)
+            elif body.purpose == "push":
+                self.membership.hold(codec.convert(body.fields, Holdings))
+                await self._on_change()
+
+    async def _enqueue(self, queue: MemoryObjectSendStream[bytes], place: str, delivery: Delivery) -> None:
+        try:
+            queue.send_nowait(delivery.payload)
+        except anyio.WouldBlock:
+            self._refusals.note(place, "flood")
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self._refusals.note(place, "late")
+
+    def due_for_renewal(self) -> bool:
+        """Tell whether half of the admission's life is over."""
+        trust = self.membership.trust
+        if trust is None:
+            return False
+        admission = trust.admission
+        half = (admission.issued + admission.expires) * SECOND // 2
+        return self.clock.highest() >= half
+
+
+def _appraise(appraisal: joining.Appraisal) -> None:
+    appraise(
+        appraisal.evidence,
+        appraisal.endorsements,
+        appraisal.reference_values,
+        key_binding=appraisal.key_binding,
+        challenge=appraisal.challenge,
+        now=appraisal.now,
+    )

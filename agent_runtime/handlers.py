@@ -1,0 +1,52 @@
+"""Running the agent's own functions: the one place where an arbitrary exception is caught and counted."""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+
+from agent_runtime.agent import Context, Endpoint, encode_value
+from agent_runtime.refusals import Refusals
+from schemas.errors import PeerError, Reason
+from schemas.limits import MAX_MESSAGE
+
+log = logging.getLogger("sealbus.agent")
+
+# A result travels in one frame: room for header, body fields and Padmé's 12 %.
+MAX_VALUE = (MAX_MESSAGE - 4096) * 15 // 17
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a handler ended: `reason` is empty when it returned."""
+
+    reason: str
+    detail: str
+    value: bytes
+
+
+async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refusals: Refusals) -> Ended:
+    """Run a handler that the gate has let pass and return how it ended. Raises nothing of the handler's."""
+    if endpoint is None:
+        refusals.note("handler", Reason.NO_HANDLER.value)
+        return Ended(Reason.NO_HANDLER.value, "", b"")
+    try:
+        argument = endpoint.decode(payload)
+        if endpoint.is_async:
+            value = await endpoint.handler(argument, context)
+        else:
+            value = await anyio.to_thread.run_sync(partial(endpoint.handler, argument, context))
+        encoded = encode_value(value)
+    except PeerError as refusal:
+        refusals.note(f"handler {endpoint.name}", refusal.reason.value)
+        return Ended(refusal.reason.value, refusal.detail, b"")
+    except Exception as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
+        # The type only: the text of a foreign exception may quote the payload.
+        kind = type(error).__name__
+        refusals.note(f"handler {endpoint.name}", kind)
+        return Ended(Reason.HANDLER_FAILED.value, kind, b"")
+    if len(encoded) > MAX_VALUE:
+        refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
+        return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
+    return Ended("", "", encoded)

@@ -1,0 +1,284 @@
+"""One admitted process: joins, stays admitted, and runs whatever its agent serves.
+
+The composition of the pure parts with transport, clock and attester. Every process that takes part,
+agent or client, is one `Node`.
+"""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agent_runtime.agent import Agent, Context
+from agent_runtime.calls import Calls
+from agent_runtime.clock import LocalClock, MeshClock, boottime
+from agent_runtime.context import NodeContext
+from agent_runtime.coordination import Coordination, Party, UnreachableError
+from agent_runtime.gate import Gate
+from agent_runtime.handlers import run as run_handler
+from agent_runtime.joining import AdmissionRefusedError
+from agent_runtime.membership import Membership
+from agent_runtime.peering import Link, Peering
+from agent_runtime.refusals import Refusals
+from agent_runtime.seen import SeenTasks
+from agent_runtime.submitter import Submitter
+from agent_runtime.submitting import Submissions
+from agent_runtime.witness import Witness
+from agent_runtime.working import Working
+from attestation import Attester
+from schemas.errors import PeerError, Reason
+from schemas.messages import CLIENT, ENCLAVE, Call, Reply
+from schemas.subjects import Kind, subject
+from sealing.documents import open_anchor
+from sealing.keys import PartyKeys, SigningKey
+from transport import Delivery, Subscription, Transport, TransportError
+
+log = logging.getLogger("sealbus.agent")
+
+SWEEP = 0.5  # seconds
+RETRY_FIRST, RETRY_MOST = 0.2, 5.0
+REFRESH_PAUSE = 0.2  # beacons come each second: asking oftener brings nothing
+DEAD_AFTER = 3.0  # seconds not live, after which the line is given up and joining starts again
+
+# A no that asking again soon will not change: the process ends and its launcher decides.
+FINAL = frozenset(
+    {
+        Reason.MEASUREMENT_NOT_IN_POLICY,
+        Reason.DEBUG_ENABLED,
+        Reason.ROOT_NOT_IN_POLICY,
+        Reason.PLATFORM_NOT_IN_POLICY,
+        Reason.CHIP_NOT_IN_POLICY,
+        Reason.ROLE_NOT_PERMITTED,
+        Reason.CLIENT_NOT_IN_POLICY,
+        Reason.INSTANCE_REVOKED,
+        Reason.EQUIVOCATION,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a process is given to take part with. `key` None: an enclave, which makes its own."""
+
+    anchor: bytes
+    roles: tuple[str, ...]
+    attester: Attester | None = None
+    key: SigningKey | None = None
+    stored_secret: bytes | None = None  # a client that keeps it derives its reply keys again
+
+
+class Node:
+    """A process in the mesh."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        transport: Transport,
+        agent: Agent | None = None,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        local: LocalClock = boottime,
+    ) -> None:
+        anchor, mesh = open_anchor(identity.anchor)
+        kind = ENCLAVE if identity.key is None else CLIENT
+        keys = PartyKeys(identity.key, client=identity.key is not None)
+        self.refusals = Refusals()
+        self.membership = Membership(
+            mesh, keys, MeshClock(local), Witness(), kind=kind, roles=identity.roles, random=random
+        )
+        self._transport = transport
+        self._agent = agent
+        self._seen = SeenTasks()
+        self._gate = Gate(self.membership, self._seen)
+        party = Party(anchor, mesh, keys, kind, identity.roles, identity.attester, random, local)
+        self.coordination = Coordination(party, transport, self.membership, self.refusals, self._changed)
+        self.calls = Calls(
+            self.coordination,
+            self.membership,
+            self._gate,
+            Peering(self.membership, random),
+            transport,
+            self.refusals,
+            self._serve_call,
+        )
+        reply_to = random(16)
+        submissions = Submissions(
+            self.membership,
+            self._gate,
+            reply_to=reply_to,
+            stored_secret=identity.stored_secret or random(32),
+            random=random,
+        )
+        self.submitter = Submitter(submissions, self.membership, transport, self.refusals, reply_to)
+        self.working = (
+            Working(
+                agent,
+                self.membership,
+                self._gate,
+                self._seen,
+                transport,
+                self.refusals,
+                self.context,
+                random,
+            )
+            if agent is not None
+            else None
+        )
+        self._live = anyio.Event()
+        self._stale = anyio.Event()
+        self._subjects: dict[str, Subscription] = {}
+
+    def context(self, task_id: bytes | None = None, role: str = "", instance: bytes = b"") -> Context:
+        """Return what a handler, or a client, may do."""
+        return NodeContext(self.membership, self.calls, self.submitter, task_id, role, instance)
+
+    async def wait_live(self) -> None:
+        """Return once this process may take and send."""
+        while not self.membership.live():
+            await self._live.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Node"]:
+        """Take part for as long as the context is open; a final refusal ends it with its error."""
+        async with anyio.create_task_group() as tasks:
+            await self.start(tasks)
+            try:
+                yield self
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._close()
+
+    async def start(self, tasks: TaskGroup) -> None:
+        """Begin to take part in `tasks`."""
+        mesh = self.membership.mesh
+        await self._transport.subscribe(subject(mesh.id, Kind.BEACON), self._beacon)
+        self.calls.start(tasks)
+        tasks.start_soon(self._stay_admitted)
+        tasks.start_soon(self._refresh_when_stale)
+        tasks.start_soon(self._sweep)
+        tasks.start_soon(self._collect)
+        if self.working is not None:
+            self.working.start(tasks)
+
+    async def _stay_admitted(self) -> None:
+        pause = RETRY_FIRST
+        while True:
+            try:
+                await self.coordination.join()
+            except (PeerError, TransportError) as error:
+                self._raise_if_final(error)
+                log.info("not admitted: %s", error)
+                await anyio.sleep(pause)
+                pause = min(pause * 2, RETRY_MOST)
+                continue
+            pause = RETRY_FIRST
+            log.info("admitted as %s", self.membership.keys.instance.hex()[:16])
+            await self._while_admitted()
+            await self.coordination.close()
+            await self.calls.drop_all()
+
+    async def _while_admitted(self) -> None:
+        dead_since: float | None = None
+        while True:
+            await anyio.sleep(SWEEP)
+            if self.membership.live():
+                dead_since = None
+            else:
+                dead_since = dead_since or anyio.current_time()
+                self._stale.set()
+                if anyio.current_time() - dead_since >= DEAD_AFTER:
+                    log.warning("not live: joining again")
+                    return
+            try:
+                if self.coordination.due_for_renewal():
+                    await self.coordination.renew()
+                await self.coordination.ask_time()
+            except (PeerError, TransportError) as error:
+                self._raise_if_final(error)
+                log.info("not renewed: %s", error)
+                if isinstance(error, UnreachableError):
+                    return
+
+    @staticmethod
+    def _raise_if_final(error: Exception) -> None:
+        # Only a no that the coordinator signed into our session, or proof of a fork, is believed.
+        if isinstance(error, AdmissionRefusedError) and error.reason in FINAL:
+            raise error
+
+    async def _refresh_when_stale(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale = anyio.Event()
+            with self.refusals.at("get"):
+                await self.coordination.refresh()
+            await anyio.sleep(REFRESH_PAUSE)
+
+    async def _sweep(self) -> None:
+        while True:
+            await anyio.sleep(SWEEP)
+            if self.membership.trust is None:
+                continue
+            await self.submitter.sweep()
+            await self.calls.sweep()
+            if self.working is not None:
+                self.working.sweep()
+
+    async def _collect(self) -> None:
+        await self.wait_live()
+        pause = RETRY_FIRST
+        while True:
+            with self.refusals.at("results"):
+                await self.submitter.collect()
+            await anyio.sleep(pause)
+
+    async def _beacon(self, delivery: Delivery) -> None:
+        with self.refusals.at("beacon"):
+            if self.membership.trust is None:
+                return
+            if not self.membership.beacon(delivery.payload, delivery.subject):
+                self._stale.set()
+            self._note_live()
+
+    async def _changed(self) -> None:
+        # Names turn with the mesh epoch, so the subjects that this instance listens on do too.
+        member = self.membership
+        mesh, instance = member.mesh, member.keys.instance
+        wanted = {
+            subject(mesh.id, kind, token): handler
+            for kind, handler in (
+                (Kind.INBOX, self.calls.inbox if self._agent and self._agent.tools else None),
+                (Kind.ASSIGN, self.working.assigned if self.working else None),
+            )
+            if handler is not None
+            for token in member.names(kind, instance)
+        }
+        for name in [name for name in self._subjects if name not in wanted]:
+            await self._subjects.pop(name).close()
+        for name, handler in wanted.items():
+            if name not in self._subjects:
+                self._subjects[name] = await self._transport.subscribe(name, handler)
+        self._note_live()
+
+    def _note_live(self) -> None:
+        if self.membership.live():
+            self._live.set()
+        elif self._live.is_set():
+            self._live = anyio.Event()
+
+    async def _serve_call(self, link: Link, request: bytes, call: Call) -> Reply:
+        endpoint = self._agent.tools.get(call.tool) if self._agent else None
+        context = self.context(call.idempotency, link.peer_role, link.peer.subject)
+        ended = await run_handler(endpoint, call.arguments, context, self.refusals)
+        return Reply(ended.reason, ended.detail, ended.value)
+
+    async def _close(self) -> None:
+        self.submitter.close()
+        with self.refusals.at("close"):
+            await self.calls.drop_all()
+            await self.coordination.close()
+        self.membership.erase()

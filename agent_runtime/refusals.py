@@ -1,0 +1,36 @@
+"""Bad input is an event, not a crash: the one place where a peer's error ends (invariant 9)."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from schemas.errors import PeerError
+from transport import TransportError
+
+log = logging.getLogger("sealbus.agent")
+
+
+class Refusals:
+    """Counts what was refused, by place and reason, and says so without the payload."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Turn a peer's error, or a broker that is away, into a counted event. Bugs pass through."""
+        try:
+            yield
+        except PeerError as refusal:
+            self.note(place, refusal.reason.value)
+        except TransportError as error:
+            self.note(place, type(error).__name__)
+
+    def note(self, place: str, reason: str) -> None:
+        """Count one refusal."""
+        self.counts[place, reason] += 1
+        # One line each time a count reaches a power of two: a flood must not fill a disk.
+        count = self.counts[place, reason]
+        if count & (count - 1) == 0:
+            log.info("refused at %s: %s (%d so far)", place, reason, count)

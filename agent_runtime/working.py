@@ -1,0 +1,183 @@
+"""The shell around tasks that arrive: gate, run, result, and the word to the scheduler.
+
+The result is acknowledged by its stream before the scheduler hears `done`: in between, a crash means
+that another instance does the task again, never that it is lost.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agent_runtime import handlers
+from agent_runtime.agent import Agent, Context
+from agent_runtime.errors import HandBackError
+from agent_runtime.gate import Gate, OpenedTask
+from agent_runtime.membership import Membership
+from agent_runtime.refusals import Refusals
+from agent_runtime.seen import SeenTasks, TaskKey
+from schemas import codec
+from schemas.errors import PeerError, Reason
+from schemas.messages import ResultBody, TaskBody
+from schemas.scheduling import BACK, DONE, TAKEN, WORKING, Assign, Load, Status, TaskMessage, task_id_of
+from schemas.subjects import Kind, subject
+from sealing.errors import NotAuthenticError
+from sealing.results import ResultHeader, seal_result
+from transport import Delivery, Transport
+
+HEARTBEAT = 1.0  # seconds between loads: three missed ones make the scheduler look elsewhere
+COALESCE = 0.002  # statuses of a burst of small tasks travel in one load
+LEVELS = 7
+STATUSES_AT_ONCE = 2_048
+
+ContextFor = Callable[[bytes | None, str, bytes], Context]
+
+
+class Working:
+    """The tasks of one agent process."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        membership: Membership,
+        gate: Gate,
+        seen: SeenTasks,
+        transport: Transport,
+        refusals: Refusals,
+        context_for: ContextFor,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._agent = agent
+        self._membership = membership
+        self._gate = gate
+        self._seen = seen
+        self._transport = transport
+        self._refusals = refusals
+        self._context_for = context_for
+        self._random = random
+        self._tasks: TaskGroup | None = None
+        self._running: dict[TaskKey, bytes] = {}  # to the task id, which owners choose
+        self._slots = anyio.CapacityLimiter(agent.concurrency)
+        self._statuses: list[Status] = []
+        self._news = anyio.Event()
+        self.draining = False
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Run tasks and tell the scheduler in `tasks`."""
+        self._tasks = tasks
+        tasks.start_soon(self._tell_scheduler)
+
+    async def assigned(self, delivery: Delivery) -> None:
+        """Take, or hand back, what the scheduler assigned."""
+        with self._refusals.at("assign"):
+            assign = codec.decode(delivery.payload, Assign)
+            frame = codec.decode(assign.task, TaskMessage).frame
+            self._take(frame, assign.dead)
+
+    def sweep(self) -> None:
+        """Forget what expired."""
+        self._seen.forget(self._membership.clock.highest())
+
+    def _take(self, frame: bytes, dead: bool) -> None:
+        task_id = task_id_of(frame)
+        if self._tasks is None or self.draining or len(self._running) >= self._agent.concurrency * 2:
+            self._say(task_id, BACK)
+            return
+        try:
+            opened = self._gate.task(frame)
+        except HandBackError as error:
+            self._refusals.note("task", error.reason.value)
+            self._say(task_id, BACK)
+            return
+        except NotAuthenticError as error:
+            # The copy may have been damaged on its way here: the stream still has the one that was sent.
+            self._refusals.note("task", error.reason.value)
+            self._say(task_id, DONE if dead else BACK)
+            return
+        except PeerError as error:
+            self._refusals.note("task", error.reason.value)
+            self._say(task_id, DONE)
+            return
+        if opened.key in self._running:
+            return
+        self._running[opened.key] = opened.body.task_id
+        self._say(opened.body.task_id, TAKEN)
+        self._tasks.start_soon(partial(self._work, opened, dead))
+
+    async def _work(self, opened: OpenedTask, dead: bool) -> None:
+        body = opened.body
+        try:
+            if opened.entry.body is None:
+                async with self._slots:
+                    opened.entry.body = codec.encode(await self._result(opened, dead))
+            # Handed back if it cannot be sent: another instance, or this one later, answers.
+            state = BACK
+            with self._refusals.at("result"):
+                if self._gate.may_answer():
+                    await self._send(body, opened.token, opened.entry.body)
+                    state = DONE
+            self._say(body.task_id, state)
+        finally:
+            del self._running[opened.key]
+
+    async def _result(self, opened: OpenedTask, dead: bool) -> ResultBody:
+        body, worker = opened.body, self._membership.keys.instance
+        if opened.refusal is not None:
+            self._refusals.note("task", opened.refusal.reason.value)
+            return ResultBody(worker, opened.refusal.reason.value, opened.refusal.detail, b"")
+        if dead:
+            return ResultBody(worker, Reason.UNDELIVERABLE.value, "no instance finished it", b"")
+        trust = self._membership.held()
+        role = trust.role_names.get(opened.sender.role_id, "")
+        context = self._context_for(body.task_id, role, opened.sender.instance)
+        endpoint = self._agent.tasks.get(body.task_class)
+        ended = await handlers.run(endpoint, body.payload, context, self._refusals)
+        return ResultBody(worker, ended.reason, ended.detail, ended.value)
+
+    async def _send(self, body: TaskBody, token: bytes, result: bytes) -> None:
+        header = ResultHeader(token, body.reply_epoch, body.task_id, self._random(16))
+        mesh = self._membership.mesh
+        frame = seal_result(mesh, body.reply_key, header, result)
+        await self._transport.append(
+            subject(mesh.id, Kind.RESULT, body.reply_to), frame, message_id=header.salt.hex()
+        )
+
+    def _say(self, task_id: bytes, state: str) -> None:
+        self._statuses.append(Status(task_id, state))
+        self._news.set()
+
+    async def _tell_scheduler(self) -> None:
+        while True:
+            with anyio.move_on_after(HEARTBEAT):
+                await self._news.wait()
+                await anyio.sleep(COALESCE)
+            self._news = anyio.Event()
+            with self._refusals.at("load"):
+                await self._send_load()
+            if self._statuses:
+                self._news.set()
+
+    async def _send_load(self) -> None:
+        member = self._membership
+        if not member.live():
+            return
+        statuses, self._statuses = (
+            self._statuses[:STATUSES_AT_ONCE],
+            self._statuses[STATUSES_AT_ONCE:],
+        )
+        told = {status.task_id for status in statuses}
+        working = [Status(task_id, WORKING) for task_id in self._running.values() if task_id not in told]
+        classes = [token for name in self._agent.tasks for token in member.names(Kind.TASK, name.encode())]
+        busy, capacity = len(self._running), self._agent.concurrency
+        instance = member.keys.instance
+        load = Load(
+            member.names(Kind.ASSIGN, instance)[0],
+            tuple(classes),
+            0 if self.draining else max(capacity * 2 - busy, 0),
+            min(busy * LEVELS // (capacity * 2), LEVELS),
+            (*statuses, *working),
+            self.draining,
+        )
+        token = member.names(Kind.LOAD, instance)[0]
+        await self._transport.publish(subject(member.mesh.id, Kind.LOAD, token), codec.encode(load))
