@@ -51,7 +51,7 @@ class DescriptorAttester:
         """Take `fd` over: it is closed with this object and no child inherits it."""
         try:
             self._socket = socket.socket(fileno=fd)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UsageError(
                 f"descriptor {fd} is no socket: start the agent by its launcher, which hands one over"
             ) from error
