@@ -20,17 +20,19 @@ CONFIGURATION_AND_SW_HARDENING = "ConfigurationAndSWHardeningNeeded"
 OUT_OF_DATE = "OutOfDate"
 OUT_OF_DATE_CONFIGURATION = "OutOfDateConfigurationNeeded"
 REVOKED = "Revoked"
+RELAUNCH = "TDRelaunchAdvised"
+RELAUNCH_CONFIGURATION = "TDRelaunchAdvisedConfigurationNeeded"
 
-# Best first.
-PLATFORM_STATUSES = (
-    UP_TO_DATE,
-    SW_HARDENING,
-    CONFIGURATION,
-    CONFIGURATION_AND_SW_HARDENING,
-    OUT_OF_DATE,
-    OUT_OF_DATE_CONFIGURATION,
-    REVOKED,
-)
+# What a published level may say, and how bad it is. The two of a relaunch are only ever concluded.
+RANKS = {
+    UP_TO_DATE: 0,
+    SW_HARDENING: 1,
+    CONFIGURATION: 2,
+    CONFIGURATION_AND_SW_HARDENING: 3,
+    OUT_OF_DATE: 4,
+    OUT_OF_DATE_CONFIGURATION: 4,
+    REVOKED: 5,
+}
 ENCLAVE_STATUSES = (UP_TO_DATE, OUT_OF_DATE, REVOKED)
 
 # What becomes of a platform whose QE or TDX module is out of date (Intel QVL, TCB status convergence).
@@ -67,15 +69,20 @@ def check_qe_identity(identity: QeIdentity, qe: SgxReport) -> EnclaveLevel:
 
 
 def evaluate(info: TcbInfo, pck: PckIdentity, report: TdReport, qe_level: EnclaveLevel) -> TcbVerdict:
-    """Evaluate the TCB that launched the TD and the one that runs it now, and give the worse verdict.
+    """Evaluate the TCB that launched the TD and the one that runs it now: a module can be replaced below it.
 
-    A module can be replaced under a running TD. Intel's library looks at the running one only to advise
-    a relaunch; here a running module that is worse than the launching one counts, and a TD launched
-    under a bad module stays bad.
+    As in Intel's library, one that runs well under a TD which an out-of-date one launched makes it a
+    `TDRelaunchAdvised`. Beyond it, a running one that is worse than the launching one is what counts.
     """
     launched = _evaluate(info, pck, report, report.tee_tcb_svn, qe_level)
     running = _evaluate(info, pck, report, report.tee_tcb_svn_2, qe_level)
-    return max(launched, running, key=lambda verdict: PLATFORM_STATUSES.index(verdict.status))
+    if RANKS[running.status] > RANKS[launched.status]:
+        return running
+    if RANKS[running.status] < RANKS[launched.status] == RANKS[OUT_OF_DATE]:
+        configuration = {OUT_OF_DATE_CONFIGURATION, CONFIGURATION, CONFIGURATION_AND_SW_HARDENING}
+        needed = not configuration.isdisjoint({launched.status, running.status})
+        return TcbVerdict(RELAUNCH_CONFIGURATION if needed else RELAUNCH, launched.advisories)
+    return launched
 
 
 def _evaluate(
@@ -106,9 +113,12 @@ def _module_level(info: TcbInfo, report: TdReport, tee_tcb_svn: bytes) -> Enclav
 
 
 def _check_module(module: TdxModule, report: TdReport) -> None:
-    if report.mrsignerseam != bytes.fromhex(module.mrsigner) or _masked(
-        report.seamattributes, module.attributes_mask
-    ) != bytes.fromhex(module.attributes):
+    # Attributes that the mask leaves open must be zero all the same: nobody says what they would mean.
+    if (
+        report.mrsignerseam != bytes.fromhex(module.mrsigner)
+        or _masked(report.seamattributes, module.attributes_mask) != bytes.fromhex(module.attributes)
+        or _masked(report.seamattributes, module.attributes_mask) != report.seamattributes
+    ):
         raise NotGenuineError(Reason.TCB_MISMATCH, "the TDX module is not the one of the TCB info")
 
 
@@ -138,7 +148,7 @@ def _enclave_level(levels: Iterable[EnclaveLevel], isvsvn: int) -> EnclaveLevel:
 
 def _converge(platform: str, enclaves: list[str]) -> str:
     # A status that is not known here could be worse than any: it must not vanish among good ones.
-    if platform not in PLATFORM_STATUSES or not set(enclaves).issubset(ENCLAVE_STATUSES):
+    if platform not in RANKS or not set(enclaves).issubset(ENCLAVE_STATUSES):
         raise NotGenuineError(
             Reason.TCB_NOT_RECOGNIZED, "the collateral gives a TCB status that is not known"
         )
