@@ -1,0 +1,25 @@
+"""The SDK: write functions, have them sealed, attested and authorised.
+
+    from agent_runtime import Agent, Context
+
+Six names are enough for an agent; `connect_client` is for programs outside any TEE.
+"""
+
+from agent_runtime.agent import Agent, Context, Task
+from agent_runtime.client import Client, connect_client
+from agent_runtime.errors import CallFailedError, HandBackError, RefusedError, TaskFailedError
+from agent_runtime.node import Identity, Node
+
+__all__ = [
+    "Agent",
+    "CallFailedError",
+    "Client",
+    "Context",
+    "HandBackError",
+    "Identity",
+    "Node",
+    "RefusedError",
+    "Task",
+    "TaskFailedError",
+    "connect_client",
+]

@@ -94,6 +94,7 @@ class Coordination:
         self._on_change = on_change
         self._line: _Line | None = None
         self._time_asked: Millis = 0
+        self._offer_refused = ""
 
     @property
     def witness(self) -> Witness:
@@ -160,7 +161,8 @@ class Coordination:
             await self._transport.publish(pending.subject, pending.wire)
             with anyio.move_on_after(STEP_DEADLINE):
                 return await self._first_good_offer(pending, receive)
-            raise UnreachableError("no acceptable offer from a coordinator")
+            last = f"; the last one: {self._offer_refused}" if self._offer_refused else ""
+            raise UnreachableError(f"no acceptable offer from a coordinator{last}")
         finally:
             await subscription.close()
             send.close()
@@ -172,7 +174,7 @@ class Coordination:
         # Anybody may send offers: a bad one is counted and the next one is looked at.
         while True:
             wire = await offers.receive()
-            with self._refusals.at("offer"):
+            try:
                 coordinator, appraisal = joining.judge_offer(
                     self.party.anchor,
                     self.party.mesh,
@@ -185,6 +187,9 @@ class Coordination:
                 )
                 await anyio.to_thread.run_sync(_appraise, appraisal)
                 return coordinator
+            except PeerError as refusal:
+                self._offer_refused = refusal.reason.value
+                self._refusals.note("offer", refusal.reason.value)
 
     async def _admit(self, coordinator: joining.Coordinator, replaces: Session | None) -> None:
         party = self.party

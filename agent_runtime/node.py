@@ -139,6 +139,7 @@ class Node:
     async def wait_live(self) -> None:
         """Return once this process may take and send."""
         while not self.membership.live():
+            self._note_live()
             await self._live.wait()
 
     @asynccontextmanager

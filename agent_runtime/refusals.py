@@ -27,6 +27,11 @@ class Refusals:
         except TransportError as error:
             self.note(place, type(error).__name__)
 
+    def summary(self) -> str:
+        """Say in a line what was refused so far."""
+        parts = [f"{reason} at {place} {count} times" for (place, reason), count in self.counts.items()]
+        return "; ".join(parts) or "nothing was refused"
+
     def note(self, place: str, reason: str) -> None:
         """Count one refusal."""
         self.counts[place, reason] += 1

@@ -28,6 +28,7 @@ from transport import Delivery, Transport
 
 HEARTBEAT = 1.0  # seconds between loads: three missed ones make the scheduler look elsewhere
 COALESCE = 0.002  # statuses of a burst of small tasks travel in one load
+DRAIN_DEADLINE = 2.0  # launchers kill a little later
 LEVELS = 7
 STATUSES_AT_ONCE = 2_048
 
@@ -61,6 +62,7 @@ class Working:
         self._slots = anyio.CapacityLimiter(agent.concurrency)
         self._statuses: list[Status] = []
         self._news = anyio.Event()
+        self._drained = anyio.Event()
         self.draining = False
 
     def start(self, tasks: TaskGroup) -> None:
@@ -74,6 +76,13 @@ class Working:
             assign = codec.decode(delivery.payload, Assign)
             frame = codec.decode(assign.task, TaskMessage).frame
             self._take(frame, assign.dead)
+
+    async def drain(self) -> None:
+        """Take nothing new, finish what runs within a bound, and say so."""
+        self.draining = True
+        self._news.set()
+        with anyio.move_on_after(DRAIN_DEADLINE):
+            await self._drained.wait()
 
     def sweep(self) -> None:
         """Forget what expired."""
@@ -157,6 +166,8 @@ class Working:
                 await self._send_load()
             if self._statuses:
                 self._news.set()
+            elif self.draining and not self._running:
+                self._drained.set()
 
     async def _send_load(self) -> None:
         member = self._membership
