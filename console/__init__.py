@@ -1,0 +1,1 @@
+"""Who decides and watches: the operators' documents, their line to the coordinator, the command line."""

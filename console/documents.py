@@ -1,0 +1,88 @@
+"""What operators sign: policies with their profiles, orders of terms, revocations. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from schemas import codec
+from schemas.documents import Anchor, OperatorKey, Order, Profile, RevocationOrder
+from schemas.errors import MalformedError, UsageError
+from schemas.limits import SECOND
+from schemas.messages import Millis, SignedByOperators
+from schemas.policy import Policy, compiled
+from sealing.context import Mesh
+from sealing.documents import open_policy, open_profile, sign_by_operators
+from sealing.keys import SigningKey
+
+
+def make_anchor(
+    operators: Sequence[tuple[str, bytes]], threshold: int, roots: Sequence[str], issued: Millis, suite: int
+) -> bytes:
+    """Return the anchor's bytes: what a new mesh is."""
+    keys = tuple(OperatorKey(name, key) for name, key in sorted(operators))
+    return codec.encode(Anchor(suite, keys, threshold, tuple(sorted(set(roots))), issued, 1))
+
+
+class SignedPolicy(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A policy and the profile that comes out of the same act, as the operators signed them."""
+
+    policy: SignedByOperators
+    profile: SignedByOperators
+
+
+def sign_policy(mesh: Mesh, keys: Sequence[SigningKey], policy: Policy) -> SignedPolicy:
+    """Have operators sign a policy and the profile that follows from it."""
+    profile = Profile(
+        mesh=mesh.id,
+        version=policy.version,
+        issued=policy.issued,
+        reference_values=policy.coordinator_values(),
+        grace=policy.limits.grace_seconds * SECOND,
+    )
+    return SignedPolicy(
+        sign_by_operators(keys, mesh, "policy", compiled(policy)),
+        sign_by_operators(keys, mesh, "profile", codec.encode(profile)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPolicy:
+    """A policy file that was opened: enough operators signed it."""
+
+    signed: SignedPolicy
+    policy: Policy
+    policy_hash: bytes
+    profile: Profile
+
+
+def open_signed_policy(anchor: Anchor, mesh: Mesh, data: bytes) -> VerifiedPolicy:
+    """Open a signed policy file, or raise `UsageError` that says what is wrong with it."""
+    try:
+        signed = codec.decode(data, SignedPolicy)
+    except MalformedError as error:
+        raise UsageError("the signed policy is damaged: sign it again") from error
+    policy, policy_hash = open_policy(anchor, mesh, signed.policy)
+    return VerifiedPolicy(signed, policy, policy_hash, open_profile(anchor, mesh, signed.profile))
+
+
+def sign_order(
+    mesh: Mesh,
+    keys: Sequence[SigningKey],
+    *,
+    term: int,
+    instance: bytes,
+    policy_hash: bytes | None,
+    time: Millis,
+) -> tuple[bytes, ...]:
+    """Have operators order a term for one coordinator instance."""
+    order = Order(mesh.id, term, instance, policy_hash, None, time)
+    return sign_by_operators(keys, mesh, "order", codec.encode(order))
+
+
+def sign_revocation(
+    mesh: Mesh, keys: Sequence[SigningKey], *, kind: str, value: str, reason: str, time: Millis
+) -> tuple[bytes, ...]:
+    """Have operators revoke an instance, a chip or a workload."""
+    order = RevocationOrder(mesh.id, kind, value, reason, time)
+    return sign_by_operators(keys, mesh, "revocation", codec.encode(order))

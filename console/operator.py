@@ -1,0 +1,107 @@
+"""An operator's line to the coordinator: its Evidence is verified before it hears anything.
+
+What was sent counts as done only when the coordinator's signed receipt is here.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from agent_runtime.clock import MeshClock, boottime
+from agent_runtime.coordination import Coordination, Party, UnreachableError
+from agent_runtime.membership import Membership
+from agent_runtime.refusals import Refusals
+from agent_runtime.witness import Witness
+from schemas import codec
+from schemas.documents import LogReceipt, Profile
+from schemas.errors import MalformedError, PeerError
+from schemas.messages import OPERATOR, Event
+from sealing.context import sha256
+from sealing.documents import open_anchor, open_message
+from sealing.errors import NotAuthenticError
+from sealing.keys import PartyKeys, SigningKey
+from transport import Credentials, TransportError, connect
+
+PATIENCE = 30.0  # seconds to find a coordinator: it may be starting
+RETRY = 0.2
+
+
+class OperatorLine:
+    """A session with one coordinator, as one operator."""
+
+    def __init__(self, coordination: Coordination) -> None:
+        self._coordination = coordination
+
+    @property
+    def coordinator(self) -> bytes:
+        """The instance of the coordinator whose Evidence was accepted."""
+        coordinator = self._coordination.coordinator
+        if coordinator is None:
+            raise UnreachableError("no session with a coordinator")
+        return coordinator.peer.instance
+
+    async def send(self, event: Event) -> LogReceipt:
+        """Send a signed event; return the coordinator's receipt, or raise its refusal."""
+        coordinator = self._coordination.coordinator
+        if coordinator is None:
+            raise UnreachableError("no session with a coordinator")
+        body = await self._coordination.request("event", event)
+        if body.purpose != "receipt":
+            raise MalformedError("not a receipt")
+        signed = codec.convert(body.fields, bytes)
+        mesh = self._coordination.party.mesh
+        receipt = open_message(signed, coordinator.peer.signing_key, mesh, "receipt", LogReceipt)
+        if receipt.event != sha256(codec.encode(event)):
+            raise NotAuthenticError("a receipt for another event")
+        return receipt
+
+
+@asynccontextmanager
+async def operator_line(
+    url: str,
+    *,
+    anchor: bytes,
+    profile: Profile,
+    key: SigningKey,
+    credentials: Credentials | None = None,
+    patience: float = PATIENCE,
+) -> AsyncIterator[OperatorLine]:
+    """Open a line to a coordinator that `profile` accepts; raise the last refusal if none is found."""
+    opened, mesh = open_anchor(anchor)
+    keys = PartyKeys(key, client=True)
+    party = Party(opened, mesh, keys, OPERATOR, (OPERATOR,), None, os.urandom, boottime, profile)
+    membership = Membership(
+        mesh,
+        keys,
+        MeshClock(boottime),
+        Witness(),
+        kind=OPERATOR,
+        roles=(OPERATOR,),
+        random=os.urandom,
+    )
+    async with connect(url, name="operator", credentials=credentials) as transport:
+        coordination = Coordination(party, transport, membership, Refusals(), _nothing)
+        await _join(coordination, patience)
+        try:
+            yield OperatorLine(coordination)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await coordination.close()
+                membership.erase()
+
+
+async def _join(coordination: Coordination, patience: float) -> None:
+    deadline = anyio.current_time() + patience
+    while True:
+        try:
+            return await coordination.join()
+        except (PeerError, TransportError):
+            if anyio.current_time() >= deadline:
+                raise
+            await anyio.sleep(RETRY)
+
+
+async def _nothing() -> None:
+    """An operator holds no views: there is nothing to do when they change."""
