@@ -163,7 +163,7 @@ def _configuration_files(spec: Spec) -> dict[str, Path | bytes]:
         "launch.json": json.dumps(launch, sort_keys=True).encode(),
     }
     if spec.agent is not None:
-        files["agent.py"] = spec.agent
+        files["agent.py"] = _read(spec.agent)
     return files
 
 
@@ -224,7 +224,7 @@ def _is_part(path: PurePosixPath) -> bool:
 
 
 def _package_files(names: tuple[str, ...]) -> dict[str, Path | bytes]:
-    files: dict[str, Path | bytes] = {}
+    files: dict[str, Path] = {}
     for name in names:
         top, *inner = name.split(".")
         found = importlib.util.find_spec(top)
@@ -236,7 +236,15 @@ def _package_files(names: tuple[str, ...]) -> dict[str, Path | bytes]:
             files[f"{top}/{above.relative_to(root).as_posix()}"] = above
         for path in _walk(root.joinpath(*inner), frozenset()):
             files[f"{top}/{path.relative_to(root).as_posix()}"] = path
-    return files
+    # Read once: what a developer edits between measuring and staging waits for the next launch.
+    return {name: _read(path) for name, path in files.items()}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}, which the image needs: {error.strerror}") from error
 
 
 def _walk(root: Path, left_out: frozenset[str]) -> Iterator[Path]:

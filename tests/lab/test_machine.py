@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -116,8 +117,11 @@ os._exit(7)
 """,
     "wait": "import socket; socket.socket(fileno=3).recv(1)",
     "deaf": """
-import signal, sys
+import signal, socket, struct
+from schemas.codec import encode
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+body = encode(["evidence", bytes(64), bytes(32)])
+socket.socket(fileno=3).sendall(struct.pack(">I", len(body)) + body)
 signal.pause()
 """,
 }
@@ -430,15 +434,18 @@ import sys, anyio
 from datetime import UTC, datetime
 from pathlib import Path
 from lab.image import Builder, Spec
+from lab.launch import ENCLAVE_DISTRIBUTIONS
 from lab.layers import Store
 from lab.machine import Machine
-async def main():
-    spec = Spec("toypackage.deaf", ("toypackage",), (), b"anchor")
-    machine = Machine("m", "tdx", None, Builder(Store(Path(sys.argv[1]))), spec,
-        output=Path(sys.argv[2]), clock=lambda: datetime.now(UTC))
-    async with anyio.create_task_group() as tasks:
-        print(await tasks.start(machine.run), flush=True)
-anyio.run(main)
+from schemas.evidence import Evidence
+class Chip:
+    def evidence(self, *args, **options):
+        print(machine.pid, flush=True)  # not before the child runs its module
+        return Evidence("text/plain", b""), {}
+spec = Spec("toypackage.deaf", ("toypackage", "schemas"), (*ENCLAVE_DISTRIBUTIONS, "toylibrary"), b"anchor")
+machine = Machine("m", "tdx", Chip(), Builder(Store(Path(sys.argv[1]))), spec,
+    output=Path(sys.argv[2]), clock=lambda: datetime.now(UTC))
+anyio.run(machine.run)
 """
 
 
@@ -454,6 +461,22 @@ def test_a_child_dies_with_its_machine(layers: Path, sources: Path, tmp_path: Pa
         supervisor.kill()
     assert has_ended(child)
     os.close(child)
+
+
+def test_a_child_whose_machine_died_before_it_began_does_not_begin(builder: Builder, sources: Path) -> None:
+    staged = builder.stage(builder.build(spec_of("wait", sources)))
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        ended = subprocess.run(
+            staged.command(theirs.fileno()),
+            cwd=staged.interpreter.directory,
+            env=staged.environment,
+            pass_fds=(theirs.fileno(),),
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (1, b"the machine is gone\n")
 
 
 def has_ended(child: int) -> bool:
