@@ -58,7 +58,7 @@ class RevocationOrder(Message, frozen=True):
     """The operators' word that an instance, a chip or a workload is out."""
 
     mesh: Bytes32
-    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)$")]
+    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)\\Z")]
     value: Annotated[str, Meta(min_length=1, max_length=256)]
     reason: Annotated[str, Meta(max_length=256)]
     time: Millis
@@ -93,7 +93,7 @@ class Grant(Document, frozen=True, kw_only=True):
 
     subject: Name
     audience: Name
-    action: Annotated[str, Meta(pattern="^(submit|call)$")]
+    action: Annotated[str, Meta(pattern="^(submit|call)\\Z")]
     what: Name  # task class or tool
     mesh: Bytes32
     term: Count

@@ -10,10 +10,10 @@ from msgspec import Meta, field
 
 from schemas.codec import Document, Message
 
-Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+$", max_length=4096)]
+Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+\\Z", max_length=4096)]
 
 # A machine as its evidence names it: CHIP_ID or PPID in hexadecimal, on Nitro the parent's instance id.
-Chip = Annotated[str, Meta(pattern="^(([0-9a-f]{2})+|i-[0-9a-f]{8,32})$", max_length=256)]
+Chip = Annotated[str, Meta(pattern="^(([0-9a-f]{2})+|i-[0-9a-f]{8,32})\\Z", max_length=256)]
 
 SEV_SNP = "sev-snp"
 TDX = "tdx"

@@ -18,9 +18,9 @@ Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 KemPublicKey = Annotated[bytes, Meta(min_length=1216, max_length=1216)]  # ML-KEM-768 || X25519
 Signed = Annotated[bytes, Meta(max_length=MAX_DOCUMENT)]  # COSE_Sign1 as received
 SignedByOperators = Annotated[tuple[Signed, ...], Meta(max_length=64)]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9][a-z0-9._-]*$")]
-Millis = Annotated[int, Meta(ge=0, lt=2**63)]
-Count = Annotated[int, Meta(ge=0, lt=2**63)]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9][a-z0-9._-]*\\Z")]
+Millis = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Payload = Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
 
 # Kinds of party in credentials and admissions.
@@ -153,7 +153,7 @@ class SenderPackage(Message, frozen=True):
 class Revocation(Message, frozen=True):
     """One entry of the revoked set."""
 
-    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)$")]
+    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)\\Z")]
     value: Annotated[str, Meta(max_length=256)]  # hex id of an instance, chip id, or workload name
     time: Millis
     instances: tuple[Bytes32, ...]  # the admitted instances that it names

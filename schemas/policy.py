@@ -19,7 +19,7 @@ from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Name
 
 COORDINATOR = "coordinator"
 Positive = Annotated[int, Meta(ge=1, le=2**40)]
-KeyHex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+KeyHex = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
 class Pinned(Document, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Rule(Document, frozen=True, kw_only=True):
     """`role` may `submit` tasks of class `what`, or `call` the tool `what`."""
 
     role: Name
-    may: Annotated[str, Meta(pattern="^(submit|call)$")]
+    may: Annotated[str, Meta(pattern="^(submit|call)\\Z")]
     what: Name
     max_bytes: Positive | None = None
     per_minute: Positive | None = None

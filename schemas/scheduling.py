@@ -42,7 +42,7 @@ class Status(Message, frozen=True):
     """What became of one task at one agent."""
 
     task_id: Bytes16
-    state: Annotated[str, Meta(pattern="^(taken|working|done|back)$")]
+    state: Annotated[str, Meta(pattern="^(taken|working|done|back)\\Z")]
 
 
 class Load(Message, frozen=True):
