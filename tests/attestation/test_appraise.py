@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.hashes import SHA384
 from msgspec.structs import replace
 
@@ -22,7 +22,7 @@ from attestation import (
 )
 from attestation.appraise import judge
 from attestation.claims import Genuine
-from attestation.x509 import PSS_SHA384
+from attestation.x509 import ECDSA_SHA384, PSS_PADDING, PSS_SHA384
 from lab.simulate import certificates
 from lab.simulate import sev_snp as simulated_snp
 from lab.simulate.nitro import NitroCard
@@ -46,6 +46,7 @@ from schemas.evidence import (
 NOW = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)
 KEY_BINDING = bytes(range(64))
 CHALLENGE = bytes(range(100, 132))
+AMD = "1.3.6.1.4.1.3704.1"
 MEASUREMENTS = {
     "measurement": b"\x11" * 48,
     "host_data": b"\x22" * 32,
@@ -419,8 +420,9 @@ def test_incomplete_reference_values_match_nothing_and_the_refusal_says_so(chang
 
 
 def test_values_of_another_platform_do_not_count(snp: Case) -> None:
-    snp.name(platform=NITRO, measurements=reference(NITRO).measurements)
-    snp.assert_refused(NotAcceptableError, Reason.MEASUREMENT_NOT_IN_POLICY)
+    snp.workloads = [replace(reference(NITRO), measurements={})]
+    refusal = snp.assert_refused(NotAcceptableError, Reason.MEASUREMENT_NOT_IN_POLICY)
+    assert "incomplete" not in refusal.detail
 
 
 def test_chip_that_the_workload_does_not_name_is_refused(
@@ -521,13 +523,36 @@ def test_report_of_unknown_version_is_refused(version: int, snp: Case, report_wi
 
 @pytest.mark.parametrize(
     "changes",
-    [{0x00B: b"\x04"}, {0x00A: b"\x01"}, {0x048: b"\x20"}, {0x04C: b"\1"}, {0x18B: b"\1"}, {0x1F8: b"\1"}],
-    ids=["unknown policy bit", "policy without its one bit", "key info", "reserved", "after CPUID", "of v5"],
+    [
+        {0x00B: b"\x04"},
+        {0x00A: b"\x01"},
+        {0x048: b"\x20"},
+        {0x04C: b"\1"},
+        {0x182: b"\1"},
+        {0x18B: b"\1"},
+        {0x1F4: b"\1"},
+        {0x1F8: b"\1"},
+        {0x208: b"\1"},
+    ],
+    ids=["policy bit", "policy's one bit", "key info", "reserved", "TCB", "CPUID", "launch", "v5", "end"],
 )
 def test_report_with_unknown_bits_is_refused(
     changes: dict[int, bytes], snp: Case, report_with: ReportWith
 ) -> None:
     snp.evidence = report_with(changes)
+    snp.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
+
+
+def test_report_of_another_signature_algorithm_is_refused(snp: Case, report_with: ReportWith) -> None:
+    snp.evidence = report_with({0x034: b"\2"})
+    snp.assert_refused(EvidenceMalformedError, Reason.UNSUPPORTED_VERSION)
+
+
+@pytest.mark.parametrize("offset", [0x330, 0x49F])
+def test_bytes_after_the_signature_are_refused(offset: int, snp: Case) -> None:
+    value = bytearray(snp.evidence.value)
+    value[offset] = 1
+    snp.evidence = replace(snp.evidence, value=bytes(value))
     snp.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
 
 
@@ -618,13 +643,91 @@ def test_certificate_signed_with_other_padding_than_it_names_is_refused(
         snp.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
 
 
-def test_key_that_no_vendor_uses_is_refused(snp: Case, chip: SevSnpChip) -> None:
-    small = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    root = certificates.make_ca(
-        "ARK-Milan", small, serial=9, not_before=NOW - timedelta(days=30), lifetime=timedelta(days=90)
+def reissue(vcek: bytes, amd: Mapping[str, bytes], old: bytes, new: bytes) -> bytes:
+    """Change a few bytes of a VCEK's body and have AMD sign it again."""
+    body = der.read_only(vcek, der.SEQUENCE).item(der.SEQUENCE)
+    assert body.count(old) == 1
+    assert len(old) == len(new)
+    changed = body.replace(old, new)
+    signature = certificates.load_rsa_key(amd, "ask.pem").sign(changed, PSS_PADDING, SHA384())
+    return der.item(der.SEQUENCE, changed, PSS_SHA384, der.bits(signature))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "reason"),
+    [
+        (b"SEV-VCEK", b"SEV-VLEK", NotGenuineError, Reason.CHAIN_INVALID),
+        (b"SEV-Milan", b"SEV-Genoa", NotGenuineError, Reason.CHAIN_INVALID),
+        (b"Milan-B0", b"Genoa-B0", NotGenuineError, Reason.CHAIN_INVALID),
+        (b"Milan-B0", b"Turin-B0", EvidenceMalformedError, Reason.UNSUPPORTED_VERSION),
+        (b"Milan-B0", b"Napoli-0", EvidenceMalformedError, Reason.UNSUPPORTED_VERSION),
+        # Hardware id and a TCB component under object identifiers that mean nothing.
+        (
+            der.oid("1.3.6.1.4.1.3704.1.4"),
+            der.oid("1.3.6.1.4.1.3704.1.6"),
+            NotGenuineError,
+            Reason.CHAIN_INVALID,
+        ),
+        (
+            der.oid("1.3.6.1.4.1.3704.1.3.8"),
+            der.oid("1.3.6.1.4.1.3704.1.9.8"),
+            EvidenceMalformedError,
+            Reason.MALFORMED,
+        ),
+        (
+            der.oid("1.3.6.1.4.1.3704.1.1") + b"\x04\x03\x02\x01\x00",
+            der.oid("1.3.6.1.4.1.3704.1.1") + b"\x04\x03\x02\x01\x01",
+            EvidenceMalformedError,
+            Reason.UNSUPPORTED_VERSION,
+        ),
+    ],
+    ids=["kind", "issuer", "product", "layout", "unknown product", "no chip", "no microcode", "structure"],
+)
+def test_certificate_that_says_something_else_is_refused_though_signed(
+    old: bytes,
+    new: bytes,
+    kind: type[AttestationError],
+    reason: Reason,
+    snp: Case,
+    amd: dict[str, bytes],
+) -> None:
+    snp.endorsements["vcek.der"] = reissue(snp.endorsements["vcek.der"], amd, old, new)
+    snp.assert_refused(kind, reason)
+
+
+def test_hardware_id_of_another_size_is_malformed(snp: Case, amd: dict[str, bytes], chip: SevSnpChip) -> None:
+    since = NOW - timedelta(days=1)
+    snp.endorsements["vcek.der"] = simulated_snp.make_vcek(
+        amd, chip.key.public_key(), chip_id=chip.chip_id[:8], tcb=simulated_snp.TCB, not_before=since
     )
-    snp.endorsements["ark.der"] = certificates.der(root)
-    snp.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
+    snp.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
+
+
+def test_report_of_a_cloud_key_is_accepted_under_the_cloud_chain(
+    snp: Case, amd: dict[str, bytes], report_with: ReportWith
+) -> None:
+    ask_key, ark_key = (certificates.load_rsa_key(amd, name) for name in ("ask.pem", "ark.pem"))
+    asvk = certificates.make_ca(
+        "SEV-VLEK-Milan",
+        ask_key,
+        serial=0x20001,
+        not_before=NOW - timedelta(days=30),
+        lifetime=timedelta(days=900),
+        path_length=0,
+        issuer=(certificates.load_certificate(amd, "ark.der"), ark_key),
+    )
+    # A VLEK is a VCEK of another name, issued by another authority, with a cloud in place of the chip.
+    vcek = reissue(snp.endorsements.pop("vcek.der"), amd, b"SEV-VCEK", b"SEV-VLEK")
+    vlek = reissue(vcek, amd, der.oid(f"{AMD}.4"), der.oid(f"{AMD}.5"))
+    ask = certificates.load_certificate(amd, "ask.der")
+    body = der.read_only(vlek, der.SEQUENCE).content(der.SEQUENCE)
+    body = der.item(der.SEQUENCE, body.replace(ask.subject.public_bytes(), asvk.subject.public_bytes()))
+    signature = der.bits(ask_key.sign(body, PSS_PADDING, SHA384()))
+    snp.endorsements["vlek.der"] = der.item(der.SEQUENCE, body, PSS_SHA384, signature)
+    snp.endorsements["ask.der"] = certificates.der(asvk)
+    # As clouds do, the chip is masked.
+    snp.evidence = report_with({0x048: b"\x04", 0x1A0: bytes(64)})
+    assert snp.appraise().chip == ""
 
 
 def test_report_key_of_another_curve_is_refused(snp: Case, amd: dict[str, bytes], chip: SevSnpChip) -> None:
@@ -685,6 +788,29 @@ def test_nitro_authority_signs_no_document(
     _, bundle = card.chain(NOW)
     enclave.evidence = document_with({"certificate": bundle[-1], "cabundle": bundle[:-1]})
     enclave.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
+
+
+def test_nitro_key_that_is_not_for_signatures_signs_no_document(
+    enclave: Case, card: NitroCard, document_with: DocumentWith
+) -> None:
+    leaf, bundle = card.chain(NOW)
+    body = der.read_only(leaf, der.SEQUENCE).item(der.SEQUENCE)
+    usage, other = bytes.fromhex("03020780"), bytes.fromhex("03020640")  # signature; non-repudiation
+    assert body.count(usage) == 1
+    for changed, reason in ((body, None), (body.replace(usage, other), Reason.CHAIN_INVALID)):
+        signature = der.bits(card.keys[2].sign(changed, ec.ECDSA(SHA384())))
+        certificate = der.item(der.SEQUENCE, changed, ECDSA_SHA384, signature)
+        enclave.evidence = document_with({"certificate": certificate, "cabundle": bundle})
+        if reason is None:
+            enclave.appraise()
+        else:
+            enclave.assert_refused(NotGenuineError, reason)
+
+
+def test_nitro_document_with_an_unprotected_header_is_refused(enclave: Case) -> None:
+    value = enclave.evidence.value.replace(b"\x22\xa0", b"\x22\xa1\x01\x02", 1)
+    enclave.evidence = replace(enclave.evidence, value=value)
+    enclave.assert_refused(EvidenceMalformedError, Reason.SIGNATURE_INVALID)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography import x509 as independent
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 from hypothesis import given
@@ -193,12 +193,19 @@ Chain = list[x509.Certificate]
 
 
 def build(
-    *, path_lengths: tuple[int | None, ...] = (None, 0), extra: independent.Extension[Any] | None = None
+    *,
+    path_lengths: tuple[int | None, ...] = (None, 0),
+    extra: independent.Extension[Any] | None = None,
+    patch: tuple[str, str] = ("", ""),
 ) -> Chain:
-    """Build root, intermediates and leaf of P-384, whose chain is sound unless told otherwise."""
+    """Build root, intermediates and leaf of P-384, whose chain is sound unless told otherwise.
+
+    `patch` changes bytes of the leaf's issuer before its own issuer signs it.
+    """
     since = NOW - timedelta(days=1)
     above: tuple[independent.Certificate, certificates.Key] | None = None
     chain: list[bytes] = []
+    signers: list[ec.EllipticCurvePrivateKey] = []
     for number, path_length in enumerate(path_lengths):
         key = ec.generate_private_key(ec.SECP384R1())
         authority = certificates.make_ca(
@@ -211,6 +218,7 @@ def build(
             issuer=above,
         )
         above = (authority, key)
+        signers.append(key)
         chain.insert(0, certificates.der(authority))
     assert above is not None
     leaf_key = ec.generate_private_key(ec.SECP384R1())
@@ -224,6 +232,12 @@ def build(
     if extra is not None:
         builder = builder.add_extension(extra.value, critical=extra.critical)
     chain.insert(0, certificates.der(builder.sign(above[1], HASH)))
+    old, new = (bytes.fromhex(each) for each in patch)
+    body = der.read_only(chain[1], der.SEQUENCE).item(der.SEQUENCE)
+    assert not old or body.count(old) == 1
+    changed = body.replace(old, new) if old else body
+    signature = der.bits(signers[-2].sign(changed, ec.ECDSA(HASH)))
+    chain[1] = der.item(der.SEQUENCE, changed, x509.ECDSA_SHA384, signature)
     return [x509.read_certificate(each) for each in chain]
 
 
@@ -253,6 +267,50 @@ def test_leaf_issues_nothing() -> None:
     # The leaf of one chain as the authority of the next: no basic constraints.
     chain = build()
     refused_chain([chain[0], *chain], Reason.CHAIN_INVALID)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("30060101ff020100", "3006010100020100"), ("03020106", "03020102")],
+    ids=["no CA", "key signs no certificates"],
+)
+def test_who_is_no_authority_issues_nothing(old: str, new: str) -> None:
+    x509.verify_chain(build(patch=(old, old)), now=NOW)
+    refused_chain(build(patch=(old, new)), Reason.CHAIN_INVALID)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        ec.generate_private_key(ec.SECP521R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["RSA-2048", "P-521", "Ed25519"],
+)
+def test_key_that_no_vendor_uses_is_refused(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
+) -> None:
+    with pytest.raises(NotGenuineError) as refusal:
+        x509.load_public_key(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    assert refusal.value.reason is Reason.CHAIN_INVALID
+
+
+def test_authority_whose_key_signs_no_lists_revokes_nothing() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    made = certificates.make_ca("a", key, serial=1, not_before=NOW, lifetime=timedelta(days=1))
+    listing = x509.read_revocation_list(
+        certificates.make_crl(made, key, this_update=NOW, lifetime=timedelta(days=1))
+    )
+    encoded = certificates.der(made)
+    for usage, allowed in (("03020106", True), ("03020104", False)):
+        issuer = x509.read_certificate(encoded.replace(bytes.fromhex("03020106"), bytes.fromhex(usage)))
+        if allowed:
+            x509.verify_not_revoked(issuer, issuer, listing, now=NOW)
+            continue
+        with pytest.raises(NotGenuineError) as refusal:
+            x509.verify_not_revoked(issuer, issuer, listing, now=NOW)
+        assert refusal.value.reason is Reason.CHAIN_INVALID
 
 
 def test_authority_as_leaf_is_refused() -> None:
