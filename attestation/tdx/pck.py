@@ -58,7 +58,7 @@ def _read_items(listed: der.Reader) -> dict[str, bytes]:
         name = der.read_oid(reader)
         if name in items or len(items) == MAX_ITEMS:
             raise EvidenceMalformedError("PCK extension items are repeated or too many")
-        # An OID is below 128 bytes here (`read_oid` refuses longer ones), hence its header is two.
+        # `read_oid` refuses OIDs of more than 32 bytes, hence the header before this one's is two.
         items[name] = pair[2 + pair[1] :]
     return items
 

@@ -5,12 +5,20 @@ from hashlib import sha256
 
 import pytest
 
-from attestation import tdx
+from attestation import appraise, tdx
 from attestation.errors import AttestationError
 from lab.simulate.tdx import MEASURED, TdxPlatform, make_root
 from schemas.errors import Reason, UsageError
-from schemas.evidence import MAX_ENDORSEMENTS, MAX_EVIDENCE
-from tests.attestation.tdx_forge import judge
+from schemas.evidence import (
+    MAX_ENDORSEMENTS,
+    MAX_EVIDENCE,
+    TDX,
+    Evidence,
+    PlatformValues,
+    ReferenceValues,
+    WorkloadValues,
+)
+from tests.attestation.tdx_forge import SEPT_VE_DISABLE, Forge, judge
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 654321, tzinfo=UTC)
 FILES = make_root(NOW)
@@ -114,3 +122,40 @@ def test_broken_lab_state_names_the_command_that_mends_it(name: str, damaged: bo
         files[name] = b"damaged"
     with pytest.raises(UsageError, match="sealbus lab init"):
         TdxPlatform.from_files(files, serial=1)
+
+
+def reference_values(root: str, measurements: dict[str, str]) -> ReferenceValues:
+    pinned = {name: measurements[name] for name in MEASURED}
+    return ReferenceValues(
+        platforms={TDX: PlatformValues(roots=(root,), lab=True)},
+        workloads=(WorkloadValues(workload="redactor", platform=TDX, measurements=pinned),),
+    )
+
+
+def test_door_accepts_the_machine_under_a_policy_that_names_the_lab_root(platform: TdxPlatform) -> None:
+    evidence, endorsements = platform.evidence(MEASUREMENTS, KEY_BINDING, CHALLENGE, now=NOW)
+    values = reference_values(platform.root, {name: value.hex() for name, value in MEASUREMENTS.items()})
+    result = appraise(evidence, endorsements, values, key_binding=KEY_BINDING, challenge=CHALLENGE, now=NOW)
+    assert (result.workload, result.lab, result.debug, result.status) == ("redactor", True, False, "UpToDate")
+
+
+def test_door_refuses_a_td_whose_host_may_inject_exceptions() -> None:
+    forge = Forge()
+    values = reference_values(forge.root, forge.verify().measurements)
+
+    def admit() -> str:
+        evidence = Evidence(type=tdx.MEDIA_TYPE, value=forge.quote())
+        return appraise(
+            evidence,
+            forge.endorsements(),
+            values,
+            key_binding=forge.td.report_data,
+            challenge=CHALLENGE,
+            now=NOW,
+        ).workload
+
+    assert admit() == "redactor"
+    forge.td.attributes ^= SEPT_VE_DISABLE
+    with pytest.raises(AttestationError) as caught:
+        admit()
+    assert caught.value.reason == Reason.TCB_NOT_ACCEPTED

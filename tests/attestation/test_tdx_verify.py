@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -15,10 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attestation import tdx
+from attestation import der, tdx
 from attestation.claims import Genuine
 from attestation.errors import AttestationError
-from attestation.tdx.collateral import NAMES
+from attestation.tdx.collateral import NAMES, read_chain
+from attestation.tdx.pck import FMSPC, SGX_EXTENSION, read_pck
+from attestation.tdx.pck import PPID as PPID_OID
+from attestation.x509 import Extension
 from lab.simulate import certificates
 from lab.simulate.tdx import assemble, certification_data, point
 from lab.simulate.tdx_issuer import Authority, TdxIssuer, make_root, sgx_extension, sign_p256
@@ -46,12 +49,17 @@ def pem(*chain: x509.Certificate) -> bytes:
 
 
 def certify(
-    issuer: Authority, common_name: str, key: ec.EllipticCurvePublicKey, *, usage: bool = True
+    issuer: Authority,
+    common_name: str,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    usage: bool = True,
+    since: datetime = NOW - DAY,
 ) -> x509.Certificate:
     builder = x509.CertificateBuilder(
         issuer.certificate.subject, certificates.distinguished_name(common_name), key, 77
     )
-    builder = builder.not_valid_before(NOW - DAY).not_valid_after(NOW + DAY)
+    builder = builder.not_valid_before(since).not_valid_after(since + 2 * DAY)
     if usage:
         builder = builder.add_extension(certificates.key_usage(certificate_sign=False), critical=True)
     return builder.sign(issuer.key, SHA256())
@@ -235,6 +243,39 @@ def test_pck_with_a_broken_sgx_extension_is_malformed(forge: Forge, extension: b
     assert refusal(forge).reason == Reason.MALFORMED
 
 
+def test_pck_that_says_something_twice_is_malformed(forge: Forge) -> None:
+    ppid = der.item(der.SEQUENCE, der.oid(PPID_OID), der.item(der.OCTET_STRING, PPID))
+    items = der.Reader(sgx_extension(PPID)).content(der.SEQUENCE)
+    assert items.startswith(ppid)
+    forge.pck_chain = forge.issue_pck(der.item(der.SEQUENCE, items, ppid))
+    assert refusal(forge).reason == Reason.MALFORMED
+
+
+def test_pck_without_its_fmspc_is_malformed(forge: Forge) -> None:
+    extension = sgx_extension(PPID)
+    forge.pck_chain = forge.issue_pck(extension.replace(der.oid(FMSPC), der.oid(f"{FMSPC[:-1]}8")))
+    assert refusal(forge).reason == Reason.MALFORMED
+
+
+def test_pck_with_an_svn_out_of_range_is_malformed(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.simulate.tdx_issuer.LAB_PCESVN", 0xFFFF)
+    forge.pck_chain = forge.issue_pck(sgx_extension(PPID))
+    assert forge.verify().tcb["PCESVN"] == 0xFFFF
+    monkeypatch.setattr("lab.simulate.tdx_issuer.LAB_PCESVN", 0x10000)
+    forge.pck_chain = forge.issue_pck(sgx_extension(PPID))
+    assert refusal(forge).reason == Reason.MALFORMED
+
+
+@given(st.binary(max_size=200) | st.integers(0, 900).map(lambda cut: sgx_extension(PPID)[cut:]))
+def test_any_bytes_as_sgx_extension_are_read_or_refused(value: bytes) -> None:
+    leaf = read_chain(FLIPPED.pck_chain, 3)[0]
+    try:
+        pck = read_pck(replace(leaf, extensions={SGX_EXTENSION: Extension(critical=False, value=value)}))
+    except AttestationError:
+        return
+    assert pck.ppid == PPID
+
+
 def test_masked_ppid_names_no_chip(forge: Forge) -> None:
     forge.pck_chain = forge.issue_pck(sgx_extension(bytes(16)))
     assert forge.verify().chip == ""
@@ -376,6 +417,27 @@ def test_other_certificates_of_the_root_may_not_sign_documents(
     forge.replaced[f"{document}.json"] = signed_by(key, DOCUMENTS[document], getattr(forge, document))
     forge.replaced[f"{document}_chain.pem"] = pem(certificate, ISSUER.root.certificate)
     assert refusal(forge).reason == Reason.CHAIN_INVALID
+
+
+@documents
+def test_signer_that_only_names_the_root_as_its_issuer_may_not_sign_documents(
+    forge: Forge, document: str
+) -> None:
+    key = new_key()
+    impostor = Authority(ISSUER.root.certificate, new_key())
+    certificate = certify(impostor, "Lab SGX TCB Signing", key.public_key())
+    forge.replaced[f"{document}.json"] = signed_by(key, DOCUMENTS[document], getattr(forge, document))
+    forge.replaced[f"{document}_chain.pem"] = pem(certificate, ISSUER.root.certificate)
+    assert refusal(forge).reason == Reason.CHAIN_INVALID
+
+
+@documents
+def test_signer_whose_certificate_expired_may_not_sign_documents(forge: Forge, document: str) -> None:
+    key = new_key()
+    certificate = certify(ISSUER.root, "Lab SGX TCB Signing", key.public_key(), since=NOW - 3 * DAY)
+    forge.replaced[f"{document}.json"] = signed_by(key, DOCUMENTS[document], getattr(forge, document))
+    forge.replaced[f"{document}_chain.pem"] = pem(certificate, ISSUER.root.certificate)
+    assert refusal(forge).reason == Reason.CERTIFICATE_EXPIRED
 
 
 @documents
