@@ -77,18 +77,22 @@ def names(prefix: str = "", *, collateral: bool = True) -> list[str]:
     return chosen or ["absent"]
 
 
-@pytest.fixture
-def vector(request: pytest.FixtureRequest) -> Vector:
+@pytest.fixture(scope="module")
+def evidence() -> None:
     if not FOLDERS:
         absent = f"no TDX evidence under {EVIDENCE}: point SEALBUS_EVIDENCE at the vectors"
         if os.environ.get("CI") == "true":
             pytest.fail(absent)
         pytest.skip(absent)
+
+
+@pytest.fixture
+def vector(request: pytest.FixtureRequest, evidence: None) -> Vector:
     return load(request.param)
 
 
 @pytest.fixture(scope="module")
-def intel_root() -> bytes:
+def intel_root(evidence: None) -> bytes:
     return (EVIDENCE / "roots" / "intel-sgx-root.der").read_bytes()
 
 
