@@ -1,0 +1,98 @@
+"""`sealbus`: the one command line.
+
+Exit codes: 0 done, 1 refused or failed, 2 usage or unreadable input, 3 the mesh or broker could not be
+reached. Errors are a line that says what to do next; a traceback is a bug.
+"""
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+from rich.console import Console
+
+from schemas.errors import PeerError, Reason, SealbusError, UsageError
+from transport import TransportError, UnavailableError
+
+COMMANDS = "sealbus.commands"
+
+
+class Commands(click.Group):
+    """Commands of this package and of those above it, which are found by name and loaded when asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """List every command that is installed."""
+        return sorted({*super().list_commands(context), *_plugins()})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a command, loading the package that offers it."""
+        own = super().get_command(context, name)
+        plugin = _plugins().get(name)
+        if own is not None or plugin is None:
+            return own
+        command = plugin.load()
+        return command if isinstance(command, click.Command) else None
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=COMMANDS)}
+
+
+@click.group(cls=Commands)
+@click.version_option(package_name="sealbus")
+def sealbus() -> None:
+    """Run cooperating agents in attested enclaves over a broker that nobody has to trust."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        outcome = sealbus.main(args=arguments, prog_name="sealbus", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("stopped")
+        return 1
+    except SealbusError as error:
+        return _report(error)
+    except BaseExceptionGroup as group:
+        expected, bugs = group.split((SealbusError, KeyboardInterrupt))
+        if bugs is not None:
+            raise
+        return max(_report(error) for error in _leaves(expected)) if expected else 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+def code_of(error: BaseException) -> int:
+    """Return the exit code that an error stands for."""
+    if isinstance(error, UsageError):
+        return 2
+    unreachable = isinstance(error, PeerError) and error.reason in (Reason.UNAVAILABLE, Reason.NOT_LIVE)
+    if unreachable or isinstance(error, UnavailableError | TransportError):
+        return 3
+    return 1
+
+
+def _report(error: BaseException) -> int:
+    _say("stopped" if isinstance(error, KeyboardInterrupt) else str(error))
+    return code_of(error)
+
+
+def _say(text: str) -> None:
+    Console(stderr=True, highlight=False).print(f"sealbus: {text}", markup=False, soft_wrap=True)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

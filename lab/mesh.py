@@ -1,0 +1,319 @@
+"""A whole mesh on this machine: broker, coordinator, scheduler, and one simulated machine an agent.
+
+The lab plays the hosts, which are trusted with nothing, and the operators, who order each new
+coordinator's term and hand it the policy that they signed when the lab was made.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+
+from lab.accounts import access_for
+from lab.blueprint import Blueprint, read_blueprint
+from lab.broker import Broker, BrokerUser, make_nkey
+from lab.image import Builder
+from lab.launch import Exited, Rack, coordinator_spec, open_rack
+from lab.layers import Store
+from lab.machine import Machine
+from lab.operators import ACCOUNTS, Operators
+from lab.setup import agent_specs, blueprint_path, simulator
+from lab.state import ANCHOR, State
+from schemas.errors import UsageError
+from schemas.subjects import Party
+from sealing.context import Mesh
+from sealing.documents import open_anchor
+from sealing.keys import SigningKey
+from transport import Access, Credentials
+
+log = logging.getLogger("sealbus.lab")
+
+COORDINATOR = "coordinator"
+SCHEDULER = "scheduler"
+OBSERVER = "observer"
+ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
+RESTART_PAUSE = 0.5
+LOOK_AGAIN = 0.05
+ID_SHOWN = 16  # an instance id's first characters, as agents print them
+REFUSED = 1  # an agent's exit code for a no that asking again will not change
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An agent as the coordinator's log shows it."""
+
+    name: str
+    platform: str
+    workload: str
+    instance: str
+
+
+@dataclass
+class RunningMesh:
+    """A mesh that is up."""
+
+    state: State
+    url: str
+    anchor: bytes
+    mesh: Mesh
+    broker: Broker | None
+    rack: Rack
+    operators: Operators
+    seeds: dict[str, str]
+    machines: dict[str, Machine] = field(default_factory=dict)
+    scheduler_pid: int = 0
+    refused: dict[str, str] = field(default_factory=dict)  # agent: reason
+
+    def credentials(self, party: str) -> Credentials | None:
+        """Return the broker account of a kind of party; None on a broker of somebody else's."""
+        seed = self.seeds.get(party)
+        return Credentials(seed=seed) if seed else None
+
+    def client_key(self, name: str) -> SigningKey:
+        """Return the key of one of the lab's clients."""
+        seeds = self.state.load_keys("clients")
+        if name not in seeds:
+            raise UsageError(f"this lab has no client {name!r}: there are {', '.join(sorted(seeds))}")
+        return SigningKey(seeds[name])
+
+    def pids(self) -> dict[str, int]:
+        """Return every process of the mesh."""
+        pids = {**self.rack.pids(), SCHEDULER: self.scheduler_pid}
+        return pids | ({"broker": self.broker.pid} if self.broker else {})
+
+    def audit(self) -> list[dict[str, object]]:
+        """Return the coordinator's decisions since this mesh came up."""
+        return read_audit(self.state.logs / f"{COORDINATOR}.log")
+
+    def admitted(self) -> list[Admitted]:
+        """Return each machine's agent as it was admitted last."""
+        decided = {
+            str(entry["instance"])[:ID_SHOWN]: entry
+            for entry in self.audit()
+            if entry.get("decision") == "admitted"
+        }
+        found = []
+        for name in sorted(self.machines):
+            entry = decided.get(_last_admission(self.state.logs / f"{name}.log"))
+            if entry is not None:
+                found.append(
+                    Admitted(name, str(entry["platform"]), str(entry["workload"]), str(entry["instance"]))
+                )
+        return found
+
+
+def read_audit(path: Path) -> list[dict[str, object]]:
+    """Read the decisions in a coordinator's output; other lines and a torn last one are passed over."""
+    entries = []
+    try:
+        text = path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        start = line.find("{")
+        if start < 0 or '"decision"' not in line:
+            continue
+        try:
+            entries.append(json.loads(line[start:]))
+        except json.JSONDecodeError:
+            continue
+    return entries
+
+
+@asynccontextmanager
+async def running_mesh(
+    state: State,
+    *,
+    url: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    monitor: bool = False,
+) -> AsyncIterator[RunningMesh]:
+    """Bring a mesh up and take it down at the end. `url` names a broker of somebody else's."""
+    anchor = state.load(ANCHOR)
+    _, mesh = open_anchor(anchor)
+    blueprint_file = blueprint_path(state)
+    blueprint = read_blueprint(blueprint_file)
+    for name in (COORDINATOR, *_machine_names(blueprint)):
+        (state.logs / f"{name}.log").unlink(missing_ok=True)
+    async with AsyncExitStack() as stack:
+        say("starting the broker" if url is None else "using the broker that was named")
+        users, seeds = _accounts(state, mesh) if url is None else _no_accounts(state)
+        broker = None
+        if url is None:
+            broker = await stack.enter_async_context(Broker(state.broker, users=users, monitor=monitor))
+            url = broker.url
+        exits, reports = anyio.create_memory_object_stream[Exited](1024)
+        rack = await stack.enter_async_context(open_rack(exits.send_nowait))
+        running = RunningMesh(state, url, anchor, mesh, broker, rack, Operators(state, url), seeds)
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        builder = Builder(Store(state.layers))
+        say("measuring and launching the coordinator")
+        _plan_machines(running, blueprint, blueprint_file.parent, builder)
+        await rack.start(running.machines[COORDINATOR])
+        await running.operators.open_term()
+        say("starting the scheduler")
+        await tasks.start(_run_scheduler, running)
+        say("measuring and launching the agents")
+        async with anyio.create_task_group() as launching:
+            for name in _machine_names(blueprint):
+                launching.start_soon(rack.start, running.machines[name])
+        tasks.start_soon(_supervise, running, reports, tasks)
+        try:
+            yield running
+        finally:
+            with anyio.CancelScope(shield=True):
+                tasks.cancel_scope.cancel()
+                await rack.stop_all()
+
+
+async def wait_admitted(running: RunningMesh) -> None:
+    """Return when every machine's agent is admitted, or was refused for good."""
+    expected = len(running.machines) - 1
+    with anyio.move_on_after(ADMISSION_PATIENCE):
+        # What the machines print goes to files, which tell nobody when they grow.
+        while len(running.admitted()) + len(running.refused) < expected:  # noqa: ASYNC110
+            await anyio.sleep(LOOK_AGAIN)
+        return
+    raise UsageError(
+        f"only {len(running.admitted())} of {expected} agents were admitted within "
+        f"{ADMISSION_PATIENCE:.0f} s: see {running.state.logs}"
+    )
+
+
+def _accounts(state: State, mesh: Mesh) -> tuple[tuple[BrokerUser, ...], dict[str, str]]:
+    access = {party.value: access_for(party, mesh.id) for party in Party}
+    access[OBSERVER] = Access(subscribe=(">",))
+    users, seeds = [], {}
+    for name, allowed in access.items():
+        seeds[name], public = make_nkey()
+        users.append(BrokerUser(name=name, nkey_public=public, access=allowed))
+        state.save(f"{ACCOUNTS}/{name}.seed", seeds[name].encode())
+    return tuple(users), seeds
+
+
+def _no_accounts(state: State) -> tuple[tuple[BrokerUser, ...], dict[str, str]]:
+    # Accounts of an embedded broker that ran before are none of this one's.
+    for name in state.load_all(ACCOUNTS):
+        (state.root / ACCOUNTS / name).unlink()
+    return (), {}
+
+
+def _machine_names(blueprint: Blueprint) -> list[str]:
+    return [
+        f"{name}-{number}" if len(plan.machines) > 1 else name
+        for name, plan in sorted(blueprint.agents.items())
+        for number, _ in enumerate(plan.machines, 1)
+    ]
+
+
+def _plan_machines(running: RunningMesh, blueprint: Blueprint, folder: Path, builder: Builder) -> None:
+    state = running.state
+    roots = {
+        platform: state.load_root(platform)
+        for platform in {blueprint.coordinator, *(p for a in blueprint.agents.values() for p in a.machines)}
+    }
+    plans = [(COORDINATOR, blueprint.coordinator, coordinator_spec(running.anchor), Party.COORDINATOR)]
+    specs = agent_specs(running.anchor, blueprint, folder)
+    names = iter(_machine_names(blueprint))
+    plans += [
+        (next(names), platform, specs[name], Party.AGENT)
+        for name, plan in sorted(blueprint.agents.items())
+        for platform in plan.machines
+    ]
+    for serial, (name, platform, spec, party) in enumerate(plans, 1):
+        host = {"nats_url": running.url}
+        if party in running.seeds:
+            host["nkey_seed"] = running.seeds[party]
+        running.machines[name] = Machine(
+            name,
+            platform,
+            simulator(platform, roots[platform], serial),
+            builder,
+            spec,
+            output=state.logs / f"{name}.log",
+            clock=lambda: datetime.now(UTC),
+            host=host,
+        )
+
+
+async def _supervise(
+    running: RunningMesh,
+    reports: "anyio.abc.ObjectReceiveStream[Exited]",
+    tasks: TaskGroup,
+) -> None:
+    async for exited in reports:
+        if exited.name != COORDINATOR and exited.status == REFUSED:
+            running.refused[exited.name] = _last_refusal(running.state.logs / f"{exited.name}.log")
+            log.warning("%s was refused: %s", exited.name, running.refused[exited.name])
+            continue
+        log.info("%s ended (%d): starting it again", exited.name, exited.status)
+        tasks.start_soon(_restart, running, exited.name)
+
+
+async def _restart(running: RunningMesh, name: str) -> None:
+    await anyio.sleep(RESTART_PAUSE)
+    await running.rack.start(running.machines[name])
+    if name == COORDINATOR:
+        await running.operators.open_term()
+
+
+def _last_admission(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    found = [line.rpartition(" admitted as ")[2] for line in lines if " admitted as " in line]
+    return found[-1][:ID_SHOWN] if found else ""
+
+
+def _last_refusal(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return "unknown"
+    # The agent's last line says what refused it: "<time> <logger> <reason>[: detail]".
+    return lines[-1].split(" sealbus.agent ", 1)[-1] if lines else "unknown"
+
+
+async def _run_scheduler(
+    running: RunningMesh, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    environment = {
+        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "HOME") if name in os.environ
+    }
+    environment["SEALBUS_NATS_URL"] = running.url
+    if Party.SCHEDULER in running.seeds:
+        environment["SEALBUS_NKEY_SEED"] = running.seeds[Party.SCHEDULER]
+    command = [sys.executable, "-m", "scheduler", "--mesh", running.mesh.id.hex()]
+    command += ["--status-file", str(running.state.root / "scheduler.json")]
+    log_file = running.state.logs / f"{SCHEDULER}.log"
+    while True:
+        with log_file.open("ab") as output:
+            process = await anyio.open_process(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            )
+        running.scheduler_pid = process.pid
+        task_status.started()
+        try:
+            await process.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                if process.returncode is None:
+                    process.terminate()
+                    with anyio.move_on_after(3):
+                        await process.wait()
+                if process.returncode is None:
+                    process.kill()
+                await process.aclose()
+        log.info("the scheduler ended: starting it again")
+        await anyio.sleep(RESTART_PAUSE)

@@ -1,0 +1,72 @@
+"""The lab's operators at work: ordering a term, handing over the policy, revoking. They sign together."""
+
+import time
+from contextlib import AbstractAsyncContextManager
+
+from console.documents import VerifiedPolicy, open_signed_policy, sign_order, sign_revocation
+from console.operator import OperatorLine, operator_line
+from lab.setup import operator_keys
+from lab.state import ANCHOR, POLICY, State
+from schemas.messages import Event
+from schemas.subjects import Party
+from sealing.documents import open_anchor
+from sealing.keys import SigningKey
+from transport import Credentials
+
+TERM = "term"
+ACCOUNTS = "accounts"
+
+
+class Operators:
+    """As many of a lab's operators as have to sign, with the state they sign by."""
+
+    def __init__(self, state: State, url: str) -> None:
+        self._state = state
+        self._url = url
+        self.anchor = state.load(ANCHOR)
+        opened, self.mesh = open_anchor(self.anchor)
+        self.policy: VerifiedPolicy = open_signed_policy(opened, self.mesh, state.load(POLICY))
+        self._keys: list[SigningKey] = operator_keys(state)
+
+    async def open_term(self) -> None:
+        """Order the coordinator's term and hand it the signed policy."""
+        term = int(self._state.load(TERM)) + 1 if self._state.has(TERM) else 1
+        # Written before it is signed: a term that was ever ordered is never ordered again.
+        self._state.save(TERM, str(term).encode())
+        async with self._line() as line:
+            order = sign_order(
+                self.mesh,
+                self._keys,
+                term=term,
+                instance=line.coordinator,
+                policy_hash=self.policy.policy_hash,
+                time=_now(),
+            )
+            await line.send(Event("order", order, None))
+            signed = self.policy.signed
+            await line.send(Event("policy", signed.policy, signed.profile))
+
+    async def revoke(self, kind: str, value: str, reason: str) -> None:
+        """Revoke an instance, a chip or a workload; returns with the coordinator's signed receipt."""
+        documents = sign_revocation(self.mesh, self._keys, kind=kind, value=value, reason=reason, time=_now())
+        async with self._line() as line:
+            await line.send(Event("revocation", documents, None))
+
+    def _line(self) -> AbstractAsyncContextManager[OperatorLine]:
+        return operator_line(
+            self._url,
+            anchor=self.anchor,
+            profile=self.policy.profile,
+            key=self._keys[0],
+            credentials=account(self._state, Party.CLIENT),
+        )
+
+
+def account(state: State, party: Party) -> Credentials | None:
+    """Return the broker account of a kind of party; None on a broker of somebody else's."""
+    name = f"{ACCOUNTS}/{party.value}.seed"
+    return Credentials(seed=state.load(name).decode()) if state.has(name) else None
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
