@@ -1,0 +1,64 @@
+"""What every test may use: asyncio, a real broker per module, both transports behind one fixture."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from lab.broker import Broker
+from transport import MemoryBroker, Transport, connect
+
+Connect = Callable[[str], AbstractAsyncContextManager[Transport]]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run tests marked `anyio` on asyncio, which nats-py needs."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def broker(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    """A real nats-server with JetStream on a free port of loopback, shared by the tests of a module.
+
+    Its streams and subjects are shared too: name them by `unique`.
+    """
+    async with Broker(tmp_path_factory.mktemp("broker"), monitor=True) as started:
+        yield started
+
+
+@pytest.fixture(params=["memory", "nats"])
+def connector(request: pytest.FixtureRequest) -> Connect:
+    """Connect a party to one broker by name: in memory, then once more to a real one."""
+    if request.param == "memory":
+        memory = MemoryBroker()
+        return lambda name: memory.connect(name=name)
+    broker: Broker = request.getfixturevalue("broker")
+    return lambda name: connect(broker.url, name=name)
+
+
+@pytest.fixture
+async def alice(anyio_backend: str, connector: Connect) -> AsyncIterator[Transport]:
+    """A party."""
+    async with connector("alice") as transport:
+        yield transport
+
+
+@pytest.fixture
+async def bob(anyio_backend: str, connector: Connect) -> AsyncIterator[Transport]:
+    """Another party of the same broker."""
+    async with connector("bob") as transport:
+        yield transport
+
+
+@pytest.fixture(scope="session")
+def name_counter() -> "itertools.count[int]":
+    """What makes names unique."""
+    return itertools.count()
+
+
+@pytest.fixture
+def unique(name_counter: "itertools.count[int]") -> str:
+    """A name for streams and subjects that no other test uses."""
+    return f"t{next(name_counter)}"

@@ -1,0 +1,230 @@
+"""One connection to a NATS broker: the only module that imports nats.
+
+nats-py gives the handshake, NKey authentication, TLS and the parser. The rest is replaced, because
+version 2.16 (pinned; these are its private methods, and tests/transport holds us to them)
+- sends PING ahead of commands that it still buffers, so a flush proves nothing about a subscription;
+- ends its read loop without telling anyone when bytes do not parse, or when the waiter of a PONG was
+  cancelled, and closes for good on most errors of the broker;
+- swallows cancellation in publish, and passes each message through two queues and three tasks.
+So it never reconnects here: a wire lives once, `lost` says that it ended, and its owner opens another.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import nats.errors
+import nkeys
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+from schemas.errors import UsageError
+from transport.errors import NotPermittedError, UnavailableError
+from transport.nats_protocol import MAX_BROKER_PAYLOAD
+
+# Write and yield after this much, so that one busy publisher neither starves the loop nor grows the buffer.
+WRITE_CHUNK = 256 * 1024
+# What a small message costs besides its bytes, in the same coin.
+PER_MESSAGE = 1024
+READ_CHUNK = 64 * 1024
+# A broker may announce more than it may make us buffer: payload, headers and one control line.
+BUFFER_ROOM = 128 * 1024
+
+Route = Callable[[str, str, bytes, bytes], None]
+OnRefused = Callable[[str], None]
+
+# What nats-py's handshake and parser can raise on bytes of a broker's choice.
+_FOREIGN = (
+    nats.errors.Error,
+    OSError,
+    TimeoutError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
+
+
+def check_seed(seed: str) -> None:
+    """Refuse what is not an NKey seed, before anything is tried with it."""
+    try:
+        _ = nkeys.from_seed(bytearray(seed.encode())).public_key
+    except (nkeys.NkeysError, ValueError, TypeError) as error:
+        raise UsageError("not an NKey seed: it is one line of base32 that begins with SU") from error
+
+
+def check_url(url: str) -> None:
+    """Refuse what is not a broker's URL, before anybody waits for it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("nats", "tls") and parts.hostname and (parts.port or 4222)
+    except ValueError:
+        usable = None
+    if not usable:
+        raise UsageError("a broker's URL is nats://HOST:PORT or tls://HOST:PORT")
+
+
+class Wire(Client):
+    """A connection that ends once. `routes` maps subscription ids to who gets their messages."""
+
+    def __init__(self, routes: dict[int, Route], on_refused: OnRefused) -> None:
+        super().__init__()
+        self.lost = asyncio.Event()
+        self._routes = routes
+        self._on_refused = on_refused
+        self._arrived: list[tuple[Route, str, str, bytes, bytes]] = []
+        self._out: list[bytes] = []
+        self._since_yield = 0
+        self._scheduled = False
+        self._last_error: Exception | None = None
+
+    async def open(self, url: str, *, name: str, seed: str | None, patience: float) -> None:
+        """Connect once, or raise `UnavailableError` or `NotPermittedError`."""
+        try:
+            async with asyncio.timeout(patience):
+                await self.connect(
+                    url,
+                    name=name,
+                    nkeys_seed_str=seed,
+                    error_cb=self._note_error,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=max(1, round(patience)),
+                )
+        except _FOREIGN as error:
+            await self.abandon()
+            if "authorization violation" in str(error).lower():
+                raise NotPermittedError("the broker refused these credentials") from error
+            raise UnavailableError("the broker cannot be reached") from (self._last_error or error)
+        except asyncio.CancelledError:
+            await self.abandon()
+            raise
+        limit = self.max_payload
+        if not self.is_connected or type(limit) is not int or not 1024 <= limit <= MAX_BROKER_PAYLOAD:
+            await self.abandon()
+            raise UnavailableError("the broker's greeting is not usable")
+
+    def send(self, frame: bytes) -> bool:
+        """Buffer a command; True asks the caller to `await breathe()` before it sends more."""
+        self._out.append(frame)
+        self._since_yield += PER_MESSAGE + len(frame)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._write)
+        return self._since_yield >= WRITE_CHUNK
+
+    async def breathe(self) -> None:
+        """Write, wait while the broker does not read, and let others run."""
+        self._since_yield = 0
+        self._write()
+        try:
+            await self._streams()[1].drain()
+        except OSError:
+            self.lost.set()
+        await asyncio.sleep(0)
+
+    async def ping(self, patience: float) -> None:
+        """Wait until the broker has read all that was sent before, or raise `UnavailableError`."""
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._pongs.append(pong)
+        self.send(b"PING\r\n")
+        ended = asyncio.ensure_future(self.lost.wait())
+        try:
+            await asyncio.wait((pong, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            answered = pong.done()
+            pong.cancel()
+        if not answered:
+            # A broker that does not answer a PING holds a connection that is of no use.
+            self.lost.set()
+            raise UnavailableError("the broker does not answer")
+
+    async def abandon(self) -> None:
+        """Drop the socket with whatever is unsent, and raise what a route raised."""
+        self.lost.set()
+        self._status = Client.CLOSED
+        if self._reading_task is not None:
+            self._reading_task.cancel()
+        if isinstance(self._transport, TcpTransport) and self._transport._io_writer is not None:  # noqa: SLF001
+            # Closing would first wait for a broker that may never read again; nats-py offers no abort.
+            _, writer = self._streams()
+            writer.transport.abort()
+            try:
+                await writer.wait_closed()
+            except OSError as error:
+                self._last_error = error
+        if self._reading_task is not None:
+            await asyncio.wait((self._reading_task,))
+            if not self._reading_task.cancelled():
+                self._reading_task.result()
+
+    def _streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        tcp = cast("TcpTransport", self._transport)
+        return cast("asyncio.StreamReader", tcp._io_reader), cast("asyncio.StreamWriter", tcp._io_writer)  # noqa: SLF001
+
+    def _write(self) -> None:
+        self._scheduled = False
+        out, self._out = self._out, []
+        if out and not self.lost.is_set():
+            self._streams()[1].write(b"".join(out))
+
+    async def _note_error(self, error: Exception) -> None:
+        self._last_error = error
+
+    # What follows replaces nats-py's methods of the same names.
+
+    async def _read_loop(self) -> None:
+        try:
+            while await self._read_some():
+                # Outside of the parser's try: an error of a route is ours and must not pass for the broker's.
+                arrived, self._arrived = self._arrived, []
+                for route, subject, reply, data, headers in arrived:
+                    route(subject, reply, data, headers)
+        finally:
+            self.lost.set()
+
+    async def _read_some(self) -> bool:
+        reader, _ = self._streams()
+        try:
+            await self._ps.parse(await reader.read(READ_CHUNK))
+        except _FOREIGN as error:
+            self._last_error = error
+            return False
+        return not reader.at_eof() and len(self._ps.buf) <= self.max_payload + BUFFER_ROOM
+
+    async def _flusher(self) -> None:
+        """Do nothing: `send` schedules its own write."""
+
+    async def _ping_interval(self) -> None:
+        """Do nothing: the owner pings."""
+
+    async def _flush_pending(self, force_flush: bool = False) -> None:
+        """Do nothing: as `_flusher`."""
+
+    async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
+        self.send(cmd)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        route = self._routes.get(sid)
+        if route is not None:
+            self._arrived.append((route, subject.decode(), reply.decode(), data, headers or b""))
+
+    async def _process_pong(self) -> None:
+        if self._pongs:
+            waiter = self._pongs.pop(0)
+            if not waiter.done():
+                waiter.set_result(True)
+
+    async def _process_err(self, err_msg: str) -> None:
+        if "permissions violation" in err_msg:
+            self._on_refused(err_msg)
+            return
+        self._last_error = nats.errors.Error("the broker ended the connection")
+        self.lost.set()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Do nothing: which brokers to connect to is the caller's word, not a broker's."""
