@@ -38,6 +38,16 @@ def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     return (*path(leaves[middle:], index - middle), root(leaves[:middle]))
 
 
+def paths(leaves: Sequence[bytes]) -> tuple[bytes, list[tuple[bytes, ...]]]:
+    """Return the root and every leaf's inclusion path, hashing each node once."""
+    if len(leaves) == 1:
+        return leaves[0], [()]
+    middle = _split(len(leaves))
+    left, to_left = paths(leaves[:middle])
+    right, to_right = paths(leaves[middle:])
+    return _node(left, right), [(*path, right) for path in to_left] + [(*path, left) for path in to_right]
+
+
 def root_of_path(leaf_hash: bytes, index: int, count: int, proof: Sequence[bytes]) -> bytes:
     """Return the root that an inclusion path leads to (RFC 9162 section 2.1.3.2); a wrong shape refuses."""
     if not 0 <= index < count:

@@ -1,0 +1,80 @@
+"""Run a mesh's coordinator inside an enclave: `python -m coordinator --anchor FILE --attester-fd N`.
+
+The anchor is measured. The broker's address and account come from the host through the launcher's device:
+they say where, never who. Exit codes: 0 ended by SIGTERM or SIGINT, 2 usage or unreadable input, 3 the
+broker could not be reached.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import anyio
+
+from attestation import AttesterError, DescriptorAttester
+from coordinator.clock import coordinator_clock
+from coordinator.service import Service
+from schemas.errors import PeerError, UsageError
+from sealing.documents import open_anchor
+from sealing.keys import PartyKeys
+from transport import Credentials, TransportError, connect
+
+log = logging.getLogger("sealbus.coordinator")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the coordinator until it is told to end."""
+    parser = argparse.ArgumentParser(prog="python -m coordinator", description="Run a mesh's coordinator.")
+    parser.add_argument("--anchor", type=Path, default=Path("anchor.cbor"), help="the mesh's anchor")
+    parser.add_argument("--attester-fd", type=int, default=3, help="descriptor of the launcher's device")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    code = 0
+    try:
+        anyio.run(_run, options.anchor, options.attester_fd)
+    except* (UsageError, AttesterError) as errors:
+        code = _say(errors, 2)
+    except* TransportError as errors:
+        code = _say(errors, 3)
+    return code
+
+
+async def _run(anchor_file: Path, descriptor: int) -> None:
+    try:
+        anchor, mesh = open_anchor(await anyio.Path(anchor_file).read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
+    except PeerError as error:
+        raise UsageError(f"{anchor_file} is not an anchor ({error}): make one with `sealbus`") from error
+    attester = DescriptorAttester(descriptor)
+    host = await attester.host()
+    url, seed = host.get("nats_url"), host.get("nkey_seed")
+    if not url:
+        raise UsageError("the launcher gave no nats_url: start the coordinator by its launcher")
+    credentials = Credentials(seed=seed) if seed else None
+    async with connect(url, name="coordinator", credentials=credentials) as transport:
+        service = Service(anchor, mesh, PartyKeys(), transport, attester, coordinator_clock(anchor.issued))
+        async with anyio.create_task_group() as tasks:
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                tasks.start_soon(service.run)
+                async for _ in signals:
+                    break
+                tasks.cancel_scope.cancel()
+
+
+def _say(errors: BaseExceptionGroup[BaseException], code: int) -> int:
+    for error in _leaves(errors):
+        log.error("%s", error)
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        yield from _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""What is in force and who holds it: standing, registry, epochs, views, beacon and audit, kept in step.
+
+Pure. Whatever changes one of them goes through here, so that no beacon ever names a view, a revoked set
+or an epoch that is not what parties are given.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from coordinator import eviction
+from coordinator.audit import AuditLog
+from coordinator.beacons import Beacons, revoked_hash
+from coordinator.epochs import Epochs, spans
+from coordinator.errors import RefusedError
+from coordinator.granting import Views
+from coordinator.holdings import holdings
+from coordinator.ledger import INSTANCE, WORKLOAD, Ledger, Party
+from coordinator.terms import Standing, take_order, take_policy
+from schemas import codec
+from schemas.documents import Anchor, Beacon, LogReceipt
+from schemas.errors import MalformedError, Reason
+from schemas.limits import MINUTE, SECOND
+from schemas.messages import ENCLAVE, Event, Holdings, Millis, State
+from schemas.policy import Policy
+from sealing.context import Mesh, sha256
+from sealing.documents import open_revocation, sign_message
+from sealing.keys import PartyKeys
+
+# A party that must prove again notices within a grace and needs a handshake and a quote.
+PROVE_WITHIN = MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a decision did to others: whose sessions end, and who has to hold something new."""
+
+    dropped: frozenset[bytes] = frozenset()
+    roles: frozenset[str] = frozenset()
+    everyone: bool = False
+
+    def touches(self, party: Party) -> bool:
+        """Tell whether a party has to be given its holdings anew."""
+        return self.everyone or not self.roles.isdisjoint(party.roles)
+
+
+NO_EFFECT = Effect()
+
+
+class Authority:
+    """One coordinator's word about the mesh."""
+
+    def __init__(
+        self,
+        anchor: Anchor,
+        mesh: Mesh,
+        keys: PartyKeys,
+        *,
+        random: Callable[[int], bytes],
+        emit: Callable[[str], None],
+    ) -> None:
+        self.anchor, self.mesh, self.keys = anchor, mesh, keys
+        self.standing = Standing()
+        self.ledger = Ledger()
+        self.audit = AuditLog(emit)
+        self._random = random
+        self._epochs = Epochs(mesh, random)
+        self._views = Views(mesh, keys.signing)
+        self._views.update(self.standing, self._epochs)
+        self._beacons = Beacons(mesh, keys, random)
+
+    @property
+    def grace(self) -> Millis:
+        """How long a party may be live without a beacon."""
+        return self.standing.limits.grace_seconds * SECOND
+
+    def state(self, challenge: bytes, now: Millis) -> State:
+        """Return where this coordinator stands, with a challenge."""
+        return State(
+            self.standing.term,
+            self.standing.policy_version,
+            self.standing.policy_hash,
+            self.audit.size,
+            self.audit.head,
+            now,
+            challenge,
+        )
+
+    def holdings(self, party: Party) -> Holdings:
+        """Return everything that an admitted party holds, and remember for how long."""
+        held, until = holdings(
+            self.mesh,
+            party,
+            epochs=self._epochs,
+            views=self._views,
+            revoked=self.ledger.revoked(),
+            beacon=self._beacons.last,
+            random=self._random,
+        )
+        self.ledger.holds_keys(party.instance, until)
+        return held
+
+    def enter(self, party: Party, now: Millis) -> Effect:
+        """Enter an admission that was judged."""
+        unlisted = self.ledger.enter(party)
+        self.audit.append(
+            "admitted",
+            now=now,
+            instance=party.instance.hex(),
+            kind=party.kind,
+            roles=party.roles,
+            workload=party.workload,
+            platform=party.platform,
+            expires=party.expires,
+        )
+        return self._settle(now, everyone=True) if unlisted else NO_EFFECT
+
+    def open_term(self, event: Event, *, ahead: Callable[[Millis], Millis]) -> tuple[int, Effect]:
+        """Take the operators' order. `ahead` moves the clock to a time that they signed, and returns it."""
+        self.standing, order = take_order(self.standing, self.anchor, self.mesh, self.keys.instance, event)
+        now = ahead(order.time)
+        self._epochs.follow(spans(None), now)
+        index = self.audit.append("term", now=now, term=order.term)
+        return index, self._settle(now, everyone=True)
+
+    def adopt(self, event: Event, now: Millis) -> tuple[int, Effect]:
+        """Take the operators' next policy, and put out whom it does not name any more."""
+        old = self.standing.policy
+        self.standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
+        self._epochs.follow(spans(policy), now)
+        digest = self.standing.policy_hash.hex()
+        index = self.audit.append("policy", now=now, version=policy.version, hash=digest)
+        dropped = self._evict_by(policy, old, now) if old is not None else frozenset()
+        return index, self._settle(now, dropped=dropped, everyone=True)
+
+    def revoke(self, event: Event, now: Millis) -> tuple[int, Effect]:
+        """Take the operators' revocation of an instance, a chip or a workload."""
+        order = open_revocation(self.anchor, self.mesh, event.documents)
+        if self.standing.order is None:
+            raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
+        if order.kind == INSTANCE and not _is_instance(order.value):
+            raise MalformedError("not an instance id")
+        self.ledger.ban(order.kind, order.value)
+        index = self.audit.append("revoked", now=now, kind=order.kind, value=order.value, reason=order.reason)
+        dropped = self._strike(order.kind, order.value, self.ledger.named(order.kind, order.value), now)
+        return index, self._settle(now, dropped=dropped, everyone=True)
+
+    def receipt(self, event: Event, index: int) -> bytes:
+        """Return the signed word that an event is in force and in the log at `index`."""
+        receipt = LogReceipt(
+            sha256(codec.encode(event)), index, self.standing.term, self.standing.policy_version
+        )
+        return sign_message(self.keys.signing, self.mesh, "receipt", receipt)
+
+    def beat(self, now: Millis) -> tuple[Effect, tuple[str, bytes] | None]:
+        """Turn what is due and return the next beacon's subject and frame; none before the order."""
+        if self.standing.order is None:
+            return NO_EFFECT, None
+        effect = self._settle(now, everyone=False) if self._epochs.turn(now) else NO_EFFECT
+        self._sign(now)
+        return effect, self._beacons.frame(self._epochs, now)
+
+    def sweep(self, now: Millis) -> Effect:
+        """End what is past its time: admissions, proofs that were due, entries of the revoked set."""
+        for party in (ended := self.ledger.expired(now)):
+            self.audit.append("expired", now=now, instance=party.instance.hex())
+        dropped = {party.instance for party in ended}
+        overdue = self.ledger.overdue(now)
+        for party in overdue:
+            dropped |= self._strike(INSTANCE, party.instance.hex(), [party], now)
+        changed = self.ledger.forget(now) or bool(overdue)
+        settled = self._settle(now, everyone=True) if changed and self.standing.order else NO_EFFECT
+        return Effect(frozenset(dropped), settled.roles, settled.everyone)
+
+    def _evict_by(self, policy: Policy, old: Policy, now: Millis) -> frozenset[bytes]:
+        verdicts = {p.instance: (p, eviction.judge(p, old, policy)) for p in self.ledger.remembered()}
+        out = [party for party, verdict in verdicts.values() if verdict is eviction.Verdict.OUT]
+        entries: dict[tuple[str, str], list[Party]] = {}
+        for party in out:
+            enclave = party.kind == ENCLAVE
+            entry = (WORKLOAD, party.workload) if enclave else (INSTANCE, party.instance.hex())
+            entries.setdefault(entry, []).append(party)
+        dropped: frozenset[bytes] = frozenset()
+        for (kind, value), parties in sorted(entries.items()):
+            dropped |= self._strike(kind, value, parties, now)
+        # Whoever cannot be judged by what it proved loses its session, and with it its keys' renewal.
+        for party in self.ledger.parties():
+            if verdicts[party.instance][1] is eviction.Verdict.MUST_PROVE:
+                self.ledger.must_prove(party.instance, now + PROVE_WITHIN)
+                self.audit.append("must-prove", now=now, instance=party.instance.hex())
+                dropped |= {party.instance}
+        return dropped
+
+    def _strike(self, kind: str, value: str, struck: list[Party], now: Millis) -> frozenset[bytes]:
+        until = now + self.standing.limits.admission_seconds * SECOND + self.grace
+        self.ledger.strike(kind, value, struck, now=now, until=until, grace=self.grace)
+        for party in struck:
+            self.audit.append("evicted", now=now, instance=party.instance.hex(), roles=party.roles)
+        for role in sorted({role for party in struck if party.kind == ENCLAVE for role in party.roles}):
+            # Its members' secret is with the evicted: nothing under it is believed from here on.
+            self._epochs.hard_turn(role, now)
+            self.audit.append("turned", now=now, group=role)
+        return frozenset(party.instance for party in struck)
+
+    def _settle(self, now: Millis, *, everyone: bool, dropped: Iterable[bytes] = ()) -> Effect:
+        roles = self._views.update(self.standing, self._epochs)
+        if self.standing.order is not None and (roles or everyone):
+            # The last beacon names what is no more: whoever gets holdings gets a beacon that counts.
+            self._sign(now)
+        return Effect(frozenset(dropped), roles, everyone)
+
+    def _sign(self, now: Millis) -> None:
+        self._beacons.sign(lambda sequence: self._beacon(sequence, now))
+
+    def _beacon(self, sequence: int, now: Millis) -> Beacon:
+        return Beacon(
+            term=self.standing.term,
+            sequence=sequence,
+            time=now,
+            policy_version=self.standing.policy_version,
+            policy_hash=self.standing.policy_hash,
+            views=self._views.versions(),
+            log_size=self.audit.size,
+            log_root=self.audit.head,
+            revoked_hash=revoked_hash(self.ledger.revoked()),
+        )
+
+
+def _is_instance(value: str) -> bool:
+    try:
+        return len(bytes.fromhex(value)) == 32 and value == bytes.fromhex(value).hex()
+    except ValueError:
+        return False

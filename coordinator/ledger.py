@@ -1,0 +1,193 @@
+"""The registry: who is admitted, with which keys until when, and who is out.
+
+Pure. An instance is remembered past its admission for as long as an epoch is open that it had keys of:
+a revocation that names it, its chip or its workload later must still reach whoever would believe it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from coordinator.errors import RefusedError
+from schemas.errors import Reason
+from schemas.evidence import AttestationResult
+from schemas.messages import ENCLAVE, Millis, Revocation
+
+# 1.5 KiB each. Only who passes appraisal is entered; that no more are admitted when it is full is the
+# safe side of forgetting one that a revocation may have to name.
+PARTIES_REMEMBERED = 65_536
+
+INSTANCE = "instance"
+CHIP = "chip"
+WORKLOAD = "workload"
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """An admitted instance."""
+
+    instance: bytes
+    kind: str
+    roles: tuple[str, ...]
+    signing_key: bytes
+    result: AttestationResult | None  # None: a client or an operator, which nothing attests
+    admission: bytes
+    term: int
+    expires: Millis
+    session_id: bytes
+    keys_until: Millis = 0  # when the last epoch closes that it had keys of
+    prove_by: Millis | None = None  # what it proved is not enough any more: it must prove again by then
+
+    @property
+    def workload(self) -> str:
+        return self.result.workload if self.result else ""
+
+    @property
+    def platform(self) -> str:
+        return self.result.platform if self.result else ""
+
+    def is_named(self, kind: str, value: str) -> bool:
+        """Tell whether a revocation of `kind` and `value` means this party."""
+        if kind == INSTANCE:
+            return self.instance.hex() == value
+        if self.result is None:
+            return False
+        return (self.result.chip if kind == CHIP else self.result.workload) == value
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    entry: Revocation
+    until: Millis
+
+
+class Ledger:
+    """Admitted parties, those whose admission ended but whose keys are still open, and the revoked."""
+
+    def __init__(self) -> None:
+        self._parties: dict[bytes, Party] = {}
+        self._past: dict[bytes, Party] = {}
+        self._banned: set[tuple[str, str]] = set()
+        self._listed: dict[tuple[str, str], _Listed] = {}
+
+    def admitted(self, instance: bytes) -> Party | None:
+        """Return the party of an admitted instance."""
+        return self._parties.get(instance)
+
+    def parties(self) -> tuple[Party, ...]:
+        """Return everyone whose admission has not ended."""
+        return tuple(self._parties.values())
+
+    def remembered(self) -> tuple[Party, ...]:
+        """Return everyone who may still hold keys of an open epoch."""
+        return (*self._parties.values(), *self._past.values())
+
+    def holders(self, role: str, now: Millis) -> list[Party]:
+        """Return the live enclaves that hold a role, the newest admission first."""
+        live = [
+            party
+            for party in self._parties.values()
+            if role in party.roles
+            and party.kind == ENCLAVE
+            and party.prove_by is None
+            and now < party.expires
+        ]
+        return sorted(live, key=lambda party: party.expires, reverse=True)
+
+    def revoked(self) -> tuple[Revocation, ...]:
+        """Return the revoked set in its one order."""
+        return tuple(listed.entry for _, listed in sorted(self._listed.items()))
+
+    def check(self, instance: bytes, result: AttestationResult | None) -> None:
+        """Refuse what the operators revoked: this instance, its chip or its workload."""
+        named = {(INSTANCE, instance.hex())}
+        if result is not None:
+            named |= {(CHIP, result.chip), (WORKLOAD, result.workload)}
+        if named & self._banned:
+            raise RefusedError(Reason.INSTANCE_REVOKED)
+        known = instance in self._parties or instance in self._past
+        if not known and len(self._parties) + len(self._past) >= PARTIES_REMEMBERED:
+            raise RefusedError(Reason.UNAVAILABLE, "the registry is full")
+
+    def enter(self, party: Party) -> bool:
+        """Enter an admission, in the place of the instance's last; tell whether the revoked set changed.
+
+        Whom a policy excluded and a later one names again is not out any more.
+        """
+        last = self._parties.get(party.instance) or self._past.pop(party.instance, None)
+        until = max(party.keys_until, last.keys_until if last else 0)
+        self._parties[party.instance] = replace(party, keys_until=until)
+        return self._unlist(party.instance)
+
+    def holds_keys(self, instance: bytes, until: Millis) -> None:
+        """Note that an admitted instance got keys of epochs that close at `until`."""
+        party = self._parties[instance]
+        if until > party.keys_until:
+            self._parties[instance] = replace(party, keys_until=until)
+
+    def must_prove(self, instance: bytes, by: Millis) -> None:
+        """Note that what an instance proved is not enough any more."""
+        self._parties[instance] = replace(self._parties[instance], prove_by=by)
+
+    def ban(self, kind: str, value: str) -> None:
+        """Admit nobody any more whom `kind` and `value` name."""
+        self._banned.add((kind, value))
+
+    def named(self, kind: str, value: str) -> list[Party]:
+        """Return everyone, admitted or remembered, whom `kind` and `value` name."""
+        return [party for party in self.remembered() if party.is_named(kind, value)]
+
+    def strike(
+        self, kind: str, value: str, struck: Iterable[Party], *, now: Millis, until: Millis, grace: Millis
+    ) -> None:
+        """Take parties out of the registry and into the revoked set, as entry `kind` and `value`.
+
+        The entry is listed to `until` at least, and for a grace after the last of their admissions and
+        keys has ended.
+        """
+        last = self._listed.get((kind, value))
+        instances = set(last.entry.instances if last else ())
+        if kind == INSTANCE:
+            # Not of this registry, it may still hold an admission of the term before.
+            instances.add(bytes.fromhex(value))
+        for party in struck:
+            self._parties.pop(party.instance, None)
+            self._past.pop(party.instance, None)
+            instances.add(party.instance)
+            until = max(until, party.expires + grace, party.keys_until + grace)
+        self._listed[kind, value] = _Listed(
+            Revocation(kind, value, last.entry.time if last else now, tuple(sorted(instances))),
+            max(until, last.until if last else 0),
+        )
+
+    def expired(self, now: Millis) -> list[Party]:
+        """Take out and return whose admission has ended; their keys are remembered."""
+        ended = [party for party in self._parties.values() if party.expires <= now]
+        for party in ended:
+            del self._parties[party.instance]
+            self._past[party.instance] = replace(party, admission=b"")
+        return ended
+
+    def overdue(self, now: Millis) -> list[Party]:
+        """Return who had to prove again and has not."""
+        return [p for p in self._parties.values() if p.prove_by is not None and p.prove_by <= now]
+
+    def forget(self, now: Millis) -> bool:
+        """Forget whose epochs have all closed; tell whether the revoked set changed."""
+        self._past = {key: party for key, party in self._past.items() if now < party.keys_until}
+        before = len(self._listed)
+        self._listed = {key: listed for key, listed in self._listed.items() if now < listed.until}
+        return len(self._listed) != before
+
+    def _unlist(self, instance: bytes) -> bool:
+        for key, listed in list(self._listed.items()):
+            if instance in listed.entry.instances:
+                rest = tuple(each for each in listed.entry.instances if each != instance)
+                if rest:
+                    entry = msgspec.structs.replace(listed.entry, instances=rest)
+                    self._listed[key] = _Listed(entry, listed.until)
+                else:
+                    del self._listed[key]
+                return True
+        return False

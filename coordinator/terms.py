@@ -1,0 +1,98 @@
+"""What the operators have put in force: the term, the profile, the policy. One value, swapped whole.
+
+Pure. A document is taken only with the signatures of the operators' threshold, and never backwards.
+"""
+
+from dataclasses import dataclass, replace
+
+from coordinator.errors import RefusedError
+from schemas.documents import Anchor, Order
+from schemas.errors import Reason
+from schemas.messages import Event, Millis
+from schemas.policy import Limits, Policy
+from sealing.context import Mesh
+from sealing.documents import open_order, open_policy, open_profile
+
+NO_HASH = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Term, profile and policy at one instant; a decision reads it once and uses it to the end."""
+
+    order: Order | None = None
+    term_record: tuple[bytes, ...] | None = None
+    profile: tuple[bytes, ...] = ()
+    profile_version: int = 0
+    policy: Policy | None = None
+    policy_hash: bytes = NO_HASH
+    adopted: Millis = 0
+
+    @property
+    def term(self) -> int:
+        """The term that is open; 0 before the order."""
+        return self.order.term if self.order else 0
+
+    @property
+    def policy_version(self) -> int:
+        """The version in force; 0 before the first policy."""
+        return self.policy.version if self.policy else 0
+
+    @property
+    def limits(self) -> Limits:
+        """How long things live."""
+        return self.policy.limits if self.policy else Limits()
+
+
+def take_order(
+    standing: Standing, anchor: Anchor, mesh: Mesh, instance: bytes, event: Event
+) -> tuple[Standing, Order]:
+    """Open the term that the operators ordered for this very instance."""
+    # 1. Signed by the threshold, for this mesh.
+    order = open_order(anchor, mesh, event.documents)
+    # 2. Terms only rise, and a process serves one: its successor has other keys.
+    if order.term <= standing.term:
+        raise RefusedError(Reason.VERSION_NOT_NEWER, "term")
+    if standing.order is not None:
+        raise RefusedError(Reason.TERM_NOT_ACCEPTED, "this coordinator serves another term: start a new one")
+    # 3. It names these keys.
+    if order.instance != instance:
+        raise RefusedError(Reason.TERM_NOT_ACCEPTED, "the order names another instance")
+    return replace(standing, order=order, term_record=event.documents), order
+
+
+def take_policy(
+    standing: Standing, anchor: Anchor, mesh: Mesh, event: Event, *, now: Millis
+) -> tuple[Standing, Policy]:
+    """Adopt a policy that follows the one in force, with the profile that came with it."""
+    # 1. Signed by the threshold, for this mesh.
+    policy, digest = open_policy(anchor, mesh, event.documents)
+    # 2. A term is open.
+    if standing.order is None:
+        raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
+    # 3. Versions only rise, and each names the one that it replaces.
+    if policy.version <= standing.policy_version:
+        raise RefusedError(Reason.VERSION_NOT_NEWER, "policy")
+    predecessor = bytes.fromhex(policy.predecessor) if policy.predecessor else None
+    if standing.policy is not None and predecessor != standing.policy_hash:
+        raise RefusedError(Reason.PREDECESSOR_MISMATCH)
+    # 4. A coordinator without a policy holds to the one that its order names.
+    ordered = standing.order.policy_hash
+    if standing.policy is None and ordered is not None and ordered not in (digest, predecessor):
+        raise RefusedError(Reason.PREDECESSOR_MISMATCH, "the order names another policy")
+    # 5. The profile, for those who are not admitted yet: there is always one, and it never goes back.
+    signed, version = standing.profile, standing.profile_version
+    if event.profile is not None or not signed:
+        signed = event.profile or ()
+        version = open_profile(anchor, mesh, signed).version
+        if version < standing.profile_version:
+            raise RefusedError(Reason.VERSION_NOT_NEWER, "profile")
+    taken = replace(
+        standing,
+        profile=signed,
+        profile_version=version,
+        policy=policy,
+        policy_hash=digest,
+        adopted=now,
+    )
+    return taken, policy
