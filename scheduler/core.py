@@ -13,6 +13,7 @@ from random import Random
 from scheduler.agents import Agent, Agents
 from scheduler.lifecycle import (
     ACK_WAIT,
+    AVOID_FOR,
     EXTEND_EVERY,
     FINAL,
     KEYS_PER_TASK,
@@ -305,7 +306,9 @@ class Core:
         was_dead = task.dead
         self._step(task, event, now=now)
         self.counters.dead_lettered += task.dead and not was_dead
-        self._postpone(task, now + max(1, backoff(task.failures, self._draw.random())))
+        until = now + max(1, backoff(task.failures, self._draw.random()))
+        task.avoid_until = until + AVOID_FOR
+        self._postpone(task, until)
 
     def _step(self, task: Task, event: Event, *, now: int) -> None:
         before = task.state

@@ -151,7 +151,6 @@ class Task:
             self.patience = now + MENTIONED_WITHIN
         elif self.state is State.WAITING:
             self._count(before)
-            self.avoid_until = now + AVOID_FOR
 
     def assigned_to(self, agent: bytes) -> None:
         """Note who has the task now."""
