@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation import AttestationError, EvidenceMalformedError, NotGenuineError, der, nitro, sev_snp, x509
@@ -47,6 +47,7 @@ def refuse_or_return(parse: Callable[[bytes], Any], data: bytes) -> None:
         return
 
 
+@settings(deadline=None)  # signatures on a busy machine
 @given(st.binary(max_size=2048))
 def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
     for parse in PARSERS:
@@ -59,6 +60,7 @@ def test_any_report_of_the_right_size_parses_or_is_refused(data: bytes) -> None:
     refuse_or_return(sev_snp.parse, known)
 
 
+@settings(deadline=None)  # signatures on a busy machine
 @given(data=st.binary(max_size=64), position=st.integers(0, 4000), size=st.integers(0, 64))
 def test_damaged_certificates_and_lists_parse_or_are_refused(
     chip: SevSnpChip, data: bytes, position: int, size: int
@@ -71,6 +73,7 @@ def test_damaged_certificates_and_lists_parse_or_are_refused(
         refuse_or_return(x509.read_revocation_list, damaged)
 
 
+@settings(deadline=None)  # signatures on a busy machine
 @given(data=st.binary(max_size=8), position=st.integers(0, 5000), size=st.integers(0, 8))
 def test_damaged_documents_verify_or_are_refused(
     card: NitroCard, data: bytes, position: int, size: int
@@ -83,6 +86,7 @@ def test_damaged_documents_verify_or_are_refused(
     refuse_or_return(lambda value: nitro.verify(value, {}, now=NOW), damaged)
 
 
+@settings(deadline=None)  # signatures on a busy machine
 @given(
     st.dictionaries(st.sampled_from(["vcek.der", "ask.der", "ark.der", "crl.der"]), st.binary(max_size=99))
 )
