@@ -18,11 +18,6 @@ CHALLENGE = bytes(32)
 EVIDENCE_REPLY = ["evidence", "application/x", b"report", {"vcek.der": b"certificate"}]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Device:
     """The launcher's end: a socket that a test reads frames from and writes frames to."""
 
