@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from schemas.codec import Document, Message
 from schemas.evidence import Hex, ReferenceValues
-from schemas.messages import Bytes16, Bytes32, Count, KemPublicKey, Millis, Name
+from schemas.messages import Bytes16, Bytes32, Count, Epoch, KemPublicKey, Millis, Name
 
 Seconds = Annotated[int, Meta(ge=0, lt=2**40)]  # NumericDate
 
@@ -134,7 +134,7 @@ class OpenEpoch(Message, frozen=True):
     """An epoch that is not closed: what a role opens or seals to."""
 
     group: Name
-    epoch: Count
+    epoch: Epoch
     token: Bytes16
     last_seal: Millis
     closes: Millis
@@ -177,7 +177,6 @@ class Beacon(Message, frozen=True):
     time: Millis
     policy_version: Count
     policy_hash: Bytes32
-
     views: tuple[tuple[Bytes16, Count], ...]  # role id, version: the current version of every view
     log_size: Count
     log_root: Bytes32

@@ -21,6 +21,7 @@ SignedByOperators = Annotated[tuple[Signed, ...], Meta(max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9][a-z0-9._-]*\\Z")]
 Millis = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Epoch = Annotated[int, Meta(ge=0, lt=2**32)]  # a u32 in every header
 Payload = Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
 
 # Kinds of party in credentials and admissions.
@@ -127,7 +128,7 @@ class MemberPackage(Message, frozen=True):
     """An epoch's secret, for a member of the group."""
 
     group: Name
-    epoch: Count
+    epoch: Epoch
     secret: Bytes32
     opens: Millis
     last_seal: Millis
@@ -141,7 +142,7 @@ class SenderPackage(Message, frozen=True):
     """A handle and its key, for one process that may seal to a role without being of it."""
 
     group: Name
-    epoch: Count
+    epoch: Epoch
     handle: Handle
     key: Bytes32
     token: Bytes16
@@ -242,7 +243,7 @@ class TaskBody(Message, frozen=True):
     issued: Millis
     expires: Millis
     reply_key: Bytes32
-    reply_epoch: Count
+    reply_epoch: Epoch
     reply_to: Bytes16
     payload: Payload
 

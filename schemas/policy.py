@@ -4,6 +4,7 @@ Deny is the default: what no rule allows is refused. `parse` reads TOML for peop
 is wrong; `check` finds what is well-formed but contradicts itself. Signing lives in `sealing`.
 """
 
+from itertools import combinations
 from typing import Annotated, Any
 
 import msgspec
@@ -13,9 +14,9 @@ from schemas import codec
 from schemas.codec import Document
 from schemas.documents import Constraints
 from schemas.errors import MalformedError, UsageError
-from schemas.evidence import MEASURED, Hex, PlatformValues, ReferenceValues, WorkloadValues
+from schemas.evidence import MEASURED, Chip, Hex, PlatformValues, ReferenceValues, WorkloadValues
 from schemas.limits import GRACE, SECOND
-from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Name
+from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Millis, Name
 
 COORDINATOR = "coordinator"
 Positive = Annotated[int, Meta(ge=1, le=2**40)]
@@ -27,7 +28,7 @@ class Pinned(Document, frozen=True, kw_only=True):
 
     measurements: dict[str, Hex]
     debuggable: bool = False
-    chips: tuple[Hex, ...] | None = None
+    chips: tuple[Chip, ...] | None = None
 
 
 class Workload(Document, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ class Policy(Document, frozen=True, kw_only=True):
     mesh: KeyHex
     version: Positive
     predecessor: KeyHex | None = None  # SHA-256 of the predecessor's compiled bytes
-    issued: Annotated[int, Meta(ge=0)]  # milliseconds
+    issued: Millis
     platforms: dict[str, PlatformValues]
     coordinators: dict[str, Pinned]  # platform: Reference Values
     workloads: dict[Name, Workload]
@@ -139,7 +140,7 @@ def parse(text: str) -> Policy:
         policy = msgspec.toml.decode(text.encode(), type=Policy)
     except msgspec.ValidationError as error:
         raise UsageError(f"the policy is not valid: {error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(f"the policy is not TOML: {error}") from error
     return check(policy)
 
@@ -175,6 +176,10 @@ def check(policy: Policy) -> Policy:
         raise UsageError(f"role {mixed[0]!r} is held by workloads and by clients: give the clients another")
     if reserved := sorted({COORDINATOR, OPERATOR, "mesh"} & set(kinds)):
         raise UsageError(f"role {reserved[0]!r} is reserved: choose another name")
+    keys = [client.key for client in policy.clients.values()]
+    # A client is its key: two names for one would leave open which roles it has.
+    if shared := sorted(name for name, client in policy.clients.items() if keys.count(client.key) > 1):
+        raise UsageError(f"clients.{shared[-1]}: has the key of clients.{shared[0]}: give each its own")
     for name, task_class in policy.classes.items():
         if task_class.role not in enclaves:
             raise UsageError(f"classes.{name}: no workload holds role {task_class.role!r}")
@@ -195,15 +200,36 @@ def _check_platforms(policy: Policy) -> None:
         raise UsageError("platforms mix lab roots with vendors' roots: a mesh is one or the other")
     places = [("coordinators", policy.coordinators)]
     places += [(f"workloads.{name}.on", workload.on) for name, workload in policy.workloads.items()]
+    if unknown := sorted(set(policy.platforms) - set(MEASURED)):
+        raise UsageError(f"platforms.{unknown[0]}: sealbus knows only {', '.join(MEASURED)}")
     if not policy.coordinators:
         raise UsageError("coordinators: name at least one platform with its Reference Values")
     for place, pins in places:
         for platform, pinned in pins.items():
             if platform not in policy.platforms:
                 raise UsageError(f"{place}.{platform}: the policy names no such platform")
-            missing = [name for name in MEASURED.get(platform, ()) if not pinned.measurements.get(name)]
-            if missing or platform not in MEASURED:
-                raise UsageError(f"{place}.{platform}: measurement {(missing or ['?'])[0]!r} is required")
+            missing = [name for name in MEASURED[platform] if not pinned.measurements.get(name)]
+            if missing:
+                raise UsageError(f"{place}.{platform}: measurement {missing[0]!r} is required")
+    _check_distinct(policy)
+
+
+def _check_distinct(policy: Policy) -> None:
+    # Evidence that two workloads match would leave open which roles it may hold.
+    for (one, first), (other, second) in combinations(sorted(policy.workloads.items()), 2):
+        for platform in sorted(first.on.keys() & second.on.keys()):
+            if _may_match_both(first.on[platform], second.on[platform]):
+                raise UsageError(
+                    f"workloads.{other}.on.{platform}: evidence may match workloads.{one} too: "
+                    "make them one, or pin different chips"
+                )
+
+
+def _may_match_both(one: Pinned, other: Pinned) -> bool:
+    if one.chips is not None and other.chips is not None and not set(one.chips) & set(other.chips):
+        return False
+    common = one.measurements.keys() & other.measurements.keys()
+    return all(one.measurements[name] == other.measurements[name] for name in common)
 
 
 def _without_none(value: Any) -> Any:

@@ -13,6 +13,10 @@ WORKING = "working"
 DONE = "done"
 BACK = "back"
 
+# Offset of the task id in a role frame: suite, kind, token 16, epoch 4, handle 76, counter 8.
+TASK_ID_OFFSET = 1 + 1 + 16 + 4 + 76 + 8
+TASK_ID_END = TASK_ID_OFFSET + 16
+
 
 class TaskHints(Message, frozen=True):
     """All that the scheduler learns of a task. The sealed copies decide."""
@@ -28,7 +32,7 @@ class TaskMessage(Message, frozen=True):
     """A task as it is published: hints, the id that statuses name, and the role frame."""
 
     hints: TaskHints
-    frame: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+    frame: Annotated[bytes, Meta(min_length=TASK_ID_END, max_length=MAX_MESSAGE)]
 
 
 class Assign(Message, frozen=True):
@@ -56,10 +60,6 @@ class Load(Message, frozen=True):
     draining: bool
 
 
-# Offset of the task id in a role frame: suite, kind, token 16, epoch 4, handle 76, counter 8.
-TASK_ID_OFFSET = 1 + 1 + 16 + 4 + 76 + 8
-
-
 def task_id_of(frame: bytes) -> bytes:
     """Return the task id that stands in the clear in a role frame's header."""
-    return frame[TASK_ID_OFFSET : TASK_ID_OFFSET + 16]
+    return frame[TASK_ID_OFFSET:TASK_ID_END]
