@@ -6,6 +6,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 MAX_MESSAGE = 1024 * 1024  # the default max_payload of a NATS server that somebody else configured
+MAX_BODY = MAX_MESSAGE - 16 * 1024 - 4  # the last Padmé size that leaves room for headers, less its length
 MAX_OFFER = 256 * 1024  # evidence with TDX collateral is about 45 KiB; a bootstrapping agent parses no more
 MAX_HANDSHAKE = 64 * 1024  # an admission is about 2 KiB, an X-Wing encapsulation 1.1 KiB
 MAX_DOCUMENT = 512 * 1024  # a signed policy with a thousand rules is about 120 KiB

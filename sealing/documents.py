@@ -42,6 +42,8 @@ def open_anchor(data: bytes) -> tuple[Anchor, Mesh]:
         raise SealingError(Reason.UNSUPPORTED_SUITE)
     if len({operator.key for operator in anchor.operators}) != len(anchor.operators):
         raise MalformedError("two operators of an anchor share a key")
+    if len({operator.name for operator in anchor.operators}) != len(anchor.operators):
+        raise MalformedError("two operators of an anchor share a name")
     if not len(anchor.operators) < 2 * anchor.threshold <= 2 * len(anchor.operators):
         raise MalformedError("an anchor's threshold must be more than half of its operators")
     return anchor, Mesh(sha256(data), anchor.suite)
@@ -125,21 +127,29 @@ def open_message(data: bytes, public: bytes, mesh: Mesh, label: str, kind: type[
 
 def sign_admission(key: SigningKey, mesh: Mesh, admission: Admission) -> bytes:
     """Return an admission as a signed CWT with `cnf`."""
+    return cose.sign(key, mesh, "admission", codec.encode(_admission_claims(admission)))
+
+
+def _admission_claims(admission: Admission) -> dict[int, Any]:
     claims = _to_claims(admission, ADMISSION_CLAIMS)
     claims[_CNF] = {1: {**_OKP_ED25519, -2: claims.pop(ADMISSION_CLAIMS["signing_key"])}}
-    return cose.sign(key, mesh, "admission", codec.encode(claims))
+    return claims
 
 
 def open_admission(data: bytes, public: bytes, mesh: Mesh) -> Admission:
     """Return the admission of this mesh that the term key `public` signed. The caller judges its times."""
-    claims = codec.decode_any(cose.open_signed(data, public, mesh, "admission"), "admission")
+    payload = cose.open_signed(data, public, mesh, "admission")
+    claims = codec.decode_any(payload, "admission")
     match claims:
-        case {8: {1: {1: 1, -1: 6, -2: bytes() as signing_key, **more}, **others}} if not more and not others:
-            del claims[_CNF]
-            claims[ADMISSION_CLAIMS["signing_key"]] = signing_key
+        case {8: {1: {-2: bytes() as signing_key}}}:
+            plain = {**claims, ADMISSION_CLAIMS["signing_key"]: signing_key}
+            del plain[_CNF]
         case _:
             raise MalformedError("an admission without cnf")
-    admission = _from_claims(claims, ADMISSION_CLAIMS, Admission)
+    admission = _from_claims(plain, ADMISSION_CLAIMS, Admission)
+    # The value says all that was signed: no claim beside these, none in another form.
+    if codec.encode(_admission_claims(admission)) != payload:
+        raise MalformedError("an admission with other claims")
     _of_mesh(mesh, admission.mesh)
     return admission
 
@@ -151,8 +161,10 @@ def sign_grant(key: SigningKey, mesh: Mesh, grant: Grant) -> bytes:
 
 def open_grant(data: bytes, public: bytes, mesh: Mesh) -> Grant:
     """Return the grant of this mesh that the term key `public` signed."""
-    claims = codec.decode_any(cose.open_signed(data, public, mesh, "grant"), "grant")
-    grant = _from_claims(claims, GRANT_CLAIMS, Grant)
+    payload = cose.open_signed(data, public, mesh, "grant")
+    grant = _from_claims(codec.decode_any(payload, "grant"), GRANT_CLAIMS, Grant)
+    if codec.encode(_to_claims(grant, GRANT_CLAIMS)) != payload:
+        raise MalformedError("a grant with other claims")
     _of_mesh(mesh, grant.mesh)
     return grant
 

@@ -9,8 +9,8 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV
 
-from schemas.errors import Reason
-from schemas.limits import MAX_MESSAGE
+from schemas.errors import Reason, UsageError
+from schemas.limits import MAX_BODY, MAX_MESSAGE
 from sealing.context import SUITE_GCM, SUITE_GCM_SIV, Mesh
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.padding import pad, unpad
@@ -52,6 +52,10 @@ def aead(mesh: Mesh, key: bytes) -> Aead:
 
 def seal(cipher: Aead, header: bytes, counter: int, body: bytes, subject: bytes = b"") -> bytes:
     """Return a frame. The caller never uses a counter twice under one key."""
+    if len(body) > MAX_BODY:
+        raise UsageError(
+            f"{len(body)} bytes do not fit one message: split them into parts of at most {MAX_BODY}"
+        )
     return header + cipher.encrypt(counter.to_bytes(12, "big"), pad(body), header + subject)
 
 

@@ -25,7 +25,9 @@ class SigningKey:
     """An Ed25519 private key."""
 
     def __init__(self, seed: bytes | None = None) -> None:
-        self._key: _NaclSigningKey | None = _NaclSigningKey(seed) if seed else _NaclSigningKey.generate()
+        self._key: _NaclSigningKey | None = (
+            _NaclSigningKey.generate() if seed is None else _NaclSigningKey(seed)
+        )
         self.public = bytes(self._key.verify_key)
         erase_on_fork(self)
 

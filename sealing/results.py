@@ -6,7 +6,6 @@ nonce are never used twice because every result draws a salt of its own.
 
 from dataclasses import dataclass
 
-from schemas.limits import MAX_MESSAGE
 from sealing.context import Mesh
 from sealing.errors import NotAuthenticError
 from sealing.frames import KIND_RESULT, RESULT_HEADER, aead, check_shape, open_frame, seal
@@ -44,8 +43,6 @@ def parse_header(mesh: Mesh, frame: bytes) -> ResultHeader:
 
 def seal_result(mesh: Mesh, reply_key: bytes, header: ResultHeader, body: bytes) -> bytes:
     """Return a result frame."""
-    if len(body) > MAX_MESSAGE:
-        raise ValueError("a result must fit a message")
     cipher = aead(mesh, derive(reply_key, mesh, "result", header.task_id, header.salt))
     packed = RESULT_HEADER.pack(
         mesh.suite, KIND_RESULT, header.token, header.epoch, header.task_id, header.salt

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from schemas import codec
 from schemas.errors import Reason
-from schemas.limits import SESSION_MAX_BYTES, SESSION_MAX_FRAMES, SESSION_WINDOW
+from schemas.limits import MAX_HANDSHAKE, SESSION_MAX_BYTES, SESSION_MAX_FRAMES, SESSION_WINDOW
 from schemas.messages import Accept, Init
 from schemas.subjects import Kind, subject
 from sealing import cose
@@ -74,12 +74,12 @@ class Session:
 
     def seal(self, body: bytes) -> bytes:
         """Return the next frame to the peer."""
-        if self._sender is None or not self.confirmed or self.exhausted:
+        if self._sender is None or not self.confirmed or self._spent(1):
             raise NotAuthenticError("the session is not open for sending")
         counter, self._counter = self._counter, self._counter + 1
         self._bytes += len(body)
         # Half of either bound: the new handshake is made while this session still works.
-        self.exhausted = self._counter >= SESSION_MAX_FRAMES or self._bytes >= SESSION_MAX_BYTES
+        self.exhausted = self._spent(2)
         header = SESSION_HEADER.pack(self._mesh.suite, KIND_SESSION, self._peer_id, counter)
         return seal(self._sender, header, counter, body, self._send_subject)
 
@@ -96,6 +96,9 @@ class Session:
         self._window.mark(counter)
         self.confirmed = True
         return body
+
+    def _spent(self, share: int) -> bool:
+        return self._counter >= SESSION_MAX_FRAMES // share or self._bytes >= SESSION_MAX_BYTES // share
 
     def erase(self) -> None:
         """Drop both keys."""
@@ -155,6 +158,7 @@ class PendingSession:
         """Open the answer; `judge` refuses its credential, state or beacon by raising. One use."""
         if self._ephemeral is None:
             raise NotAuthenticError("the session is not pending")
+        _check_size(wire)
         # 1. Sealed to the ephemeral key for this very init.
         signed = unpad(self._ephemeral.open(wire, self._mesh.ctx("accept", self.init_hash)))
         # 2. Signed by the responder that was asked for, over the same init and both instances.
@@ -201,8 +205,10 @@ class OpenedInit:
 def open_init(mesh: Mesh, keys: PartyKeys, wire: bytes, judge: Callable[[Init], Peer]) -> OpenedInit:
     """Open a first flight; `judge` returns who its credential proves, or raises.
 
-    The caller has checked that `sha256(wire)` is new, and keeps it once this has returned.
+    No signature has verified yet when `judge` is asked, so it must change nothing. The caller has
+    checked that `sha256(wire)` is new, and keeps it once this has returned.
     """
+    _check_size(wire)
     # 1. Sealed to this instance.
     signed = unpad(keys.kem.open(wire, mesh.ctx("init", keys.instance)))
     init = codec.decode(cose.unverified_payload(signed), Init)
@@ -215,6 +221,11 @@ def open_init(mesh: Mesh, keys: PartyKeys, wire: bytes, judge: Callable[[Init], 
     # 3. Signed by the key of that credential.
     cose.open_signed(signed, initiator.signing_key, mesh, "init")
     return OpenedInit(init, sha256(wire), initiator)
+
+
+def _check_size(wire: bytes) -> None:
+    if len(wire) > MAX_HANDSHAKE:
+        raise SealingError(Reason.TOO_LARGE)
 
 
 def accept_init(
