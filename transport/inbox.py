@@ -1,9 +1,12 @@
 """A subscription's own queue and its one task, the same for every implementation."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from transport.interface import Delivery, Handler
+
+log = logging.getLogger(__name__)
 
 # A handler this far behind is not catching up; dropping the newest is what brokers do too.
 MAX_WAITING = 65_536
@@ -33,6 +36,8 @@ class Inbox:
         """Take a message, or drop it if the handler is too far behind."""
         size = len(payload)
         if self._waiting.qsize() >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
+            if not self.dropped:
+                log.warning("the handler of %s is too slow: messages are dropped", self.subject)
             self.dropped += 1
             return
         self._bytes += size

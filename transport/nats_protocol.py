@@ -5,7 +5,7 @@ ADR-15 (acknowledgement subjects).
 """
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,6 +28,9 @@ _TOO_LARGE = {10054, 10097}
 _RETRY_CODES = {503}
 
 
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class ApiError(msgspec.Struct, frozen=True):
     """Why JetStream refused."""
 
@@ -38,7 +41,7 @@ class ApiError(msgspec.Struct, frozen=True):
 class StoredMessage(msgspec.Struct, frozen=True):
     """A message as the stream holds it."""
 
-    seq: int = 0
+    seq: Sequence = 0
     data: bytes = b""
     hdrs: bytes = b""
 
@@ -47,8 +50,8 @@ class Answer(msgspec.Struct, frozen=True):
     """What is read of any JetStream answer."""
 
     error: ApiError | None = None
-    seq: int = 0
-    num_pending: int = 0
+    seq: Sequence = 0
+    num_pending: Sequence = 0
     message: StoredMessage | None = None
 
 
@@ -142,6 +145,15 @@ def parse_refusal(text: str) -> tuple[str, str] | None:
 def retryable(error: ApiError) -> bool:
     """Say whether JetStream only is not ready yet."""
     return error.code in _RETRY_CODES and error.err_code not in _FULL
+
+
+def acknowledged(answer: Answer, what: str) -> int:
+    """Return the sequence number under which a message was stored, or raise why it was not."""
+    if answer.error is not None:
+        raise as_exception(answer.error, what)
+    if answer.seq == 0:
+        raise UnavailableError(f"{what}: the broker's answer is no acknowledgement")
+    return answer.seq
 
 
 def as_exception(error: ApiError, what: str) -> TransportError:

@@ -24,6 +24,7 @@ from transport.nats_protocol import (
     NAME_IN_USE,
     NO_MESSAGE,
     StoredMessage,
+    acknowledged,
     as_exception,
     bucket_stream,
     parse_headers,
@@ -143,8 +144,7 @@ class NatsTransport:
         check_message_id(message_id)
         self._check_size(payload)
         answer = await self._session.ask(subject, payload, {"Nats-Msg-Id": message_id}, deadline)
-        if answer.error is not None:
-            raise as_exception(answer.error, f"appending to {subject}")
+        acknowledged(answer, f"appending to {subject}")
 
     async def consume(self, spec: ConsumerSpec) -> NatsConsumer:
         """Read a stream."""
@@ -245,6 +245,4 @@ class NatsTransport:
     ) -> int:
         condition = {} if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
         answer = await self._session.ask(f"$KV.{bucket}.{key}", value, headers | condition, DEFAULT_DEADLINE)
-        if answer.error is not None:
-            raise as_exception(answer.error, f"writing to bucket {bucket}")
-        return answer.seq
+        return acknowledged(answer, f"writing to bucket {bucket}")

@@ -1,0 +1,323 @@
+"""A broker that says anything at all costs availability, and nothing else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from transport import ConsumerSpec, Delivery, NotPermittedError, State, UnavailableError, connect
+from transport.inbox import MAX_WAITING, Inbox
+
+pytestmark = pytest.mark.anyio
+
+INFO = b'INFO {"server_id":"x","version":"2.15.1","headers":true,"max_payload":1048576}\r\n'
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def hostile(script: Script) -> AsyncIterator[str]:
+    """Run `script` for every connection; yields the URL."""
+    sessions: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        sessions.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await script(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"nats://127.0.0.1:{port}"
+    finally:
+        server.close()
+        for session in sessions:
+            session.cancel()
+        await asyncio.gather(*sessions, return_exceptions=True)
+        await server.wait_closed()
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Do the handshake of a broker."""
+    writer.write(INFO)
+    await reader.readuntil(b"PING\r\n")
+    writer.write(b"PONG\r\n")
+
+
+async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer every PING."""
+    while line := await reader.readline():
+        if line == b"PING\r\n":
+            writer.write(b"PONG\r\n")
+
+
+def saying(what: bytes) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(what)
+        await reader.read()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"",
+        b"\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"INFO not json\r\n",
+        b"INFO []\r\n",
+        b"INFO {}\r\n",
+        b"INFO " + b"[" * 20_000 + b"\r\n",
+        b"INFO " + b"x" * 100_000 + b"\r\n",
+        INFO + b"-ERR 'Maximum Connections Exceeded'\r\n",
+        INFO + b"garbage\r\n",
+        INFO.replace(b"1048576", b'"many"') + b"PONG\r\n",
+        INFO.replace(b"1048576", b"0") + b"PONG\r\n",
+        INFO.replace(b"1048576", b"99999999999") + b"PONG\r\n",
+        INFO.replace(b"{", b'{"tls_required":true,') + b"PONG\r\n",
+    ],
+    ids=range(14),
+)
+async def test_a_greeting_that_is_none_is_unavailable(greeting: bytes) -> None:
+    async with hostile(saying(greeting)) as url:
+        with pytest.raises(UnavailableError):
+            async with connect(url, name="alice", patience=0.2):
+                pass
+
+
+async def test_refused_credentials_are_told_from_other_refusals() -> None:
+    async with hostile(saying(INFO + b"-ERR 'Authorization Violation'\r\n")) as url:
+        with pytest.raises(NotPermittedError):
+            async with connect(url, name="alice", patience=5):
+                pass
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"garbage\r\n",
+        b"MSG\r\n",
+        b"MSG a 1 -1\r\n",
+        b"MSG \xff\xff 1 1\r\nx\r\n",
+        b"MSG a \xd9\xa3 1\r\nx\r\n",
+        b"INFO 5 5\r\n",
+        b"INFO " + b"[" * 20_000 + b"\r\n",
+        b"-ERR 'Stale Connection'\r\n",
+        b"-ERR 'Authorization Violation'\r\n",
+        b"-ERR 'Something Else'\r\n",
+        b"MSG a 1 99999999999\r\n" + b"x" * 3_000_000,
+        b"x" * 3_000_000,
+    ],
+    ids=range(12),
+)
+async def test_noise_ends_the_connection_and_a_new_one_is_made(noise: bytes) -> None:
+    connections = 0
+    settled = asyncio.Event()
+    states: list[State] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await greet(reader, writer)
+        if connections == 1:
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"PONG\r\n")
+            writer.write(noise)
+        await behave(reader, writer)
+
+    def on_state(state: State) -> None:
+        states.append(state)
+        if states == [State.CONNECTED, State.DISCONNECTED, State.CONNECTED]:
+            settled.set()
+
+    async with hostile(script) as url, connect(url, name="alice", on_state=on_state) as alice:
+        async with asyncio.timeout(10):
+            await settled.wait()
+        await alice.flush()
+    assert connections == 2
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"PONG\r\nPONG\r\nPONG\r\n",
+        b"+OK\r\n",
+        b"MSG a 77 1\r\nx\r\n",
+        b"MSG a 99999999999999999999999999 1\r\nx\r\n",
+        b"MSG _INBOX.x 1 2\r\n{}\r\n",
+        b"HMSG _INBOX.x 1 4 4\r\n\xff\xff\xff\xff\r\n",
+        b"HMSG _INBOX.x 1 8 8\r\nNATS/1.0\r\n",
+        b"-ERR 'Permissions Violation for Publish to \"x\"'\r\n",
+        b"-ERR 'Permissions Violation'\r\n",
+        b'INFO {"connect_urls":["evil:1"],"max_payload":1}\r\n',
+    ],
+    ids=range(10),
+)
+async def test_what_means_nothing_changes_nothing(noise: bytes) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        writer.write(noise)
+        await behave(reader, writer)
+
+    states: list[State] = []
+    async with hostile(script) as url, connect(url, name="alice", on_state=states.append) as alice:
+        before = alice.max_payload
+        with contextlib.suppress(NotPermittedError):
+            await alice.flush()
+        await alice.flush()
+        assert alice.max_payload == before
+    assert states == [State.CONNECTED, State.CLOSED]
+
+
+async def test_a_silent_broker_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transport.nats_session.KEEPALIVE", 0.05)
+    monkeypatch.setattr("transport.nats_session.PING_TIMEOUT", 0.1)
+    connections = 0
+    again = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await greet(reader, writer)
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        if connections == 2:
+            again.set()
+        await reader.read()
+
+    async with hostile(script) as url, connect(url, name="alice"):
+        async with asyncio.timeout(10):
+            await again.wait()
+
+
+async def test_a_broker_that_reads_nothing_holds_the_publisher_and_not_the_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transport.nats_session.CLOSE_TIMEOUT", 0.1)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        await asyncio.Event().wait()
+
+    async def flood() -> None:
+        while True:
+            await alice.publish("a", b"x" * 100_000)
+
+    async with hostile(script) as url, connect(url, name="alice") as alice:
+        flooding = asyncio.ensure_future(flood())
+        await asyncio.wait((flooding,), timeout=0.3)
+        assert not flooding.done()
+        wire = alice._session._wire
+        assert wire is not None
+        assert wire._streams()[1].transport.get_write_buffer_size() < 4 * 1024 * 1024
+        flooding.cancel()
+        await asyncio.wait((flooding,))
+        async with asyncio.timeout(5):
+            await alice.close()
+
+
+async def test_a_cancelled_flush_harms_nothing() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        await behave(reader, writer)
+
+    states: list[State] = []
+    async with hostile(script) as url, connect(url, name="alice", on_state=states.append) as alice:
+        for _ in range(10):
+            flushing = asyncio.ensure_future(alice.flush())
+            await asyncio.sleep(0)
+            flushing.cancel()
+            await asyncio.wait((flushing,))
+        await alice.flush()
+    assert states == [State.CONNECTED, State.CLOSED]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"{", b"{}", b"[]", b'{"error":5}', b'{"error":{"code":"x"}}', b'{"seq":-99999999999999999999999}'],
+)
+async def test_an_answer_of_jetstream_that_is_none_is_unavailable(answer: bytes) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        while line := await reader.readline():
+            words = line.split()
+            if words[:1] == [b"PING"]:
+                writer.write(b"PONG\r\n")
+            elif words[:1] == [b"HPUB"]:
+                writer.write(b"MSG %s 1 %d\r\n%s\r\n" % (words[2], len(answer), answer))
+
+    async with hostile(script) as url, connect(url, name="alice") as alice:
+        with pytest.raises(UnavailableError):
+            await alice.append("a", b"x", message_id="1", deadline=5)
+
+
+async def test_a_consumer_keeps_no_more_than_it_asked_for() -> None:
+    """The broker delivers without end; memory stays bounded and what is kept can be read."""
+    sent = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await greet(reader, writer)
+        inbox_sid = b""
+        while line := await reader.readline():
+            words = line.split()
+            if words[:1] == [b"PING"]:
+                writer.write(b"PONG\r\n")
+            elif words[:1] == [b"SUB"]:
+                inbox_sid = words[-1]
+            elif words[:1] == [b"PUB"] and b"CONSUMER.CREATE" in words[1]:
+                writer.write(b'MSG %s 1 17\r\n{"num_pending":0}\r\n' % words[2])
+            elif words[:1] == [b"PUB"] and b"MSG.NEXT" in words[1] and sent == 0:
+                for number in range(5000):
+                    reply = b"$JS.ACK.s.d.1.%d.%d.1.0" % (number, number)
+                    writer.write(b"MSG s.a %s %s 1\r\nx\r\n" % (inbox_sid, reply))
+                sent = 5000
+
+    async with hostile(script) as url, connect(url, name="alice") as alice:
+        consumer = await alice.consume(ConsumerSpec(stream="s", subject="s.>", durable="d", batch=16))
+        async with asyncio.timeout(10):
+            assert (await anext(consumer)).payload == b"x"
+        await alice.flush()
+        assert consumer._queue.qsize() <= 2 * 16 + 1
+
+
+async def test_a_handler_far_behind_loses_the_newest_and_it_is_counted() -> None:
+    heard: list[bytes] = []
+
+    async def hear(delivery: Delivery) -> None:
+        heard.append(delivery.payload)
+
+    async def forget(_inbox: Inbox) -> None:
+        """Nothing to forget."""
+
+    inbox = Inbox("a", None, hear, forget)
+    for number in range(MAX_WAITING + 3):
+        inbox.offer("a", b"%d" % number)
+    assert inbox.dropped == 3
+    running = asyncio.ensure_future(inbox.run())
+    while len(heard) < MAX_WAITING:
+        await asyncio.wait((running,), timeout=0.01)
+    await inbox.close()
+    await running
+    assert heard == [b"%d" % number for number in range(MAX_WAITING)]
+
+
+async def test_a_handler_far_behind_is_bounded_in_bytes() -> None:
+    async def ignore(delivery: Delivery) -> None:
+        """Take nothing in time."""
+
+    async def forget(_inbox: Inbox) -> None:
+        """Nothing to forget."""
+
+    inbox = Inbox("a", None, ignore, forget)
+    for _ in range(70):
+        inbox.offer("a", bytes(1024 * 1024))
+    assert inbox.dropped == 6
