@@ -227,4 +227,8 @@ class Wire(Client):
         self.lost.set()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Do nothing: which brokers to connect to is the caller's word, not a broker's."""
+        # The brokers that it names are ignored: where to connect is the caller's word.
+        server = self._current_server
+        if initial_connection and server and server.uri.scheme == "tls" and not info.get("tls_required"):
+            # Before credentials are sent: nats-py would go on in the clear, as a man in the middle likes.
+            raise nats.errors.SecureConnWantedError
