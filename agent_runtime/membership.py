@@ -4,6 +4,7 @@ Pure: frames and documents in, verdicts out. It refuses before it changes anythi
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from agent_runtime.clock import MeshClock
 from agent_runtime.errors import RefusedError
@@ -174,14 +175,15 @@ class Membership:
             raise SealingError(Reason.EXPIRED, "admission")
 
     def _adopt(self, base: Trust, holdings: Holdings) -> None:
+        beacon = self._beacon(holdings.beacon) if holdings.beacon else None
+        if beacon is not None:
+            self.witness.compare(holdings.beacon, beacon)
         trust = adopt(self.mesh, base, holdings)
         self.keyring.check(holdings, trust.admission.roles if self.kind == ENCLAVE else ())
         self.keyring.add(holdings)
         self.keyring.keep_only(trust.epochs)
         self.trust = trust
-        # A beacon that is not newer than one already held is no harm: it came with the packages.
-        if holdings.beacon:
-            beacon = self._beacon(holdings.beacon)
-            self.witness.compare(holdings.beacon, beacon)
-            if not self.witness.is_old(beacon):
+        # One that does not count, because it is late or old, is no harm: the next one follows in a second.
+        if beacon is not None and not self.witness.is_old(beacon):
+            with suppress(SealingError):
                 self.signed_beacon(holdings.beacon)

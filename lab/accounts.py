@@ -6,13 +6,14 @@ use which subjects; who somebody is, the mesh finds out for itself.
 
 from schemas.subjects import RESULT_STREAM, TABLE, TASK_STREAM, Party, every, stream_name
 from transport import Access, appending, consuming, creating_stream, publishing, subscribing
+from transport.access import DEFAULT_INBOX
 
-SCHEDULER_DURABLE = "scheduler"
+SCHEDULER_DURABLE = "*"  # one for each task class, named after it
 
 
 def access_for(party: Party, mesh: bytes) -> Access:
     """Return what a kind of party may publish and subscribe to."""
-    access = Access()
+    access = subscribing(f"{DEFAULT_INBOX}.>")  # every connection listens there for the broker's answers
     for row in TABLE:
         subject = every(mesh, row.kind)
         if party in row.publishers:

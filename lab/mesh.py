@@ -33,7 +33,7 @@ from schemas.subjects import Party
 from sealing.context import Mesh
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
-from transport import Access, Credentials
+from transport import Credentials, subscribing
 
 log = logging.getLogger("sealbus.lab")
 
@@ -192,7 +192,7 @@ async def wait_admitted(running: RunningMesh) -> None:
 
 def _accounts(state: State, mesh: Mesh) -> tuple[tuple[BrokerUser, ...], dict[str, str]]:
     access = {party.value: access_for(party, mesh.id) for party in Party}
-    access[OBSERVER] = Access(subscribe=(">",))
+    access[OBSERVER] = subscribing(">")
     users, seeds = [], {}
     for name, allowed in access.items():
         seeds[name], public = make_nkey()
