@@ -1,0 +1,523 @@
+"""Order, policy and revocation: what operators can put in force, and what it does to others."""
+
+import msgspec
+import pytest
+
+from coordinator.audit import replay
+from coordinator.beacons import revoked_hash
+from schemas import codec
+from schemas.documents import Beacon, LogReceipt, View
+from schemas.evidence import NITRO, SEV_SNP, PlatformValues
+from schemas.messages import ENCLAVE, OPERATOR, Event, Get, Holdings, Time
+from schemas.policy import Client, Pinned, Policy, TaskClass, Workload, compiled
+from sealing.context import sha256
+from sealing.documents import open_message
+from sealing.keys import SigningKey
+from tests.coordinator.world import CHIP, START, Party, Refusal, World, measured
+
+OTHER_CHIP = "d1" * 64
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def operator(world: World) -> Party:
+    return Party(world, OPERATOR, ("operator",), signing=world.operators[0]).join()
+
+
+def refusal_of(party: Party, event: Event) -> str:
+    with pytest.raises(Refusal) as refusal:
+        party.event(event)
+    (reason,) = refusal.value.reasons
+    return reason
+
+
+def view(party: Party, holdings: Holdings) -> View:
+    world = party.world
+    (signed,) = holdings.views
+    return open_message(signed, world.keys.signing.public, world.mesh, "view", View)
+
+
+def beacon(world: World, holdings: Holdings) -> Beacon:
+    return open_message(holdings.beacon, world.keys.signing.public, world.mesh, "beacon", Beacon)
+
+
+def epochs(holdings: Holdings, group: str) -> list[int]:
+    packages = [*holdings.members, *holdings.senders]
+    return [package.epoch for package in packages if package.group == group]
+
+
+# The order.
+
+
+def test_order_opens_the_term_and_offers_show_it(world: World) -> None:
+    before = world.offer()[1]
+    assert (before.term, before.term_record, before.profile) == (0, None, ())
+    order = world.order()
+    operator(world).event(order)
+    after = world.offer()[1]
+    assert (after.term, after.term_record) == (1, order.documents)
+
+
+def test_receipt_is_signed_and_names_the_event_and_its_entry_in_the_log(world: World) -> None:
+    party, order = operator(world), world.order()
+    signed = party.event(order)
+    receipt = open_message(signed, world.keys.signing.public, world.mesh, "receipt", LogReceipt)
+    assert receipt == LogReceipt(sha256(codec.encode(order)), 1, 1, 0)
+    assert '"decision":"term"' in world.log[receipt.log_index]
+
+
+def test_order_by_too_few_operators_is_refused(world: World) -> None:
+    order = world.order()
+    assert refusal_of(operator(world), Event("order", order.documents[:1], None)) == "signatures-too-few"
+    assert refusal_of(operator(world), Event("order", (), None)) == "signatures-too-few"
+
+
+def test_one_operator_signing_twice_is_one(world: World) -> None:
+    order = world.order()
+    assert (
+        refusal_of(operator(world), Event("order", (order.documents[0],) * 2, None)) == "signatures-too-few"
+    )
+
+
+def test_order_by_a_stranger_is_refused(world: World) -> None:
+    world.operators[1] = SigningKey(b"\x77" * 32)
+    assert refusal_of(operator(world), world.order()) == "signature-invalid"
+
+
+def test_order_of_another_mesh_is_refused(world: World) -> None:
+    assert refusal_of(operator(world), world.order(mesh=bytes(32))) == "wrong-mesh"
+
+
+def test_order_for_another_instance_is_refused(world: World) -> None:
+    assert refusal_of(operator(world), world.order(instance=bytes(32))) == "term-not-accepted"
+
+
+def test_terms_only_rise_and_a_process_serves_one(world: World) -> None:
+    party = operator(world)
+    party.event(world.order(term=3))
+    assert refusal_of(party, world.order(term=3)) == "version-not-newer"
+    assert refusal_of(party, world.order(term=2)) == "version-not-newer"
+    assert refusal_of(party, world.order(term=4)) == "term-not-accepted"
+
+
+def test_order_moves_a_clock_that_is_behind_and_never_one_that_is_ahead(world: World) -> None:
+    party = operator(world)
+    party.event(world.order(time=START + 7_000))
+    told = codec.convert(party.request("time", None, "time"), Time)
+    assert told.time == START + 7_000
+    other = World()
+    party = operator(other)
+    party.event(other.order(time=START - 7_000))
+    assert codec.convert(party.request("time", None, "time"), Time).time == START
+
+
+def test_order_is_a_policys_document_to_nobody(world: World) -> None:
+    # One key signs both: the label keeps them apart.
+    order = world.order()
+    assert refusal_of(operator(world), Event("policy", order.documents, None)) == "signature-invalid"
+
+
+def test_only_operators_bring_events(world: World) -> None:
+    world.up()
+    client = Party.client(world).join()
+    assert refusal_of(client, world.order(term=2)) == "role-not-permitted"
+    assert refusal_of(Party.enclave(world, "planner").join(), world.order(term=2)) == "role-not-permitted"
+
+
+def test_unknown_event_and_request_are_refused(world: World) -> None:
+    party = world.up()
+    assert refusal_of(party, Event("succession", (), None)) == "no-handler"
+    with pytest.raises(Refusal, match="no-handler"):
+        party.request("lease", None, "lease")
+    with pytest.raises(Refusal, match="malformed"):
+        party.request("event", ["order"], "receipt")
+
+
+# The policy.
+
+
+def test_policy_needs_a_term(world: World) -> None:
+    assert refusal_of(operator(world), world.policy_event(world.policy())) == "term-not-accepted"
+
+
+def test_policy_is_in_force_with_its_receipt(world: World) -> None:
+    party = world.up()
+    assert (party.state.policy_version, party.state.policy_hash) == (1, sha256(compiled(world.policy())))
+    assert world.offer()[1].profile == world.policy_event(world.policy()).profile
+
+
+def test_first_policy_may_have_any_version(world: World) -> None:
+    policy = world.policy(version=7, predecessor="ee" * 32)
+    assert world.up(policy).state.policy_version == 7
+
+
+def test_policy_by_too_few_operators_is_refused(world: World) -> None:
+    party = operator(world)
+    party.event(world.order())
+    assert refusal_of(party, world.policy_event(world.policy(), signers=1)) == "signatures-too-few"
+
+
+def test_policy_of_another_mesh_is_refused(world: World) -> None:
+    party = world.up()
+    policy = world.next_policy(world.policy(), mesh="ee" * 32)
+    assert refusal_of(party, world.policy_event(policy)) == "wrong-mesh"
+
+
+def test_policy_rollback_is_refused(world: World) -> None:
+    first = world.policy()
+    second = world.next_policy(first)
+    party = world.up(first)
+    party.event(world.policy_event(second))
+    for policy in (first, second, world.next_policy(second, version=2)):
+        assert refusal_of(party, world.policy_event(policy)) == "version-not-newer"
+
+
+def test_policy_gap_is_refused(world: World) -> None:
+    first = world.policy()
+    third = world.next_policy(world.next_policy(first))
+    assert refusal_of(world.up(first), world.policy_event(third)) == "predecessor-mismatch"
+
+
+def test_policy_fork_is_refused(world: World) -> None:
+    first = world.policy()
+    other = world.policy(tools={}, rules=())
+    party = world.up(first)
+    assert refusal_of(party, world.policy_event(world.next_policy(other))) == "predecessor-mismatch"
+    orphan = world.next_policy(first, predecessor=None)
+    assert refusal_of(party, world.policy_event(orphan)) == "predecessor-mismatch"
+
+
+def test_restarted_coordinator_holds_to_the_policy_that_its_order_names(world: World) -> None:
+    party = operator(world)
+    held = world.policy(version=4)
+    party.event(world.order(policy_hash=sha256(compiled(held))))
+    older = world.policy(version=3)
+    assert refusal_of(party, world.policy_event(older)) == "predecessor-mismatch"
+    party.event(world.policy_event(held))
+
+
+def test_restarted_coordinator_takes_the_successor_of_what_its_order_names(world: World) -> None:
+    party = operator(world)
+    held = world.policy(version=4)
+    party.event(world.order(policy_hash=sha256(compiled(held))))
+    party.event(world.policy_event(world.next_policy(held)))
+
+
+def test_first_policy_needs_a_profile_and_profiles_never_go_back(world: World) -> None:
+    party = operator(world)
+    party.event(world.order())
+    first = world.policy_event(world.policy(version=5))
+    assert refusal_of(party, Event("policy", first.documents, None)) == "signatures-too-few"
+    party.event(first)
+    second = world.next_policy(world.policy(version=5))
+    old = world.policy_event(world.policy(version=4)).profile
+    signed = world.policy_event(second).documents
+    assert refusal_of(party, Event("policy", signed, old)) == "version-not-newer"
+    party.event(Event("policy", signed, None))
+    assert world.offer()[1].profile == first.profile
+
+
+def test_policy_that_contradicts_itself_is_refused(world: World) -> None:
+    policy = world.next_policy(world.policy(), classes={"plan": TaskClass(role="nobody")})
+    assert refusal_of(world.up(), world.policy_event(policy)) == "malformed"
+
+
+def test_refused_event_changes_nothing(world: World) -> None:
+    party = world.up()
+    before = party.holdings()
+    refusal_of(party, world.policy_event(world.policy()))
+    assert party.holdings().views == before.views
+    assert party.pushed() == []
+
+
+def test_new_policy_is_pushed_to_everyone(world: World) -> None:
+    party = world.up()
+    planner, client = Party.enclave(world, "planner").join(), Party.client(world).join()
+    party.event(world.policy_event(world.next_policy(world.policy(), rules=())))
+    for each in (planner, client):
+        (holdings,) = each.pushed()
+        assert view(each, holdings).policy_version == 2
+        assert view(each, holdings).grants == ()
+        assert beacon(world, holdings).policy_version == 2
+
+
+def test_party_admitted_before_the_term_is_told_to_come_again(world: World) -> None:
+    party = operator(world)
+    party.event(world.order())
+    with pytest.raises(Refusal, match="term-not-accepted"):
+        party.holdings()
+
+
+# What a new policy does to those who are admitted.
+
+
+def evicted_by(world: World, party: Party, policy: Policy) -> bool:
+    operator(world).event(world.policy_event(policy))
+    return party.session.send_subject not in world.heard
+
+
+def with_workload(policy: Policy, name: str, **changes: object) -> dict[str, Workload]:
+    return {**policy.workloads, name: msgspec.structs.replace(policy.workloads[name], **changes)}
+
+
+def test_workload_that_a_new_policy_does_not_name_is_evicted(world: World) -> None:
+    world.up()
+    vault, redactor = Party.enclave(world, "vault").join(), Party.enclave(world, "redactor").join()
+    policy = world.policy()
+    workloads = {name: each for name, each in policy.workloads.items() if name != "vault"}
+    assert evicted_by(
+        world, vault, world.next_policy(policy, workloads=workloads, tools={}, rules=policy.rules[:2])
+    )
+    (holdings,) = redactor.pushed()
+    (entry,) = holdings.revoked
+    assert (entry.kind, entry.value, entry.instances) == ("workload", "vault", (vault.keys.instance,))
+
+
+@pytest.mark.parametrize(
+    "pinned",
+    [
+        Pinned(measurements=measured("planner-2")),
+        Pinned(measurements=measured("planner"), chips=(OTHER_CHIP,)),
+    ],
+)
+def test_instance_that_is_not_what_a_new_policy_names_is_evicted(world: World, pinned: Pinned) -> None:
+    world.up()
+    planner = Party.enclave(world, "planner").join()
+    policy = world.policy()
+    workloads = with_workload(policy, "planner", on={SEV_SNP: pinned})
+    assert evicted_by(world, planner, world.next_policy(policy, workloads=workloads))
+    operators_word = operator(world).holdings().revoked
+    assert [entry.instances for entry in operators_word] == [(planner.keys.instance,)]
+
+
+def test_role_that_a_new_policy_takes_away_evicts_its_holders(world: World) -> None:
+    first = world.policy(workloads=with_workload(world.policy(), "planner", roles=("planner", "helper")))
+    world.up(first)
+    helper = Party.enclave(world, "helper", workload="planner").join()
+    planner = Party.enclave(world, "planner").join()
+    assert evicted_by(world, helper, world.next_policy(first, workloads=world.policy().workloads))
+    assert planner.session.send_subject in world.heard
+
+
+def test_client_that_a_new_policy_does_not_pin_is_evicted_and_may_come_back(world: World) -> None:
+    world.up()
+    client, planner = Party.client(world).join(), Party.enclave(world, "planner").join()
+    other = {"cli": Client(key=SigningKey(b"\x55" * 32).public.hex(), roles=("submitter",))}
+    first = world.policy()
+    second = world.next_policy(first, clients=other)
+    assert evicted_by(world, client, second)
+    assert [entry.instances for entry in planner.pushed()[-1].revoked] == [(client.keys.instance,)]
+    operator(world).event(world.policy_event(world.next_policy(second, clients=first.clients)))
+    Party.client(world).join()
+    assert planner.pushed()[-1].revoked == ()
+
+
+def test_higher_floor_has_everyone_of_that_platform_prove_again_or_go(world: World) -> None:
+    world.up()
+    proving, silent = Party.enclave(world, "planner").join(), Party.enclave(world, "planner").join()
+    client = Party.client(world).join()
+    platforms = {
+        **world.policy().platforms,
+        SEV_SNP: PlatformValues(roots=("ab" * 32,), lab=True, minimum_tcb={"snp": 9}),
+    }
+    assert evicted_by(world, proving, world.next_policy(world.policy(), platforms=platforms))
+    proving.join()
+    world.tick(60_000)
+    assert proving.session.send_subject in world.heard
+    assert client.session.send_subject in world.heard
+    assert [entry.instances for entry in client.pushed()[-1].revoked] == [(silent.keys.instance,)]
+
+
+def test_change_of_another_platform_evicts_nobody(world: World) -> None:
+    world.up()
+    planner = Party.enclave(world, "planner").join()
+    platforms = {
+        **world.policy().platforms,
+        NITRO: PlatformValues(roots=("cd" * 32,), lab=True, require_crl=True),
+    }
+    assert not evicted_by(world, planner, world.next_policy(world.policy(), platforms=platforms))
+
+
+# Revocation.
+
+
+def test_revocation_needs_the_threshold_and_a_term(world: World) -> None:
+    event = world.revocation("chip", CHIP)
+    party = operator(world)
+    assert refusal_of(party, event) == "term-not-accepted"
+    party.event(world.order())
+    assert refusal_of(party, Event("revocation", event.documents[:1], None)) == "signatures-too-few"
+    assert refusal_of(party, world.revocation("instance", "not hex")) == "malformed"
+
+
+@pytest.mark.parametrize("kind", ["instance", "chip", "workload"])
+def test_revoked_party_loses_its_session_and_its_groups_keys(world: World, kind: str) -> None:
+    party = world.up()
+    evicted = Party.enclave(world, "redactor", chip=OTHER_CHIP).join()
+    stays = Party.enclave(world, "redactor").join() if kind != "workload" else None
+    planner = Party.enclave(world, "planner").join()
+    before = planner.holdings()
+    value = {"instance": evicted.keys.instance.hex(), "chip": OTHER_CHIP, "workload": "redactor"}[kind]
+    party.event(world.revocation(kind, value))
+    assert evicted.session.send_subject not in world.heard
+    (after,) = planner.pushed()
+    (entry,) = after.revoked
+    assert (entry.kind, entry.value, entry.instances) == (kind, value, (evicted.keys.instance,))
+    # Every epoch of the role closed at once, and another is open, of whose secret the evicted has nothing.
+    assert set(epochs(before, "redactor")).isdisjoint(epochs(after, "redactor"))
+    assert {each.epoch for each in view(planner, after).epochs if each.group == "redactor"} == set(
+        epochs(after, "redactor")
+    )
+    # Other groups go on: the mesh turns by time only.
+    assert epochs(before, "mesh") == epochs(after, "mesh")
+    assert epochs(before, "planner") == epochs(after, "planner")
+    assert beacon(world, after).revoked_hash == revoked_hash(after.revoked)
+    if stays is not None:
+        (held,) = stays.pushed()
+        assert epochs(held, "redactor") == epochs(after, "redactor")
+
+
+def test_revoked_instance_is_not_admitted_again(world: World) -> None:
+    party = world.up()
+    planner = Party.enclave(world, "planner").join()
+    party.event(world.revocation("instance", planner.keys.instance.hex()))
+    with pytest.raises(Refusal, match="instance-revoked"):
+        planner.join()
+    # Restarted it is another instance, which a revocation by instance does not mean.
+    Party.enclave(world, "planner").join()
+
+
+@pytest.mark.parametrize(("kind", "value"), [("chip", CHIP), ("workload", "planner")])
+def test_revoked_machine_that_restarts_is_refused_too(world: World, kind: str, value: str) -> None:
+    world.up().event(world.revocation(kind, value))
+    with pytest.raises(Refusal, match="instance-revoked"):
+        Party.enclave(world, "planner").join()
+
+
+def test_revocation_reaches_an_instance_whose_admission_has_ended(world: World) -> None:
+    world.up()
+    gone = Party.enclave(world, "redactor").join()
+    world.tick(600_000)
+    party, planner = operator(world), Party.enclave(world, "planner", chip=OTHER_CHIP).join()
+    before = planner.holdings()
+    party.event(world.revocation("chip", CHIP))
+    (after,) = planner.pushed()
+    assert after.revoked[0].instances == (gone.keys.instance,)
+    assert set(epochs(before, "redactor")).isdisjoint(epochs(after, "redactor"))
+
+
+def test_revocation_of_a_stranger_lists_what_it_names(world: World) -> None:
+    party = world.up()
+    party.event(world.revocation("instance", "ab" * 32))
+    assert [entry.instances for entry in party.holdings().revoked] == [(bytes.fromhex("ab" * 32),)]
+
+
+def test_revoked_client_gets_nothing_more_and_turns_no_group(world: World) -> None:
+    party = world.up()
+    client, planner = Party.client(world).join(), Party.enclave(world, "planner").join()
+    before = epochs(planner.holdings(), "planner")
+    party.event(world.revocation("instance", client.keys.instance.hex()))
+    (after,) = planner.pushed()
+    assert epochs(after, "planner") == before
+    with pytest.raises(Refusal, match="instance-revoked"):
+        Party.client(world).join()
+
+
+def test_revoked_are_listed_until_the_last_of_their_epochs_has_closed(world: World) -> None:
+    party = world.up()
+    evicted = Party.enclave(world, "redactor").join()
+    closes = max(each.closes for each in evicted.admitted.holdings.members)
+    party.event(world.revocation("instance", evicted.keys.instance.hex()))
+    world.now = closes + 9_999
+    world.tick(0)
+    assert len(operator(world).holdings().revoked) == 1
+    world.tick(1)
+    assert operator(world).holdings().revoked == ()
+    with pytest.raises(Refusal, match="instance-revoked"):
+        evicted.join()
+
+
+def test_revocation_repeated_changes_nothing_more(world: World) -> None:
+    party = world.up()
+    evicted = Party.enclave(world, "redactor").join()
+    event = world.revocation("instance", evicted.keys.instance.hex())
+    party.event(event)
+    first = party.holdings().revoked
+    world.now += 1
+    party.event(event)
+    assert party.holdings().revoked == first
+
+
+# Look-ups and the log.
+
+
+def test_directory_names_live_holders_to_those_who_may_call_them(world: World) -> None:
+    world.up()
+    redactor = Party.enclave(world, "redactor").join()
+    assert redactor.directory("vault") == []
+    vault = Party.enclave(world, "vault").join()
+    assert redactor.directory("vault") == [vault.keys.instance]
+    world.tick(300_000)
+    redactor.renew()
+    world.tick(300_000)
+    assert redactor.directory("vault") == []
+
+
+@pytest.mark.parametrize("wanted", ["planner", "redactor", "nobody", "mesh"])
+def test_directory_is_closed_to_those_who_may_not_call(world: World, wanted: str) -> None:
+    world.up()
+    redactor, planner = Party.enclave(world, "redactor").join(), Party.enclave(world, "planner").join()
+    with pytest.raises(Refusal, match="no-grant"):
+        redactor.directory(wanted)
+    with pytest.raises(Refusal, match="no-grant"):
+        planner.directory("vault")
+
+
+def test_directory_names_no_more_than_fit_a_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.core.DIRECTORY_MAX", 2)
+    world.up()
+    redactor = Party.enclave(world, "redactor").join()
+    for _ in range(3):
+        Party.enclave(world, "vault").join()
+    assert len(redactor.directory("vault")) == 2
+
+
+def test_unknown_look_up_is_refused(world: World) -> None:
+    with pytest.raises(Refusal, match="no-handler"):
+        world.up().request("get", Get("secrets", ""), "got")
+
+
+def test_every_decision_is_in_a_log_whose_head_the_state_names(world: World) -> None:
+    party = world.up()
+    refusal_of(party, world.order())
+    with pytest.raises(Refusal):
+        Party.enclave(world, "planner", workload="stranger").join()
+    decisions = [codec_line["decision"] for codec_line in map(msgspec.json.decode, world.log)]
+    assert decisions == ["admitted", "term", "policy", "admitted", "refused", "refused"]
+    state = operator(world).state
+    assert (state.log_size, state.log_root) == (6, replay(world.log[:6]))
+
+
+def test_log_that_was_edited_does_not_lead_to_its_head(world: World) -> None:
+    world.up()
+    for broken in (world.log[1:], [world.log[0].replace("operator", "client"), *world.log[1:]]):
+        with pytest.raises(ValueError, match="line 1"):
+            replay(broken)
+
+
+def test_log_holds_no_keys_and_no_evidence(world: World) -> None:
+    world.up()
+    party = Party.enclave(world, "redactor").join()
+    text = "\n".join(world.log)
+    for secret in (
+        party.keys.signing.public,
+        party.keys.kem.public,
+        party.state.challenge,
+        *(package.secret for package in party.admitted.holdings.members),
+    ):
+        assert secret.hex() not in text
+    assert CHIP not in text
+    assert party.kind == ENCLAVE
