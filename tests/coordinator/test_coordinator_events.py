@@ -45,8 +45,8 @@ def beacon(world: World, holdings: Holdings) -> Beacon:
 
 
 def epochs(holdings: Holdings, group: str) -> list[int]:
-    packages = [*holdings.members, *holdings.senders]
-    return [package.epoch for package in packages if package.group == group]
+    members = [package.epoch for package in holdings.members if package.group == group]
+    return members + [package.epoch for package in holdings.senders if package.group == group]
 
 
 # The order.

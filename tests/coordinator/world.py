@@ -252,6 +252,10 @@ class World:
         operator = Party(self, OPERATOR, ("operator",), signing=self.operators[0]).join()
         operator.event(self.order())
         operator.event(self.policy_event(policy or self.policy()))
+        return self.up_again()
+
+    def up_again(self) -> "Party":
+        """Return an operator on a new session."""
         return Party(self, OPERATOR, ("operator",), signing=self.operators[0]).join()
 
 

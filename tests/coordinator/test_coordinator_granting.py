@@ -1,0 +1,177 @@
+"""Views contain exactly what the policy implies: small random policies against a tiny reference."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.granting import may_look_up
+from schemas.documents import Constraints, Grant, View
+from schemas.evidence import SEV_SNP
+from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Holdings
+from schemas.policy import Client, Pinned, Policy, Rule, TaskClass, Workload, check
+from sealing.documents import open_grant, open_message
+from sealing.keys import SigningKey
+from tests.coordinator.world import CLIENT_KEY, START, Party, World, measured
+
+ENCLAVE_ROLES = ("e1", "e2", "e3")
+CLIENT_ROLES = ("c1", "c2")
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Draw a policy of three workloads, a client, some classes, tools and rules."""
+    classes = {
+        name: TaskClass(
+            role=draw(st.sampled_from(ENCLAVE_ROLES)), lifetime_seconds=draw(st.integers(1, 9999))
+        )
+        for name in ("k1", "k2")
+    }
+    tools = {name: draw(st.sampled_from(ENCLAVE_ROLES)) for name in ("t1", "t2")}
+    action = st.sampled_from([("submit", name) for name in classes] + [("call", name) for name in tools])
+    rules = st.builds(
+        lambda role, act, size: Rule(role=role, may=act[0], what=act[1], max_bytes=size),
+        st.sampled_from(ENCLAVE_ROLES + CLIENT_ROLES),
+        action,
+        st.none() | st.integers(1, 99),
+    )
+    base = World().policy()
+    return check(
+        Policy(
+            mesh=base.mesh,
+            version=1,
+            issued=START,
+            platforms=base.platforms,
+            coordinators=base.coordinators,
+            workloads={
+                role: Workload(roles=(role,), on={SEV_SNP: Pinned(measurements=measured(role))})
+                for role in ENCLAVE_ROLES
+            },
+            clients={"cli": Client(key=CLIENT_KEY.public.hex(), roles=CLIENT_ROLES)},
+            classes=classes,
+            tools=tools,
+            rules=tuple(draw(st.lists(rules, max_size=6, unique_by=lambda r: (r.role, r.what)))),
+        )
+    )
+
+
+def audience(policy: Policy, rule: Rule) -> str:
+    return policy.classes[rule.what].role if rule.may == "submit" else policy.tools[rule.what]
+
+
+def reference_grants(policy: Policy, role: str) -> set[tuple[str, str, str, str, int | None]]:
+    """Say in one line what a role's view must contain."""
+    return {
+        (rule.role, rule.may, rule.what, audience(policy, rule), rule.max_bytes)
+        for rule in policy.rules
+        if role in (rule.role, audience(policy, rule))
+    }
+
+
+def reference_groups(policy: Policy, role: str) -> set[str]:
+    """Say which groups a role opens or seals to."""
+    seals = {audience(policy, rule) for rule in policy.rules if rule.role == role and rule.may == "submit"}
+    return {"mesh"} | seals | ({role} & set(ENCLAVE_ROLES))
+
+
+def open_view(world: World, holdings: Holdings, role: str) -> View:
+    views = [
+        open_message(each, world.keys.signing.public, world.mesh, "view", View) for each in holdings.views
+    ]
+    return next(view for view in views if view.role == role)
+
+
+@settings(max_examples=40, deadline=None)
+@given(policies())
+def test_views_contain_exactly_what_the_policy_implies(policy: Policy) -> None:
+    world = World()
+    world.up(policy)
+    parties = [Party.enclave(world, role).join() for role in ENCLAVE_ROLES]
+    parties.append(Party(world, CLIENT, CLIENT_ROLES, signing=CLIENT_KEY).join())
+    for party in parties:
+        holdings = party.admitted.holdings
+        assert len(holdings.views) == len(party.roles)
+        for role in party.roles:
+            view = open_view(world, holdings, role)
+            grants = [open_grant(each, world.keys.signing.public, world.mesh) for each in view.grants]
+            assert {_said(each) for each in grants} == reference_grants(policy, role)
+            assert len(grants) == len(reference_grants(policy, role))
+            assert {epoch.group for epoch in view.epochs} == reference_groups(policy, role)
+            assert {info.name for info in view.classes} == {
+                each.what for each in grants if each.action == "submit"
+            }
+            assert {name for name, _ in view.tools} == {each.what for each in grants if each.action == "call"}
+            named = {role} | {each.subject for each in grants} | {each.audience for each in grants}
+            assert {(each.role, each.kind) for each in view.role_kinds} == {
+                (name, ENCLAVE if name in ENCLAVE_ROLES else CLIENT) for name in named
+            }
+        _check_packages(policy, party)
+
+
+def _said(grant: Grant) -> tuple[str, str, str, str, int | None]:
+    return (grant.subject, grant.action, grant.what, grant.audience, grant.constraints.max_bytes)
+
+
+def _check_packages(policy: Policy, party: Party) -> None:
+    holdings = party.admitted.holdings
+    members = {"mesh"} | (set(party.roles) & set(ENCLAVE_ROLES))
+    reached = set().union(*(reference_groups(policy, role) for role in party.roles))
+    assert {package.group for package in holdings.members} == members
+    assert {package.group for package in holdings.senders} == reached - members
+
+
+@settings(max_examples=60, deadline=None)
+@given(policies(), st.sampled_from(ENCLAVE_ROLES + CLIENT_ROLES), st.sampled_from(ENCLAVE_ROLES))
+def test_look_ups_follow_the_call_rules(policy: Policy, asker: str, wanted: str) -> None:
+    calls = {rule.what for rule in policy.rules if rule.role == asker and rule.may == "call"}
+    assert may_look_up(policy, (asker,), wanted) == any(policy.tools[tool] == wanted for tool in calls)
+
+
+def test_nobody_may_look_up_anything_before_a_policy() -> None:
+    assert not may_look_up(None, ("operator",), "vault")
+
+
+def test_grants_are_bound_to_mesh_term_and_policy_and_carry_their_constraints() -> None:
+    world = World()
+    world.up()
+    view = open_view(world, Party.client(world).join().admitted.holdings, "submitter")
+    (signed,) = view.grants
+    assert open_grant(signed, world.keys.signing.public, world.mesh) == Grant(
+        subject="submitter",
+        audience="planner",
+        action="submit",
+        what="plan",
+        mesh=world.mesh.id,
+        term=1,
+        policy_version=1,
+        issued=START // 1000,
+        constraints=Constraints(max_bytes=1000),
+    )
+
+
+def test_rule_that_stands_twice_is_one_grant() -> None:
+    world = World()
+    rules = world.policy().rules
+    world.up(world.policy(rules=(*rules, rules[0])))
+    assert len(open_view(world, Party.client(world).join().admitted.holdings, "submitter").grants) == 1
+
+
+def test_operators_view_grants_nothing_and_lists_the_mesh() -> None:
+    world = World()
+    world.up()
+    party = Party(world, OPERATOR, ("operator",), signing=world.operators[1]).join()
+    view = open_view(world, party.admitted.holdings, "operator")
+    assert (view.grants, view.classes, view.tools) == ((), (), ())
+    assert {epoch.group for epoch in view.epochs} == {"mesh"}
+
+
+def test_version_of_a_role_that_comes_back_goes_on_rising() -> None:
+    world = World()
+    operator = world.up()
+    first = world.policy()
+    client = Party.client(world).join()
+    before = open_view(world, client.admitted.holdings, "submitter").version
+    other = {"cli": Client(key=SigningKey(b"\x31" * 32).public.hex(), roles=("other",))}
+    second = world.next_policy(first, clients=other, rules=())
+    operator.event(world.policy_event(second))
+    operator.event(world.policy_event(world.next_policy(second, clients=first.clients, rules=first.rules)))
+    after = open_view(world, Party.client(world).join().admitted.holdings, "submitter").version
+    assert after > before
