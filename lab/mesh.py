@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -89,6 +90,13 @@ class RunningMesh:
         """Return every process of the mesh."""
         pids = {**self.rack.pids(), SCHEDULER: self.scheduler_pid}
         return pids | ({"broker": self.broker.pid} if self.broker else {})
+
+    async def broker_messages(self) -> int | None:
+        """Return the embedded broker's own count of messages that came in; None on another broker."""
+        if self.broker is None:
+            return None
+        counters = await anyio.to_thread.run_sync(_get_json, f"{self.broker.monitor_url}/varz")
+        return int(counters["in_msgs"])
 
     def audit(self) -> list[dict[str, object]]:
         """Return the coordinator's decisions since this mesh came up."""
@@ -265,6 +273,12 @@ async def _restart(running: RunningMesh, name: str) -> None:
     await running.rack.start(running.machines[name])
     if name == COORDINATOR:
         await running.operators.open_term()
+
+
+def _get_json(url: str) -> dict[str, int]:
+    # Only ever the embedded broker's own loopback address.
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+        return dict(json.load(answer))
 
 
 def _last_admission(path: Path) -> str:

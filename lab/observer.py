@@ -7,13 +7,16 @@ known that must not be in it.
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+import anyio
 
 from lab.needles import automaton
 from transport import Credentials, Delivery, connect
 
+PATIENCE = 5.0  # seconds: what has not come by then is reported as missed
 CHUNK = 4 * 1024 * 1024
 LONGEST = 4096  # bytes of the longest needle: chunks overlap by so much
 
@@ -26,11 +29,22 @@ class Observed:
     messages: int = 0
     size: int = 0  # bytes of payload
 
+    _awaited: bytes = b""
+    _arrived: anyio.Event = field(default_factory=anyio.Event)
+
+    async def wait_for(self, needle: bytes) -> None:
+        """Return when a message with this in it has arrived, and with it all that came before."""
+        self._awaited = needle
+        with anyio.move_on_after(PATIENCE):
+            await self._arrived.wait()
+
     async def take(self, delivery: Delivery) -> None:
         """Record one message with its subject."""
         self.messages += 1
         self.size += len(delivery.payload)
         self.file.write(delivery.subject.encode() + b"\n" + delivery.payload + b"\n")
+        if self._awaited and self._awaited in delivery.payload:
+            self._arrived.set()
 
     def search(self, needles: Iterable[bytes]) -> dict[bytes, int]:
         """Return which of the needles are in the recording, and how often."""
