@@ -5,9 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lab.broker import Broker
 from transport import MemoryBroker, Transport, connect
+
+# How long an example takes says how busy the machine is, nothing about the code.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 Connect = Callable[[str], AbstractAsyncContextManager[Transport]]
 
