@@ -14,6 +14,7 @@ from pathlib import Path
 from random import SystemRandom
 
 import anyio
+from anyio.abc import TaskStatus
 
 from scheduler.core import Core
 from scheduler.logs import log_to_stderr
@@ -47,19 +48,26 @@ async def _run(mesh: bytes, status_file: Path | None) -> None:
         raise UsageError("set SEALBUS_NATS_URL to the broker, for example nats://127.0.0.1:4222")
     seed = os.environ.get("SEALBUS_NKEY_SEED")
     credentials = Credentials(seed=seed) if seed else None
-    stop = anyio.Event()
+    stop, ready = anyio.Event(), anyio.Event()
     async with anyio.create_task_group() as group:
-        group.start_soon(_stop_on_signal, stop)
+        await group.start(_stop_on_signal, ready, stop, group.cancel_scope)
+        log.info("connecting")
         async with connect(url, name="scheduler", credentials=credentials, patience=PATIENCE) as transport:
             core = Core(SystemRandom(), max_payload=transport.max_payload)
             service = Service(transport, mesh, core, clock=host_clock(), status_file=status_file)
-            await service.run(stop)
+            await service.run(stop, ready=ready)
         group.cancel_scope.cancel()
 
 
-async def _stop_on_signal(stop: anyio.Event) -> None:
+async def _stop_on_signal(
+    ready: anyio.Event, stop: anyio.Event, everything: anyio.CancelScope, *, task_status: TaskStatus[None]
+) -> None:
+    """Stop in order at the first signal; at once at the second, or while there is nothing in hand."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for _ in signals:
+            if stop.is_set() or not ready.is_set():
+                everything.cancel()
             stop.set()
 
 

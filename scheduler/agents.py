@@ -181,6 +181,11 @@ class Agents:
             del self._by_assign[agent.assign_token]
         return gone
 
+    def excuse(self, *, now: int) -> None:
+        """Count everybody as just heard."""
+        for agent in self._by_token.values():
+            agent.heard = now
+
     def refresh(self, agent: Agent, *, now: int) -> None:
         """Keep an agent among those with room exactly while it has some."""
         is_open = agent.room(now) > 0

@@ -183,6 +183,12 @@ class Core:
                 actions += self._due(task, now=now)
         return actions
 
+    def excuse(self, *, now: int) -> None:
+        """Hold no silence against anybody: the broker is away."""
+        self._agents.excuse(now=now)
+        for task in self._tasks.values():
+            task.be_patient(now=now)
+
     def drain(self, *, now: int) -> list[Action]:
         """Hand back at once what nobody works on; the rest comes again when its time is up."""
         waiting = [task for task in self._tasks.values() if task.state is State.WAITING]

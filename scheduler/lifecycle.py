@@ -15,7 +15,7 @@ from schemas.limits import CLOCK_AHEAD, SECOND
 from schemas.scheduling import TaskHints, TaskMessage, task_id_of
 
 TAKEN_WITHIN = 2 * SECOND  # a live agent answers an assignment with its next load message
-MENTIONED_WITHIN = 30 * SECOND  # a holder that stops speaking of a task may have lost its last word on it
+MENTIONED_WITHIN = 5 * SECOND  # a holder speaks of a task each second, so its last word on it was lost
 ACK_WAIT = 10 * SECOND  # how long the stream waits for a killed scheduler before it delivers again
 EXTEND_EVERY = 3 * SECOND  # two extensions may get lost before the stream delivers again
 MAX_ATTEMPTS = 8  # taken, then lost or handed back, so often: more likely the task than the agents
@@ -145,12 +145,14 @@ class Task:
         """Move along the table and start the patience of the new state."""
         before = self.state
         self.state = TRANSITIONS[before, event]
-        if self.state is State.SENT:
-            self.patience = now + TAKEN_WITHIN
-        elif self.state is State.RUNNING:
-            self.patience = now + MENTIONED_WITHIN
-        elif self.state is State.WAITING:
+        if self.state is State.WAITING:
             self._count(before)
+        else:
+            self.be_patient(now=now)
+
+    def be_patient(self, *, now: int) -> None:
+        """Start anew to wait for the agent's word."""
+        self.patience = now + (TAKEN_WITHIN if self.state is State.SENT else MENTIONED_WITHIN)
 
     def assigned_to(self, agent: bytes) -> None:
         """Note who has the task now."""

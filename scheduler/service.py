@@ -27,6 +27,7 @@ from transport import (
     ConsumerSpec,
     Delivery,
     Retention,
+    State,
     StreamDelivery,
     StreamSpec,
     Transport,
@@ -106,6 +107,7 @@ class Service:
         async with anyio.create_task_group() as group:
             group.start_soon(partial(self._sweep, group))
             group.start_soon(partial(self._report, lambda: loads.dropped))
+            log.info("started")
             if ready is not None:
                 ready.set()
             await stop.wait()
@@ -186,7 +188,10 @@ class Service:
     async def _sweep(self, group: "TaskGroup") -> None:
         while True:
             now = self._clock()
-            await self._do(self._core.sweep(now=now) + self._core.place(now=now))
+            if self._transport.state is State.CONNECTED:
+                await self._do(self._core.sweep(now=now) + self._core.place(now=now))
+            else:
+                self._core.excuse(now=now)
             self._staff(group)
             await anyio.sleep(SWEEP_EVERY)
 

@@ -266,7 +266,7 @@ def test_a_slow_earlier_holder_keeps_the_task_while_nobody_else_has_it(desk: Des
     desk.wait(TAKEN_WITHIN + 10, hearing=(1,))
     desk.take_sends()
     desk.hear(1, (1, WORKING))
-    desk.wait(5_000, hearing=(1, 2))
+    desk.wait(MENTIONED_WITHIN - 500, hearing=(1, 2))
     assert desk.take_sends() == []
     desk.hear(1, (1, DONE))
     assert desk.acked() == [key]
@@ -283,6 +283,20 @@ def test_a_holder_that_stops_speaking_of_a_task_is_asked_again(desk: Desk) -> No
     desk.hear(1, (1, DONE))
     assert desk.acked() == [key]
     assert desk.core.counters.silent == 0
+
+
+def test_silence_while_the_broker_is_away_is_nobodys_fault(desk: Desk) -> None:
+    for agent in (1, 2):
+        desk.hear(agent)
+    desk.publish(task(1))
+    desk.publish(task(2))
+    desk.hear(1, (1, TAKEN), (2, TAKEN))
+    desk.take_sends()
+    desk.now += 60_000
+    desk.core.excuse(now=desk.now)
+    desk.wait(TAKEN_WITHIN - 100, hearing=(1, 2))
+    assert desk.take_sends() == []
+    assert desk.core.counters.agents_lost == desk.core.counters.silent == 0
 
 
 def test_draining_hands_back_what_waits_and_leaves_what_runs(desk: Desk) -> None:

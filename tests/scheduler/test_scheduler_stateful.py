@@ -109,6 +109,12 @@ class World(RuleBasedStateMachine):
             self.held[agent].discard(number)
         self.speak(agent, (number, state))
 
+    @rule(agent=st.integers(0, AGENTS - 1))
+    def word_is_lost(self, agent: int) -> None:
+        """An agent finishes what it has, and the broker loses its word."""
+        self.told_done.update(self.held[agent])
+        self.held[agent].clear()
+
     @rule(
         agent=st.integers(0, AGENTS - 1), message=tasks, state=st.sampled_from([TAKEN, WORKING, DONE, BACK])
     )
