@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -23,6 +24,8 @@ from sealing.keys import PartyKeys
 from transport import Credentials, TransportError, connect
 
 log = logging.getLogger("sealbus.coordinator")
+
+BROKER_PATIENCE = 10.0  # seconds to find the broker: it may be starting too
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,26 +46,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(anchor_file: Path, descriptor: int) -> None:
+    # Before anything else: who is told to end while it starts ends as cleanly.
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_serve, anchor_file, descriptor)
+            async for _ in signals:
+                break
+            tasks.cancel_scope.cancel()
+
+
+async def _serve(anchor_file: Path, descriptor: int) -> None:
     try:
         anchor, mesh = open_anchor(await anyio.Path(anchor_file).read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
     except PeerError as error:
-        raise UsageError(f"{anchor_file} is not an anchor ({error}): make one with `sealbus`") from error
-    attester = DescriptorAttester(descriptor)
-    host = await attester.host()
-    url, seed = host.get("nats_url"), host.get("nkey_seed")
-    if not url:
-        raise UsageError("the launcher gave no nats_url: start the coordinator by its launcher")
-    credentials = Credentials(seed=seed) if seed else None
-    async with connect(url, name="coordinator", credentials=credentials) as transport:
-        service = Service(anchor, mesh, PartyKeys(), transport, attester, coordinator_clock(anchor.issued))
-        async with anyio.create_task_group() as tasks:
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                tasks.start_soon(service.run)
-                async for _ in signals:
-                    break
-                tasks.cancel_scope.cancel()
+        raise UsageError(f"{anchor_file} is not an anchor ({error}): name the mesh's own file") from error
+    with closing(DescriptorAttester(descriptor)) as attester:
+        host = await attester.host()
+        url, seed = host.get("nats_url"), host.get("nkey_seed")
+        if not url:
+            raise UsageError("the launcher gave no nats_url: start the coordinator by its launcher")
+        credentials = Credentials(seed=seed) if seed else None
+        clock = coordinator_clock(anchor.issued)
+        async with connect(
+            url, name="coordinator", credentials=credentials, patience=BROKER_PATIENCE
+        ) as transport:
+            await Service(anchor, mesh, PartyKeys(), transport, attester, clock).run()
 
 
 def _say(errors: BaseExceptionGroup[BaseException], code: int) -> int:

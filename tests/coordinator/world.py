@@ -113,7 +113,7 @@ class World:
     def __post_init__(self) -> None:
         self.operators = [SigningKey(bytes([number]) * 32) for number in (1, 2, 3)]
         keys = tuple(OperatorKey(f"op{n}", key.public) for n, key in enumerate(self.operators))
-        self.anchor = Anchor(self.suite, keys, 2, ("ab" * 32,), START, 1)
+        self.anchor = Anchor(self.suite, keys, 2, ("ab" * 32,), self.now, 1)
         self.mesh = Mesh(sha256(codec.encode(self.anchor)), self.suite)
         self.random = seeded(1)
         self.keys = PartyKeys()
