@@ -47,10 +47,11 @@ BACKLOG = 64  # frames that wait while one is judged; more on a bootstrap subjec
 
 
 class UnreachableError(PeerError):
-    """No coordinator answered in time."""
+    """No coordinator answered in time; `refused` says why the last offer was not taken, if there was one."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, refused: Reason | None = None) -> None:
         super().__init__(Reason.UNAVAILABLE, detail)
+        self.refused = refused
 
 
 @dataclass(slots=True)
@@ -94,7 +95,7 @@ class Coordination:
         self._on_change = on_change
         self._line: _Line | None = None
         self._time_asked: Millis = 0
-        self._offer_refused = ""
+        self._offer_refused: Reason | None = None
 
     @property
     def witness(self) -> Witness:
@@ -161,8 +162,9 @@ class Coordination:
             await self._transport.publish(pending.subject, pending.wire)
             with anyio.move_on_after(STEP_DEADLINE):
                 return await self._first_good_offer(pending, receive)
-            last = f"; the last one: {self._offer_refused}" if self._offer_refused else ""
-            raise UnreachableError(f"no acceptable offer from a coordinator{last}")
+            refused = self._offer_refused
+            last = f"; the last one: {refused.value}" if refused else ""
+            raise UnreachableError(f"no acceptable offer from a coordinator{last}", refused)
         finally:
             await subscription.close()
             send.close()
@@ -188,7 +190,7 @@ class Coordination:
                 await anyio.to_thread.run_sync(_appraise, appraisal)
                 return coordinator
             except PeerError as refusal:
-                self._offer_refused = refusal.reason.value
+                self._offer_refused = refusal.reason
                 self._refusals.note("offer", refusal.reason.value)
 
     async def _admit(self, coordinator: joining.Coordinator, replaces: Session | None) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from agent_runtime import RefusedError
 from agent_runtime.clock import MeshClock, boottime
 from agent_runtime.coordination import Coordination, Party, UnreachableError
 from agent_runtime.membership import Membership
@@ -16,7 +17,7 @@ from agent_runtime.refusals import Refusals
 from agent_runtime.witness import Witness
 from schemas import codec
 from schemas.documents import LogReceipt, Profile
-from schemas.errors import MalformedError, PeerError
+from schemas.errors import MalformedError, PeerError, Reason
 from schemas.messages import OPERATOR, Event
 from sealing.context import sha256
 from sealing.documents import open_anchor, open_message
@@ -97,7 +98,13 @@ async def _join(coordination: Coordination, patience: float) -> None:
     while True:
         try:
             return await coordination.join()
-        except (PeerError, TransportError):
+        except (PeerError, TransportError) as error:
+            if isinstance(error, UnreachableError) and error.refused is Reason.MEASUREMENT_NOT_IN_POLICY:
+                raise RefusedError(
+                    error.refused,
+                    "the coordinator's code is not what the operators signed; if that is meant, measure and "
+                    "sign it again (in the lab: sealbus lab resign)",
+                ) from error
             if anyio.current_time() >= deadline:
                 raise
             await anyio.sleep(RETRY)

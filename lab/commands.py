@@ -16,10 +16,11 @@ from lab.blueprint import installed_blueprint
 from lab.mesh import Admitted, RunningMesh, running_mesh, wait_admitted
 from lab.operators import Operators
 from lab.state import DEFAULT, State, open_state
-from schemas.errors import UsageError
+from schemas.errors import Reason, UsageError
 
 LAB_FILE = "lab.json"
 BROKER_URL = "SEALBUS_NATS_URL"
+MEASURED_OTHERWISE = Reason.MEASUREMENT_NOT_IN_POLICY.value
 
 directory = click.option(
     "--dir",
@@ -153,9 +154,11 @@ def show_agents(console: Console, mesh: RunningMesh) -> None:
         table.add_row(agent.name, agent.platform, agent.workload or "coordinator", agent.instance[:16])
     console.print(table)
     for name, reason in sorted(mesh.refused.items()):
-        console.print(f"[red]refused[/red] {name}: {reason}", highlight=False)
-        if reason.startswith("measurement-not-in-policy"):
-            console.print("  its code is not what the operators signed; if that is meant: sealbus lab resign")
+        console.print(f"[red]refused[/red] {name}: {reason}", highlight=False, soft_wrap=True)
+    if any(reason.startswith(MEASURED_OTHERWISE) for reason in mesh.refused.values()):
+        console.print(
+            "Their code is not what the operators signed. If the change is meant: sealbus lab resign"
+        )
 
 
 def _facts(mesh: RunningMesh) -> LabFacts:

@@ -19,17 +19,18 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
+from agent_runtime import RefusedError
 from lab.accounts import access_for
 from lab.blueprint import Blueprint, read_blueprint
 from lab.broker import Broker, BrokerUser, make_nkey
-from lab.image import Builder
+from lab.image import Builder, Spec
 from lab.launch import Exited, Rack, coordinator_spec, open_rack
 from lab.layers import Store
 from lab.machine import Machine
 from lab.operators import ACCOUNTS, Operators
 from lab.setup import agent_specs, blueprint_path, simulator
 from lab.state import ANCHOR, State
-from schemas.errors import UsageError
+from schemas.errors import Reason, UsageError
 from schemas.subjects import Party
 from sealing.context import Mesh
 from sealing.documents import open_anchor
@@ -71,6 +72,7 @@ class RunningMesh:
     operators: Operators
     seeds: dict[str, str]
     machines: dict[str, Machine] = field(default_factory=dict)
+    workloads: dict[str, str] = field(default_factory=dict)  # machine: workload
     scheduler_pid: int = 0
     refused: dict[str, str] = field(default_factory=dict)  # agent: reason
 
@@ -184,6 +186,18 @@ async def running_mesh(
                 await rack.stop_all()
 
 
+def require_every_workload(running: RunningMesh) -> None:
+    """Raise `RefusedError` if a workload has no admitted agent: what it serves would wait for ever."""
+    serving = {agent.workload for agent in running.admitted()}
+    for name, reason in sorted(running.refused.items()):
+        if running.workloads[name] not in serving:
+            raise RefusedError(
+                Reason.UNAVAILABLE,
+                f"no {running.workloads[name]} was admitted ({reason}); if its code was changed on purpose, "
+                "run: sealbus lab resign",
+            )
+
+
 async def wait_admitted(running: RunningMesh) -> None:
     """Return when every machine's agent is admitted, or was refused for good."""
     expected = len(running.machines) - 1
@@ -230,14 +244,15 @@ def _plan_machines(running: RunningMesh, blueprint: Blueprint, folder: Path, bui
         platform: state.load_root(platform)
         for platform in {blueprint.coordinator, *(p for a in blueprint.agents.values() for p in a.machines)}
     }
-    plans = [(COORDINATOR, blueprint.coordinator, coordinator_spec(running.anchor), Party.COORDINATOR)]
+    plans: list[tuple[str, str, Spec, Party]] = []
+    plans += [(COORDINATOR, blueprint.coordinator, coordinator_spec(running.anchor), Party.COORDINATOR)]
     specs = agent_specs(running.anchor, blueprint, folder)
     names = iter(_machine_names(blueprint))
-    plans += [
-        (next(names), platform, specs[name], Party.AGENT)
-        for name, plan in sorted(blueprint.agents.items())
-        for platform in plan.machines
-    ]
+    for workload, plan in sorted(blueprint.agents.items()):
+        for platform in plan.machines:
+            name = next(names)
+            running.workloads[name] = workload
+            plans.append((name, platform, specs[workload], Party.AGENT))
     for serial, (name, platform, spec, party) in enumerate(plans, 1):
         host = {"nats_url": running.url}
         if party in running.seeds:

@@ -22,7 +22,7 @@ from examples.redaction.job import Job, Report
 from examples.redaction.output import Results
 from examples.redaction.score import Score, score
 from lab.commands import broker_url, directory, ready_state, show_agents
-from lab.mesh import OBSERVER, RunningMesh, running_mesh, wait_admitted
+from lab.mesh import OBSERVER, RunningMesh, require_every_workload, running_mesh, wait_admitted
 from lab.observer import Observed, observing
 from lab.state import State
 from schemas.subjects import Kind, Party, subject
@@ -109,6 +109,7 @@ async def _demo(state: State, options: Options) -> int:
             observing(mesh.url, state.root, credentials=mesh.credentials(OBSERVER))
         )
         await wait_admitted(mesh)
+        require_every_workload(mesh)
         client = await stack.enter_async_context(
             connect_client(
                 mesh.url,
