@@ -30,7 +30,8 @@ from transport import Delivery, Subscription, Transport
 HANDSHAKE_DEADLINE = 3.0  # seconds: a peer that is there answers in milliseconds
 ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again elsewhere
 DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
-CALLS_AT_ONCE = 256  # handlers of calls that run together; more wait as frames in the broker's hands
+CALLS_AT_ONCE = 256  # handlers of calls that run together
+CALLS_WAITING = 1_024  # more than these are answered `unavailable`
 
 ServeCall = Callable[[Link, bytes, Call], Awaitable[Reply]]
 
@@ -64,8 +65,9 @@ class Calls:
         self._tasks: TaskGroup | None = None
         self._subscriptions: dict[bytes, Subscription] = {}
         self._accepts: dict[str, MemoryObjectSendStream[bytes]] = {}
-        self._waiting: dict[bytes, MemoryObjectSendStream[Reply]] = {}
-        self._running: dict[bytes, anyio.CancelScope] = {}
+        # By peer and request: no peer can answer, or cancel, what is another's.
+        self._waiting: dict[tuple[bytes, bytes], MemoryObjectSendStream[Reply]] = {}
+        self._running: dict[tuple[bytes, bytes], anyio.CancelScope] = {}
         self._listings: dict[str, _Listing] = {}
         self._opening: dict[bytes, anyio.Lock] = {}
         self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
@@ -193,7 +195,8 @@ class Calls:
 
     async def _ask(self, link: Link, request: bytes, call: Call, within: float) -> Reply:
         send, receive = anyio.create_memory_object_stream[Reply](1)
-        self._waiting[request] = send
+        key = (link.peer.subject, request)
+        self._waiting[key] = send
         try:
             subject, frame = self._peering.seal(link, Body("call", request, call))
             await self._transport.publish(subject, frame)
@@ -209,7 +212,7 @@ class Calls:
                 await self._transport.publish(subject, frame)
             raise
         finally:
-            self._waiting.pop(request, None)
+            self._waiting.pop(key, None)
             send.close()
             receive.close()
 
@@ -218,12 +221,13 @@ class Calls:
             link, body = self._peering.receive(delivery.payload)
             if body is None:
                 return
+            key = (link.peer.subject, body.request)
             if body.purpose == "reply":
-                waiting = self._waiting.get(body.request)
+                waiting = self._waiting.get(key)
                 if waiting is not None:
                     waiting.send_nowait(codec.convert(body.fields, Reply))
             elif body.purpose == "cancel":
-                scope = self._running.get(body.request)
+                scope = self._running.get(key)
                 if scope is not None:
                     scope.cancel()
             elif body.purpose == "call":
@@ -233,17 +237,21 @@ class Calls:
         kept = self._peering.requests.begin(link.peer.subject, request)
         if kept is not None:
             await self._answer(link, request, codec.decode(kept, Reply))
+        elif self._slots.statistics().tasks_waiting >= CALLS_WAITING:
+            busy = Reply(Reason.UNAVAILABLE.value, "too many calls are waiting", b"")
+            await self._answer(link, request, busy)
         elif self._tasks is not None:
             self._tasks.start_soon(partial(self._run, link, request, call))
 
     async def _run(self, link: Link, request: bytes, call: Call) -> None:
         async with self._slots:
             with anyio.CancelScope() as scope:
-                self._running[request] = scope
+                key = (link.peer.subject, request)
+                self._running[key] = scope
                 try:
                     reply = await self._gated(link, request, call)
                 finally:
-                    del self._running[request]
+                    del self._running[key]
                 self._peering.requests.finish(link.peer.subject, request, codec.encode(reply))
                 with self._refusals.at("reply"):
                     await self._answer(link, request, reply)

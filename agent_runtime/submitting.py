@@ -17,6 +17,7 @@ from schemas.limits import MAX_MESSAGE, SECOND
 from schemas.messages import CLIENT, Millis, ResultBody, TaskBody
 from schemas.scheduling import TaskHints, TaskMessage
 from schemas.subjects import Kind, subject
+from sealing.erasure import erase_on_fork
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.results import CLIENT_EPOCH, client_reply_key, open_result, parse_header, role_reply_key
 
@@ -82,6 +83,7 @@ class Submissions:
         self._stored_secret = stored_secret
         self._random = random
         self._pending: dict[bytes, Pending] = {}
+        erase_on_fork(self)
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -159,6 +161,11 @@ class Submissions:
     def pending(self) -> Iterator[Pending]:
         """Iterate over what has not ended."""
         return iter(self._pending.values())
+
+    def erase(self) -> None:
+        """Drop every reply key and what they are derived from."""
+        self._stored_secret = b""
+        self._pending.clear()
 
     def _expire(self, pending: Pending) -> Outcome:
         del self._pending[pending.task_id]
