@@ -5,17 +5,15 @@ the stream, unacknowledged until an agent said `done` or nobody can be waiting a
 reads is written by parties it need not trust, and a wrong belief costs a delay or a second delivery.
 """
 
-from collections import Counter
 from hashlib import blake2b
-from heapq import heappop, heappush
 from random import Random
 
 from scheduler.agents import Agent, Agents
+from scheduler.holdings import Holdings
 from scheduler.lifecycle import (
     ACK_WAIT,
     AVOID_FOR,
     EXTEND_EVERY,
-    FINAL,
     KEYS_PER_TASK,
     Ack,
     Action,
@@ -61,11 +59,7 @@ class Core:
         self._largest = max_payload - ASSIGN_ROOM
         self._agents = Agents()
         self._queue = Queue()
-        self._tasks: dict[bytes, Task] = {}
-        self._waiting: Counter[bytes] = Counter()  # by class, also those that back off
-        self._bytes = 0
-        self._timers: list[tuple[int, int, Task]] = []
-        self._timer = 0
+        self._tasks = Holdings()
         self._next_census = 0
         self._unstaffed: dict[bytes, int] = {}
         self._finished = Memory(most=FINISHED_KEPT, age=FINISHED_MEMORY)  # digests of task messages
@@ -82,20 +76,20 @@ class Core:
         pool = self._agents.pools.get(name)
         if pool is None or not pool.staffed():
             return 0
-        if len(self._tasks) >= HELD_MOST or self._bytes >= HELD_BYTES_MOST:
+        if len(self._tasks) >= HELD_MOST or self._tasks.bytes >= HELD_BYTES_MOST:
             return 0
         share = max(WINDOW_LEAST, WINDOW // len(self._agents.pools))
-        return max(0, share - self._waiting[name])
+        return max(0, share - self._tasks.waiting(name))
 
     def gauges(self) -> Gauges:
         """Return what is in our hands."""
-        waiting = self._waiting.total()
+        waiting = self._tasks.all_waiting()
         return Gauges(
             agents=len(self._agents),
             classes=len(self._agents.pools),
             waiting=waiting,
             in_flight=len(self._tasks) - waiting,
-            held_bytes=self._bytes,
+            held_bytes=self._tasks.bytes,
         )
 
     # What happens
@@ -173,34 +167,30 @@ class Core:
             for agent in self._agents.lost(now=now):
                 self.counters.agents_lost += 1
                 for task_id in list(agent.tasks):
-                    self._fail(self._tasks[task_id], Event.LOST, now=now)
+                    if (task := self._tasks.get(task_id)) is not None:
+                        self._fail(task, Event.LOST, now=now)
             actions += self._return_unstaffed(now)
             self._finished.forget(now=now)
             self._claims.forget(now=now)
-        while self._timers and self._timers[0][0] <= now:
-            due, _, task = heappop(self._timers)
-            if task.due == due and task.state not in FINAL:
-                actions += self._due(task, now=now)
+        for task in self._tasks.due(now=now):
+            actions += self._due(task, now=now)
         return actions
 
     def excuse(self, *, now: int) -> None:
         """Hold no silence against anybody: the broker is away."""
         self._agents.excuse(now=now)
-        for task in self._tasks.values():
+        for task in self._tasks:
             task.be_patient(now=now)
 
     def drain(self, *, now: int) -> list[Action]:
         """Hand back at once what nobody works on; the rest comes again when its time is up."""
-        waiting = [task for task in self._tasks.values() if task.state is State.WAITING]
+        waiting = [task for task in self._tasks if task.state is State.WAITING]
         return [action for task in waiting for action in self._return(task, 0, now=now)]
 
     # One task
 
     def _begin(self, task: Task, *, now: int) -> list[Action]:
-        self._tasks[task.id] = task
-        self._waiting[task.hints.class_token] += 1
-        self._bytes += len(task.data)
-        self._arm(task)
+        self._tasks.add(task)
         return self._line_up(task, now=now)
 
     def _line_up(self, task: Task, *, now: int) -> list[Action]:
@@ -258,9 +248,9 @@ class Core:
         self._queue.remove(task)
         agent.unconfirmed -= task.state is State.SENT
         agent.tasks.add(task.id)
-        self._step(task, event, now=now)
+        self._tasks.step(task, event, now=now)
         task.assigned_to(agent.token)
-        self._arm(task)
+        self._tasks.arm(task)
         return []
 
     def _foreign(self, task: Task, agent: Agent, event: Event, *, now: int) -> list[Action]:
@@ -280,10 +270,10 @@ class Core:
     def _assign(self, task: Task, agent: Agent, *, now: int) -> Action:
         self.counters.assigned += 1
         self._queue.remove(task)
-        self._step(task, Event.ASSIGN, now=now)
+        self._tasks.step(task, Event.ASSIGN, now=now)
         task.assigned_to(agent.token)
         self._agents.sent(agent, task.id, now=now)
-        self._arm(task)
+        self._tasks.arm(task)
         return Send(agent.assign_token, encode(Assign(task=task.data, dead=task.dead)))
 
     def _finish(self, task: Task, agent: Agent, *, now: int) -> list[Action]:
@@ -310,21 +300,11 @@ class Core:
             self._agents.silent(holder, now=now)
         self._release(task, now=now)
         was_dead = task.dead
-        self._step(task, event, now=now)
+        self._tasks.step(task, event, now=now)
         self.counters.dead_lettered += task.dead and not was_dead
         until = now + max(1, backoff(task.failures, self._draw.random()))
         task.avoid_until = until + AVOID_FOR
         self._postpone(task, until)
-
-    def _step(self, task: Task, event: Event, *, now: int) -> None:
-        before = task.state
-        task.step(event, now=now)
-        change = (task.state is State.WAITING) - (before is State.WAITING)
-        if change:
-            name = task.hints.class_token
-            self._waiting[name] += change
-            if self._waiting[name] == 0:
-                del self._waiting[name]
 
     def _release(self, task: Task, *, now: int) -> None:
         """Take a task off its holder's account, before its state changes."""
@@ -336,16 +316,14 @@ class Core:
     def _postpone(self, task: Task, until: int) -> None:
         self._queue.remove(task)
         task.ready_at = until
-        self._arm(task)
+        self._tasks.arm(task)
 
     def _end(self, task: Task, event: Event, *, now: int) -> list[int]:
         """Forget a task and return the keys of its deliveries."""
         self._release(task, now=now)
         self._queue.remove(task)
-        self._step(task, event, now=now)
-        del self._tasks[task.id]
-        self._bytes -= len(task.data)
-        task.data = b""  # void timers and places may hold the task for a while yet
+        self._tasks.step(task, event, now=now)
+        self._tasks.remove(task)
         return task.keys
 
     def _return(self, task: Task, delay: int, *, now: int) -> list[Action]:
@@ -353,13 +331,6 @@ class Core:
         return [Nak(key, delay) for key in self._end(task, Event.RETURN, now=now)]
 
     # The time
-
-    def _arm(self, task: Task) -> None:
-        due = task.next_due()
-        if due != task.due:
-            task.due = due
-            self._timer += 1
-            heappush(self._timers, (due, self._timer, task))
 
     def _due(self, task: Task, *, now: int) -> list[Action]:
         if task.expires_at <= now:
@@ -375,7 +346,7 @@ class Core:
             self._fail(task, Event.SILENT, now=now)
         elif task.state is State.RUNNING and task.patience <= now:
             actions += self._ask_again(task, now=now)
-        self._arm(task)
+        self._tasks.arm(task)
         return actions
 
     def _ask_again(self, task: Task, *, now: int) -> list[Action]:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler import agents as agents_module
+from scheduler import core as core_module
 from scheduler.agents import LOAD_BYTES_PER_SECOND, MAX_AGENTS, MAX_CLASSES, WINDOW_FIRST, Agents
 from scheduler.memory import Memory
 from schemas.codec import decode
@@ -154,6 +155,20 @@ def test_strangers_names_are_counted_for_one_second_only() -> None:
     with pytest.raises(PeerError, match="too many load messages"):
         agents.charge(token(MAX_AGENTS + 1), 10, now=NOW)
     agents.charge(token(MAX_AGENTS + 1), 10, now=NOW + 1_000)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("HELD_MOST", 10), ("HELD_BYTES_MOST", 11_000)])
+def test_what_is_held_is_bounded_in_number_and_bytes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(core_module, limit, value)
+    desk.hear(1, credits_=5)
+    for number in range(10):
+        assert desk.core.demand(RED) > 0
+        desk.publish(task(number, body=bytes(1_000)))
+    assert desk.core.demand(RED) == 0
+    desk.hear(1, *((number, DONE) for number in range(5)))
+    assert desk.core.demand(RED) > 0
 
 
 def test_invented_classes_are_bounded(desk: Desk) -> None:

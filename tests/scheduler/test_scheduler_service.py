@@ -15,12 +15,13 @@ from lab.broker import Broker
 from scheduler import Core, Service, host_clock
 from scheduler import service as service_module
 from scheduler.core import WINDOW
+from scheduler.lifecycle import Action, Send
 from scheduler.service import AHEAD
 from schemas.codec import decode, encode
 from schemas.scheduling import DONE, WORKING, Assign, Load, Status, TaskMessage, task_id_of
 from schemas.subjects import Kind, subject
 from tests.scheduler.script import BLUE, HOUR, RED, task, token
-from transport import ClosedError, Delivery, MemoryBroker, Transport, connect
+from transport import ClosedError, Delivery, FullError, MemoryBroker, Transport, connect
 
 pytestmark = pytest.mark.anyio
 
@@ -284,6 +285,27 @@ async def test_junk_on_every_subject_is_counted_and_the_work_goes_on(place: Plac
         await until(lambda: core.counters.done == 3)
         assert core.counters.malformed_tasks == core.counters.malformed_loads == 1
         assert core.counters.refused_loads == 2
+
+
+async def test_what_cannot_be_sent_is_counted_and_tried_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place.scheduler() as core:
+        agent = await place.agent(FakeAgent(1))
+        refusals = iter([FullError("the outage buffer is full")])
+        act = Service._act
+
+        async def act_or_fail(self: Service, action: Action) -> None:
+            if isinstance(action, Send) and (error := next(refusals, None)) is not None:
+                raise error
+            await act(self, action)
+
+        monkeypatch.setattr(Service, "_act", act_or_fail)
+        await place.submit(range(1))
+        await until(lambda: core.counters.send_failures == 1)
+        place.clock.ahead += 2_100
+        await agent.speak()
+        await until(lambda: core.counters.done == 1)
 
 
 async def test_a_broker_that_dies_and_returns_loses_nothing(

@@ -164,7 +164,10 @@ class World(RuleBasedStateMachine):
         for agent in self.core._agents._by_token.values():
             assert agent.unconfirmed >= 0
             assert agent.open == (agent.room(self.now) > 0) or agent.suspended_until
-            assert all(self.core._tasks[number].agent == agent.token for number in agent.tasks)
+            for task_id in agent.tasks:
+                held_task = self.core._tasks.get(task_id)
+                assert held_task is not None
+                assert held_task.agent == agent.token
 
     def teardown(self) -> None:
         """Give everything a fair chance: then every task must have ended."""
