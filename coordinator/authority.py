@@ -67,6 +67,7 @@ class Authority:
         self._views = Views(mesh, keys.signing)
         self._views.update(self.standing, self._epochs)
         self._beacons = Beacons(mesh, keys, random)
+        self._logged = 0  # entries of the log that the last beacon covers
 
     @property
     def grace(self) -> Millis:
@@ -85,8 +86,11 @@ class Authority:
             challenge,
         )
 
-    def holdings(self, party: Party) -> Holdings:
+    def holdings(self, party: Party, now: Millis) -> Holdings:
         """Return everything that an admitted party holds, and remember for how long."""
+        if self.standing.order is not None and self._logged != self.audit.size:
+            # Its accept named a longer log than the last beacon does: it would refuse that as rolled back.
+            self._sign(now)
         held, until = holdings(
             self.mesh,
             party,
@@ -214,6 +218,7 @@ class Authority:
         return Effect(frozenset(dropped), roles, everyone)
 
     def _sign(self, now: Millis) -> None:
+        self._logged = self.audit.size
         self._beacons.sign(lambda sequence: self._beacon(sequence, now))
 
     def _beacon(self, sequence: int, now: Millis) -> Beacon:

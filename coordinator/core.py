@@ -152,8 +152,9 @@ class Core:
 
     def beacon(self, *, now: Millis) -> list[Action]:
         """Turn epochs that are due and send the next beacon."""
-        effect, frame = self._authority.beat(self.time(now))
-        return self._carry_out(effect) + ([Publish(*frame)] if frame else [])
+        time = self.time(now)
+        effect, frame = self._authority.beat(time)
+        return self._carry_out(effect, time) + ([Publish(*frame)] if frame else [])
 
     def sweep(self, *, now: Millis) -> list[Action]:
         """End what is past its time."""
@@ -161,7 +162,7 @@ class Core:
         self._offers.sweep(time)
         self._handshakes.sweep(time)
         actions = [self._drop(link) for link in self._links.overdue(time)]
-        return actions + self._carry_out(self._authority.sweep(time))
+        return actions + self._carry_out(self._authority.sweep(time), time)
 
     # Inside.
 
@@ -205,16 +206,16 @@ class Core:
         before = self._links.get(last.session_id) if last else None
         if before is not None:
             before.ends = time + LINGER
-        actions = self._carry_out(authority.enter(party, time))
+        actions = self._carry_out(authority.enter(party, time), time)
         self._links.admit(link)
-        admitted = Admitted(party.admission, authority.holdings(party))
+        admitted = Admitted(party.admission, authority.holdings(party, time))
         return actions + self._answer(link, request, "admitted", admitted)
 
     def _get(self, link: Link, body: Body, time: Millis) -> list[Action]:
         get = codec.convert(body.fields, Get)
         party = self._party(link)
         if get.what == "holdings":
-            return self._answer(link, body.request, "got", self._authority.holdings(party))
+            return self._answer(link, body.request, "got", self._authority.holdings(party, time))
         if get.what != "directory":
             raise RefusedError(Reason.NO_HANDLER, "no such thing to get")
         if not may_look_up(self._authority.standing.policy, party.roles, get.arg):
@@ -240,7 +241,7 @@ class Core:
                 raise RefusedError(Reason.NO_HANDLER, "no such event")
         receipt = self._authority.receipt(event, index)
         # The receipt first: pushes to many must not delay the word that the event is in force.
-        return self._answer(link, body.request, "receipt", receipt) + self._carry_out(effect)
+        return self._answer(link, body.request, "receipt", receipt) + self._carry_out(effect, time)
 
     def _advance(self, signed: Millis, time: Millis) -> Millis:
         self._ahead += max(0, signed - time)
@@ -259,7 +260,7 @@ class Core:
         link = self._links.get(party.session_id) if party else None
         return link.session.transcript if link else None
 
-    def _carry_out(self, effect: Effect) -> list[Action]:
+    def _carry_out(self, effect: Effect, time: Millis) -> list[Action]:
         actions: list[Action] = [self._drop(link) for link in self._links.of(effect.dropped)]
         if not effect.everyone and not effect.roles:
             return actions
@@ -267,7 +268,7 @@ class Core:
         for link in list(self._links.current()):
             party = self._authority.ledger.admitted(link.instance)
             if party is not None and party.term == term and effect.touches(party):
-                actions += self._answer(link, self._random(16), "push", self._authority.holdings(party))
+                actions += self._answer(link, self._random(16), "push", self._authority.holdings(party, time))
         return actions
 
     def _refuse(self, link: Link, body: Body, refusal: PeerError, time: Millis) -> list[Action]:

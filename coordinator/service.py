@@ -34,7 +34,7 @@ audit_log = logging.getLogger("sealbus.audit")
 
 TICK = 0.02  # seconds in which hellos are gathered for one quote, and inits for one turn
 BOOTS_PER_TICK = 24  # an init and its accept cost half a millisecond: half of one core at the most
-BOOTS_WAITING = 8_192  # five seconds of them: whoever waits longer has given up
+BOOTS_WAITING = 4_096  # three seconds of them: whoever waits for five has given up
 BOOT_BYTES_WAITING = 32 * 1024 * 1024
 SWEEP_INTERVAL = 1.0
 APPRAISERS = 4  # RSA and ECDSA leave the interpreter's lock: so many can use other cores

@@ -290,6 +290,15 @@ def test_beacon_names_exactly_what_parties_hold(world: World) -> None:
     }
 
 
+def test_beacon_that_comes_with_an_admission_is_not_behind_the_accept(world: World) -> None:
+    # An agent refuses a beacon whose log is shorter than the one that its accept named.
+    for _ in range(3):
+        party = Party.enclave(world, "vault").join()
+        signed = party.admitted.holdings.beacon
+        beacon = open_message(signed, world.keys.signing.public, world.mesh, "beacon", Beacon)
+        assert beacon.log_size > party.state.log_size
+
+
 def test_view_changes_its_version_only_with_what_it_says(world: World) -> None:
     planner = Party.enclave(world, "planner").join()
     first = planner.admitted.holdings.views
