@@ -13,12 +13,12 @@ from rich.table import Table
 
 from lab import setup
 from lab.blueprint import installed_blueprint
-from lab.mesh import Admitted, RunningMesh, running_mesh, wait_admitted
+from lab.facts import LAB_FILE, facts_of, read_facts
+from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.operators import Operators
 from lab.state import DEFAULT, State, open_state
-from schemas.errors import Reason, UsageError
+from schemas.errors import Reason
 
-LAB_FILE = "lab.json"
 BROKER_URL = "SEALBUS_NATS_URL"
 MEASURED_OTHERWISE = Reason.MEASUREMENT_NOT_IN_POLICY.value
 
@@ -31,15 +31,6 @@ directory = click.option(
     help="The lab's state directory.",
 )
 as_json = click.option("--json", "machine", is_flag=True, help="One JSON object on standard output.")
-
-
-class LabFacts(msgspec.Struct, frozen=True):
-    """What `lab.json` says of a lab that is up."""
-
-    nats_url: str
-    pids: dict[str, int]
-    agents: dict[str, str]  # machine: the agent's file
-    admitted: list[Admitted]
 
 
 @click.group()
@@ -108,7 +99,7 @@ async def _up(state: State, machine: bool) -> None:
     console = Console(stderr=True)
     async with running_mesh(state, url=broker_url(), say=lambda text: console.print(f"  {text}")) as mesh:
         await wait_admitted(mesh)
-        facts = _facts(mesh)
+        facts = facts_of(mesh)
         path = state.root / LAB_FILE
         state.save(LAB_FILE, msgspec.json.format(msgspec.json.encode(facts)))
         if machine:
@@ -135,16 +126,6 @@ async def _evict(root: Path, kind: str, value: str, reason: str) -> int:
     return 0
 
 
-def read_facts(root: Path) -> LabFacts:
-    """Return what a lab that is up wrote about itself."""
-    try:
-        return msgspec.json.decode((root / LAB_FILE).read_bytes(), type=LabFacts)
-    except FileNotFoundError as error:
-        raise UsageError(f"no lab is up in {root}: run: sealbus lab up --dir {root}") from error
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{root / LAB_FILE} is damaged: stop the lab and start it again") from error
-
-
 def show_agents(console: Console, mesh: RunningMesh) -> None:
     """Print who was admitted on which TEE, and who was refused."""
     table = Table(title="admitted", title_justify="left")
@@ -159,8 +140,3 @@ def show_agents(console: Console, mesh: RunningMesh) -> None:
         console.print(
             "Their code is not what the operators signed. If the change is meant: sealbus lab resign"
         )
-
-
-def _facts(mesh: RunningMesh) -> LabFacts:
-    files = {name: str(machine.spec.agent) for name, machine in mesh.machines.items() if machine.spec.agent}
-    return LabFacts(mesh.url, mesh.pids(), files, mesh.admitted())

@@ -20,7 +20,9 @@ from examples.redaction.generate import generate
 from examples.redaction.inputs import Passed, Source, refuse, walk
 from examples.redaction.job import Job, Report
 from examples.redaction.output import Results
-from examples.redaction.score import Score, score
+from examples.redaction.score import Score, score, total
+from examples.redaction.truth import FILE as TRUTH
+from examples.redaction.truth import load
 from lab.commands import broker_url, directory, ready_state, show_agents
 from lab.mesh import OBSERVER, RunningMesh, require_every_workload, running_mesh, wait_admitted
 from lab.observer import Observed, observing
@@ -30,7 +32,6 @@ from transport import connect
 
 CLIENT = "desk"
 CORPUS = Path(__file__).parent / "corpus"
-TRUTH = "truth.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,9 @@ def demo(
         truth = None
         if seed is not None:
             generate(seed, Path(made), documents)
-            paths, truth = (Path(made),), Path(made) / TRUTH
+            paths, truth = (Path(made),), Path(made)
         elif not paths:
-            paths, truth = (CORPUS,), CORPUS / TRUTH
+            paths, truth = (CORPUS,), CORPUS
         refuse(paths, out)
         options = Options(paths, out, replace, truth, machine)
         with ready_state(root) as state:
@@ -120,7 +121,13 @@ async def _demo(state: State, options: Options) -> int:
         working = time.monotonic()
         with _progress(console) as progress:
             bars = _Bars(progress)
-            job = Job(client.context, lambda: _inputs(options), results, bars.advance)
+            job = Job(
+                client.context,
+                lambda: _inputs(options),
+                results,
+                bars.advance,
+                scored=options.truth is not None,
+            )
             report = await job.run()
         seconds = time.monotonic() - working
         wire = await _wire(mesh, observed, report)
@@ -192,9 +199,11 @@ def _show(
     )
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.findings.items()))
     table.add_row("found", kinds or "nothing")
-    judged = _score(options)
+    judged = _score(options, report)
     if judged is not None:
-        table.add_row("against the truth", f"precision {judged.precision:.3f}, recall {judged.recall:.3f}")
+        table.add_row(
+            "against the truth", f"precision {_share(judged.precision)}, recall {_share(judged.recall)}"
+        )
     rate = report.redacted / seconds if seconds else 0.0
     table.add_row(
         "tasks",
@@ -215,14 +224,20 @@ def _show(
         console.print(f"[yellow]skipped[/yellow] {passed.name}: {passed.reason}")
 
 
-def _score(options: Options) -> Score | None:
-    return score(options.out / "findings.csv", options.truth) if options.truth else None
+def _score(options: Options, report: Report) -> Score | None:
+    if options.truth is None:
+        return None
+    return total(score(report.marks, load(options.truth)))
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _object(
     options: Options, mesh: RunningMesh, report: Report, wire: Wire, seconds: float
 ) -> dict[str, object]:
-    judged = _score(options)
+    judged = _score(options, report)
     return {
         "documents": {
             "read": report.read,

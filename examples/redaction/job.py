@@ -27,6 +27,7 @@ from examples.redaction.messages import (
     Survey,
 )
 from examples.redaction.output import Results
+from examples.redaction.replacing import Mark
 from examples.redaction.reading import Document, DocumentError, read
 from schemas.errors import UsageError
 from transport import TransportError
@@ -54,6 +55,7 @@ class Report:
     task_failures: int = 0
     expired: int = 0
     needles: set[str] = field(default_factory=set)
+    marks: dict[str, list[Mark]] = field(default_factory=dict)  # kept only to be scored
 
 
 class Job:
@@ -65,12 +67,15 @@ class Job:
         inputs: Callable[[], Iterator[Source | Passed]],
         results: Results,
         advance: Advance,
+        *,
+        scored: bool = False,
     ) -> None:
         self.report = Report()
         self._context = context
         self._inputs = inputs
         self._results = results
         self._advance = advance
+        self._scored = scored
         self._id = secrets.token_hex(8)
         self._numbers: dict[PurePosixPath, int] = {}
         self._failed: set[int] = set()
@@ -135,6 +140,8 @@ class Job:
         text = replacing.redacted(document.text, marks, document.syntax)
         await to_thread.run_sync(self._results.write, source.name, document.encode(text))
         self._results.found(source.name, marks)
+        if self._scored:
+            self.report.marks[str(source.name)] = marks
         self.report.redacted += 1
         self.report.findings.update({kind.value: n for kind, n in replacing.counted(marks).items()})
         self._note_needles(document.text[mark.start : mark.end] for mark in marks)

@@ -1,0 +1,1 @@
+"""The smallest mesh: one agent that greets, one client that asks."""

@@ -1,0 +1,30 @@
+"""Joining a lab that is up as one of its clients: what a program of yours would do with its own key."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agent_runtime import Client, Identity, connect_client
+from lab.facts import read_facts
+from lab.operators import Operators, account
+from lab.state import open_state
+from schemas.errors import UsageError
+from schemas.subjects import Party
+from sealing.keys import SigningKey
+
+
+@asynccontextmanager
+async def lab_client(root: Path, name: str) -> AsyncIterator[Client]:
+    """Take part in the lab of the state directory `root` as its client `name`."""
+    facts = read_facts(root)
+    with open_state(root, exclusive=False) as state:
+        operators = Operators(state, facts.nats_url)
+        clients = operators.policy.policy.clients
+        if name not in clients:
+            raise UsageError(f"this lab has no client {name!r}: there are {', '.join(sorted(clients))}")
+        identity = Identity(
+            operators.anchor, clients[name].roles, key=SigningKey(state.load_keys("clients")[name])
+        )
+        credentials = account(state, Party.CLIENT)
+    async with connect_client(facts.nats_url, identity, credentials=credentials) as client:
+        yield client
