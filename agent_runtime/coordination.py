@@ -42,6 +42,7 @@ from sealing.session import PendingSession, Session
 from transport import Delivery, Subscription, Transport
 
 STEP_DEADLINE = 5.0  # seconds for one flight; a lost one is sent again by joining again
+HELLO_AGAIN = 0.25  # seconds, doubled each time: a coordinator that is starting does not listen yet
 ADMISSION_DEADLINE = 30.0  # the challenge's life: a throttled chip takes seconds
 BACKLOG = 64  # frames that wait while one is judged; more on a bootstrap subject is a flood
 
@@ -175,7 +176,7 @@ class Coordination:
     ) -> joining.Coordinator:
         # Anybody may send offers: a bad one is counted and the next one is looked at.
         while True:
-            wire = await offers.receive()
+            wire = await self._offered(pending, offers)
             try:
                 coordinator, appraisal = joining.judge_offer(
                     self.party.anchor,
@@ -192,6 +193,16 @@ class Coordination:
             except PeerError as refusal:
                 self._offer_refused = refusal.reason
                 self._refusals.note("offer", refusal.reason.value)
+
+    async def _offered(
+        self, pending: joining.PendingHello, offers: MemoryObjectReceiveStream[bytes]
+    ) -> bytes:
+        pause = HELLO_AGAIN
+        while True:
+            with anyio.move_on_after(pause):
+                return await offers.receive()
+            await self._transport.publish(pending.subject, pending.wire)
+            pause *= 2
 
     async def _admit(self, coordinator: joining.Coordinator, replaces: Session | None) -> None:
         party = self.party
