@@ -27,8 +27,8 @@ from examples.redaction.messages import (
     Survey,
 )
 from examples.redaction.output import Results
-from examples.redaction.replacing import Mark
 from examples.redaction.reading import Document, DocumentError, read
+from examples.redaction.replacing import Mark
 from schemas.errors import UsageError
 from transport import TransportError
 
