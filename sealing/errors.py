@@ -22,7 +22,7 @@ class SignatureError(SealingError):
 
 
 class ReplayedError(SealingError):
-    """It is authentic, and was here before."""
+    """Its counter was here before, or is too old to know. Cheap, so it is found before the tag is tried."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(Reason.REPLAYED, detail)
