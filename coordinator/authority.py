@@ -116,12 +116,7 @@ class Authority:
             platform=party.platform,
             expires=party.expires,
         )
-        if unlisted:
-            return self._settle(now, everyone=True)
-        # Its accept told it how long the log is: the beacon that it gets now must not be behind that.
-        if self.standing.order is not None:
-            self._sign(now)
-        return NO_EFFECT
+        return self._settle(now, everyone=True) if unlisted else NO_EFFECT
 
     def open_term(self, event: Event, *, ahead: Callable[[Millis], Millis]) -> tuple[int, Effect]:
         """Take the operators' order. `ahead` moves the clock to a time that they signed, and returns it."""

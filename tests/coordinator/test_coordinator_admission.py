@@ -266,6 +266,16 @@ def test_credential_of_another_kind_is_malformed(world: World) -> None:
         )
 
 
+@pytest.mark.parametrize("named", ["role", "responder_role", "beacon"])
+def test_init_that_names_roles_or_a_beacon_is_malformed(world: World, named: str) -> None:
+    party = Party.enclave(world, "planner")
+    context = sha256(world.offer()[0])
+    names: dict[str, bytes] = {named: bytes(16)}
+    pending = party.pend(party.credential(), context, **names)
+    with pytest.raises(MalformedError):
+        world.core.handle_boot(pending.wire, now=world.now)
+
+
 def test_init_under_a_credential_of_somebody_else_is_refused(world: World) -> None:
     victim, thief = Party.enclave(world, "planner").join(), Party.enclave(world, "planner")
     with pytest.raises(PeerError) as error:
@@ -318,6 +328,53 @@ def test_request_before_admission_is_refused(world: World) -> None:
     with pytest.raises(Refusal) as refusal:
         party.request("get", Get("holdings", ""), "got")
     assert reasons(refusal) == ("instance-unknown",)
+
+
+@pytest.mark.parametrize("purpose", ["time", "event", "push"])
+def test_no_request_is_heard_before_admission(world: World, purpose: str) -> None:
+    party = Party(world, OPERATOR, ("operator",), signing=world.operators[1])
+    party.say_init()
+    party.take_accept()
+    with pytest.raises(Refusal) as refusal:
+        party.request(purpose, None, "nothing")
+    assert reasons(refusal) == ("instance-unknown",)
+
+
+def test_session_that_was_replaced_gets_no_pushes_and_answers_for_a_while(world: World) -> None:
+    party = Party.enclave(world, "planner").join()
+    old = party.session
+    party.renew()
+    new, party.session = party.session, old
+    world.up_again().event(world.revocation("instance", "ab" * 32))
+    assert party.pushed() == []
+    assert party.holdings().revoked
+    party.session = new
+    assert len(party.pushed()) == 1
+
+
+def test_exhausted_session_is_dropped_instead_of_sealed_to(world: World) -> None:
+    party = Party.enclave(world, "planner").join()
+    link = world.core._links.get(_peer_id(world, party))
+    assert link is not None
+    link.session.exhausted = True
+    world.frame(party.session, "time", None)
+    assert party.bodies() == []
+    assert party.session.send_subject not in world.heard
+
+
+def _peer_id(world: World, party: Party) -> bytes:
+    entered = world.core.authority.ledger.admitted(party.keys.instance)
+    assert entered is not None
+    return entered.session_id
+
+
+def test_full_registry_admits_nobody_new_and_renews_who_is_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    party = Party.enclave(world, "planner").join()
+    monkeypatch.setattr("coordinator.ledger.PARTIES_REMEMBERED", 2)
+    assert refused(Party.enclave(world, "planner")) == ("unavailable",)
+    party.renew()
 
 
 def test_renewal_replaces_the_session_and_extends_the_admission(world: World) -> None:
@@ -398,6 +455,7 @@ def test_too_many_appraisals_at_once_are_refused(world: World, monkeypatch: pyte
     world.hold_appraisals = False
     world.appraise_next()
     first.answer("admitted")
+    assert Party.enclave(world, "planner").join(), "an appraisal that ended still counts"
 
 
 def test_confirmed_sessions_are_bounded_and_the_eldest_goes(

@@ -331,6 +331,32 @@ def test_higher_floor_has_everyone_of_that_platform_prove_again_or_go(world: Wor
     assert [entry.instances for entry in client.pushed()[-1].revoked] == [(silent.keys.instance,)]
 
 
+def test_instance_that_must_prove_again_is_named_to_nobody(world: World) -> None:
+    world.up()
+    redactor, vault = Party.enclave(world, "redactor").join(), Party.enclave(world, "vault").join()
+    roots = PlatformValues(roots=("cd" * 32,), lab=True)
+    policy = world.next_policy(world.policy(), platforms={**world.policy().platforms, SEV_SNP: roots})
+    assert evicted_by(world, vault, policy)
+    redactor.join()
+    assert redactor.directory("vault") == []
+    vault.join()
+    assert redactor.directory("vault") == [vault.keys.instance]
+
+
+def test_policy_that_excludes_an_expired_instance_still_turns_its_groups(world: World) -> None:
+    world.up()
+    gone = Party.enclave(world, "redactor").join()
+    world.tick(600_000)
+    planner = Party.enclave(world, "planner").join()
+    before = planner.holdings()
+    changed = Pinned(measurements=measured("redactor-2"))
+    workloads = with_workload(world.policy(), "redactor", on={SEV_SNP: changed})
+    assert evicted_by(world, gone, world.next_policy(world.policy(), workloads=workloads))
+    (after,) = planner.pushed()
+    assert after.revoked[0].instances == (gone.keys.instance,)
+    assert set(epochs(before, "redactor")).isdisjoint(epochs(after, "redactor"))
+
+
 def test_change_of_another_platform_evicts_nobody(world: World) -> None:
     world.up()
     planner = Party.enclave(world, "planner").join()
@@ -462,7 +488,9 @@ def test_directory_names_live_holders_to_those_who_may_call_them(world: World) -
     assert redactor.directory("vault") == [vault.keys.instance]
     world.tick(300_000)
     redactor.renew()
-    world.tick(300_000)
+    # To the millisecond, not to the next sweep.
+    world.now += 300_000
+    redactor.renew()
     assert redactor.directory("vault") == []
 
 

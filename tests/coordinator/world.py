@@ -309,19 +309,24 @@ class Party:
         """Send an init that answers an offer, or has another context; return it as sent."""
         if context is None:
             context = sha256(self.world.offer()[0])
+        self.pending = self.pend(credential or self.credential(), context)
+        self.world.carry_out(self.world.core.handle_boot(self.pending.wire, now=self.world.now))
+        return self.pending.wire
+
+    def pend(self, credential: Credential, context: bytes, **names: bytes) -> PendingSession:
+        """Return an init that was not sent."""
         theirs = self.world.keys
-        self.pending = PendingSession(
+        return PendingSession(
             self.world.mesh,
             self.keys,
             responder=Peer(theirs.instance, theirs.signing.public),
             responder_kem=theirs.kem.public,
-            credential=codec.encode(credential or self.credential()),
+            credential=codec.encode(credential),
             context=context,
             secret=self.world.random(32),
             session_id=self.world.random(8),
+            **names,
         )
-        self.world.carry_out(self.world.core.handle_boot(self.pending.wire, now=self.world.now))
-        return self.pending.wire
 
     def credential(self) -> Credential:
         return Credential(self.kind, self.keys.signing.public, self.keys.kem.public, self.roles, None)
