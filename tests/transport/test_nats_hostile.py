@@ -18,26 +18,34 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def hostile(script: Script) -> AsyncIterator[str]:
     """Run `script` for every connection; yields the URL."""
-    sessions: set[asyncio.Task[None]] = set()
+    sessions: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    over = False
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        sessions.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await script(reader, writer)
-        finally:
-            writer.close()
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await script(reader, writer)
+        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if over:
+            writer.transport.abort()
+        else:
+            sessions[asyncio.ensure_future(serve(reader, writer))] = writer
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
         yield f"nats://127.0.0.1:{port}"
     finally:
+        over = True
+        # asyncio leaks a connection that it has accepted and not yet made when its server closes.
+        for _ in range(3):
+            await asyncio.sleep(0)
         server.close()
-        for session in sessions:
+        # A session that was cancelled before its first step closes nothing itself.
+        for session, writer in sessions.items():
             session.cancel()
+            writer.transport.abort()
         await asyncio.gather(*sessions, return_exceptions=True)
         await server.wait_closed()
 
