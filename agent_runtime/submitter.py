@@ -86,6 +86,7 @@ class Submitter:
         spec = ConsumerSpec(
             stream=stream_name(mesh.id, RESULT_STREAM),
             subject=subject(mesh.id, Kind.RESULT, self._reply_to),
+            durable=f"reply-{self._reply_to.hex()}",
             start=Start.ALL,
         )
         consumer: Consumer = await self._transport.consume(spec)
@@ -93,6 +94,8 @@ class Submitter:
             async for delivery in consumer:
                 with self._refusals.at("result"):
                     self._end(self._submissions.result(delivery.payload))
+                # Refused or not, it has been read: a damaged one is asked for again by its task's id.
+                await delivery.ack()
         finally:
             await consumer.close()
 

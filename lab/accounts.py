@@ -8,7 +8,7 @@ from schemas.subjects import RESULT_STREAM, TABLE, TASK_STREAM, Party, every, st
 from transport import Access, appending, consuming, creating_stream, publishing, subscribing
 from transport.access import DEFAULT_INBOX
 
-SCHEDULER_DURABLE = "*"  # one for each task class, named after it
+ONE_EACH = "*"  # durable consumers: the scheduler has one for each class, a submitter one for its results
 
 
 def access_for(party: Party, mesh: bytes) -> Access:
@@ -22,9 +22,9 @@ def access_for(party: Party, mesh: bytes) -> Access:
         if party in row.subscribers and not row.stream:
             access += subscribing(subject)
     if party in (Party.AGENT, Party.CLIENT):
-        access += consuming(stream_name(mesh, RESULT_STREAM), None)
+        access += consuming(stream_name(mesh, RESULT_STREAM), ONE_EACH)
     if party is Party.SCHEDULER:
         for stream in (TASK_STREAM, RESULT_STREAM):
             access += creating_stream(stream_name(mesh, stream))
-        access += consuming(stream_name(mesh, TASK_STREAM), SCHEDULER_DURABLE)
+        access += consuming(stream_name(mesh, TASK_STREAM), ONE_EACH)
     return access

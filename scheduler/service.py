@@ -70,6 +70,8 @@ def streams(mesh: bytes) -> tuple[StreamSpec, StreamSpec]:
         name=stream_name(mesh, RESULT_STREAM),
         subjects=(every(mesh, Kind.RESULT),),
         max_bytes=STREAM_BYTES,
+        # A result has one reader; once it has read it, it must not fill the stream for the others.
+        retention=Retention.WORK_QUEUE,
         max_age=DAY / SECOND,
     )
     return tasks, results

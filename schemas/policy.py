@@ -186,12 +186,17 @@ def check(policy: Policy) -> Policy:
     for tool, role in policy.tools.items():
         if role not in enclaves:
             raise UsageError(f"tools.{tool}: no workload holds role {role!r}")
+    seen: dict[tuple[str, str, str], int] = {}
     for number, rule in enumerate(policy.rules, 1):
         if rule.role not in kinds:
             raise UsageError(f"rule {number}: nobody holds role {rule.role!r}")
         known = policy.classes if rule.may == "submit" else policy.tools
         if rule.what not in known:
             raise UsageError(f"rule {number}: there is no {rule.what!r} to {rule.may}")
+        key = (rule.role, rule.may, rule.what)
+        if key in seen:
+            raise UsageError(f"rule {number} is rule {seen[key]} again: join their limits into one")
+        seen[key] = number
     return policy
 
 

@@ -16,6 +16,7 @@ from transport.interface import BucketSpec, ConsumerSpec, Retention, StreamSpec
 MAX_BROKER_PAYLOAD = 64 * 1024 * 1024
 # An ephemeral consumer that nobody reads is forgotten by the broker after this.
 EPHEMERAL_LIFETIME = 60.0
+DURABLE_LIFETIME = 48 * 3600.0  # seconds: twice the age that a waiting message reaches
 
 _NANO = 1_000_000_000
 _REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
@@ -214,6 +215,8 @@ def consumer_config(spec: ConsumerSpec, name: str, after: int | None) -> dict[st
             "ack_policy": "explicit",
             "ack_wait": _nano(spec.ack_wait),
             "max_ack_pending": spec.max_pending,
+            # Names of classes and of submitters end; what nobody came back to for so long is forgotten.
+            "inactive_threshold": _nano(DURABLE_LIFETIME),
         }
         return config | explicit | {"durable_name": name}
     config |= {
