@@ -162,6 +162,8 @@ async def running_mesh(
             broker = await stack.enter_async_context(Broker(state.broker, users=users, monitor=monitor))
             url = broker.url
         exits, reports = anyio.create_memory_object_stream[Exited](1024)
+        stack.enter_context(exits)
+        stack.enter_context(reports)
         rack = await stack.enter_async_context(open_rack(exits.send_nowait))
         running = RunningMesh(state, url, anchor, mesh, broker, rack, Operators(state, url), seeds)
         tasks = await stack.enter_async_context(anyio.create_task_group())
