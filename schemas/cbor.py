@@ -13,6 +13,7 @@ from schemas.errors import MalformedError
 Item = int | bytes | str | bool | list["Item"] | dict[int | str, "Item"] | None
 
 MAX_DEPTH = 24  # the policy nests seven deep; the interpreter's own limit is far away
+MAX_ITEMS = 1 << 17  # a tenth of a second's work; ten thousand revocations have half of that
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = {20: False, 21: True, 22: None}
@@ -23,7 +24,7 @@ _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
 def read(data: bytes) -> Item:
     """Return the one item that `data` is, or raise `MalformedError`."""
     try:
-        item, end = _item(data, 0, MAX_DEPTH)
+        item, end = _item(data, 0, MAX_DEPTH, [MAX_ITEMS])
     except IndexError as error:
         raise MalformedError("CBOR is cut short") from error
     if end != len(data):
@@ -35,7 +36,7 @@ def _refuse(detail: str) -> Never:
     raise MalformedError(f"CBOR {detail}")
 
 
-def _item(data: bytes, at: int, depth: int) -> tuple[Item, int]:
+def _item(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Item, int]:
     # One function, because a call costs more than what it does; an index past the end is caught once.
     initial = data[at]
     at += 1
@@ -63,30 +64,33 @@ def _item(data: bytes, at: int, depth: int) -> tuple[Item, int]:
         return -1 - argument, at
     if depth == 0:
         _refuse("is nested too deeply")
+    left[0] -= argument
+    if left[0] < 0:
+        _refuse("has too many items")
     if major == _ARRAY:
         items = []
         for _ in range(argument):
-            item, at = _item(data, at, depth - 1)
+            item, at = _item(data, at, depth - 1, left)
             items.append(item)
         return items, at
     if major == _MAP:
-        return _map(data, at, argument, depth - 1)
+        return _map(data, at, argument, depth - 1, left)
     _refuse("has a tag")
 
 
-def _map(data: bytes, at: int, size: int, depth: int) -> tuple[dict[int | str, Item], int]:
+def _map(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tuple[dict[int | str, Item], int]:
     found: dict[int | str, Item] = {}
     last = b""
     for _ in range(size):
         start = at
-        key, at = _item(data, at, 0)
+        key, at = _item(data, at, 0, left)
         if type(key) is not str and type(key) is not int:
             _refuse("has a map key that is neither text nor integer")
         # Strictly rising, so no key is there twice.
         if data[start:at] <= last:
             _refuse("has map keys out of order")
         last = data[start:at]
-        found[key], at = _item(data, at, depth)
+        found[key], at = _item(data, at, depth, left)
     return found, at
 
 

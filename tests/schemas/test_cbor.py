@@ -133,6 +133,15 @@ def test_nesting_ends_before_the_interpreter_does(opening: str) -> None:
             cbor.read(bytes.fromhex(opening * depth + "00"))
 
 
+@pytest.mark.parametrize("shape", [[0] * 9, [[]] * 9, [{}] * 9, [[0] * 3] * 3, {0: 0, 1: [0] * 4}])
+def test_work_is_bounded_wherever_the_items_are(shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = cbor2.dumps(shape, canonical=True)
+    assert cbor.read(encoded) == shape
+    monkeypatch.setattr(cbor, "MAX_ITEMS", 5)
+    with pytest.raises(MalformedError, match="too many items"):
+        cbor.read(encoded)
+
+
 def test_maps_as_keys_of_maps_cost_nothing() -> None:
     # A general decoder takes time exponential in this depth: 61 bytes would stop a coordinator.
     with pytest.raises(MalformedError):
