@@ -177,6 +177,10 @@ CONTRADICTIONS = {
         but(rules=(*POLICY.rules, Rule(role="ghost", may="submit", what="redact"))),
         "rule 3: nobody holds role 'ghost'",
     ),
+    "a rule twice": (
+        but(rules=(*POLICY.rules, Rule(role="submitter", may="submit", what="redact"))),
+        "rule 3 is rule 1 again",
+    ),
     "a rule about no class": (
         but(rules=(Rule(role="submitter", may="submit", what="pseudonym"),)),
         "rule 1: there is no 'pseudonym' to submit",
