@@ -45,19 +45,22 @@ _NEXT_NUMBER = re.compile(r"[ \u00a0/\u2013-]+(?=\(?0[1-9])")  # "030 ... / 040 
 _AMERICAN = re.compile(r"\(?[2-9]\d{2}(?:\) ?|[-. ])[2-9]\d{2}[-. ]\d{4}")
 _TRUNK = re.compile(r"\(?0[1-9]")
 _NOT_A_NUMBER = re.compile(
-    r"\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})(?!\d)"  # a date
-    r"|\d{4}[./-]\d{1,2}[./-]\d{1,2}(?!\d)"
+    r"\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})(?![\d.])"  # a date
+    r"|\d{4}[./-]\d{1,2}[./-]\d{1,2}(?![\d.])"
     r"|\d{1,3}(?:\.\d{1,3}){3}\Z"  # an IP address
     r"|0[ ./-]"  # a decimal, a chapter, an ISBN-10
 )
 _WORDS_FOR = re.compile(
-    r"\btel|phone|\bfon\b|\bmobil|\bm[óo]vil|\bcell|\bcall|\bhandy\b|\bfax|portable|\bt[ée]l|\brufnummer"
-    r"|durchwahl|\bsms\b|whatsapp|hotline|\bring\b|erreich|joindre|\breach|telefon",
+    r"(?:\bt[ée]l\b|phone|\bfon\b|\bmobil|\bm[óo]vil|\bcell\b|cellular|portable|\bruf|telefon|t[ée]l[ée]fono)"
+    r"(?:[^\W\d]*[ -]?(?:n(?:umber|ummer|um[ée]ro|o|r)\b\.?))?"
+    r"|\bcall(?:s|ed|ing|back)?\b|\bhandy\b|\bfax|durchwahl|\bsms\b|whatsapp|hotline|\bring\b|erreich|joindre|\breach",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(r"[.!?]\s+(?=[A-Z])")
 _WORDS_AGAINST = re.compile(
     r"isbn|order|invoice|\bref|article|artikel|\bitem|serial|version|bestell|rechnung|auftrag|commande"
-    r"|facture|ticket|\bcase\b|account|konto|compte|policy|police|tracking|\bpart\b|vertrag|contract|dossier",
+    r"|facture|ticket|\bcase\b|account|konto|compte|policy|police|tracking|\bpart\b|vertrag|contract|dossier"
+    r"|\bn(?:o|r)\b|kunden|customer|client",
     re.IGNORECASE,
 )
 
@@ -78,12 +81,18 @@ def phones(view: View, regions: tuple[str, ...] = REGIONS) -> Iterator[Candidate
         for start in _START.finditer(run):
             position = match.start() + start.start()
             candidate = run[start.start() : start.start() + LONGEST]
-            said = _said(view.before(position))
-            if len(run) > LONGEST and said is None:
-                said = False
-            elif said and run[: start.start()].rstrip()[-1:].isdigit() and not _TRUNK.match(candidate):
-                said = None
-            found = _number(candidate, said, regions)
+            if candidate.startswith(("+", "(+", "00")):
+                found = _international(candidate)
+            elif sum(map(str.isdigit, candidate)) >= 7:
+                said = _said(view.before(position))
+                behind = run[: start.start()].rstrip()[-1:].isdigit()
+                if said is None and (behind or len(run) > LONGEST):
+                    said = False  # a group of a longer number
+                elif said and behind and not _TRUNK.match(candidate):
+                    said = None  # the word is about the number that starts before
+                found = _number(candidate, said, regions)
+            else:
+                continue
             if found is not None:
                 length, value = found
                 yield Candidate(Kind.PHONE, position, position + length, value)
@@ -92,10 +101,8 @@ def phones(view: View, regions: tuple[str, ...] = REGIONS) -> Iterator[Candidate
 def _number(text: str, said: bool | None, regions: tuple[str, ...]) -> tuple[int, str] | None:
     """Return how long the number is that `text` starts with, and its E.164 form.
 
-    `said` is what the context says: it is a telephone number, it is not, or nothing.
+    `said` is what the context says: that it is a telephone number, that it is none, or nothing.
     """
-    if text.startswith(("+", "(+", "00")):
-        return _international(text)
     for end in (len(text), *(match.start() for match in _NEXT_NUMBER.finditer(text))):
         value = _national(text[:end], said, regions)
         if value:
@@ -130,8 +137,10 @@ def _international(text: str) -> tuple[int, str] | None:
     if plain.startswith("00"):
         plain = " +" + plain[2:]
     ends = [len(text), *(m.start() for m in reversed(list(re.finditer(r"[ \u00a0/(]+", text))))]
-    for lenient in (False, True):
-        for end in ends:
+    # A plus says what it is; two zeros may begin any number.
+    said = "+" in text
+    for lenient in (False, True) if said else (False,):
+        for end in ends if said else ends[:1]:
             if sum(map(str.isdigit, text[:end])) < 8:
                 break
             value = _parsed(plain[:end], None, lenient=lenient)
@@ -142,11 +151,13 @@ def _international(text: str) -> tuple[int, str] | None:
 
 def _said(context: str) -> bool | None:
     """Return whether the nearest telling word says that a telephone number follows, None without one."""
+    # What an earlier sentence was about does not matter.
+    context = _SENTENCE.split(context)[-1]
     nearest, answer = -1, None
     for words, meaning in ((_WORDS_FOR, True), (_WORDS_AGAINST, False)):
         for match in words.finditer(context):
-            if match.start() > nearest:
-                nearest, answer = match.start(), meaning
+            if match.end() > nearest:
+                nearest, answer = match.end(), meaning
     return answer
 
 

@@ -46,11 +46,11 @@ _NOT_PERSONS = frozenset(
         customers kunde kundin kunden kundendienst client clients department abteilung office buro bureau hr
         info newsletter noreply admin administrator manager hiring committee board council ministry city
         stadt ville insurance versicherung assurance sir madam damen herren mesdames messieurs colleague
-        colleagues kollegen kolleginnen collegues friends freunde all everyone everybody user users member
-        members parents eltern unknown anonymous none null test street strasse road rue avenue product
-        project projekt sales billing accounts accounting finance legal desk centre center zentrum praxis
-        practice pharmacy apotheke foundation stiftung verein association valued new the and und et or oder
-        ou not applicable see below above please
+        colleagues kollege kollegin kollegen kolleginnen collegues friends freunde all everyone everybody
+        user users member members parents eltern unknown anonymous none null test street strasse road rue
+        avenue product project projekt sales billing accounts accounting finance legal desk centre center
+        zentrum praxis practice pharmacy apotheke foundation stiftung verein association valued new the and
+        und et or oder ou not applicable see below above please
         """
     )
 )

@@ -14,6 +14,7 @@ CONTEXT = 48  # how far before a number a word such as "Tel." may stand to expla
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[^u])", re.DOTALL
 )
+_KEY = re.compile(r"\"[^\"\n]{1,40}\"\s?:")
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -42,6 +43,10 @@ class View:
     def before(self, position: int) -> str:
         """Return what explains a value at `position`: the heading of its column, the text before it."""
         context = self.text[max(0, position - CONTEXT) : position]
+        if self.piece.syntax is Syntax.JSON:
+            # The key of another value explains nothing.
+            keys = list(_KEY.finditer(context))
+            return context[keys[-1].start() :] if keys else context
         if not self.headings:
             return context
         index = bisect_right(self._cell_starts, position) - 1
