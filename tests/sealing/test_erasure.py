@@ -28,6 +28,10 @@ asked = pending()
 accept, _ = answer(opened(asked.wire))
 sealed = seal_to(ALICE.kem.public, b"m", b"i")
 
+def pending_secret():
+    if not asked._secret:
+        raise RuntimeError("erased")
+
 uses = {
     "sign": lambda: ALICE.signing.sign(b"m"),
     "decapsulate": lambda: ALICE.kem.open(sealed, b"i"),
@@ -38,6 +42,7 @@ uses = {
     "seal as an outsider": lambda: outsider.seal_task(b"", TASK_ID),
     "make a sealer": lambda: opener.sealer(sender, os.urandom(12)),
     "read the epoch's secret": opener.reply_secret,
+    "read a pending session's secret": pending_secret,
     "accept": lambda: asked.accept(accept, anyone),
 }
 
@@ -74,7 +79,7 @@ def test_invariant_08_a_forked_child_holds_no_keys_and_its_parent_all() -> None:
     said = [line.split(" ", 1) for line in run.stdout.splitlines()]
     for who, ending in (("child", "refused"), ("grandchild", "refused"), ("parent", "done")):
         lines = [line for speaker, line in said if speaker == who]
-        assert len(lines) == 10
+        assert len(lines) == 11
         assert all(line.endswith(ending) for line in lines), lines
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.limits import MAX_BODY, MAX_MESSAGE, SESSION_WINDOW
-from sealing import session
+from sealing import frames, session
 from sealing.context import Mesh
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.frames import SESSION_HEADER
@@ -133,6 +133,18 @@ def test_a_frame_sent_back_is_not_authentic_even_where_both_chose_one_id() -> No
     made.responder.seal(b"")  # a counter that the responder's window has not seen
     assert refuses(made.responder, made.responder.seal(b"mine")) is Reason.NOT_AUTHENTIC
     assert refuses(PAIR.initiator, PAIR.initiator.seal(b"mine")) is Reason.SESSION_UNKNOWN
+
+
+@pytest.mark.parametrize("padded", [b"", b"\x00\x00\x00\x04body", b"\x00\x00\x00\x04body" + b"\x01" * 248])
+def test_an_authentic_frame_of_another_padding_refuses(
+    padded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = pair().confirm()
+    with monkeypatch.context() as patch:
+        patch.setattr(frames, "pad", lambda _: padded)
+        frame = made.initiator.seal(b"body")
+    assert refuses(made.responder, frame) is Reason.NOT_AUTHENTIC
+    assert made.responder.open(made.initiator.seal(b"body")) == b"body"
 
 
 def test_a_frame_is_bound_to_its_subject() -> None:
