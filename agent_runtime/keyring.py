@@ -29,6 +29,7 @@ class Keyring:
         self._openers: dict[EpochKey, Opener] = {}
         self._by_token: dict[bytes, Opener] = {}
         self._sealers: dict[EpochKey, Sealer] = {}
+        self._used: set[bytes] = set()
         self._closed: OrderedDict[bytes, None] = OrderedDict()
 
     def check(self, holdings: Holdings, groups: Iterable[str]) -> None:
@@ -49,7 +50,11 @@ class Keyring:
         for sender in holdings.senders:
             key = (sender.group, sender.epoch)
             known = self._sealers.get(key)
-            if key not in self._openers and (known is None or known.token != sender.token):
+            if key in self._openers or (known is not None and known.token == sender.token):
+                continue
+            # Whatever becomes of an epoch, a handle that once sealed here never begins again at 0.
+            if sender.handle not in self._used:
+                self._used.add(sender.handle)
                 self._sealers[key] = Sealer(self._mesh, sender)
 
     def keep_only(self, open_epochs: Iterable[EpochKey]) -> None:
