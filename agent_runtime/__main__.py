@@ -54,7 +54,7 @@ async def _run(agent_file: Path, anchor_file: Path, descriptor: int) -> None:
         anchor = await anyio.Path(anchor_file).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
-    async with connect(_required(host, "nats_url"), name=agent.role, credentials=credentials) as transport:
+    async with connect(_required(host, "nats_url"), name="agent", credentials=credentials) as transport:
         node = Node(Identity(anchor, (agent.role,), attester), transport, agent)
         async with node.running():
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

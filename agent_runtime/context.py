@@ -7,7 +7,6 @@ from agent_runtime.calls import Calls
 from agent_runtime.membership import Membership
 from agent_runtime.submitter import SubmittedTask, Submitter
 from schemas.limits import SECOND
-from sealing.context import sha256
 
 T = TypeVar("T")
 
@@ -54,5 +53,5 @@ class NodeContext:
             encode_value(payload),
             lifetime=int(lifetime * SECOND) if lifetime is not None else None,
             priority=priority,
-            affinity=sha256(affinity.encode())[:16] if affinity is not None else None,
+            affinity=affinity,
         )

@@ -6,7 +6,6 @@ fails before a task is known to be authentic is an error; what fails after it is
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from agent_runtime.errors import HandBackError, RefusedError
@@ -142,19 +141,21 @@ class Gate:
 
 
 class RequestMemory:
-    """Requests kept per peer instance: one repeated on any session is answered, not run again.
+    """Requests by peer instance: one repeated on any session is answered, not run again.
 
-    Ids are kept for the life of the peer's admission, replies within a limit; a repeat whose reply is
-    gone is refused.
+    Ids are kept until the peer's admission has ended, replies within a limit over all peers; a repeat
+    whose reply is gone is refused.
     """
 
     def __init__(self, kept: int = REPLIES_KEPT) -> None:
         self._kept = kept
         self._ids: dict[bytes, set[bytes]] = {}
+        self._until: dict[bytes, Millis] = {}
         self._replies: OrderedDict[tuple[bytes, bytes], bytes] = OrderedDict()
 
-    def begin(self, peer: bytes, request: bytes) -> bytes | None:
+    def begin(self, peer: bytes, request: bytes, *, until: Millis) -> bytes | None:
         """Return the kept reply of a repeat, None for a new request; raise for a repeat without one."""
+        self._until[peer] = max(until, self._until.get(peer, 0))
         ids = self._ids.setdefault(peer, set())
         if request in ids:
             reply = self._replies.get((peer, request))
@@ -170,10 +171,10 @@ class RequestMemory:
         if len(self._replies) > self._kept:
             self._replies.popitem(last=False)
 
-    def keep_only(self, peers: Collection[bytes]) -> None:
-        """Forget the peers whose admissions have ended."""
-        for peer in [peer for peer in self._ids if peer not in peers]:
-            del self._ids[peer]
+    def forget(self, highest: Millis) -> None:
+        """Forget the peers whose admissions had ended before the highest time ever held."""
+        for peer in [peer for peer, until in self._until.items() if until < highest]:
+            del self._until[peer], self._ids[peer]
 
 
 def _check_size(constraints: Constraints, size: int) -> None:

@@ -238,7 +238,7 @@ class Peering:
         for accept_subject in [key for key, opening in self._opening.items() if now >= opening.until]:
             self.abandon(accept_subject)
         self._seen = {digest: until for digest, until in self._seen.items() if now < until}
-        self.requests.keep_only({link.peer.subject for link in self._links.values()})
+        self.requests.forget(now)
         return dropped
 
     def drop(self, link: Link) -> None:

@@ -65,7 +65,7 @@ class Submitter:
         *,
         lifetime: Millis | None,
         priority: int,
-        affinity: bytes | None,
+        affinity: str | None,
     ) -> SubmittedTask:
         """Submit; return once the broker has acknowledged the task."""
         pending, outgoing = self._submissions.submit(

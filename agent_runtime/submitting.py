@@ -21,10 +21,22 @@ from sealing.erasure import erase_on_fork
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.results import CLIENT_EPOCH, client_reply_key, open_result, parse_header, role_reply_key
 
+AFFINITY = "affinity"
 RESEND_AFTER = 20 * SECOND  # a result that was lost is asked for again; doubled each time
 FRAME_ROOM = 4 * 1024  # header, body fields, tag, hints: what a task message adds to its payload
 # Padmé adds up to 12 % below a mebibyte, and the broker's limit counts it.
 MAX_PAYLOAD = (MAX_MESSAGE - FRAME_ROOM) * 15 // 17
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The key that a result has to be sealed under, and the own role's epoch that it derives from."""
+
+    key: bytes
+    epoch: int
+
+    def __repr__(self) -> str:
+        return f"Reply(epoch={self.epoch})"
 
 
 @dataclass(slots=True)
@@ -37,8 +49,8 @@ class Pending:
     issued: Millis
     expires: Millis
     priority: int
-    affinity: bytes | None
-    reply_keys: dict[bytes, bytes] = field(default_factory=dict)  # by the token it was sealed under
+    affinity: str | None
+    replies: dict[bytes, "Reply"] = field(default_factory=dict)  # by the token it was sealed under
     sends: int = 0
     resend_at: Millis = 0
 
@@ -95,7 +107,7 @@ class Submissions:
         *,
         lifetime: Millis | None = None,
         priority: int = 5,
-        affinity: bytes | None = None,
+        affinity: str | None = None,
     ) -> tuple[Pending, Outgoing]:
         """Seal a new task, or raise what forbids it."""
         trust = self._gate.may_send("submit", task_class, len(payload))
@@ -124,12 +136,12 @@ class Submissions:
         pending = self._pending.get(header.task_id)
         if pending is None:
             raise SealingError(Reason.REPLAYED, "no such task is pending")
-        key = pending.reply_keys.get(header.token)
-        if key is None:
+        reply = pending.replies.get(header.token)
+        if reply is None or reply.epoch != header.epoch:
             raise NotAuthenticError("result under another epoch")
-        if not self._is_open(pending, header.token):
+        if not self._is_open(pending, header.token, reply):
             raise SealingError(Reason.EPOCH_CLOSED)
-        body = codec.decode(open_result(self._membership.mesh, key, frame), ResultBody)
+        body = codec.decode(open_result(self._membership.mesh, reply.key, frame), ResultBody)
         if body.worker in self._membership.held().revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
         del self._pending[header.task_id]
@@ -174,11 +186,15 @@ class Submissions:
 
     def _must_resend(self, pending: Pending, now: Millis) -> bool:
         return now >= pending.resend_at or not any(
-            self._is_open(pending, token) for token in pending.reply_keys
+            self._is_open(pending, token, reply) for token, reply in pending.replies.items()
         )
 
-    def _is_open(self, pending: Pending, token: bytes) -> bool:
-        trust = self._membership.held()
+    def _is_open(self, pending: Pending, token: bytes, reply: Reply) -> bool:
+        member = self._membership
+        trust = member.held()
+        # An evicted member of the own role knows the reply keys of its epochs: they close with it.
+        if member.kind != CLIENT and (member.roles[0], reply.epoch) not in trust.epochs:
+            return False
         group = trust.classes[pending.task_class].role if pending.task_class in trust.classes else None
         return any(epoch.token == token for epoch in trust.epochs.values() if epoch.group == group)
 
@@ -187,28 +203,30 @@ class Submissions:
         trust = member.held()
         now = member.clock.now()
         sealer = member.keyring.sealer(trust.classes[pending.task_class].role, now)
-        reply_key, reply_epoch = self._reply_key(sealer.token, pending.task_id, now)
+        reply = self._reply(sealer.token, pending.task_id, now)
         body = TaskBody(
             pending.task_class,
             pending.task_id,
             pending.issued,
             min(pending.expires, sealer.closes),
-            reply_key,
-            reply_epoch,
+            reply.key,
+            reply.epoch,
             self._reply_to,
             pending.payload,
         )
         frame = sealer.seal_task(codec.encode(body), pending.task_id)
-        pending.reply_keys[sealer.token] = reply_key
+        pending.replies[sealer.token] = reply
         pending.resend_at = now + (RESEND_AFTER << min(pending.sends, 8))
         pending.sends += 1
         class_token = member.names(Kind.TASK, pending.task_class.encode())[0]
+        affinity = pending.affinity
         hints = TaskHints(
             class_token,
             pending.priority,
             body.expires,
             len(frame).bit_length(),
-            pending.affinity,
+            # Keyed like every name: whoever guesses the text must not be able to confirm it.
+            member.names(AFFINITY, affinity.encode())[0] if affinity is not None else None,
         )
         return Outgoing(
             subject(member.mesh.id, Kind.TASK, class_token),
@@ -216,9 +234,9 @@ class Submissions:
             f"{pending.task_id.hex()}-{pending.sends}",
         )
 
-    def _reply_key(self, token: bytes, task_id: bytes, now: Millis) -> tuple[bytes, int]:
+    def _reply(self, token: bytes, task_id: bytes, now: Millis) -> Reply:
         member = self._membership
         if member.kind == CLIENT:
-            return client_reply_key(member.mesh, self._stored_secret, token, task_id), CLIENT_EPOCH
+            return Reply(client_reply_key(member.mesh, self._stored_secret, token, task_id), CLIENT_EPOCH)
         own = member.keyring.current(member.roles[0], now)
-        return role_reply_key(member.mesh, own.reply_secret(), token, own.epoch, task_id), own.epoch
+        return Reply(role_reply_key(member.mesh, own.reply_secret(), token, own.epoch, task_id), own.epoch)

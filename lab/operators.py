@@ -7,6 +7,7 @@ from console.documents import VerifiedPolicy, open_signed_policy, sign_order, si
 from console.operator import OperatorLine, operator_line
 from lab.setup import operator_keys
 from lab.state import ANCHOR, POLICY, State
+from schemas import codec
 from schemas.messages import Event
 from schemas.subjects import Party
 from sealing.documents import open_anchor
@@ -15,6 +16,7 @@ from transport import Credentials
 
 TERM = "term"
 ACCOUNTS = "accounts"
+REVOCATIONS = "revocations"
 
 
 class Operators:
@@ -45,12 +47,21 @@ class Operators:
             await line.send(Event("order", order, None))
             signed = self.policy.signed
             await line.send(Event("policy", signed.policy, signed.profile))
+            # A coordinator keeps its bans in memory: the next one has to be told again.
+            for revocation in self._revocations():
+                await line.send(Event("revocation", revocation, None))
 
     async def revoke(self, kind: str, value: str, reason: str) -> None:
         """Revoke an instance, a chip or a workload; returns with the coordinator's signed receipt."""
         documents = sign_revocation(self.mesh, self._keys, kind=kind, value=value, reason=reason, time=_now())
         async with self._line() as line:
             await line.send(Event("revocation", documents, None))
+        self._state.save(REVOCATIONS, codec.encode((*self._revocations(), documents)))
+
+    def _revocations(self) -> tuple[tuple[bytes, ...], ...]:
+        if not self._state.has(REVOCATIONS):
+            return ()
+        return codec.decode(self._state.load(REVOCATIONS), tuple[tuple[bytes, ...], ...])
 
     def _line(self) -> AbstractAsyncContextManager[OperatorLine]:
         return operator_line(

@@ -115,7 +115,7 @@ TABLE: tuple[Row, ...] = (
         (_A,),
         (_S,),
         Sealing.NONE,
-        ("assign token", "class tokens", "credits", "load level", "task ids and their progress"),
+        ("assign token", "class tokens", "credits", "load level", "task ids and their progress", "draining"),
     ),
     Row(
         Kind.ASSIGN,

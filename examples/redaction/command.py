@@ -19,6 +19,7 @@ from agent_runtime import Identity, connect_client
 from examples.redaction.generate import generate
 from examples.redaction.inputs import Passed, Source, refuse, walk
 from examples.redaction.job import Job, Report
+from examples.redaction.messages import Kind as Identifier
 from examples.redaction.output import Results
 from examples.redaction.score import Score, score, total
 from examples.redaction.truth import FILE as TRUTH
@@ -199,10 +200,13 @@ def _show(
     )
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.findings.items()))
     table.add_row("found", kinds or "nothing")
-    judged = _score(options, report)
+    judged = _scores(options, report)
     if judged is not None:
+        whole = total(judged)
+        kinds = ", ".join(f"{kind.value} {_share(each.recall)}" for kind, each in judged.items())
         table.add_row(
-            "against the truth", f"precision {_share(judged.precision)}, recall {_share(judged.recall)}"
+            "against the truth",
+            f"precision {_share(whole.precision)}, recall {_share(whole.recall)} ({kinds})",
         )
     rate = report.redacted / seconds if seconds else 0.0
     table.add_row(
@@ -224,10 +228,8 @@ def _show(
         console.print(f"[yellow]skipped[/yellow] {passed.name}: {passed.reason}")
 
 
-def _score(options: Options, report: Report) -> Score | None:
-    if options.truth is None:
-        return None
-    return total(score(report.marks, load(options.truth)))
+def _scores(options: Options, report: Report) -> dict[Identifier, Score] | None:
+    return score(report.marks, load(options.truth)) if options.truth is not None else None
 
 
 def _share(value: float | None) -> str:
@@ -237,7 +239,8 @@ def _share(value: float | None) -> str:
 def _object(
     options: Options, mesh: RunningMesh, report: Report, wire: Wire, seconds: float
 ) -> dict[str, object]:
-    judged = _score(options, report)
+    scores = _scores(options, report)
+    judged = total(scores) if scores is not None else None
     return {
         "documents": {
             "read": report.read,
