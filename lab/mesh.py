@@ -335,6 +335,7 @@ async def _run_scheduler(
             )
         running.scheduler_pid = process.pid
         task_status.started()
+        task_status = anyio.TASK_STATUS_IGNORED  # a start is told once
         try:
             await process.wait()
         finally:
