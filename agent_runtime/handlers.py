@@ -39,8 +39,13 @@ async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refus
             value = await anyio.to_thread.run_sync(partial(endpoint.handler, argument, context))
         encoded = encode_value(value)
     except PeerError as refusal:
-        refusals.note(f"handler {endpoint.name}", refusal.reason.value)
-        return Ended(refusal.reason.value, refusal.detail, b"")
+        return _refused(endpoint, refusal, refusals)
+    except ExceptionGroup as group:
+        refused, bugs = group.split(PeerError)
+        if refused is not None and bugs is None:
+            return _refused(endpoint, _first(refused), refusals)
+        refusals.note(f"handler {endpoint.name}", type(group).__name__)
+        return Ended(Reason.HANDLER_FAILED.value, type(group).__name__, b"")
     except Exception as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
         # The type only: the text of a foreign exception may quote the payload.
         kind = type(error).__name__
@@ -50,3 +55,14 @@ async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refus
         refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
         return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
     return Ended("", "", encoded)
+
+
+def _refused(endpoint: Endpoint, refusal: PeerError, refusals: Refusals) -> Ended:
+    refusals.note(f"handler {endpoint.name}", refusal.reason.value)
+    return Ended(refusal.reason.value, refusal.detail, b"")
+
+
+def _first(group: ExceptionGroup[PeerError]) -> PeerError:
+    # A handler that used a task group: what its tasks were refused is what it was refused.
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first

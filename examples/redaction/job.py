@@ -18,6 +18,8 @@ from examples.redaction import replacing, slices
 from examples.redaction.inputs import Passed, Source
 from examples.redaction.messages import (
     SEGMENT,
+    Begin,
+    Begun,
     Findings,
     Group,
     LinksPage,
@@ -77,17 +79,27 @@ class Job:
         self._advance = advance
         self._scored = scored
         self._id = secrets.token_hex(8)
+        self._vault = ""
         self._numbers: dict[PurePosixPath, int] = {}
         self._failed: set[int] = set()
 
     async def run(self) -> Report:
         """Survey all files for the names that they declare, then redact them; write the results."""
+        await self._begin()
         await self._each(self._survey)
         await self._each(self._redact)
         groups = [group async for group in self._groups()]
         names = {number: name for name, number in self._numbers.items()}
         await to_thread.run_sync(self._results.finish, groups, names)
         return self.report
+
+    async def _begin(self) -> None:
+        begin = Begin(self._id)
+        try:
+            await self._context.call("begin-links", begin, type(None))
+            self._vault = (await self._context.call("begin-pseudonyms", begin, Begun)).vault
+        except CallFailedError as error:
+            raise UsageError(f"the job could not begin ({error}): run again") from error
 
     async def _each(self, work: Callable[[int, Source], Awaitable[None]]) -> None:
         limiter = anyio.Semaphore(AT_ONCE)
@@ -131,7 +143,7 @@ class Job:
         answers: list[Findings] = []
 
         async def one(piece: Slice) -> None:
-            found = await self._task("redact", Redact(self._id, number, piece), Findings)
+            found = await self._task("redact", Redact(self._id, number, piece, self._vault), Findings)
             answers.append(replacing.owned(found, piece))
 
         if not await self._segments(number, source, document, one):

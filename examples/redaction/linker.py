@@ -2,9 +2,10 @@
 
 from collections import OrderedDict
 
-from agent_runtime import Agent, Context
+from agent_runtime import Agent, Context, RefusedError
 from examples.redaction.linking import Job
 from examples.redaction.messages import (
+    Begin,
     Declared,
     LexiconPage,
     LexiconRequest,
@@ -12,22 +13,29 @@ from examples.redaction.messages import (
     LinksRequest,
     Sighting,
 )
+from schemas.errors import Reason
 
 JOBS_KEPT = 4
 
 
 class Jobs:
-    """The latest jobs by name."""
+    """The latest jobs that were begun. Of any other the names are not here: it is refused, never empty."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Job] = OrderedDict()
 
-    def of(self, name: str) -> Job:
-        """Return a job, which begins when it is first spoken of."""
-        job = self._kept.setdefault(name, Job())
-        self._kept.move_to_end(name)
+    def begin(self, name: str) -> None:
+        """Begin a job; the one that was longest not spoken of goes."""
+        self._kept.setdefault(name, Job())
         if len(self._kept) > JOBS_KEPT:
             self._kept.popitem(last=False)
+
+    def of(self, name: str) -> Job:
+        """Return a job, or raise `RefusedError`."""
+        job = self._kept.get(name)
+        if job is None:
+            raise RefusedError(Reason.UNAVAILABLE, "the linker does not have this job any more: run it again")
+        self._kept.move_to_end(name)
         return job
 
 
@@ -35,6 +43,11 @@ def make() -> Agent:
     """Return a linker."""
     agent = Agent("linker")
     jobs = Jobs()
+
+    @agent.tool("begin-links")
+    async def begin(begin: Begin, context: Context) -> None:
+        """Begin a job."""
+        jobs.begin(begin.job)
 
     @agent.tool("declare")
     async def declare(declared: Declared, context: Context) -> None:

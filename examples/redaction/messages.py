@@ -60,6 +60,18 @@ class Slice(Body, frozen=True):
     header: Annotated[str, Meta(max_length=16 * 1024)] = ""
 
 
+class Begin(Body, frozen=True):
+    """Client to linker and vault, before pass 1: a job begins. Who was not told of it refuses it."""
+
+    job: Word
+
+
+class Begun(Body, frozen=True):
+    """Vault to client: which vault it is. Its key, and so its name, ends with its process."""
+
+    vault: Word
+
+
 class Survey(Body, frozen=True):
     """Client to planner to redactor, pass 1: find the names that this stretch declares."""
 
@@ -74,6 +86,7 @@ class Redact(Body, frozen=True):
     job: Word
     document: Count
     slice: Slice
+    vault: Word = ""  # the vault that began the job: another one's pseudonyms would not match
 
 
 class PersonName(Body, frozen=True, array_like=True, order=True):
@@ -112,9 +125,10 @@ class Identifier(Body, frozen=True, array_like=True, order=True):
 
 
 class PseudonymRequest(Body, frozen=True):
-    """Redactor to vault: the distinct identifiers of one part."""
+    """Redactor to vault: the distinct identifiers of one part, for the vault that began the job."""
 
     identifiers: tuple[Identifier, ...]
+    vault: Word = ""
 
 
 class PseudonymReply(Body, frozen=True):

@@ -30,7 +30,7 @@ async def survey(work: Survey, context: Context) -> None:
 @agent.task("redact")
 async def redact(work: Redact, context: Context) -> Findings:
     """Have every identifier in a segment found; tell the linker which ones the document contains."""
-    parts = [Redact(work.job, work.document, piece) for piece in slices.cut(work.slice, PART)]
+    parts = [Redact(work.job, work.document, piece, work.vault) for piece in slices.cut(work.slice, PART)]
 
     async def one(part: Redact) -> Findings:
         task = await context.submit("redact-part", part)

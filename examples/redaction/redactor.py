@@ -1,4 +1,4 @@
-"""A redactor: finds names that are declared, and identifiers of all kinds. It never learns a pseudonym's key."""
+"""A redactor: finds declared names and identifiers of all kinds. It never learns the pseudonyms' key."""
 
 from collections import OrderedDict
 
@@ -72,7 +72,7 @@ def make() -> Agent:
         identifiers = tuple(sorted({occurrence.identifier for occurrence in occurrences}))
         if not identifiers:
             return Findings((), ())
-        reply = await context.call("pseudonyms", PseudonymRequest(identifiers), PseudonymReply)
+        reply = await context.call("pseudonyms", PseudonymRequest(identifiers, work.vault), PseudonymReply)
         pseudonyms = dict(zip(identifiers, reply.pseudonyms, strict=True))
         return replacing.owned(replacing.findings(occurrences, pseudonyms), work.slice)
 
