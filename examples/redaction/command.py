@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -32,6 +33,7 @@ from schemas.subjects import Kind, Party, subject
 from transport import connect
 
 CLIENT = "desk"
+LISTED = 200  # files that are named one by one
 CORPUS = Path(__file__).parent / "corpus"
 
 
@@ -222,10 +224,15 @@ def _show(
     )
     table.add_row("results", str(options.out))
     console.print(table)
-    for passed in report.failed[:20]:
-        console.print(f"[red]failed[/red] {passed.name}: {passed.reason}")
-    for passed in report.skipped[:20]:
-        console.print(f"[yellow]skipped[/yellow] {passed.name}: {passed.reason}")
+    _list(console, "[red]failed[/red]", report.failed)
+    _list(console, "[yellow]skipped[/yellow]", report.skipped)
+
+
+def _list(console: Console, label: str, passed: list[Passed]) -> None:
+    for each in passed[:LISTED]:
+        console.print(f"{label} {escape(str(each.name))}: {each.reason}", soft_wrap=True)
+    if len(passed) > LISTED:
+        console.print(f"{label} ... and {len(passed) - LISTED} more")
 
 
 def _scores(options: Options, report: Report) -> dict[Identifier, Score] | None:
