@@ -58,7 +58,7 @@ class Working:
         self._context_for = context_for
         self._random = random
         self._tasks: TaskGroup | None = None
-        self._running: dict[TaskKey, bytes] = {}  # to the task id, which owners choose
+        self._running: dict[TaskKey, OpenedTask] = {}  # as it was opened last
         self._slots = anyio.CapacityLimiter(agent.concurrency)
         self._statuses: list[Status] = []
         self._news = anyio.Event()
@@ -108,9 +108,11 @@ class Working:
             self._refusals.note("task", error.reason.value)
             self._say(task_id, DONE)
             return
-        if opened.key in self._running:
+        running = opened.key in self._running
+        # Sealed anew, it carries the reply key under which its submitter waits now.
+        self._running[opened.key] = opened
+        if running:
             return
-        self._running[opened.key] = opened.body.task_id
         self._say(opened.body.task_id, TAKEN)
         self._tasks.start_soon(partial(self._work, opened, dead))
 
@@ -124,11 +126,19 @@ class Working:
             state = BACK
             with self._refusals.at("result"):
                 if self._gate.may_answer():
-                    await self._send(body, opened.token, opened.entry.body)
+                    await self._answer(opened.key, opened.entry.body)
                     state = DONE
             self._say(body.task_id, state)
         finally:
             del self._running[opened.key]
+
+    async def _answer(self, key: TaskKey, result: bytes) -> None:
+        answered = b""
+        while (latest := self._running[key]).body.reply_key != answered:
+            answered = latest.body.reply_key
+            # Who was evicted knows a closed epoch's reply keys: what is sealed anew gets the kept result.
+            if not self._membership.keyring.was_closed(latest.token):
+                await self._send(latest.body, latest.token, result)
 
     async def _result(self, opened: OpenedTask, dead: bool) -> ResultBody:
         body, worker = opened.body, self._membership.keys.instance
@@ -178,7 +188,8 @@ class Working:
             self._statuses[STATUSES_AT_ONCE:],
         )
         told = {status.task_id for status in statuses}
-        working = [Status(task_id, WORKING) for task_id in self._running.values() if task_id not in told]
+        running = {opened.body.task_id for opened in self._running.values()}
+        working = [Status(task_id, WORKING) for task_id in running - told]
         classes = [token for name in self._agent.tasks for token in member.names(Kind.TASK, name.encode())]
         busy, capacity = len(self._running), self._agent.concurrency
         instance = member.keys.instance
