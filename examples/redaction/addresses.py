@@ -56,11 +56,15 @@ _WORDS_FOR = re.compile(
     r"|\bcall(?:s|ed|ing|back)?\b|\bhandy\b|\bfax|durchwahl|\bsms\b|whatsapp|hotline|\bring\b|erreich|joindre|\breach",
     re.IGNORECASE,
 )
+# Right before it, even for a number that does not look like one.
+_LABEL = re.compile(
+    r"(?:t[ée]l|phone|fon|mobil|m[óo]vil|cell|portable|fax|ruf)[^\W\d]{0,12}[\W_]{0,12}\Z", re.IGNORECASE
+)
 _SENTENCE = re.compile(r"[.!?]\s+(?=[A-Z])")
 _WORDS_AGAINST = re.compile(
     r"isbn|order|invoice|\bref|article|artikel|\bitem|serial|version|bestell|rechnung|auftrag|commande"
     r"|facture|ticket|\bcase\b|account|konto|compte|policy|police|tracking|\bpart\b|vertrag|contract|dossier"
-    r"|\bn(?:o|r)\b|kunden|customer|client",
+    r"|\bn(?:o|r)\b|(?:kunden|customer|client)[ -]?(?:n(?:o|r|umber|ummer|um[ée]ro)|id)\b",
     re.IGNORECASE,
 )
 
@@ -84,12 +88,13 @@ def phones(view: View, regions: tuple[str, ...] = REGIONS) -> Iterator[Candidate
             if candidate.startswith(("+", "(+", "00")):
                 found = _international(candidate)
             elif sum(map(str.isdigit, candidate)) >= 7:
-                said = _said(view.before(position))
-                behind = run[: start.start()].rstrip()[-1:].isdigit()
+                context = view.before(position)
+                said = _said(context)
+                behind = start.start() > 0 and text[position - 4 : position].rstrip()[-1:].isdigit()
                 if said is None and (behind or len(run) > LONGEST):
-                    said = False  # a group of a longer number
-                elif said and behind and not _TRUNK.match(candidate):
-                    said = None  # the word is about the number that starts before
+                    continue  # a group of a longer number
+                if said and not _TRUNK.match(candidate) and (behind or not _LABEL.search(context)):
+                    said = None  # the word is about something else nearby
                 found = _number(candidate, said, regions)
             else:
                 continue

@@ -6,6 +6,7 @@ only a reader would recognise as a name is not found here, nor anywhere.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -102,7 +103,8 @@ _SALUTATION = re.compile(
 )
 _AND = re.compile(r"\s+(?:and|und|et|y|e|en|&)\s+")
 _COURTESY = re.compile(
-    r"(?:^|(?<=\n))[ \t]{0,6}(?:Madame|Monsieur|Mademoiselle)[ \t]+([^,\n]{2,60}),[ \t]*\r?\n"
+    rf"(?:^|(?<=[\n{BARRIER}]))[ \t]{{0,6}}(?:Madame|Monsieur|Mademoiselle)[ \t]{{1,4}}"
+    rf"([^,\n{BARRIER}]{{2,60}}),[ \t]{{0,4}}\r?\n"
 )
 
 
@@ -148,7 +150,8 @@ def _fields(text: str) -> Iterator[Declaration]:
         start = match.start(2)
         value = _FIELD_END.split(match[2], maxsplit=1)[0]
         if role is Role.CORRESPONDENT:
-            if not _HEADER_BESIDE.search(text[max(0, start - 240) : start + 240]):
+            before, after = text[max(0, start - 240) : start], text[start : start + 240]
+            if not _HEADER_BESIDE.search(before.rpartition(BARRIER)[2] + after.partition(BARRIER)[0]):
                 continue
             role = Role.FULL
         end = names.leading(value)
@@ -254,10 +257,16 @@ def _paired(fragments: list[_Fragment], text: str) -> Iterator[Declaration]:
 
 
 def _partner(last: _Fragment, given: list[_Fragment], text: str) -> _Fragment | None:
-    near = [f for f in given if abs(f.start - last.start) <= _PAIR and not _parted(text, f, last)]
-    return min(near, key=lambda f: (abs(f.start - last.start), f.start), default=None)
+    low = bisect_left(given, last.start - _PAIR, key=_start)
+    high = bisect_right(given, last.start + _PAIR, key=_start)
+    near = [first for first in given[low:high] if not _parted(text, first, last)]
+    return min(near, key=lambda first: (abs(first.start - last.start), first.start), default=None)
+
+
+def _start(fragment: _Fragment) -> int:
+    return fragment.start
 
 
 def _parted(text: str, one: _Fragment, other: _Fragment) -> bool:
     between = text[min(one.end, other.end) : max(one.start, other.start)]
-    return "{" in between or "}" in between or "\n\n" in between
+    return any(bound in between for bound in ("{", "}", "\n\n", BARRIER))

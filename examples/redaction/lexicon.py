@@ -15,6 +15,7 @@ from examples.redaction.numbers import Candidate
 
 _LONGEST_WORD = 40
 _GAP = " \t\r\n>"
+_FURTHEST = 160  # from a family name to the first of its given names: see slices.SPREAD
 _WIDEST_GAP = 12  # a wrapped line with its quoting: "\r\n> > "
 
 
@@ -97,7 +98,7 @@ class Lexicon:
                 word = _word_before(text, first)
         given = word
         for _ in range(3):
-            if given is None:
+            if given is None or start - given.start > _FURTHEST:
                 break
             person = self._person(reading, given, start, end)
             if person:

@@ -53,7 +53,7 @@ Yours sincerely
         "GB",
         """To whom it may concern
 
-I have known {a.name} for nine years, first as a student and later as a colleague at the observatory. {a.given}
+I have known {a.name} for nine years, first as a student, later as a colleague at the observatory. {a.given}
 has always been punctual, and the paper we wrote together (ISBN {isbn}) owes most to {a.given}'s patience.
 
 {b.name}, who supervised the work, shares my opinion and may be asked at {b.email}.
@@ -70,7 +70,7 @@ Tel. {c.phone}
 
 could you and {c.name} join on {date} at 14:30? The room is booked, dial-in is {small}-{small}-{small}.
 
-The last invoice ({order}) was paid with the card {a.card}; the bank asked me to confirm that by phone and I gave
+The last invoice ({order}) was paid with the card {a.card}; the bank asked me to confirm that by phone; I gave
 them {a.phone}. If they ask you, please say the same.
 
 Thanks
@@ -223,7 +223,8 @@ Madame, Monsieur,
 Par la présente, je résilie mon contrat à compter du {date}. Le solde est à verser sur le compte {a.iban}.
 Vous pouvez me joindre au {a.phone}.
 
-Votre conseillère, {b.title} {b.family}, m'a confirmé que la box (série {card_like}) pouvait être rendue en boutique.
+Votre conseillère, {b.title} {b.family}, m'a confirmé que la box (série {card_like}) pouvait être rendue
+en boutique.
 
 {a.name}
 """,

@@ -68,7 +68,11 @@ class View:
         if self.piece.syntax is not Syntax.CSV:
             return []
         header = self.piece.header
-        return [header[cell.start : cell.end] for cell in tables.cells(header, self.piece.delimiter)]
+        # What a heading explains it says briefly; it is read again for every number below it.
+        return [
+            header[cell.start : min(cell.end, cell.start + CONTEXT)]
+            for cell in tables.cells(header, self.piece.delimiter)
+        ]
 
     @cached_property
     def _cell_starts(self) -> list[int]:
