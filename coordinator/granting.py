@@ -43,8 +43,7 @@ def every_right(policy: Policy | None) -> dict[str, Rights]:
 
 def _rights(policy: Policy, role: str) -> Rights:
     kinds = policy.role_kinds()
-    # A rule that stands there twice is one rule.
-    rules = tuple(dict.fromkeys(r for r in policy.rules if role in (r.role, policy.target(r))))
+    rules = tuple(rule for rule in policy.rules if role in (rule.role, policy.target(rule)))
     named = {role} | {rule.role for rule in rules} | {policy.target(rule) for rule in rules}
     classes = {rule.what: policy.classes[rule.what] for rule in rules if rule.may == SUBMIT}
     opens = frozenset({role} if kinds[role] == ENCLAVE else ())

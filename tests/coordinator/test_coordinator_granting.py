@@ -147,13 +147,6 @@ def test_grants_are_bound_to_mesh_term_and_policy_and_carry_their_constraints() 
     )
 
 
-def test_rule_that_stands_twice_is_one_grant() -> None:
-    world = World()
-    rules = world.policy().rules
-    world.up(world.policy(rules=(*rules, rules[0])))
-    assert len(open_view(world, Party.client(world).join().admitted.holdings, "submitter").grants) == 1
-
-
 def test_operators_view_grants_nothing_and_lists_the_mesh() -> None:
     world = World()
     world.up()
