@@ -76,10 +76,7 @@ class Endpoint:
 
     def decode(self, payload: bytes) -> Any:
         """Return the argument, or raise `arguments-invalid`."""
-        try:
-            return msgspec.msgpack.decode(payload, type=self.argument)
-        except msgspec.DecodeError as error:
-            raise RefusedError(Reason.ARGUMENTS_INVALID, f"not an argument of {self.name}") from error
+        return _decode(payload, self.argument, f"not an argument of {self.name}")
 
 
 class Agent:
@@ -105,7 +102,7 @@ class Agent:
         def register(handler: H) -> H:
             if name in table:
                 raise UsageError(f"{name!r} has two handlers in this agent: keep one")
-            hints = typing.get_type_hints(handler)
+            hints = _hints(name, handler)
             parameters = list(inspect.signature(handler).parameters)
             if len(parameters) != 2 or parameters[0] not in hints or "return" not in hints:
                 raise UsageError(
@@ -117,6 +114,15 @@ class Agent:
         return register
 
 
+def _hints(name: str, handler: Handler) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(handler)
+    except NameError as error:
+        raise UsageError(
+            f"the handler of {name!r} names a type that is not imported at run time: {error.name}"
+        ) from error
+
+
 def encode_value(value: Any) -> bytes:
     """Return an application value as msgpack."""
     return msgspec.msgpack.encode(value)
@@ -124,7 +130,13 @@ def encode_value(value: Any) -> bytes:
 
 def decode_value(data: bytes, kind: type[T]) -> T:
     """Return an application value of the expected type, or raise `arguments-invalid`."""
+    value: T = _decode(data, kind, "the value is of another type than asked for")
+    return value
+
+
+def _decode(data: bytes, kind: Any, refusal: str) -> Any:
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        raise RefusedError(Reason.ARGUMENTS_INVALID, "the value is of another type than asked for") from error
+    # msgspec has an error of its own for all but text that is not UTF-8 and nesting without end.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusedError(Reason.ARGUMENTS_INVALID, refusal) from error

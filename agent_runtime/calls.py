@@ -234,7 +234,8 @@ class Calls:
                 await self._called(link, body.request, codec.convert(body.fields, Call))
 
     async def _called(self, link: Link, request: bytes, call: Call) -> None:
-        until = link.peer.expires * SECOND
+        # Past its deadline the gate refuses a repeat anyway.
+        until = min(link.peer.expires * SECOND, call.deadline)
         kept = self._peering.requests.begin(link.peer.subject, request, until=until)
         if kept is not None:
             await self._answer(link, request, codec.decode(kept, Reply))

@@ -36,20 +36,19 @@ class MeshClock:
         """Take the coordinator's time, told in answer to what was sent at local time `sent`."""
         if self._local() - sent >= grace // 2:
             raise SealingError(Reason.NOT_LIVE, "the answer with the time took too long")
+        self.now()  # the highest may have been reached since it was last asked
         # From the moment of sending: ahead of true time by at most the round trip, never behind.
         self._offset = told - sent
 
     def now(self) -> Millis:
-        """Return mesh time; before it is set, the highest time known."""
-        current = self._local() + self._offset if self._offset is not None else 0
+        """Return mesh time; before it is set, the beginning of time."""
+        if self._offset is None:
+            return 0
+        current = self._local() + self._offset
         self._highest = max(self._highest, current)
-        return current if self._offset is not None else self._highest
+        return current
 
     def highest(self) -> Millis:
         """Return the highest time this process ever held: what expiries and forgetting are judged by."""
         self.now()
         return self._highest
-
-    def learn(self, at_least: Millis) -> None:
-        """Learn from something signed that it is at least this late."""
-        self._highest = max(self._highest, at_least)

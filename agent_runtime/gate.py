@@ -1,12 +1,12 @@
 """The one gate: nothing runs a handler but what passed here (invariant 4).
 
 Order, for tasks: live, epoch, handle, tag, sender not revoked, id, expiry, not seen; then grant and
-constraints. For calls: live, session's peer not revoked, not seen, grant, constraints, deadline. What
+constraints. For calls: not seen, live, session's peer not revoked, deadline; then grant and constraints. What
 fails before a task is known to be authentic is an error; what fails after it is the task's result.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.membership import Membership
@@ -15,7 +15,7 @@ from agent_runtime.trust import Trust
 from schemas import codec
 from schemas.documents import Constraints
 from schemas.errors import PeerError, Reason
-from schemas.limits import MINUTE, REPLIES_KEPT
+from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Call, Millis, TaskBody
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
@@ -56,7 +56,8 @@ class Gate:
         now = member.clock.highest()
         if member.keyring.was_closed(frame_token(frame)) or (opener is not None and now > opener.closes):
             raise SealingError(Reason.EPOCH_CLOSED)
-        if opener is None:
+        # In the mesh group anybody claims any role: a task under its key would be entered as that role's.
+        if opener is None or opener.group not in trust.admission.roles:
             raise HandBackError(Reason.EPOCH_UNKNOWN)
         # 3. Authentic, from a sender who is not revoked, for the id in its header, unexpired.
         sender, task_id, plain = opener.open_task(frame)
@@ -73,6 +74,7 @@ class Gate:
         key = (owner, task_id)
         known = self._seen.get(key)
         if known is not None:
+            self._seen.extend(key, body.expires + member.grace)
             return OpenedTask(body, sender, opener.token, key, known, None, repeat=True)
         entry = self._seen.insert(key, body.expires + member.grace)
         # 5. Permitted. From here a refusal is the task's result.
@@ -140,41 +142,68 @@ class Gate:
             self._rates.popitem(last=False)
 
 
+@dataclass(slots=True)
+class _Requests:
+    """What one peer asked: ids with how long each is kept, and the replies that are kept."""
+
+    ids: OrderedDict[bytes, Millis] = field(default_factory=OrderedDict)
+    replies: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
+    size: int = 0
+
+    def drop_reply(self) -> int:
+        """Let go of the oldest reply and return its size."""
+        size = len(self.replies.popitem(last=False)[1])
+        self.size -= size
+        return size
+
+
 class RequestMemory:
     """Requests by peer instance: one repeated on any session is answered, not run again.
 
-    Ids are kept until the peer's admission has ended, replies within a limit over all peers; a repeat
-    whose reply is gone is refused.
+    An id is kept for as long as the gate would let its request pass; replies within a limit, which costs
+    the peer that holds the most of it. A repeat whose reply is gone is refused, never run.
     """
 
-    def __init__(self, kept: int = REPLIES_KEPT) -> None:
-        self._kept = kept
-        self._ids: dict[bytes, set[bytes]] = {}
-        self._until: dict[bytes, Millis] = {}
-        self._replies: OrderedDict[tuple[bytes, bytes], bytes] = OrderedDict()
+    def __init__(self, reply_bytes: int = REPLY_BYTES_KEPT, requests: int = REQUESTS_PER_PEER) -> None:
+        self._reply_bytes = reply_bytes
+        self._requests = requests
+        self._peers: dict[bytes, _Requests] = {}
+        self._size = 0
 
     def begin(self, peer: bytes, request: bytes, *, until: Millis) -> bytes | None:
         """Return the kept reply of a repeat, None for a new request; raise for a repeat without one."""
-        self._until[peer] = max(until, self._until.get(peer, 0))
-        ids = self._ids.setdefault(peer, set())
-        if request in ids:
-            reply = self._replies.get((peer, request))
+        asked = self._peers.setdefault(peer, _Requests())
+        if request in asked.ids:
+            reply = asked.replies.get(request)
             if reply is None:
                 raise ReplayedError("the request was here before")
             return reply
-        ids.add(request)
+        if len(asked.ids) >= self._requests:
+            raise RefusedError(Reason.UNAVAILABLE, "too many requests of one peer are under way")
+        asked.ids[request] = until
         return None
 
     def finish(self, peer: bytes, request: bytes, reply: bytes) -> None:
         """Keep the reply of a request."""
-        self._replies[peer, request] = reply
-        if len(self._replies) > self._kept:
-            self._replies.popitem(last=False)
+        asked = self._peers.get(peer)
+        if asked is None or request not in asked.ids:
+            return
+        asked.replies[request] = reply
+        asked.size += len(reply)
+        self._size += len(reply)
+        while self._size > self._reply_bytes:
+            self._size -= max(self._peers.values(), key=lambda each: each.size).drop_reply()
 
     def forget(self, highest: Millis) -> None:
-        """Forget the peers whose admissions had ended before the highest time ever held."""
-        for peer in [peer for peer, until in self._until.items() if until < highest]:
-            del self._until[peer], self._ids[peer]
+        """Forget what had passed before the highest time ever held."""
+        for peer, asked in list(self._peers.items()):
+            for request in [request for request, until in asked.ids.items() if until < highest]:
+                del asked.ids[request]
+                gone = len(asked.replies.pop(request, b""))
+                asked.size -= gone
+                self._size -= gone
+            if not asked.ids:
+                del self._peers[peer]
 
 
 def _check_size(constraints: Constraints, size: int) -> None:

@@ -13,6 +13,7 @@ from schemas.limits import MAX_MESSAGE
 
 log = logging.getLogger("sealbus.agent")
 
+MAX_DETAIL = 512  # characters, as `ResultBody` and `Reply` take them
 # A result travels in one frame: room for header, body fields and Padmé's 12 %.
 MAX_VALUE = (MAX_MESSAGE - 4096) * 15 // 17
 
@@ -59,7 +60,9 @@ async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refus
 
 def _refused(endpoint: Endpoint, refusal: PeerError, refusals: Refusals) -> Ended:
     refusals.note(f"handler {endpoint.name}", refusal.reason.value)
-    return Ended(refusal.reason.value, refusal.detail, b"")
+    # Somebody else's text, perhaps around a file's name: one that no message can carry loses the result.
+    detail = refusal.detail.encode("utf-8", "replace").decode()[:MAX_DETAIL]
+    return Ended(refusal.reason.value, detail, b"")
 
 
 def _first(group: ExceptionGroup[PeerError]) -> PeerError:

@@ -116,6 +116,8 @@ def judge_offer(
     # 4. The term, ordered by the operators for exactly this instance.
     peer = Peer(instance(offer.signing_key, offer.kem_key), offer.signing_key)
     ordered = 0
+    if offer.term_record is None and offer.term:
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "a term without its record")
     if offer.term_record is not None:
         order = open_order(anchor, mesh, offer.term_record)
         if order.instance != peer.instance or order.term != offer.term:

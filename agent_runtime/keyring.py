@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from agent_runtime.errors import RefusedError
 from agent_runtime.trust import MESH_GROUP
+from schemas.documents import OpenEpoch
 from schemas.errors import Reason
 from schemas.messages import Holdings, Millis
 from sealing.context import Mesh
@@ -54,6 +55,7 @@ class Keyring:
                 continue
             # Whatever becomes of an epoch, a handle that once sealed here never begins again at 0.
             if sender.handle not in self._used:
+                self._drop(key)
                 self._used.add(sender.handle)
                 self._sealers[key] = Sealer(self._mesh, sender)
 
@@ -63,9 +65,14 @@ class Keyring:
         for key in [key for key in (*self._openers, *self._sealers) if key not in kept]:
             self._drop(key)
 
-    def has(self, group: str, epoch: int) -> bool:
-        """Tell whether there is a key for an epoch."""
-        return (group, epoch) in self._openers or (group, epoch) in self._sealers
+    def holds(self, epochs: Iterable[OpenEpoch]) -> bool:
+        """Tell whether the keys of all these epochs are here."""
+        return all(
+            held is not None and held.token == epoch.token
+            for epoch in epochs
+            for key in [(epoch.group, epoch.epoch)]
+            for held in [self._openers.get(key) or self._sealers.get(key)]
+        )
 
     def opener(self, token: bytes) -> Opener | None:
         """Return the opener that a frame's token names."""

@@ -45,7 +45,7 @@ class Membership:
         self.keyring = Keyring(mesh, Sender(keys.instance, role), random)
         self.trust: Trust | None = None
         self.last_beacon: bytes | None = None
-        self._counted: Millis = 0
+        self._counted: Millis | None = None  # the own time of the last beacon that counted
 
     def enter(self, term: int, grace: Millis) -> None:
         """Go by a coordinator that was verified: its term, and the grace that the operators signed."""
@@ -62,7 +62,8 @@ class Membership:
             admitted.admission,
             key,
             views=previous.views if previous else {},
-            grant_cache=previous.grant_cache if previous else {},
+            verified=previous.verified if previous else {},
+            revoked_hash=previous.revoked_hash if previous else b"",
         )
         self._adopt(fresh, admitted.holdings)
 
@@ -91,9 +92,12 @@ class Membership:
         """Judge a signed beacon of this term; it counts only when what it names is held."""
         beacon = self._beacon(signed)
         self.witness.check_beacon(signed, beacon, now=self.clock.now(), grace=self.grace, ahead=CLOCK_AHEAD)
+        self.witness.remember(signed, beacon)
         if self.trust is None or not self.trust.holds(self.mesh, beacon):
             return False
-        self.witness.enter_beacon(signed, beacon)
+        if not self.keyring.holds(self.trust.epochs.values()):
+            return False
+        self.witness.enter_beacon(beacon)
         self.last_beacon, self._counted = signed, beacon.time
         return True
 
@@ -111,7 +115,9 @@ class Membership:
 
     def live(self) -> bool:
         """Tell whether this process may take and send: recent beacon, unexpired admission, no fork seen."""
-        if self.trust is None or self.witness.proof is not None or not self.clock.is_set:
+        if self.trust is None or self._counted is None:
+            return False
+        if self.witness.proof is not None or not self.clock.is_set:
             return False
         return (
             self.clock.now() - self._counted <= self.grace
@@ -179,9 +185,15 @@ class Membership:
         if beacon is not None:
             self.witness.compare(holdings.beacon, beacon)
         trust = adopt(self.mesh, base, holdings)
+        # Frames may come late: a revoked set from before a beacon that counted must not undo the newer one.
+        if base.revoked_hash != trust.revoked_hash and self.witness.is_passed(beacon):
+            raise SealingError(Reason.STATE_ROLLED_BACK, "revoked set")
         self.keyring.check(holdings, trust.admission.roles if self.kind == ENCLAVE else ())
         self.keyring.add(holdings)
         self.keyring.keep_only(trust.epochs)
+        if self.trust is not None and self.trust.admission.term != trust.admission.term:
+            # A new coordinator's admission, and live by the former's word: only its own beacon counts.
+            self.last_beacon = self._counted = None
         self.trust = trust
         # One that does not count, because it is late or old, is no harm: the next one follows in a second.
         if beacon is not None and not self.witness.is_old(beacon):

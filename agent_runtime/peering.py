@@ -4,6 +4,7 @@ Pure: frames in, frames out. An init from a stranger dies at one AEAD, because i
 group frame; what passes is bounded per instance and in all.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from schemas.limits import (
     SECOND,
     SESSION_IDLE_RECEIVE,
     SESSION_IDLE_SEND,
+    SESSIONS_PER_PEER,
 )
 from schemas.messages import Accept, Body, Init, Millis
 from schemas.subjects import Kind, subject
@@ -194,21 +196,16 @@ class Peering:
         link = self._links.get(session_id_of(frame))
         if link is None:
             raise SealingError(Reason.SESSION_UNKNOWN)
-        now = self._membership.clock.highest()
-        trust = self._membership.require_live()
-        if link.peer.subject in trust.revoked:
-            raise SealingError(Reason.INSTANCE_REVOKED)
-        if now >= link.expires:
-            raise SealingError(Reason.EXPIRED, "session")
+        now = self._require_open(link)
         body = codec.decode(link.session.open(frame), Body)
         link.received = now
         return link, None if body.purpose == "confirm" else body
 
     def seal(self, link: Link, body: Body) -> tuple[str, bytes]:
         """Return the subject and frame of a body for a session's peer."""
-        self._membership.require_live()
+        now = self._require_open(link)
         frame = link.session.seal(codec.encode(body))
-        link.sent = self._membership.clock.now()
+        link.sent = now
         return link.session.send_subject, frame
 
     def usable(self, instance: bytes, peer_role: str) -> Link | None:
@@ -225,6 +222,7 @@ class Peering:
         """Drop what is expired, revoked, idle or was never confirmed; return what was dropped."""
         now = self._membership.clock.highest()
         revoked = self._membership.held().revoked
+        crowded = set(self._crowded())
         dropped = [
             link
             for link in self._links.values()
@@ -232,6 +230,7 @@ class Peering:
             or link.peer.subject in revoked
             or now - max(link.received, link.sent) >= SESSION_IDLE_RECEIVE
             or (not link.session.confirmed and now - link.opened >= HANDSHAKE_LIFETIME)
+            or link.session.own_id in crowded
         ]
         for link in dropped:
             self.drop(link)
@@ -255,6 +254,14 @@ class Peering:
             self.abandon(accept_subject)
         return dropped
 
+    def _require_open(self, link: Link) -> Millis:
+        trust, now = self._membership.require_live(), self._membership.clock.highest()
+        if link.peer.subject in trust.revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        if now >= link.expires:
+            raise SealingError(Reason.EXPIRED, "session")
+        return now
+
     def _establish(self, session: Session, peer: Admission, peer_role: str, own_role: str) -> Link:
         now = self._membership.clock.highest()
         own = self._membership.held().admission
@@ -270,6 +277,13 @@ class Peering:
         )
         self._links[session.own_id] = link
         return link
+
+    def _crowded(self) -> Iterator[bytes]:
+        counts: Counter[bytes] = Counter()
+        for own_id, link in reversed(self._links.items()):
+            counts[link.peer.subject] += 1
+            if counts[link.peer.subject] > SESSIONS_PER_PEER:
+                yield own_id
 
     def _of(self, instance: bytes) -> Iterator[Link]:
         return (link for link in self._links.values() if link.peer.subject == instance)

@@ -18,6 +18,7 @@ TaskKey = tuple[Owner, bytes]
 class Entry:
     """One task: pending while `body` is None, then its encoded result body."""
 
+    until: Millis
     body: bytes | None = None
 
 
@@ -39,9 +40,16 @@ class SeenTasks:
 
     def insert(self, key: TaskKey, until: Millis) -> Entry:
         """Remember a task as pending until `until` has passed."""
-        entry = self._entries[key] = Entry()
+        entry = self._entries[key] = Entry(until)
         heapq.heappush(self._expiry, (until, key))
         return entry
+
+    def extend(self, key: TaskKey, until: Millis) -> None:
+        """Remember a task for longer: a copy of it came that lives on after the first."""
+        entry = self._entries[key]
+        if until > entry.until:
+            entry.until = until
+            heapq.heappush(self._expiry, (until, key))
 
     def remove(self, key: TaskKey) -> None:
         """Forget a task that was handed back before its handler started."""
@@ -50,7 +58,11 @@ class SeenTasks:
     def forget(self, highest: Millis) -> None:
         """Drop what expired before the highest time ever held."""
         while self._expiry and self._expiry[0][0] < highest:
-            self._entries.pop(heapq.heappop(self._expiry)[1], None)
+            _, key = heapq.heappop(self._expiry)
+            entry = self._entries.get(key)
+            # Removed and taken again, or extended, it stands in the heap more than once.
+            if entry is not None and entry.until < highest:
+                del self._entries[key]
 
     def __len__(self) -> int:
         return len(self._entries)

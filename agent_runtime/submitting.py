@@ -12,7 +12,7 @@ from agent_runtime.errors import RefusedError, TaskFailedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from schemas import codec
-from schemas.errors import Reason
+from schemas.errors import Reason, UsageError
 from schemas.limits import MAX_MESSAGE, SECOND
 from schemas.messages import CLIENT, Millis, ResultBody, TaskBody
 from schemas.scheduling import TaskHints, TaskMessage
@@ -110,6 +110,8 @@ class Submissions:
         affinity: str | None = None,
     ) -> tuple[Pending, Outgoing]:
         """Seal a new task, or raise what forbids it."""
+        if not 0 <= priority <= 9:
+            raise UsageError(f"a task's priority is 0 to 9, and 9 the most urgent, not {priority}")
         trust = self._gate.may_send("submit", task_class, len(payload))
         if len(payload) > MAX_PAYLOAD:
             raise RefusedError(Reason.TOO_LARGE, f"a task's payload may have {MAX_PAYLOAD} bytes")
@@ -122,7 +124,7 @@ class Submissions:
             task_class,
             payload,
             now,
-            now + min(lifetime or info.lifetime, info.lifetime),
+            now + min(info.lifetime if lifetime is None else lifetime, info.lifetime),
             priority,
             affinity,
         )
@@ -144,6 +146,10 @@ class Submissions:
         body = codec.decode(open_result(self._membership.mesh, reply.key, frame), ResultBody)
         if body.worker in self._membership.held().revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
+        if not self._membership.live():
+            # Genuine, but who is revoked is not known now: it is asked for again once that is.
+            pending.resend_at = 0
+            raise RefusedError(Reason.NOT_LIVE)
         del self._pending[header.task_id]
         failure = None
         if body.reason:
@@ -154,12 +160,17 @@ class Submissions:
     def sweep(self) -> tuple[list[Outcome], list[Outgoing]]:
         """Return the tasks that expired, and those to be sent again."""
         now = self._membership.clock.highest()
+        classes = self._membership.held().classes if self._membership.live() else None
         ended: list[Outcome] = []
         again: list[Outgoing] = []
         for pending in list(self._pending.values()):
             if now >= pending.expires:
-                ended.append(self._expire(pending))
-            elif self._membership.live() and self._must_resend(pending, now):
+                ended.append(self._fail(pending, Reason.DEADLINE_PASSED, "no result before the task expired"))
+            elif classes is None:
+                continue  # not live: nothing leaves
+            elif pending.task_class not in classes:
+                ended.append(self._fail(pending, Reason.NO_GRANT, "a new policy permits it no more"))
+            elif self._must_resend(pending, now):
                 try:
                     again.append(self._seal(pending))
                 except RefusedError:
@@ -179,10 +190,9 @@ class Submissions:
         self._stored_secret = b""
         self._pending.clear()
 
-    def _expire(self, pending: Pending) -> Outcome:
+    def _fail(self, pending: Pending, reason: Reason, detail: str) -> Outcome:
         del self._pending[pending.task_id]
-        failure = TaskFailedError(Reason.DEADLINE_PASSED, "no result before the task expired")
-        return Outcome(pending.task_id, b"", failure, b"")
+        return Outcome(pending.task_id, b"", TaskFailedError(reason, detail), b"")
 
     def _must_resend(self, pending: Pending, now: Millis) -> bool:
         return now >= pending.resend_at or not any(
@@ -204,11 +214,13 @@ class Submissions:
         now = member.clock.now()
         sealer = member.keyring.sealer(trust.classes[pending.task_class].role, now)
         reply = self._reply(sealer.token, pending.task_id, now)
+        # It never rises again: whoever ran a copy remembers it only until that copy's expiry.
+        pending.expires = min(pending.expires, sealer.closes)
         body = TaskBody(
             pending.task_class,
             pending.task_id,
             pending.issued,
-            min(pending.expires, sealer.closes),
+            pending.expires,
             reply.key,
             reply.epoch,
             self._reply_to,
@@ -219,15 +231,11 @@ class Submissions:
         pending.resend_at = now + (RESEND_AFTER << min(pending.sends, 8))
         pending.sends += 1
         class_token = member.names(Kind.TASK, pending.task_class.encode())[0]
-        affinity = pending.affinity
-        hints = TaskHints(
-            class_token,
-            pending.priority,
-            body.expires,
-            len(frame).bit_length(),
+        affinity = None
+        if pending.affinity is not None:
             # Keyed like every name: whoever guesses the text must not be able to confirm it.
-            member.names(AFFINITY, affinity.encode())[0] if affinity is not None else None,
-        )
+            affinity = member.names(AFFINITY, pending.affinity.encode("utf-8", "surrogatepass"))[0]
+        hints = TaskHints(class_token, pending.priority, body.expires, len(frame).bit_length(), affinity)
         return Outgoing(
             subject(member.mesh.id, Kind.TASK, class_token),
             codec.encode(TaskMessage(hints, frame)),

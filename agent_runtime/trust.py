@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schemas import codec
-from schemas.documents import Admission, Beacon, ClassInfo, Constraints, OpenEpoch, View
+from schemas.documents import Admission, Beacon, ClassInfo, Constraints, Grant, OpenEpoch, View
 from schemas.errors import Reason
 from schemas.messages import Holdings, Revocation
 from sealing.context import Mesh, sha256
@@ -42,7 +42,7 @@ class Trust:
     epochs: Mapping[tuple[str, int], OpenEpoch] = field(default_factory=dict)
     revoked: frozenset[bytes] = frozenset()
     revoked_hash: bytes = b""
-    grant_cache: Mapping[bytes, tuple[GrantKey, Granted]] = field(default_factory=dict)
+    verified: Mapping[bytes, Grant] = field(default_factory=dict)  # by the hash of the signed bytes
 
     def holds(self, mesh: Mesh, beacon: Beacon) -> bool:
         """Tell whether everything that a beacon names for the own roles is here."""
@@ -59,18 +59,21 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
     """Return the trust that `holdings` gives, or raise and change nothing."""
     admission, key = previous.admission, previous.term_key
     views: dict[str, View] = {}
-    cache: dict[bytes, tuple[GrantKey, Granted]] = {}
+    verified: dict[bytes, Grant] = {}
     for signed in holdings.views:
         view = open_message(signed, key, mesh, "view", View)
         held = previous.views.get(view.role)
         if view.term != admission.term or view.role not in admission.roles:
             raise SealingError(Reason.TERM_NOT_ACCEPTED, "a view of another term or role")
-        if held is not None and held.term == view.term and view.version < held.version:
-            raise SealingError(Reason.STATE_ROLLED_BACK, "view")
+        if held is not None and held.term == view.term:
+            _check_successor(held, view)
         views[view.role] = view
         for document in view.grants:
             digest = sha256(document)
-            cache[digest] = previous.grant_cache.get(digest) or _grant(mesh, key, view, document)
+            grant = verified[digest] = previous.verified.get(digest) or open_grant(document, key, mesh)
+            # A term has one key, so what is of this term was verified under it, now or earlier.
+            if grant.term != view.term or grant.policy_version != view.policy_version:
+                raise SealingError(Reason.TERM_NOT_ACCEPTED, "a grant of another term or policy")
     if set(views) != set(admission.roles):
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "a role without its view")
     return Trust(
@@ -78,7 +81,10 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
         admission_bytes=previous.admission_bytes,
         term_key=key,
         views=views,
-        grants=dict(cache.values()),
+        grants={
+            (grant.subject, grant.action, grant.what): Granted(grant.audience, grant.constraints)
+            for grant in verified.values()
+        },
         role_kinds={kind.role: kind.kind for view in views.values() for kind in view.role_kinds},
         role_names={
             mesh.role_id(kind.role): kind.role for view in views.values() for kind in view.role_kinds
@@ -88,7 +94,7 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
         epochs={(epoch.group, epoch.epoch): epoch for view in views.values() for epoch in view.epochs},
         revoked=frozenset(instance for entry in holdings.revoked for instance in entry.instances),
         revoked_hash=revoked_hash(holdings.revoked),
-        grant_cache=cache,
+        verified=verified,
     )
 
 
@@ -97,8 +103,8 @@ def revoked_hash(revoked: tuple[Revocation, ...]) -> bytes:
     return sha256(codec.encode(tuple(sorted(revoked, key=lambda entry: (entry.kind, entry.value)))))
 
 
-def _grant(mesh: Mesh, key: bytes, view: View, document: bytes) -> tuple[GrantKey, Granted]:
-    grant = open_grant(document, key, mesh)
-    if grant.term != view.term or grant.policy_version != view.policy_version:
-        raise SealingError(Reason.TERM_NOT_ACCEPTED, "a grant of another term or policy")
-    return (grant.subject, grant.action, grant.what), Granted(grant.audience, grant.constraints)
+def _check_successor(held: View, view: View) -> None:
+    if view.version < held.version:
+        raise SealingError(Reason.STATE_ROLLED_BACK, "view")
+    if view.version == held.version and view != held:
+        raise SealingError(Reason.EQUIVOCATION, "two views of one version")

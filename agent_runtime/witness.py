@@ -54,6 +54,8 @@ class Witness:
 
     def check_state(self, state: State) -> None:
         """Refuse a coordinator whose state is older than what was witnessed."""
+        if state.term < self.term:
+            raise SealingError(Reason.STATE_ROLLED_BACK, "term")
         if state.policy_version < self.policy_version:
             raise SealingError(Reason.STATE_ROLLED_BACK, "policy version")
         if state.term == self.term and state.log_size < self._log_size:
@@ -82,13 +84,19 @@ class Witness:
         """Tell whether a beacon is not newer than the last one held."""
         return (beacon.term, beacon.sequence) <= self._last
 
-    def enter_beacon(self, signed: bytes, beacon: Beacon) -> None:
-        """Remember a beacon that was checked."""
-        key = (beacon.term, beacon.sequence)
-        self._last = key
-        self._beacons[key] = signed
+    def is_passed(self, beacon: Beacon | None) -> bool:
+        """Tell whether a beacon that counted is newer than this one, or than none."""
+        return self._last > ((beacon.term, beacon.sequence) if beacon else (self.term, -1))
+
+    def remember(self, signed: bytes, beacon: Beacon) -> None:
+        """Keep a beacon that was checked, whether or not it counts: another of its sequence is proof."""
+        self._beacons[beacon.term, beacon.sequence] = signed
         if len(self._beacons) > BEACONS_KEPT:
             self._beacons.popitem(last=False)
+
+    def enter_beacon(self, beacon: Beacon) -> None:
+        """Go by a beacon that counts."""
+        self._last = (beacon.term, beacon.sequence)
         self._note(beacon.policy_version, beacon.policy_hash, beacon.log_size)
 
     def compare(self, signed: bytes, beacon: Beacon) -> None:

@@ -23,7 +23,9 @@ SESSION_MAX_FRAMES = 2**32
 SESSION_MAX_BYTES = 64 * 1024**3  # both far below the limits of AES-GCM with counter nonces
 SESSION_IDLE_SEND = 4 * MINUTE  # senders stop before receivers forget, so no frame falls between
 SESSION_IDLE_RECEIVE = 5 * MINUTE
-REPLIES_KEPT = 1_024  # over all peers, against repeats of a request on another session
+REPLY_BYTES_KEPT = 32 * 1024 * 1024  # over all peers, against repeats of a request on another session
+REQUESTS_PER_PEER = 100_000  # about 15 MiB; ids of calls whose deadlines have not passed
+SESSIONS_PER_PEER = 16  # a renewal needs two, a lost answer one more; old ones carry only replies
 
 CLOCK_AHEAD = 2 * SECOND  # a beacon may be this far ahead of an agent's own clock
 GRACE = 10 * SECOND
