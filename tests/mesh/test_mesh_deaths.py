@@ -1,5 +1,6 @@
 """Whatever process dies, or hangs: what was acknowledged is done, once in effect, and nobody has to help."""
 
+import itertools
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -43,18 +44,27 @@ async def release(node: Node, names: list[str], tasks: list[Task]) -> None:
 
 
 async def test_a_worker_that_is_killed_in_the_middle_of_tasks(mesh: RunningMesh) -> None:
-    names = [f"held by a worker {number}" for number in range(3)]
+    (victim,) = [agent.instance for agent in mesh.admitted() if agent.name == "worker-1"]
     tallies = [f"tally {number}" for number in range(60)]
     async with joined(mesh, client_identity(mesh)) as desk:
-        held = await hold(desk, names)
+        # The scheduler draws where a task goes: until one waits in the worker that is to die.
+        for number in itertools.count():
+            names = [f"held by a worker {number}"]
+            held = await hold(desk, names)
+            if victim in await desk.context().call("callers", names[0], list[str]):
+                break
+            await release(desk, names, held)
         counting = [await desk.context().submit("tally", name) for name in tallies]
         await mesh.rack.kill("worker-1")
         with anyio.fail_after(DONE_WITHIN):
             assert [await task.result(str) for task in counting] == tallies
+        # Only another one can let it go: before its release it came there too.
+        with anyio.fail_after(DONE_WITHIN):
+            while (await counted(desk, names[0]))[names[0]][1] < 2:  # noqa: ASYNC110
+                await anyio.sleep(0.05)
         await release(desk, names, held)
-        # Once in effect, although some were begun twice.
+        # Once in effect, although one was begun twice.
         assert [effects for effects, _ in (await counted(desk, "tally")).values()] == [1] * len(tallies)
-        assert any(arrivals > 1 for _, arrivals in (await counted(desk, "held by a worker")).values())
 
 
 @pytest.mark.slow

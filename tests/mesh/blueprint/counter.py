@@ -6,7 +6,7 @@ from agent_runtime import Agent, Context
 
 agent = Agent("counter")
 effects: dict[str, set[bytes]] = {}
-arrivals: dict[str, int] = {}
+arrivals: dict[str, list[str]] = {}
 released: dict[str, anyio.Event] = {}
 
 
@@ -21,15 +21,21 @@ async def add(name: str, context: Context) -> None:
 async def read(prefix: str, context: Context) -> dict[str, list[int]]:
     """Tell (effects, arrivals) of every name with this prefix."""
     names = {name for name in (*effects, *arrivals) if name.startswith(prefix)}
-    return {name: [len(effects.get(name, ())), arrivals.get(name, 0)] for name in names}
+    return {name: [len(effects.get(name, ())), len(arrivals.get(name, ()))] for name in names}
 
 
 @agent.tool("arrive")
 async def arrive(name: str, context: Context) -> int:
     """Wait until a name is released."""
-    arrivals[name] = arrivals.get(name, 0) + 1
+    arrivals.setdefault(name, []).append(context.caller_instance.hex())
     await released.setdefault(name, anyio.Event()).wait()
-    return arrivals[name]
+    return len(arrivals[name])
+
+
+@agent.tool("callers")
+async def callers(name: str, context: Context) -> list[str]:
+    """Tell which instances came for a name."""
+    return arrivals.get(name, [])
 
 
 @agent.tool("release")
