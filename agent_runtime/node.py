@@ -193,7 +193,7 @@ class Node:
                 dead_since = dead_since or anyio.current_time()
                 self._stale.set()
                 if anyio.current_time() - dead_since >= DEAD_AFTER:
-                    log.warning("not live: joining again")
+                    log.warning("%s: no recent beacon; joining again", Reason.NOT_LIVE.value)
                     return
             try:
                 if self.coordination.due_for_renewal():
@@ -222,6 +222,7 @@ class Node:
     async def _sweep(self) -> None:
         while True:
             await anyio.sleep(SWEEP)
+            self.refusals.tell()
             if self.membership.trust is None:
                 continue
             await self.submitter.sweep()
@@ -282,4 +283,5 @@ class Node:
         with self.refusals.at("close"):
             await self.calls.drop_all()
             await self.coordination.close()
+        self.refusals.tell()
         self.membership.erase()

@@ -16,6 +16,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
+        self._told: Counter[tuple[str, str]] = Counter()
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
@@ -35,7 +36,9 @@ class Refusals:
     def note(self, place: str, reason: str) -> None:
         """Count one refusal."""
         self.counts[place, reason] += 1
-        # One line each time a count reaches a power of two: a flood must not fill a disk.
-        count = self.counts[place, reason]
-        if count & (count - 1) == 0:
-            log.info("refused at %s: %s (%d so far)", place, reason, count)
+
+    def tell(self) -> None:
+        """Log what was counted since the last time; asked for now and then, so that no flood fills a disk."""
+        for place, reason in self.counts - self._told:
+            log.info("refused at %s: %s (%d so far)", place, reason, self.counts[place, reason])
+        self._told = self.counts.copy()

@@ -108,6 +108,8 @@ class Working:
             self._refusals.note("task", error.reason.value)
             self._say(task_id, DONE)
             return
+        if opened.repeat:
+            self._refusals.note("task", Reason.REPLAYED.value)  # not run again, but answered
         running = opened.key in self._running
         # Sealed anew, it carries the reply key under which its submitter waits now.
         self._running[opened.key] = opened
