@@ -2,11 +2,7 @@
 
 It never holds a secret and is never trusted; it is here so that the lab needs nothing installed.
 
-It dies with its parent. A `preexec_fn` would be unsafe beside threads, so the server is started through
-a few lines of Python that ask Linux for it (prctl(2), PR_SET_PDEATHSIG, which survives execve) and
-then become nats-server under the same process id. Linux sends the signal when the *thread* that
-started it ends, so start it from a thread that lasts, as an event loop's does. Elsewhere than on
-Linux a killed parent leaves the server behind.
+It dies with its parent (`lab.children`).
 """
 
 import errno
@@ -15,7 +11,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +22,7 @@ import anyio.abc
 import msgspec
 import nkeys
 
+from lab.children import dying_with_parent
 from schemas.errors import UsageError
 from transport import Access
 
@@ -42,18 +38,6 @@ FILE_STORE = 16 * 1024 * 1024 * 1024
 # NKey prefixes (github.com/nats-io/nkeys): a seed of a user.
 _USER_PREFIX = 20 << 3
 _SEED_BYTES = 32
-
-# argv: our process id, then the command. The second check is for a parent that died before the prctl.
-_DIE_WITH_PARENT = """
-import os, sys
-if sys.platform == "linux":
-    import ctypes, signal
-    if ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0) != 0:
-        sys.exit("prctl: " + os.strerror(ctypes.get_errno()))
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the parent is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class BrokerUser(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,10 +160,9 @@ class Broker:
         config = self._directory / "nats-server.json"
         description = server_config(self._directory, self._users, port=self._port, monitor=self._monitor)
         config.write_text(json.dumps(description, indent=1, ensure_ascii=False), encoding="utf-8")
-        command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         with self.log.open("ab") as log:
             self._process = await anyio.open_process(
-                [*command, str(server), "-c", str(config)],
+                dying_with_parent([str(server), "-c", str(config)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

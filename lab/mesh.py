@@ -23,6 +23,7 @@ from agent_runtime import RefusedError
 from lab.accounts import access_for
 from lab.blueprint import Blueprint, read_blueprint
 from lab.broker import Broker, BrokerUser, make_nkey
+from lab.children import dying_with_parent
 from lab.image import Builder, Spec
 from lab.launch import Exited, Rack, coordinator_spec, open_rack
 from lab.layers import Store
@@ -331,7 +332,11 @@ async def _run_scheduler(
     while True:
         with log_file.open("ab") as output:
             process = await anyio.open_process(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+                dying_with_parent(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
             )
         running.scheduler_pid = process.pid
         task_status.started()
