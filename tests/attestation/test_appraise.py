@@ -157,7 +157,7 @@ def test_what_the_policy_names_is_accepted(either: Case) -> None:
     assert not result.debug
 
 
-def test_lab_is_the_policys_own_word_and_nothing_else(either: Case) -> None:
+def test_invariant_07_lab_is_the_policys_own_word_and_nothing_else(either: Case) -> None:
     assert either.appraise().lab
     either.demand(lab=False)
     assert not either.appraise().lab
@@ -255,7 +255,9 @@ def test_caller_who_hands_in_no_digest_is_told_so(either: Case) -> None:
 # 4: debug, migration, privilege
 
 
-def test_debuggable_guest_is_refused(snp: Case, enclave: Case, chip: SevSnpChip, card: NitroCard) -> None:
+def test_invariant_07_debuggable_guest_is_refused(
+    snp: Case, enclave: Case, chip: SevSnpChip, card: NitroCard
+) -> None:
     snp.evidence, _ = chip.evidence(MEASUREMENTS, KEY_BINDING, CHALLENGE, now=NOW, debug=True)
     snp.assert_refused(NotAcceptableError, Reason.DEBUG_ENABLED)
     enclave.evidence, _ = card.evidence(MEASUREMENTS, KEY_BINDING, CHALLENGE, now=NOW, debug=True)

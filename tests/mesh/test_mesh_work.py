@@ -56,7 +56,7 @@ async def test_an_agent_calls_the_tool_of_another(mesh: RunningMesh) -> None:
             assert await node.context().call("read", "counted", dict) == {"counted": [1, 0]}
 
 
-async def test_what_is_not_granted_is_refused_before_it_leaves(mesh: RunningMesh) -> None:
+async def test_invariant_04_what_is_not_granted_is_refused_before_it_leaves(mesh: RunningMesh) -> None:
     async with joined(mesh, client_identity(mesh, "guest")) as node:
         with pytest.raises(RefusedError, match="no-grant"):
             await node.context().submit("echo", "text")
@@ -71,7 +71,9 @@ async def test_what_is_not_granted_is_refused_before_it_leaves(mesh: RunningMesh
             await node.context().call("release", "x" * 200, type(None))
 
 
-async def test_a_task_of_a_client_that_skips_its_own_check_is_refused_at_the_gate(mesh: RunningMesh) -> None:
+async def test_invariant_04_a_task_without_a_grant_is_refused_at_the_gate(
+    mesh: RunningMesh,
+) -> None:
     async with joined(mesh, client_identity(mesh)) as node:
         believe(node, "submit", "guarded", "worker")
         task = await node.context().submit("guarded", "text")
@@ -84,7 +86,7 @@ async def test_a_task_of_a_client_that_skips_its_own_check_is_refused_at_the_gat
     ("tool", "argument", "reason"),
     [("erase", "name", Reason.NO_GRANT), ("release", "x" * 200, Reason.CONSTRAINT_VIOLATED)],
 )
-async def test_a_call_of_a_client_that_skips_its_own_check_is_refused_at_the_gate(
+async def test_invariant_04_a_call_without_a_grant_is_refused_at_the_gate(
     mesh: RunningMesh, tool: str, argument: str, reason: Reason
 ) -> None:
     async with joined(mesh, client_identity(mesh)) as node:
