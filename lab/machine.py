@@ -116,6 +116,34 @@ class Machine:
                 with anyio.CancelScope(shield=True):
                     await _end(process)
 
+    @property
+    def simulator(self) -> Simulator:
+        """The chip that mints its Evidence."""
+        return self._simulator
+
+    def altered(
+        self,
+        name: str,
+        output: Path,
+        *,
+        nats_url: str,
+        spec: Spec | None = None,
+        simulator: Simulator | None = None,
+        debug: bool = False,
+    ) -> "Machine":
+        """Return another machine like this one but for what is given: its owner can do that."""
+        return Machine(
+            name,
+            self.platform,
+            simulator or self._simulator,
+            self._builder,
+            spec or self.spec,
+            output=output,
+            clock=self._clock,
+            host={**self._host, "nats_url": nats_url},
+            debug=debug,
+        )
+
     def kill(self) -> None:
         """Kill the child at once, as a power cut would."""
         if self._process is not None:

@@ -31,6 +31,7 @@ from lab.machine import Machine
 from lab.operators import ACCOUNTS, Operators
 from lab.setup import agent_specs, blueprint_path, simulator
 from lab.state import ANCHOR, State
+from lab.tap import Script, Tap, open_tap
 from schemas.errors import Reason, UsageError
 from schemas.subjects import Party
 from sealing.context import Mesh
@@ -42,6 +43,9 @@ log = logging.getLogger("sealbus.lab")
 
 COORDINATOR = "coordinator"
 SCHEDULER = "scheduler"
+CLIENTS = "clients"
+OPERATORS = "operators"
+WIRE = "wire.recording"
 OBSERVER = "observer"
 ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
 RESTART_PAUSE = 0.5
@@ -76,6 +80,8 @@ class RunningMesh:
     workloads: dict[str, str] = field(default_factory=dict)  # machine: workload
     scheduler_pid: int = 0
     refused: dict[str, str] = field(default_factory=dict)  # agent: reason
+    urls: dict[str, str] = field(default_factory=dict)  # party: where it finds the broker, or the tap
+    tap: Tap | None = None
 
     def credentials(self, party: str) -> Credentials | None:
         """Return the broker account of a kind of party; None on a broker of somebody else's."""
@@ -147,8 +153,12 @@ async def running_mesh(
     url: str | None = None,
     say: Callable[[str], None] = lambda _: None,
     monitor: bool = False,
+    script: Script | None = None,
 ) -> AsyncIterator[RunningMesh]:
-    """Bring a mesh up and take it down at the end. `url` names a broker of somebody else's."""
+    """Bring a mesh up and take it down at the end. `url` names a broker of somebody else's.
+
+    With a script every party is behind a tap, which records to `WIRE` in the state directory.
+    """
     anchor = state.load(ANCHOR)
     _, mesh = open_anchor(anchor)
     blueprint_file = blueprint_path(state)
@@ -162,11 +172,19 @@ async def running_mesh(
         if url is None:
             broker = await stack.enter_async_context(Broker(state.broker, users=users, monitor=monitor))
             url = broker.url
+        tap = None
+        if script is not None:
+            tap = await stack.enter_async_context(open_tap(url, state.root / WIRE, script))
+        names = (CLIENTS, OPERATORS, COORDINATOR, SCHEDULER, *_machine_names(blueprint))
+        urls = {name: await tap.listen(name) if tap else url for name in names}
         exits, reports = anyio.create_memory_object_stream[Exited](1024)
         stack.enter_context(exits)
         stack.enter_context(reports)
         rack = await stack.enter_async_context(open_rack(exits.send_nowait))
-        running = RunningMesh(state, url, anchor, mesh, broker, rack, Operators(state, url), seeds)
+        operators = Operators(state, urls[OPERATORS])
+        running = RunningMesh(
+            state, urls[CLIENTS], anchor, mesh, broker, rack, operators, seeds, urls=urls, tap=tap
+        )
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         builder = Builder(Store(state.layers))
@@ -257,7 +275,7 @@ def _plan_machines(running: RunningMesh, blueprint: Blueprint, folder: Path, bui
             running.workloads[name] = workload
             plans.append((name, platform, specs[workload], Party.AGENT))
     for serial, (name, platform, spec, party) in enumerate(plans, 1):
-        host = {"nats_url": running.url}
+        host = {"nats_url": running.urls[name]}
         if party in running.seeds:
             host["nkey_seed"] = running.seeds[party]
         running.machines[name] = Machine(
@@ -323,7 +341,7 @@ async def _run_scheduler(
     environment = {
         name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "HOME") if name in os.environ
     }
-    environment["SEALBUS_NATS_URL"] = running.url
+    environment["SEALBUS_NATS_URL"] = running.urls[SCHEDULER]
     if Party.SCHEDULER in running.seeds:
         environment["SEALBUS_NKEY_SEED"] = running.seeds[Party.SCHEDULER]
     command = [sys.executable, "-m", "scheduler", "--mesh", running.mesh.id.hex()]

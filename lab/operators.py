@@ -3,12 +3,22 @@
 import time
 from contextlib import AbstractAsyncContextManager
 
-from console.documents import VerifiedPolicy, open_signed_policy, sign_order, sign_revocation
+from msgspec.structs import replace
+
+from console.documents import (
+    SignedPolicy,
+    VerifiedPolicy,
+    open_signed_policy,
+    sign_order,
+    sign_policy,
+    sign_revocation,
+)
 from console.operator import OperatorLine, operator_line
 from lab.setup import operator_keys
 from lab.state import ANCHOR, POLICY, State
 from schemas import codec
 from schemas.messages import Event
+from schemas.policy import Policy
 from schemas.subjects import Party
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
@@ -51,11 +61,24 @@ class Operators:
             for revocation in self._revocations():
                 await line.send(Event("revocation", revocation, None))
 
+    def next_policy(self) -> Policy:
+        """Return the policy that would follow the signed one without a change."""
+        held = self.policy
+        return replace(held.policy, version=held.policy.version + 1, predecessor=held.policy_hash.hex())
+
+    def sign(self, policy: Policy) -> SignedPolicy:
+        """Have as many operators as have to sign a policy; nothing is written."""
+        return sign_policy(self.mesh, self._keys, policy)
+
+    async def send(self, event: Event) -> None:
+        """Bring an event to the coordinator; return with its signed receipt, or raise its no."""
+        async with self._line() as line:
+            await line.send(event)
+
     async def revoke(self, kind: str, value: str, reason: str) -> None:
         """Revoke an instance, a chip or a workload; returns with the coordinator's signed receipt."""
         documents = sign_revocation(self.mesh, self._keys, kind=kind, value=value, reason=reason, time=_now())
-        async with self._line() as line:
-            await line.send(Event("revocation", documents, None))
+        await self.send(Event("revocation", documents, None))
         self._state.save(REVOCATIONS, codec.encode((*self._revocations(), documents)))
 
     def _revocations(self) -> tuple[tuple[bytes, ...], ...]:
