@@ -17,7 +17,7 @@ import anyio
 
 from agent_runtime.agent import Agent
 from agent_runtime.node import Identity, Node
-from attestation import DescriptorAttester
+from attestation import DescriptorAttester, report_own_keys
 from schemas.errors import PeerError, SealbusError, UsageError
 from transport import Credentials, TransportError, connect
 
@@ -57,9 +57,12 @@ async def _run(agent_file: Path, anchor_file: Path, descriptor: int) -> None:
     async with connect(_required(host, "nats_url"), name="agent", credentials=credentials) as transport:
         node = Node(Identity(anchor, (agent.role,), attester), transport, agent)
         async with node.running():
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for _ in signals:
-                    break
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
+                async for received in signals:
+                    if received is not signal.SIGUSR1:
+                        break
+                    trust = node.membership.trust
+                    await report_own_keys(attester, trust.term_key if trust else b"")
             if node.working is not None:
                 await node.working.drain()
 

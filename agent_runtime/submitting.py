@@ -190,6 +190,10 @@ class Submissions:
         self._stored_secret = b""
         self._pending.clear()
 
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return what reply keys are derived from, for `sealing.erasure.held_secrets`."""
+        return (self._stored_secret,)
+
     def _fail(self, pending: Pending, reason: Reason, detail: str) -> Outcome:
         del self._pending[pending.task_id]
         return Outcome(pending.task_id, b"", TaskFailedError(reason, detail), b"")

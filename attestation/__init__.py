@@ -9,6 +9,7 @@ from attestation.errors import (
     NotAcceptableError,
     NotGenuineError,
 )
+from attestation.own_keys import report_own_keys
 
 __all__ = [
     "AttestationError",
@@ -19,5 +20,6 @@ __all__ = [
     "NotAcceptableError",
     "NotGenuineError",
     "appraise",
+    "report_own_keys",
     "workload_id",
 ]

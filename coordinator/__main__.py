@@ -6,6 +6,7 @@ broker could not be reached.
 """
 
 import argparse
+import contextlib
 import logging
 import signal
 import sys
@@ -14,8 +15,9 @@ from contextlib import closing
 from pathlib import Path
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
 
-from attestation import AttesterError, DescriptorAttester
+from attestation import AttesterError, DescriptorAttester, report_own_keys
 from coordinator.clock import coordinator_clock
 from coordinator.service import Service
 from schemas.errors import PeerError, UsageError
@@ -25,6 +27,7 @@ from transport import Credentials, TransportError, connect
 
 log = logging.getLogger("sealbus.coordinator")
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last: search for our own keys
 BROKER_PATIENCE = 10.0  # seconds to find the broker: it may be starting too
 
 
@@ -47,15 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(anchor_file: Path, descriptor: int) -> None:
     # Before anything else: who is told to end while it starts ends as cleanly.
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    ask, asked = anyio.create_memory_object_stream[None](1)
+    with ask, asked, anyio.open_signal_receiver(*SIGNALS) as signals:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_serve, anchor_file, descriptor)
-            async for _ in signals:
-                break
+            tasks.start_soon(_serve, anchor_file, descriptor, asked)
+            async for received in signals:
+                if received is not signal.SIGUSR1:
+                    break
+                with contextlib.suppress(anyio.WouldBlock):
+                    ask.send_nowait(None)
             tasks.cancel_scope.cancel()
 
 
-async def _serve(anchor_file: Path, descriptor: int) -> None:
+async def _serve(anchor_file: Path, descriptor: int, asked: MemoryObjectReceiveStream[None]) -> None:
     try:
         anchor, mesh = open_anchor(await anyio.Path(anchor_file).read_bytes())
     except OSError as error:
@@ -72,7 +79,18 @@ async def _serve(anchor_file: Path, descriptor: int) -> None:
         async with connect(
             url, name="coordinator", credentials=credentials, patience=BROKER_PATIENCE
         ) as transport:
-            await Service(anchor, mesh, PartyKeys(), transport, attester, clock).run()
+            keys = PartyKeys()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_report_keys, attester, keys, asked)
+                await Service(anchor, mesh, keys, transport, attester, clock).run()
+
+
+async def _report_keys(
+    attester: DescriptorAttester, keys: PartyKeys, asked: MemoryObjectReceiveStream[None]
+) -> None:
+    async for _ in asked:
+        # Every offer says the public key in the clear.
+        await report_own_keys(attester, keys.signing.public)
 
 
 def _say(errors: BaseExceptionGroup[BaseException], code: int) -> int:

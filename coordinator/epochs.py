@@ -12,6 +12,7 @@ from schemas.limits import DAY, HOUR, MINUTE, SECOND
 from schemas.messages import MemberPackage, Millis
 from schemas.policy import Policy
 from sealing.context import Mesh
+from sealing.erasure import erase_on_fork
 from sealing.groups import epoch_token
 
 MESH_GROUP = "mesh"
@@ -64,6 +65,16 @@ class Epochs:
         self._spans: dict[str, Span] = {}
         self._open: dict[str, tuple[Epoch, ...]] = {}
         self._last: dict[str, int] = {}
+        erase_on_fork(self)
+
+    def erase(self) -> None:
+        """Drop every secret: a forked child serves nobody."""
+        self._open = {}
+        self._spans = {}
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return the open epochs' secrets, for `sealing.erasure.held_secrets`."""
+        return tuple(epoch.package.secret for epochs in self._open.values() for epoch in epochs)
 
     def of(self, group: str) -> tuple[Epoch, ...]:
         """Return the open epochs of a group, those that are sent ahead included."""

@@ -4,9 +4,12 @@ The lab plays the hosts, which are trusted with nothing, and the operators, who 
 coordinator's term and hand it the policy that they signed when the lab was made.
 """
 
+import contextlib
 import json
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -20,6 +23,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agent_runtime import RefusedError
+from attestation.own_keys import RECORDING
 from lab.accounts import access_for
 from lab.blueprint import Blueprint, read_blueprint
 from lab.broker import Broker, BrokerUser, make_nkey
@@ -37,7 +41,8 @@ from schemas.subjects import Party
 from sealing.context import Mesh
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
-from transport import Credentials, subscribing
+from sealing.own_keys import OwnKeys
+from transport import Credentials
 
 log = logging.getLogger("sealbus.lab")
 
@@ -46,11 +51,12 @@ SCHEDULER = "scheduler"
 CLIENTS = "clients"
 OPERATORS = "operators"
 WIRE = "wire.recording"
-OBSERVER = "observer"
 ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
 RESTART_PAUSE = 0.5
 LOOK_AGAIN = 0.05
 ID_SHOWN = 16  # an instance id's first characters, as agents print them
+OWN_KEYS_PATIENCE = 60.0  # seconds to search a recording of some GB
+_OWN_KEYS = re.compile(r"own keys: (\d+) searched for, found (\d+) times, control (found|missed)\n")
 REFUSED = 1  # an agent's exit code for a no that asking again will not change
 
 
@@ -106,6 +112,24 @@ class RunningMesh:
             return None
         counters = await anyio.to_thread.run_sync(_get_json, f"{self.broker.monitor_url}/varz")
         return int(counters["in_msgs"])
+
+    async def own_keys(self) -> dict[str, OwnKeys]:
+        """Have every enclave search the tap's recording for its own keys; return what they report."""
+        pids = self.rack.pids()
+        before = {name: len(_own_key_reports(self.state.logs / f"{name}.log")) for name in pids}
+        for pid in pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+        reports: dict[str, OwnKeys] = {}
+        with anyio.move_on_after(OWN_KEYS_PATIENCE):
+            while len(reports) < len(pids):
+                for name in pids:
+                    found = _own_key_reports(self.state.logs / f"{name}.log")
+                    if len(found) > before[name]:
+                        reports[name] = found[-1]
+                # What the machines print goes to files, which tell nobody when they grow.
+                await anyio.sleep(LOOK_AGAIN)
+        return reports
 
     def audit(self) -> list[dict[str, object]]:
         """Return the coordinator's decisions since this mesh came up."""
@@ -235,7 +259,6 @@ async def wait_admitted(running: RunningMesh) -> None:
 
 def _accounts(state: State, mesh: Mesh) -> tuple[tuple[BrokerUser, ...], dict[str, str]]:
     access = {party.value: access_for(party, mesh.id) for party in Party}
-    access[OBSERVER] = subscribing(">")
     users, seeds = [], {}
     for name, allowed in access.items():
         seeds[name], public = make_nkey()
@@ -276,6 +299,8 @@ def _plan_machines(running: RunningMesh, blueprint: Blueprint, folder: Path, bui
             plans.append((name, platform, specs[workload], Party.AGENT))
     for serial, (name, platform, spec, party) in enumerate(plans, 1):
         host = {"nats_url": running.urls[name]}
+        if running.tap is not None:
+            host[RECORDING] = str(running.tap.path)
         if party in running.seeds:
             host["nkey_seed"] = running.seeds[party]
         running.machines[name] = Machine(
@@ -315,6 +340,14 @@ def _get_json(url: str) -> dict[str, int]:
     # Only ever the embedded broker's own loopback address.
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
         return dict(json.load(answer))
+
+
+def _own_key_reports(path: Path) -> list[OwnKeys]:
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError:
+        return []
+    return [OwnKeys(int(line[1]), int(line[2]), line[3] == "found") for line in _OWN_KEYS.finditer(text)]
 
 
 def _last_admission(path: Path) -> str:

@@ -6,6 +6,7 @@ that no copy of a key's bytes is left in freed memory, only that no object still
 
 import os
 import weakref
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -15,6 +16,9 @@ class Erasable(Protocol):
     def erase(self) -> None:
         """Drop every key. What is asked of the object afterwards fails."""
 
+    def secrets(self) -> Iterable[bytes]:
+        """Return the secrets that it holds as bytes, for `held_secrets` alone; not those inside a cipher."""
+
 
 _holders: "weakref.WeakSet[Erasable]" = weakref.WeakSet()
 
@@ -22,6 +26,11 @@ _holders: "weakref.WeakSet[Erasable]" = weakref.WeakSet()
 def erase_on_fork(holder: Erasable) -> None:
     """Have `holder` erased in every child that this process forks."""
     _holders.add(holder)
+
+
+def held_secrets() -> list[bytes]:
+    """Return every secret that this process holds as bytes: only for `sealing.own_keys`, never to be kept."""
+    return [secret for holder in list(_holders) for secret in holder.secrets()]
 
 
 def _erase_all() -> None:

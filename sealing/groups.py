@@ -103,6 +103,10 @@ class Sealer:
         """Drop the key."""
         self._cipher = None
 
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return nothing: the key is inside the cipher alone."""
+        return ()
+
     def _next(self) -> int:
         counter, self._counter = self._counter, self._counter + 1
         return counter
@@ -172,6 +176,10 @@ class Opener:
         self._package = None
         self._handle_cipher = None
         self._known.clear()
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return the epoch's secret, for `sealing.erasure.held_secrets`."""
+        return (self._package.secret,) if self._package is not None else ()
 
     def _live(self) -> MemberPackage:
         if self._package is None:

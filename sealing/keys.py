@@ -41,6 +41,10 @@ class SigningKey:
         """Drop the key."""
         self._key = None
 
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return the seed, for `sealing.erasure.held_secrets`."""
+        return (self._key.encode(),) if self._key is not None else ()
+
     def __repr__(self) -> str:
         return f"SigningKey(public={self.public.hex()})"
 
@@ -58,6 +62,7 @@ class KemKey:
 
     def __init__(self) -> None:
         mlkem, x25519 = MLKEM768PrivateKey.generate(), X25519PrivateKey.generate()
+        self._parts: tuple[MLKEM768PrivateKey, X25519PrivateKey] | None = mlkem, x25519
         self.public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
         self._key: hpke.MLKEM768X25519PrivateKey | None = hpke.MLKEM768X25519PrivateKey(mlkem, x25519)
         erase_on_fork(self)
@@ -73,7 +78,11 @@ class KemKey:
 
     def erase(self) -> None:
         """Drop the key."""
-        self._key = None
+        self._key = self._parts = None
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return the private parts, for `sealing.erasure.held_secrets`."""
+        return tuple(part.private_bytes_raw() for part in self._parts or ())
 
     def __repr__(self) -> str:
         return f"KemKey(public={self.public[:8].hex()}...)"

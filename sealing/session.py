@@ -104,6 +104,10 @@ class Session:
         """Drop both keys."""
         self._sender = self._receiver = None
 
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return nothing: the keys are inside the ciphers alone."""
+        return ()
+
     def __repr__(self) -> str:
         return f"Session(peer={self.peer.hex()[:16]}, initiator={self.initiator})"
 
@@ -191,6 +195,10 @@ class PendingSession:
             self._ephemeral.erase()
         self._ephemeral = None
         self._secret = b""
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """Return this side's part of the session's secret, for `sealing.erasure.held_secrets`."""
+        return (self._secret,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Memory stays flat: files are read when their turn comes and let go when they are
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -31,13 +31,12 @@ from examples.redaction.messages import (
 from examples.redaction.output import Results
 from examples.redaction.reading import Document, DocumentError, read
 from examples.redaction.replacing import Mark
+from lab.search import Words
 from schemas.errors import UsageError
 from transport import TransportError
 
 AT_ONCE = 48  # documents under way: enough that no redactor waits, a few MiB of client memory
 SEGMENTS_AT_ONCE = 8  # of one document: 32 MiB are 256 of them
-NEEDLES_KEPT = 20_000  # of identifiers that the observer is searched for
-NEEDLE_LEAST = 6  # characters: shorter ones are found in any ciphertext by chance
 
 Advance = Callable[[str], None]
 T = TypeVar("T")
@@ -56,7 +55,8 @@ class Report:
     done: int = 0
     task_failures: int = 0
     expired: int = 0
-    needles: set[str] = field(default_factory=set)
+    identifiers: Words = field(default_factory=Words)  # what was found, to be searched for afterwards
+    lines: Words = field(default_factory=Words)
     marks: dict[str, list[Mark]] = field(default_factory=dict)  # kept only to be scored
 
 
@@ -129,6 +129,8 @@ class Job:
         if document is None:
             return
         self.report.read += 1
+        for line in document.text.splitlines():
+            self.report.lines.add(line)
 
         async def one(piece: Slice) -> None:
             await self._task("survey", Survey(self._id, number, piece), type(None))
@@ -156,7 +158,8 @@ class Job:
             self.report.marks[str(source.name)] = marks
         self.report.redacted += 1
         self.report.findings.update({kind.value: n for kind, n in replacing.counted(marks).items()})
-        self._note_needles(document.text[mark.start : mark.end] for mark in marks)
+        for mark in marks:
+            self.report.identifiers.add(document.text[mark.start : mark.end])
         self._advance("redact")
 
     async def _document(self, number: int, source: Source) -> Document | None:
@@ -222,10 +225,3 @@ class Job:
     def _fail(self, number: int, source: Source, reason: str) -> None:
         self._failed.add(number)
         self.report.failed.append(Passed(source.name, reason, failed=True))
-
-    def _note_needles(self, identifiers: Iterable[str]) -> None:
-        for identifier in identifiers:
-            if len(self.report.needles) >= NEEDLES_KEPT:
-                return
-            if len(identifier) >= NEEDLE_LEAST:
-                self.report.needles.add(identifier)

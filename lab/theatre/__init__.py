@@ -5,7 +5,7 @@ stolen key could do, and then reads what the processes of the mesh say of it.
 """
 
 from lab.theatre.act import Act, Outcome, Played, Verdict
-from lab.theatre.play import ACTS, play
+from lab.theatre.play import ACTS, chosen, play
 from lab.theatre.stage import Stage
 
-__all__ = ["ACTS", "Act", "Outcome", "Played", "Stage", "Verdict", "play"]
+__all__ = ["ACTS", "Act", "Outcome", "Played", "Stage", "Verdict", "chosen", "play"]

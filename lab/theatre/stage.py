@@ -1,10 +1,9 @@
 """What an act has at hand: the mesh's machines, wire and files, honest work, and the agents' own words."""
 
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -35,7 +34,6 @@ class Stage:
     work: Work
     folder: Path  # for what an act makes
     serial: int = 0
-    counted: Counter[str] = field(default_factory=Counter)
 
     def log_of(self, name: str) -> str:
         """Return what a machine's child has printed."""

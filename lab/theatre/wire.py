@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio
+
 from lab.tap import (
     Drop,
     Duplicate,
@@ -25,6 +27,7 @@ from schemas.scheduling import Assign, TaskMessage
 from schemas.subjects import Kind
 
 SCHEDULER = "scheduler"
+TOLD_WITHIN = 1.0  # seconds in which an agent tells what it refused
 TOKEN = slice(2, 18)  # of a role frame: where it names its epoch
 
 
@@ -59,14 +62,21 @@ async def lying_scheduler(stage: Stage) -> Verdict:
     match = Match(
         SCHEDULER, Towards.BROKER, Kind.ASSIGN, every=4, where=lambda passing: passing.frame.subject in theirs
     )
+    repeats = _refusals(stage, Reason.REPLAYED)
     with (
         _rule(stage, "misroute", match, Redirect(first.subjects)),
-        _rule(stage, "twice", Match(SCHEDULER, Towards.BROKER, Kind.ASSIGN), Duplicate()),
+        _rule(stage, "twice", Match(SCHEDULER, Towards.BROKER, Kind.ASSIGN), Duplicate()) as twice,
     ):
         verdict = await _disturbed(stage, Reason.EPOCH_UNKNOWN)
     if verdict.reason != Reason.EPOCH_UNKNOWN.value:
         return verdict
-    return recovered(verdict.reason, f"{verdict.detail}: {one} handed back what is not its role's")
+    again = (_refusals(stage, Reason.REPLAYED) - repeats).total()
+    if not again:
+        return succeeded(f"{twice.fired} tasks were assigned twice, and nobody noticed")
+    return recovered(
+        verdict.reason,
+        f"{one} handed back what is not its role's ({verdict.detail}); {again} repeats were not run again",
+    )
 
 
 async def withheld_beacons(stage: Stage) -> Verdict:
@@ -100,6 +110,7 @@ async def _disturbed(stage: Stage, reason: Reason) -> Verdict:
         return succeeded(f"honest work suffered: {trouble}")
     if not await stage.until(lambda: _refusals(stage, reason) > before):
         return succeeded("nobody refused anything")
+    await anyio.sleep(TOLD_WITHIN)  # the others tell it too, each in its own half second
     news = Counter(_refusals(stage, reason)) - before
     who = ", ".join(f"{name} {count} times" for name, count in sorted(news.items()))
     return refused(reason.value, who)

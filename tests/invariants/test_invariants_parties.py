@@ -15,7 +15,8 @@ import agent_runtime
 from agent_runtime import Node
 from agent_runtime.membership import Membership
 from agent_runtime.witness import Witness
-from lab.mesh import OBSERVER, RunningMesh
+from lab.mesh import COORDINATOR, RunningMesh
+from lab.tap import records
 from schemas import codec
 from schemas.errors import Reason
 from schemas.messages import Hello, Offer, State
@@ -24,7 +25,7 @@ from sealing.context import sha256
 from sealing.errors import SealingError
 from sealing.keys import PartyKeys, SigningKey
 from tests.mesh.world import client_identity, joined
-from transport import Delivery, MemoryBroker, Transport, connect
+from transport import Delivery, MemoryBroker, Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -67,20 +68,15 @@ class Impostor:
         yield replace(own, profile=tuple(document[:-1] + b"\x00" for document in signed))
 
 
-async def genuine_offer(mesh: RunningMesh) -> Offer:
-    """Return what the coordinator offers to anybody who says hello."""
-    send, receive = anyio.create_memory_object_stream[bytes](100)
-
-    async def take(delivery: Delivery) -> None:
-        send.send_nowait(delivery.payload)
-
-    with send, receive:
-        async with connect(mesh.url, name="observer", credentials=mesh.credentials(OBSERVER)) as transport:
-            await transport.subscribe(f"sb.*.{Kind.OFFER.value}.*", take)
-            await transport.flush()
-            async with joined(mesh, client_identity(mesh)):
-                with anyio.fail_after(10):
-                    return codec.decode(await receive.receive(), Offer)
+def genuine_offer(mesh: RunningMesh) -> Offer:
+    """Return what the coordinator offered to somebody who said hello, once its term was open."""
+    assert mesh.tap is not None
+    for _, record in records(mesh.tap.path):
+        if record.party == COORDINATOR and f".{Kind.OFFER.value}." in record.frame().subject:
+            offer = codec.decode(record.frame().body, Offer)
+            if offer.term_record is not None:
+                return offer
+    raise AssertionError("no offer was recorded")
 
 
 async def test_invariant_03_whoever_did_not_prove_itself_hears_nothing_but_a_hello(mesh: RunningMesh) -> None:
@@ -96,7 +92,7 @@ async def test_invariant_03_whoever_did_not_prove_itself_hears_nothing_but_a_hel
         broker.connect(name="impostor") as theirs,
         broker.connect(name="agent") as ours,
     ):
-        impostor = Impostor(mesh, theirs, await genuine_offer(mesh))
+        impostor = Impostor(mesh, theirs, genuine_offer(mesh))
         await impostor.listen()
         node = Node(client_identity(mesh), ours)
         async with node.running():

@@ -18,6 +18,7 @@ from agent_runtime.trust import Granted, Trust
 from lab import setup
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.state import open_state
+from lab.tap import Script
 from schemas.documents import ClassInfo, Constraints
 from schemas.evidence import Endorsements, Evidence
 from schemas.limits import MINUTE
@@ -56,7 +57,7 @@ def copy_lab(template: Path, home: Path) -> Path:
 async def up(lab: Path, *, url: str | None = None) -> AsyncIterator[RunningMesh]:
     """Bring a lab's mesh up; every agent is admitted, or was refused."""
     with open_state(lab) as state:
-        async with running_mesh(state, url=url) as mesh:
+        async with running_mesh(state, url=url, monitor=url is None, script=Script()) as mesh:
             await wait_admitted(mesh)
             yield mesh
 
