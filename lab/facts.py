@@ -4,7 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from lab.mesh import Admitted, RunningMesh
+from lab.logs import Admitted
+from lab.mesh import RunningMesh
 from schemas.errors import UsageError
 
 LAB_FILE = "lab.json"

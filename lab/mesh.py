@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,24 +15,25 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup
 
 from agent_runtime import RefusedError
 from attestation.own_keys import RECORDING
+from lab import logs
 from lab.accounts import access_for
-from lab.blueprint import Blueprint, read_blueprint
+from lab.blueprint import read_blueprint
 from lab.broker import Broker, BrokerUser, make_nkey
 from lab.children import dying_with_parent
-from lab.image import Builder, Spec
-from lab.launch import Exited, Rack, coordinator_spec, open_rack
+from lab.image import Builder
+from lab.launch import Exited, Rack, open_rack
 from lab.layers import Store
+from lab.logs import Admitted
 from lab.machine import Machine
 from lab.operators import ACCOUNTS, Operators
-from lab.setup import agent_specs, blueprint_path, simulator
+from lab.plan import CLIENTS, COORDINATOR, OPERATORS, SCHEDULER, log_of, make_machine, parties, read_plans
+from lab.setup import blueprint_path
 from lab.state import ANCHOR, State
 from lab.tap import Script, Tap, open_tap
 from schemas.errors import Reason, UsageError
@@ -46,28 +46,12 @@ from transport import Credentials
 
 log = logging.getLogger("sealbus.lab")
 
-COORDINATOR = "coordinator"
-SCHEDULER = "scheduler"
-CLIENTS = "clients"
-OPERATORS = "operators"
 WIRE = "wire.recording"
 ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
 RESTART_PAUSE = 0.5
 LOOK_AGAIN = 0.05
-ID_SHOWN = 16  # an instance id's first characters, as agents print them
 OWN_KEYS_PATIENCE = 60.0  # seconds to search a recording of some GB
-_OWN_KEYS = re.compile(r"own keys: (\d+) searched for, found (\d+) times, control (found|missed)\n")
 REFUSED = 1  # an agent's exit code for a no that asking again will not change
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """An agent as the coordinator's log shows it."""
-
-    name: str
-    platform: str
-    workload: str
-    instance: str
 
 
 @dataclass
@@ -116,7 +100,7 @@ class RunningMesh:
     async def own_keys(self) -> dict[str, OwnKeys]:
         """Have every enclave search the tap's recording for its own keys; return what they report."""
         pids = self.rack.pids()
-        before = {name: len(_own_key_reports(self.state.logs / f"{name}.log")) for name in pids}
+        before = {name: len(logs.own_key_reports(log_of(self.state, name))) for name in pids}
         for pid in pids.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
@@ -124,7 +108,7 @@ class RunningMesh:
         with anyio.move_on_after(OWN_KEYS_PATIENCE):
             while len(reports) < len(pids):
                 for name in pids:
-                    found = _own_key_reports(self.state.logs / f"{name}.log")
+                    found = logs.own_key_reports(log_of(self.state, name))
                     if len(found) > before[name]:
                         reports[name] = found[-1]
                 # What the machines print goes to files, which tell nobody when they grow.
@@ -133,41 +117,11 @@ class RunningMesh:
 
     def audit(self) -> list[dict[str, object]]:
         """Return the coordinator's decisions since this mesh came up."""
-        return read_audit(self.state.logs / f"{COORDINATOR}.log")
+        return logs.read_audit(self.state.logs / f"{COORDINATOR}.log")
 
     def admitted(self) -> list[Admitted]:
         """Return each machine's agent as it was admitted last."""
-        decided = {
-            str(entry["instance"])[:ID_SHOWN]: entry
-            for entry in self.audit()
-            if entry.get("decision") == "admitted"
-        }
-        found = []
-        for name in sorted(self.machines):
-            entry = decided.get(_last_admission(self.state.logs / f"{name}.log"))
-            if entry is not None:
-                found.append(
-                    Admitted(name, str(entry["platform"]), str(entry["workload"]), str(entry["instance"]))
-                )
-        return found
-
-
-def read_audit(path: Path) -> list[dict[str, object]]:
-    """Read the decisions in a coordinator's output; other lines and a torn last one are passed over."""
-    entries = []
-    try:
-        text = path.read_text("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    for line in text.splitlines():
-        start = line.find("{")
-        if start < 0 or '"decision"' not in line:
-            continue
-        try:
-            entries.append(json.loads(line[start:]))
-        except json.JSONDecodeError:
-            continue
-    return entries
+        return logs.admitted(self.state.logs, self.machines)
 
 
 @asynccontextmanager
@@ -185,10 +139,9 @@ async def running_mesh(
     """
     anchor = state.load(ANCHOR)
     _, mesh = open_anchor(anchor)
-    blueprint_file = blueprint_path(state)
-    blueprint = read_blueprint(blueprint_file)
-    for name in (COORDINATOR, *_machine_names(blueprint)):
-        (state.logs / f"{name}.log").unlink(missing_ok=True)
+    everybody = parties(read_blueprint(blueprint_path(state)))
+    for name in everybody:
+        log_of(state, name).unlink(missing_ok=True)
     async with AsyncExitStack() as stack:
         say("starting the broker" if url is None else "using the broker that was named")
         users, seeds = _accounts(state, mesh) if url is None else _no_accounts(state)
@@ -199,8 +152,7 @@ async def running_mesh(
         tap = None
         if script is not None:
             tap = await stack.enter_async_context(open_tap(url, state.root / WIRE, script))
-        names = (CLIENTS, OPERATORS, COORDINATOR, SCHEDULER, *_machine_names(blueprint))
-        urls = {name: await tap.listen(name) if tap else url for name in names}
+        urls = {name: await tap.listen(name) if tap else url for name in everybody}
         exits, reports = anyio.create_memory_object_stream[Exited](1024)
         stack.enter_context(exits)
         stack.enter_context(reports)
@@ -211,16 +163,15 @@ async def running_mesh(
         )
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
-        builder = Builder(Store(state.layers))
         say("measuring and launching the coordinator")
-        _plan_machines(running, blueprint, blueprint_file.parent, builder)
+        _make_machines(running)
         await rack.start(running.machines[COORDINATOR])
         await running.operators.open_term()
         say("starting the scheduler")
         await tasks.start(_run_scheduler, running)
         say("measuring and launching the agents")
         async with anyio.create_task_group() as launching:
-            for name in _machine_names(blueprint):
+            for name in running.workloads:
                 launching.start_soon(rack.start, running.machines[name])
         tasks.start_soon(_supervise, running, reports, tasks)
         try:
@@ -274,45 +225,17 @@ def _no_accounts(state: State) -> tuple[tuple[BrokerUser, ...], dict[str, str]]:
     return (), {}
 
 
-def _machine_names(blueprint: Blueprint) -> list[str]:
-    return [
-        f"{name}-{number}" if len(plan.machines) > 1 else name
-        for name, plan in sorted(blueprint.agents.items())
-        for number, _ in enumerate(plan.machines, 1)
-    ]
-
-
-def _plan_machines(running: RunningMesh, blueprint: Blueprint, folder: Path, builder: Builder) -> None:
-    state = running.state
-    roots = {
-        platform: state.load_root(platform)
-        for platform in {blueprint.coordinator, *(p for a in blueprint.agents.values() for p in a.machines)}
-    }
-    plans: list[tuple[str, str, Spec, Party]] = []
-    plans += [(COORDINATOR, blueprint.coordinator, coordinator_spec(running.anchor), Party.COORDINATOR)]
-    specs = agent_specs(running.anchor, blueprint, folder)
-    names = iter(_machine_names(blueprint))
-    for workload, plan in sorted(blueprint.agents.items()):
-        for platform in plan.machines:
-            name = next(names)
-            running.workloads[name] = workload
-            plans.append((name, platform, specs[workload], Party.AGENT))
-    for serial, (name, platform, spec, party) in enumerate(plans, 1):
+def _make_machines(running: RunningMesh) -> None:
+    builder = Builder(Store(running.state.layers))
+    for name, plan in read_plans(running.state).items():
         host = {"nats_url": running.urls[name]}
         if running.tap is not None:
             host[RECORDING] = str(running.tap.path)
-        if party in running.seeds:
-            host["nkey_seed"] = running.seeds[party]
-        running.machines[name] = Machine(
-            name,
-            platform,
-            simulator(platform, roots[platform], serial),
-            builder,
-            spec,
-            output=state.logs / f"{name}.log",
-            clock=lambda: datetime.now(UTC),
-            host=host,
-        )
+        if plan.party in running.seeds:
+            host["nkey_seed"] = running.seeds[plan.party]
+        running.machines[name] = make_machine(plan, running.state, builder, host)
+        if plan.workload:
+            running.workloads[name] = plan.workload
 
 
 async def _supervise(
@@ -322,7 +245,7 @@ async def _supervise(
 ) -> None:
     async for exited in reports:
         if exited.name != COORDINATOR and exited.status == REFUSED:
-            running.refused[exited.name] = _last_refusal(running.state.logs / f"{exited.name}.log")
+            running.refused[exited.name] = logs.last_refusal(log_of(running.state, exited.name))
             log.warning("%s was refused: %s", exited.name, running.refused[exited.name])
             continue
         log.info("%s ended (%d): starting it again", exited.name, exited.status)
@@ -342,32 +265,6 @@ def _get_json(url: str) -> dict[str, int]:
         return dict(json.load(answer))
 
 
-def _own_key_reports(path: Path) -> list[OwnKeys]:
-    try:
-        text = path.read_text("utf-8", "replace")
-    except OSError:
-        return []
-    return [OwnKeys(int(line[1]), int(line[2]), line[3] == "found") for line in _OWN_KEYS.finditer(text)]
-
-
-def _last_admission(path: Path) -> str:
-    try:
-        lines = path.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    found = [line.rpartition(" admitted as ")[2] for line in lines if " admitted as " in line]
-    return found[-1][:ID_SHOWN] if found else ""
-
-
-def _last_refusal(path: Path) -> str:
-    try:
-        lines = path.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return "unknown"
-    # The agent's last line says what refused it: "<time> <logger> <reason>[: detail]".
-    return lines[-1].split(" sealbus.agent ", 1)[-1] if lines else "unknown"
-
-
 async def _run_scheduler(
     running: RunningMesh, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
@@ -379,7 +276,7 @@ async def _run_scheduler(
         environment["SEALBUS_NKEY_SEED"] = running.seeds[Party.SCHEDULER]
     command = [sys.executable, "-m", "scheduler", "--mesh", running.mesh.id.hex()]
     command += ["--status-file", str(running.state.root / "scheduler.json")]
-    log_file = running.state.logs / f"{SCHEDULER}.log"
+    log_file = log_of(running.state, SCHEDULER)
     while True:
         with log_file.open("ab") as output:
             process = await anyio.open_process(

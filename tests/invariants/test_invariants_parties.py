@@ -15,7 +15,8 @@ import agent_runtime
 from agent_runtime import Node
 from agent_runtime.membership import Membership
 from agent_runtime.witness import Witness
-from lab.mesh import COORDINATOR, RunningMesh
+from lab.mesh import RunningMesh
+from lab.plan import COORDINATOR
 from lab.tap import records
 from schemas import codec
 from schemas.errors import Reason

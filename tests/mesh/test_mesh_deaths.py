@@ -10,7 +10,8 @@ import pytest
 
 from agent_runtime import Node, RefusedError
 from agent_runtime.agent import Task
-from lab.mesh import COORDINATOR, RunningMesh
+from lab.mesh import RunningMesh
+from lab.plan import COORDINATOR
 from schemas.errors import Reason
 from tests.mesh.world import client_identity, eventually, is_alive, joined
 

@@ -1,0 +1,84 @@
+"""What the parts of a lab say of themselves, read from the files into which they print."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.plan import COORDINATOR
+from sealing.own_keys import OwnKeys
+
+ID_SHOWN = 16  # an instance id's first characters, as agents print them
+_OWN_KEYS = re.compile(r"own keys: (\d+) searched for, found (\d+) times, control (found|missed)\n")
+_ADMITTED = " admitted as "
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An agent as the coordinator's log shows it."""
+
+    name: str
+    platform: str
+    workload: str
+    instance: str
+
+
+def admitted(logs: Path, names: Iterable[str]) -> list[Admitted]:
+    """Return each machine's agent as it was admitted last."""
+    decided = {
+        str(entry["instance"])[:ID_SHOWN]: entry
+        for entry in read_audit(logs / f"{COORDINATOR}.log")
+        if entry.get("decision") == "admitted"
+    }
+    found = []
+    for name in sorted(names):
+        entry = decided.get(_last_admission(logs / f"{name}.log"))
+        if entry is not None:
+            found.append(
+                Admitted(name, str(entry["platform"]), str(entry["workload"]), str(entry["instance"]))
+            )
+    return found
+
+
+def read_audit(path: Path) -> list[dict[str, object]]:
+    """Read the decisions in a coordinator's output; other lines and a torn last one are passed over."""
+    entries = []
+    for line in _lines(path):
+        start = line.find("{")
+        if start < 0 or '"decision"' not in line:
+            continue
+        try:
+            entries.append(json.loads(line[start:]))
+        except json.JSONDecodeError:
+            continue
+    return entries
+
+
+def admissions(path: Path) -> int:
+    """Return how often an agent was admitted."""
+    return sum(_ADMITTED in line for line in _lines(path))
+
+
+def last_refusal(path: Path) -> str:
+    """Return why an agent that ended was refused: its last line, "<time> <logger> <reason>[: detail]"."""
+    lines = _lines(path)
+    return lines[-1].split(" sealbus.agent ", 1)[-1] if lines else "unknown"
+
+
+def own_key_reports(path: Path) -> list[OwnKeys]:
+    """Return what an enclave reported of searching for its own keys, in order."""
+    text = "".join(f"{line}\n" for line in _lines(path))
+    return [OwnKeys(int(line[1]), int(line[2]), line[3] == "found") for line in _OWN_KEYS.finditer(text)]
+
+
+def _last_admission(path: Path) -> str:
+    found = [line.rpartition(_ADMITTED)[2] for line in _lines(path) if _ADMITTED in line]
+    return found[-1][:ID_SHOWN] if found else ""
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
