@@ -5,10 +5,9 @@ The one stolen key opens a line to the coordinator. It signs nothing that counts
 
 from typing import Any
 
-import cbor2
-
 from lab.theatre.act import Verdict, refused, succeeded
 from lab.theatre.stage import Stage
+from schemas import codec
 from schemas.errors import PeerError
 from schemas.messages import Event, SignedByOperators
 
@@ -58,14 +57,12 @@ async def _bring(stage: Stage, documents: SignedByOperators, profile: SignedByOp
 
 
 def _with_one_rule_more(document: bytes) -> bytes:
-    protected, unprotected, payload, signature = cbor2.loads(document)
-    policy: dict[str, Any] = dict(cbor2.loads(payload))
+    protected, unprotected, payload, signature = codec.decode_any(document, "a signed policy")
+    policy: dict[str, Any] = dict(codec.decode_any(payload, "a policy"))
     rule = dict(policy["rules"][0])
     taken = {(each["role"], each["what"]) for each in policy["rules"]}
     roles = sorted({each["role"] for each in policy["rules"]})
     role, tool = next((r, t) for r in roles for t in sorted(policy["tools"]) if (r, t) not in taken)
     policy["rules"] = [*policy["rules"], rule | {"role": role, "may": "call", "what": tool}]
     policy["version"] += 1
-    return cbor2.dumps(
-        [protected, unprotected, cbor2.dumps(policy, canonical=True), signature], canonical=True
-    )
+    return codec.encode([protected, unprotected, codec.encode(policy), signature])
