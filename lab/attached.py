@@ -63,6 +63,11 @@ class AttachedMesh:
         return self.state.broker if any(self.state.broker.glob("jetstream/*")) else None
 
     @property
+    def shared(self) -> bool:
+        """Another command may have joined it before."""
+        return True
+
+    @property
     def enclaves(self) -> int:
         """None can be asked from here."""
         return 0

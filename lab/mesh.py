@@ -92,6 +92,11 @@ class RunningMesh:
         return self.state.broker if self.broker else None
 
     @property
+    def shared(self) -> bool:
+        """It is this process's own."""
+        return False
+
+    @property
     def enclaves(self) -> int:
         """How many enclaves run."""
         return len(self.rack.pids())

@@ -55,20 +55,30 @@ class Operators:
             await self._order(line, term)
 
     async def keep_terms(self, opened: Callable[[int], None]) -> None:
-        """Order the term of each coordinator that has none, for ever; tell `opened` its number."""
-        ordered = b""
+        """Order the term of each coordinator that has none, for ever; tell `opened` the open one's number."""
+        known = b""
         while True:
             try:
                 async with self._line() as line:
-                    if line.coordinator != ordered:
-                        term = self._next_term()
-                        await self._order(line, term)
-                        ordered = line.coordinator
-                        opened(term)
+                    if line.coordinator != known:
+                        opened(await self._settle(line))
+                        known = line.coordinator
                 await self._silence()
             except (PeerError, TransportError) as error:
                 log.info("no coordinator to order a term for: %s", error)
                 await anyio.sleep(RETRY)
+
+    async def _settle(self, line: OperatorLine) -> int:
+        if not line.term:
+            term = self._next_term()
+            await self._order(line, term)
+            return term
+        # Others ordered it, or we did in an earlier life, which may have ended before it was through.
+        try:
+            await line.send(Event("policy", self.policy.signed.policy, self.policy.signed.profile))
+        except PeerError as error:
+            log.info("the coordinator of term %d keeps the policy that it has: %s", line.term, error)
+        return line.term
 
     async def _silence(self) -> None:
         """Return when no beacon came for a while: a coordinator without a term sends none."""

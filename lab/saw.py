@@ -4,6 +4,7 @@ A zero is worth what its controls are: something planted in the clear is found i
 holds as many messages as the broker itself counted, and every byte in it is accounted for.
 """
 
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ async def look(mesh: MeshView, words: Iterable[str]) -> Saw:
     if store is not None:
         places[STORE] = lambda: files_below(store)
     found = await to_thread.run_sync(lambda: search(words, places, control=control))
-    unclassified = await to_thread.run_sync(_unclassified, path, control.encode())
+    unclassified = await to_thread.run_sync(_unclassified, path, _planted(mesh, control))
     return Saw(messages, size, counted, found, unclassified, own_keys, mesh.enclaves)
 
 
@@ -104,11 +105,16 @@ async def _count(mesh: MeshView) -> tuple[int, int, int | None]:
     return messages, size, counted
 
 
-def _unclassified(path: Path, control: bytes) -> int:
+def _planted(mesh: MeshView, control: str) -> re.Pattern[bytes]:
+    # Who looked before us has planted as well, and all that we know of it is its form.
+    return re.compile(b"control [0-9a-f]{32}" if mesh.shared else re.escape(control.encode()))
+
+
+def _unclassified(path: Path, planted: re.Pattern[bytes]) -> int:
     count = 0
     for _, record in records(path):
         frame = record.frame()
-        if not frame.is_message or frame.body == control:
+        if not frame.is_message or planted.fullmatch(frame.body):
             continue
         try:
             classify(frame)

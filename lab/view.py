@@ -50,6 +50,11 @@ class MeshView(Protocol):
         ...
 
     @property
+    def shared(self) -> bool:
+        """Whether others may look at it too, and plant what they search for."""
+        ...
+
+    @property
     def enclaves(self) -> int:
         """How many enclaves can be asked to search for their own keys."""
         ...
