@@ -1,9 +1,9 @@
 """`sealbus lab`: make a lab, bring it up, measure again, evict."""
 
 import os
-import signal
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -23,10 +23,11 @@ from lab.mesh import running_mesh, wait_admitted
 from lab.operators import Operators
 from lab.start import INIT, Part, initialise
 from lab.start import start as run_part
-from lab.state import DEFAULT, State, hold_part, open_state
+from lab.state import DEFAULT, State, held_parts, hold_part, open_state
 from lab.status import Status, status_of, stop
+from lab.told import until_told
 from lab.view import MeshView
-from schemas.errors import Reason
+from schemas.errors import Reason, UsageError
 
 MEASURED_OTHERWISE = Reason.MEASUREMENT_NOT_IN_POLICY.value
 
@@ -76,7 +77,10 @@ def resign(root: Path) -> None:
 def up(root: Path, machine: bool) -> None:
     """Bring the lab up and keep it up until Ctrl-C."""
     with ready_state(root) as state, hold_part(state, UP):
-        anyio.run(_up, state, machine)
+        parts = sorted(set(held_parts(root)) - {UP})
+        if parts:
+            raise UsageError(f"{', '.join(parts)} of {root} run already: run: sealbus lab down --dir {root}")
+        anyio.run(until_told, partial(_up, state, machine))
 
 
 @lab.command()
@@ -173,24 +177,23 @@ def broker_url() -> str | None:
     return os.environ.get(BROKER_URL) or None
 
 
-async def _up(state: State, machine: bool) -> None:
+async def _up(state: State, machine: bool) -> int:
     console = Console(stderr=True)
     async with running_mesh(state, url=broker_url(), say=lambda text: console.print(f"  {text}")) as mesh:
         await wait_admitted(mesh)
         facts = facts_of(mesh)
         path = state.root / LAB_FILE
-        state.save(LAB_FILE, msgspec.json.format(msgspec.json.encode(facts)))
-        if machine:
-            click.echo(msgspec.json.encode(facts))
-        else:
-            show_agents(console, mesh)
-            console.print(f"up at {mesh.url}; {path} says more; Ctrl-C ends it")
         try:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    break
+            state.save(LAB_FILE, msgspec.json.format(msgspec.json.encode(facts)))
+            if machine:
+                click.echo(msgspec.json.encode(facts))
+            else:
+                show_agents(console, mesh)
+                console.print(f"up at {mesh.url}; {path} says more; Ctrl-C ends it")
+            await anyio.sleep_forever()
         finally:
             path.unlink(missing_ok=True)
+    return 0
 
 
 async def _evict(root: Path, kind: str, value: str, reason: str) -> int:

@@ -9,12 +9,12 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -36,6 +36,7 @@ from lab.operators import Operators
 from lab.plan import COORDINATOR, OPERATORS, SCHEDULER, log_of, make_machine, parties, plan_of, read_plans
 from lab.state import ANCHOR, State, hold_part, open_state
 from lab.tap import open_tap
+from lab.told import until_told
 from schemas.errors import UsageError
 from sealing.documents import open_anchor
 
@@ -115,25 +116,9 @@ async def start(root: Path, part: Part, say: Callable[[str], None]) -> int:
         with hold_part(state, part.name):
             part.is_ready(False)
             try:
-                return await _until_told(state, part, say)
+                return await until_told(partial(_run, state, part, say))
             finally:
                 part.is_ready(False)
-
-
-async def _until_told(state: State, part: Part, say: Callable[[str], None]) -> int:
-    code = 0
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as tasks:
-
-            async def listen() -> None:
-                async for _ in signals:
-                    tasks.cancel_scope.cancel()
-                    return
-
-            tasks.start_soon(listen)
-            code = await _run(state, part, say)
-            tasks.cancel_scope.cancel()
-    return code
 
 
 async def _run(state: State, part: Part, say: Callable[[str], None]) -> int:
