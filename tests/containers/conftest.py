@@ -32,6 +32,7 @@ __all__ = ["lab_template"]
 
 BROKER = "nats:2.15-alpine"
 BROKER_PATIENCE = 30.0
+PAUSED = 6.0  # seconds: longer than it takes a client to take the broker for lost
 
 
 def why_no_engine() -> str | None:
@@ -71,7 +72,9 @@ class ContainerBroker:
         await anyio.to_thread.run_sync(getattr(self._container, how))
 
     async def end(self, how: str) -> None:
-        """Bring it back."""
+        """Bring it back; a pause has to last for anybody to notice."""
+        if how == "pause":
+            await anyio.sleep(PAUSED)
         if how != "restart":
             await anyio.to_thread.run_sync(
                 self._container.unpause if how == "pause" else self._container.start
