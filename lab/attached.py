@@ -30,6 +30,7 @@ from transport import Credentials
 
 BROKER_URL = "SEALBUS_NATS_URL"
 UP = "up"  # the part that is a whole lab in one process
+TAP = "tap"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class AttachedMesh:
     def recording(self) -> Path | None:
         """Where the mesh's tap records, if it has one."""
         path = recording_of(self.state)
+        here = held_parts(self.state.root)
+        if here and not {UP, TAP} & set(here):
+            return None  # of another time: the parts run here, and no tap is among them
         return path if path.is_file() else None
 
     @property

@@ -171,6 +171,7 @@ async def running_mesh(
             broker = await stack.enter_async_context(Broker(state.broker, users=users, monitor=monitor))
             url = broker.url
         tap = None
+        recording_of(state).unlink(missing_ok=True)  # what is there tells of another mesh
         if script is not None:
             tap = await stack.enter_async_context(open_tap(url, recording_of(state), script))
         urls = {name: await tap.listen(name) if tap else url for name in everybody}

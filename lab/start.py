@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from lab import logs, setup
 from lab.accounts import draw_accounts, saved_accounts, users_of
-from lab.attached import BROKER_URL
+from lab.attached import BROKER_URL, TAP
 from lab.blueprint import installed_blueprint, read_blueprint
 from lab.broker import HOST, Broker, server_config
 from lab.evidence import EVIDENCE
@@ -42,7 +42,7 @@ from sealing.documents import open_anchor
 
 log = logging.getLogger("sealbus.lab")
 
-INIT, BROKER, TAP = "init", "broker", "tap"
+INIT, BROKER = "init", "broker"
 BROKER_PORT = 4222
 TAP_PORT = 4300  # the first party's; the others follow in the order of `lab.plan.parties`
 BROKER_CONFIG = "nats-server.json"

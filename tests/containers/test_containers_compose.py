@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.attached import TAP
 from lab.blueprint import installed_blueprint, read_blueprint
 from lab.plan import CLIENTS, COORDINATOR, OPERATORS, SCHEDULER, machine_names, parties
-from lab.start import BROKER, TAP, TAP_PORT
+from lab.start import BROKER, TAP_PORT
 from tests.containers.conftest import free_port
 
 pytestmark = pytest.mark.slow

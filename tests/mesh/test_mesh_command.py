@@ -22,8 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
+from lab.attached import attach
 from lab.facts import LAB_FILE, LabFacts
+from lab.mesh import recording_of
 from lab.start import initialise
+from lab.state import hold_part, open_state
 from tests.attestation.tdx_forge import judge
 from tests.mesh.world import copy_lab, eventually, in_own_task, is_alive
 
@@ -161,6 +164,28 @@ def judge_nitro(folder: Path, meta: dict[str, Any]) -> None:
 
 
 _JUDGES = {"tdx": judge_tdx, "sev-snp": judge_snp, "nitro": judge_nitro}
+
+
+def test_a_recording_of_another_time_is_not_taken_for_this_mesh(
+    lab_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = copy_lab(lab_template, tmp_path)
+    monkeypatch.setenv("SEALBUS_NATS_URL", "nats://127.0.0.1:1")
+    with open_state(lab, exclusive=False) as state:
+        mesh = attach(state)
+
+        def seen() -> Path | None:
+            return mesh.recording
+
+        recording = recording_of(state)
+        assert seen() is None
+        recording.parent.mkdir()
+        recording.write_bytes(b"")
+        assert seen() == recording
+        with hold_part(state, "scheduler"):
+            assert seen() is None
+            with hold_part(state, "tap"):
+                assert seen() == recording
 
 
 async def test_what_is_not_there_is_told(tmp_path: Path, lab_template: Path) -> None:
