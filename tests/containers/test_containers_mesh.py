@@ -6,7 +6,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from agent_runtime import Node, RefusedError
+from agent_runtime.agent import Task
 from lab.mesh import RunningMesh
+from schemas.errors import Reason
 from tests.containers.conftest import ContainerBroker, broker_container
 from tests.mesh.world import client_identity, copy_lab, in_own_task, joined, up
 from transport import connect
@@ -41,11 +44,23 @@ async def test_invariant_10_nothing_is_lost_with_a_broker_in_a_container(
         await broker.begin(fault)
         await broker.end(fault)
         with anyio.fail_after(DONE_WITHIN):
-            tasks += [await desk.context().submit("tally", name) for name in after]
+            tasks += [await submitted(desk, name) for name in after]
             assert [await task.result(str) for task in tasks] == before + after
+            await desk.wait_live()
             counted = await desk.context().call("read", fault, dict[str, list[int]])
     # Once in effect, although some were delivered twice.
     assert {name: effects for name, (effects, _) in counted.items()} == dict.fromkeys(before + after, 1)
+
+
+async def submitted(desk: Node, name: str) -> Task:
+    """Submit a task as soon as it may be: who hears no beacon for the grace period says nothing."""
+    while True:
+        await desk.wait_live()
+        try:
+            return await desk.context().submit("tally", name)
+        except RefusedError as error:
+            if error.reason is not Reason.NOT_LIVE:
+                raise
 
 
 async def test_the_broker_is_somebody_elses(shaken: tuple[RunningMesh, ContainerBroker]) -> None:
