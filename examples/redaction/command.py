@@ -1,6 +1,7 @@
 """`sealbus demo`: redact files in a mesh of simulated machines, and say what the broker saw of it."""
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -29,9 +30,11 @@ from lab.mesh import RunningMesh, require_every_workload, running_mesh, wait_adm
 from lab.saw import look
 from lab.state import State
 from lab.tap import Script
+from schemas.errors import UsageError
 from schemas.subjects import Party
 
 CLIENT, ROLE = "desk", "requester"
+PICTURE_WIDTH = 110  # columns: what fits a page
 CORPUS = Path(__file__).parent / "corpus"
 
 
@@ -58,6 +61,12 @@ class Options:
 @click.option("--documents", type=click.IntRange(1, 100_000), default=30, show_default=True)
 @click.option("--attack", "attacking", is_flag=True, help="Play attacks on the mesh while it works.")
 @click.option("--act", "acts", multiple=True, help="With --attack: play this act alone; may be repeated.")
+@click.option(
+    "--svg",
+    "picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what the screen shows to this file, as a picture.",
+)
 @click.option("--json", "machine", is_flag=True, help="One JSON object on standard output.")
 @directory
 def demo(
@@ -68,6 +77,7 @@ def demo(
     documents: int,
     attacking: bool,
     acts: tuple[str, ...],
+    picture: Path | None,
     machine: bool,
     root: Path,
 ) -> None:
@@ -79,7 +89,10 @@ def demo(
         if paths or seed is not None or out is not None:
             raise click.UsageError("--attack has input of its own and keeps no results: leave both out")
         with ready_state(root) as state:
-            raise click.exceptions.Exit(anyio.run(_attack, state, acts, machine))
+            console = _console(picture)
+            code = anyio.run(_attack, state, acts, console, machine)
+        _draw(console, picture, "sealbus demo --attack")
+        raise click.exceptions.Exit(code)
     if out is None:
         raise click.UsageError("say where the results go: --out DIR")
     if acts:
@@ -95,12 +108,30 @@ def demo(
             paths, truth = (CORPUS,), CORPUS
         refuse(paths, out)
         options = Options(paths, out, replace, truth, machine)
+        console = _console(picture)
         with ready_state(root) as state:
-            raise click.exceptions.Exit(anyio.run(_demo, state, options))
+            code = anyio.run(_demo, state, options, console)
+        _draw(console, picture, "sealbus demo")
+    raise click.exceptions.Exit(code)
 
 
-async def _demo(state: State, options: Options) -> int:
-    console = Console(stderr=True, highlight=False)
+def _console(picture: Path | None) -> Console:
+    width = PICTURE_WIDTH if picture is not None else None
+    return Console(stderr=True, highlight=False, record=picture is not None, width=width)
+
+
+def _draw(console: Console, picture: Path | None, title: str) -> None:
+    if picture is None:
+        return
+    # Whoever looks at the picture must not thereby ask a stranger for fonts.
+    drawn = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
+    try:
+        picture.write_text(drawn, "utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {picture}: {error.strerror}; name another file") from error
+
+
+async def _demo(state: State, options: Options, console: Console) -> int:
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         results = stack.enter_context(Results.create(options.out, replace=options.replace))
@@ -126,8 +157,7 @@ async def _demo(state: State, options: Options) -> int:
     return 1 if report.failed or not saw.nothing else 0
 
 
-async def _attack(state: State, acts: tuple[str, ...], machine: bool) -> int:
-    console = Console(stderr=True, highlight=False)
+async def _attack(state: State, acts: tuple[str, ...], console: Console, machine: bool) -> int:
     async with _working_mesh(state, console) as (mesh, client):
         return await attack(mesh, client, CORPUS, acts, console, machine)
 
