@@ -17,6 +17,8 @@ from lab.facts import LAB_FILE, facts_of, read_facts
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.operators import Operators
 from lab.state import DEFAULT, State, open_state
+from lab.tap import Script
+from lab.wire import wire_command
 from schemas.errors import Reason
 
 BROKER_URL = "SEALBUS_NATS_URL"
@@ -64,11 +66,12 @@ def resign(root: Path) -> None:
 
 @lab.command()
 @directory
+@click.option("--tap", "tapped", is_flag=True, help="Put the tap before the broker: see sealbus lab wire.")
 @as_json
-def up(root: Path, machine: bool) -> None:
+def up(root: Path, tapped: bool, machine: bool) -> None:
     """Bring the lab up and keep it up until Ctrl-C."""
     with ready_state(root) as state:
-        anyio.run(_up, state, machine)
+        anyio.run(_up, state, tapped, machine)
 
 
 @lab.command()
@@ -79,6 +82,9 @@ def up(root: Path, machine: bool) -> None:
 def evict(root: Path, kind: str, reason: str, value: str) -> None:
     """Have the operators of a lab that is up revoke an instance, a chip or a workload."""
     raise click.exceptions.Exit(anyio.run(_evict, root, kind, value, reason))
+
+
+lab.add_command(wire_command)
 
 
 def ready_state(root: Path) -> AbstractContextManager[State]:
@@ -95,9 +101,14 @@ def broker_url() -> str | None:
     return os.environ.get(BROKER_URL) or None
 
 
-async def _up(state: State, machine: bool) -> None:
+async def _up(state: State, tapped: bool, machine: bool) -> None:
     console = Console(stderr=True)
-    async with running_mesh(state, url=broker_url(), say=lambda text: console.print(f"  {text}")) as mesh:
+    async with running_mesh(
+        state,
+        url=broker_url(),
+        say=lambda text: console.print(f"  {text}"),
+        script=Script() if tapped else None,
+    ) as mesh:
         await wait_admitted(mesh)
         facts = facts_of(mesh)
         path = state.root / LAB_FILE
