@@ -40,6 +40,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
         write(made, f"redactor-{number}", Towards.PARTY, Kind.BEACON, BEACON)
     write(made, "coordinator", Towards.BROKER, Kind.BEACON, BEACON)
     made.write(1, "coordinator", Towards.BROKER, b"PING\r\n", None)
+    made.flush()
     yield made
     made.close()
 
