@@ -28,7 +28,8 @@ MUTANTS = {
     "tampered-image": (
         "attestation/appraise.py",
         "measured = [each for each in named if _measures(each, genuine)]",
-        'measured = [each for each in named if each.workload == "redactor" or _measures(each, genuine)]',
+        "measured = [each for each in named if _measures(each, genuine)] or "
+        '[each for each in named if each.workload == "redactor"]',
     ),
     "replayed-evidence": (
         "attestation/appraise.py",
