@@ -28,8 +28,7 @@ MUTANTS = {
     "tampered-image": (
         "attestation/appraise.py",
         "measured = [each for each in named if _measures(each, genuine)]",
-        "measured = [each for each in named if _measures(each, genuine)] or "
-        '[each for each in named if each.workload == "redactor"]',
+        'measured = [e for e in named if _measures(e, genuine)] or [e for e in named if e.workload == "redactor"]',
     ),
     "replayed-evidence": (
         "attestation/appraise.py",
