@@ -28,7 +28,7 @@ MUTANTS = {
     "tampered-image": (
         "attestation/appraise.py",
         "measured = [each for each in named if _measures(each, genuine)]",
-        'measured = [e for e in named if _measures(e, genuine)] or [e for e in named if e.workload == "redactor"]',
+        'measured = [x for x in named if _measures(x, genuine)] or [x for x in named if "red" in x.workload]',
     ),
     "replayed-evidence": (
         "attestation/appraise.py",
