@@ -43,6 +43,12 @@ class OperatorLine:
             raise UnreachableError("no session with a coordinator")
         return coordinator.peer.instance
 
+    @property
+    def term(self) -> int:
+        """The term that the coordinator showed an order for; 0 if none is open."""
+        coordinator = self._coordination.coordinator
+        return coordinator.term if coordinator is not None else 0
+
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, or raise its refusal."""
         coordinator = self._coordination.coordinator

@@ -28,6 +28,7 @@ from transport import Access
 
 HOST = "127.0.0.1"
 # The default of other people's brokers, so that nothing here grows beyond what they take.
+MONITOR_PORT = 8222
 MAX_PAYLOAD = 1024 * 1024
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
@@ -51,7 +52,12 @@ class BrokerUser(msgspec.Struct, frozen=True, kw_only=True):
 def make_nkey() -> tuple[str, str]:
     """Draw a new user NKey and return (seed, public key)."""
     seed = nkeys.encode_seed(os.urandom(_SEED_BYTES), _USER_PREFIX)
-    return seed.decode(), nkeys.from_seed(bytearray(seed)).public_key.decode()
+    return seed.decode(), public_key(seed.decode())
+
+
+def public_key(seed: str) -> str:
+    """Return the public key of a user NKey's seed."""
+    return str(nkeys.from_seed(bytearray(seed.encode())).public_key.decode())
 
 
 def find_server() -> Path:
@@ -65,12 +71,12 @@ def find_server() -> Path:
 
 
 def server_config(
-    directory: Path, users: Sequence[BrokerUser], *, port: int | None, monitor: bool
+    directory: Path, users: Sequence[BrokerUser], *, port: int | None, monitor: bool, host: str = HOST
 ) -> dict[str, Any]:
     """Describe a broker to nats-server, whose configuration format contains JSON."""
     config: dict[str, Any] = {
         "server_name": "sealbus-lab",
-        "host": HOST,
+        "host": host,
         "port": port or -1,
         "ports_file_dir": str(directory),
         "max_payload": MAX_PAYLOAD,
@@ -81,7 +87,7 @@ def server_config(
         },
     }
     if monitor:
-        config["http"] = f"{HOST}:-1"
+        config["http"] = f"{HOST}:-1" if host == HOST else f"{host}:{MONITOR_PORT}"
     if users:
         config["authorization"] = {"users": [_account(user) for user in users]}
     return config

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent_runtime import Client, Identity, connect_client
-from lab.facts import read_facts
+from lab.attached import attach
 from lab.operators import Operators, account
 from lab.state import open_state
 from schemas.errors import UsageError
@@ -16,9 +16,9 @@ from sealing.keys import SigningKey
 @asynccontextmanager
 async def lab_client(root: Path, name: str) -> AsyncIterator[Client]:
     """Take part in the lab of the state directory `root` as its client `name`."""
-    facts = read_facts(root)
     with open_state(root, exclusive=False) as state:
-        operators = Operators(state, facts.nats_url)
+        url = attach(state).url
+        operators = Operators(state, url)
         clients = operators.policy.policy.clients
         if name not in clients:
             raise UsageError(f"this lab has no client {name!r}: there are {', '.join(sorted(clients))}")
@@ -26,5 +26,5 @@ async def lab_client(root: Path, name: str) -> AsyncIterator[Client]:
             operators.anchor, clients[name].roles, key=SigningKey(state.load_keys("clients")[name])
         )
         credentials = account(state, Party.CLIENT)
-    async with connect_client(facts.nats_url, identity, credentials=credentials) as client:
+    async with connect_client(url, identity, credentials=credentials) as client:
         yield client

@@ -1,8 +1,9 @@
 """`sealbus lab`: make a lab, bring it up, measure again, evict."""
 
 import os
-import signal
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -12,16 +13,24 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import setup
+from lab.attached import BROKER_URL, UP, attach
 from lab.blueprint import installed_blueprint
-from lab.facts import LAB_FILE, facts_of, read_facts
-from lab.mesh import RunningMesh, running_mesh, wait_admitted
+from lab.broker import HOST
+from lab.export import export_all
+from lab.facts import LAB_FILE, facts_of
+from lab.logs import Admitted
+from lab.mesh import running_mesh, wait_admitted
 from lab.operators import Operators
-from lab.state import DEFAULT, State, open_state
+from lab.start import INIT, Part, initialise
+from lab.start import start as run_part
+from lab.state import DEFAULT, State, held_parts, hold_part, open_state
+from lab.status import Status, status_of, stop
 from lab.tap import Script
+from lab.told import until_told
+from lab.view import MeshView
 from lab.wire import wire_command
-from schemas.errors import Reason
+from schemas.errors import Reason, UsageError
 
-BROKER_URL = "SEALBUS_NATS_URL"
 MEASURED_OTHERWISE = Reason.MEASUREMENT_NOT_IN_POLICY.value
 
 directory = click.option(
@@ -70,8 +79,81 @@ def resign(root: Path) -> None:
 @as_json
 def up(root: Path, tapped: bool, machine: bool) -> None:
     """Bring the lab up and keep it up until Ctrl-C."""
-    with ready_state(root) as state:
-        anyio.run(_up, state, tapped, machine)
+    with ready_state(root) as state, hold_part(state, UP):
+        parts = sorted(set(held_parts(root)) - {UP})
+        if parts:
+            raise UsageError(f"{', '.join(parts)} of {root} run already: run: sealbus lab down --dir {root}")
+        anyio.run(until_told, partial(_up, state, tapped, machine))
+
+
+@lab.command()
+@directory
+@click.argument("name", metavar="PART")
+@click.option("--host", default=HOST, show_default=True, help="Where `init`'s broker and `tap` listen.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Of `broker`; of `tap` the first of a row.")
+@click.option("--ready", type=click.Path(path_type=Path), help="A file that is there while it is ready.")
+def start(root: Path, name: str, host: str, port: int | None, ready: Path | None) -> None:
+    """Run one part of a lab until Ctrl-C; SEALBUS_NATS_URL says where the part finds the broker.
+
+    PART is init, broker, tap, operators, coordinator, scheduler, or the name of an agent's machine.
+    """
+    console = Console(stderr=True, highlight=False)
+
+    def say(text: str) -> None:
+        console.print(f"  {text}", markup=False, soft_wrap=True)
+
+    if name == INIT:
+        initialise(root, host, say)
+        console.print(f"{root} is ready")
+        return
+    raise click.exceptions.Exit(anyio.run(run_part, root, Part(name, host, port, ready), say))
+
+
+@lab.command()
+@directory
+@as_json
+def status(root: Path, machine: bool) -> None:
+    """Say what is up and who is admitted; exit 0 if all are, 1 if some are not, 3 if nothing is up."""
+    with open_state(root, exclusive=False) as state:
+        found = anyio.run(status_of, state)
+    if machine:
+        click.echo(msgspec.json.encode(found))
+    else:
+        show_status(Console(stderr=True, highlight=False), root, found)
+    raise click.exceptions.Exit(found.code)
+
+
+@lab.command()
+@directory
+def down(root: Path) -> None:
+    """Stop what `up` or `start` runs in this directory, in whatever state it is."""
+    console = Console(stderr=True, highlight=False)
+    stopped = anyio.run(stop, root)
+    for name, pid in stopped.items():
+        console.print(f"stopped {name} (process {pid})")
+    if not stopped:
+        console.print(f"nothing of {root} runs on this computer")
+
+
+@lab.command()
+@directory
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where PLATFORM/NAME/ folders go.",
+)
+@as_json
+def evidence(root: Path, out: Path, machine: bool) -> None:
+    """Write the Evidence of every admitted enclave, for other tools to judge."""
+    with open_state(root, exclusive=False) as state:
+        exported = export_all(state, out)
+    if machine:
+        click.echo(msgspec.json.encode({each.name: str(each.folder) for each in exported}))
+        return
+    console = Console(stderr=True, highlight=False)
+    for each in exported:
+        console.print(f"{each.name}: {each.folder}", markup=False, soft_wrap=True)
 
 
 @lab.command()
@@ -101,7 +183,7 @@ def broker_url() -> str | None:
     return os.environ.get(BROKER_URL) or None
 
 
-async def _up(state: State, tapped: bool, machine: bool) -> None:
+async def _up(state: State, tapped: bool, machine: bool) -> int:
     console = Console(stderr=True)
     async with running_mesh(
         state,
@@ -112,42 +194,60 @@ async def _up(state: State, tapped: bool, machine: bool) -> None:
         await wait_admitted(mesh)
         facts = facts_of(mesh)
         path = state.root / LAB_FILE
-        state.save(LAB_FILE, msgspec.json.format(msgspec.json.encode(facts)))
-        if machine:
-            click.echo(msgspec.json.encode(facts))
-        else:
-            show_agents(console, mesh)
-            console.print(f"up at {mesh.url}; {path} says more; Ctrl-C ends it")
         try:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    break
+            state.save(LAB_FILE, msgspec.json.format(msgspec.json.encode(facts)))
+            if machine:
+                click.echo(msgspec.json.encode(facts))
+            else:
+                show_agents(console, mesh)
+                console.print(f"up at {mesh.url}; {path} says more; Ctrl-C ends it")
+            await anyio.sleep_forever()
         finally:
             path.unlink(missing_ok=True)
+    return 0
 
 
 async def _evict(root: Path, kind: str, value: str, reason: str) -> int:
-    facts = read_facts(root)
     console = Console(stderr=True)
     with open_state(root, exclusive=False) as state:
+        mesh = attach(state)
         if kind == "instance":
-            value = {agent.name: agent.instance for agent in facts.admitted}.get(value, value)
-        await Operators(state, facts.nats_url).revoke(kind, value, reason)
+            value = {agent.name: agent.instance for agent in mesh.admitted()}.get(value, value)
+        await Operators(state, mesh.url).revoke(kind, value, reason)
     console.print(f"revoked: the coordinator's signed receipt is here ({kind} {value})")
     return 0
 
 
-def show_agents(console: Console, mesh: RunningMesh) -> None:
+def show_status(console: Console, root: Path, found: Status) -> None:
+    """Print what is up."""
+    if not found.reachable:
+        where = f"the broker at {found.url} does not answer" if found.url else "nothing is up"
+        console.print(f"{where}: run: sealbus lab up --dir {root}", soft_wrap=True)
+        return
+    console.print(f"broker at {found.url}")
+    for name, pid in sorted(found.parts.items()):
+        console.print(f"{name} runs here as process {pid}")
+    show_admitted(console, found.admitted, found.refused)
+    for name in found.missing:
+        console.print(f"[yellow]missing[/yellow] {name}: neither admitted nor refused")
+
+
+def show_agents(console: Console, mesh: MeshView) -> None:
     """Print who was admitted on which TEE, and who was refused."""
+    show_admitted(console, mesh.admitted(), mesh.refused)
+
+
+def show_admitted(console: Console, admitted: list[Admitted], refused: Mapping[str, str]) -> None:
+    """Print the same of lists."""
     table = Table(title="admitted", title_justify="left")
     for column in ("machine", "TEE", "workload", "instance"):
         table.add_column(column)
-    for agent in mesh.admitted():
+    for agent in admitted:
         table.add_row(agent.name, agent.platform, agent.workload or "coordinator", agent.instance[:16])
     console.print(table)
-    for name, reason in sorted(mesh.refused.items()):
+    for name, reason in sorted(refused.items()):
         console.print(f"[red]refused[/red] {name}: {reason}", highlight=False, soft_wrap=True)
-    if any(reason.startswith(MEASURED_OTHERWISE) for reason in mesh.refused.values()):
+    if any(reason.startswith(MEASURED_OTHERWISE) for reason in refused.values()):
         console.print(
             "Their code is not what the operators signed. If the change is meant: sealbus lab resign"
         )

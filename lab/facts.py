@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 
 from lab.logs import Admitted
-from lab.mesh import RunningMesh
+from lab.mesh import LAB_FILE, RunningMesh
 from schemas.errors import UsageError
 
-LAB_FILE = "lab.json"
+__all__ = ["LAB_FILE", "LabFacts", "facts_of", "read_facts"]
 
 
 class LabFacts(msgspec.Struct, frozen=True):

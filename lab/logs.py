@@ -12,6 +12,7 @@ from sealing.own_keys import OwnKeys
 ID_SHOWN = 16  # an instance id's first characters, as agents print them
 _OWN_KEYS = re.compile(r"own keys: (\d+) searched for, found (\d+) times, control (found|missed)\n")
 _ADMITTED = " admitted as "
+_ADMISSION = frozenset({"admitted", "must-prove", "evicted", "expired"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ def read_audit(path: Path) -> list[dict[str, object]]:
     return entries
 
 
+def tells_admission(line: str) -> bool:
+    """Tell whether an agent says in this line that it was admitted."""
+    return _ADMITTED in line
+
+
 def admissions(path: Path) -> int:
     """Return how often an agent was admitted."""
     return sum(_ADMITTED in line for line in _lines(path))
@@ -66,10 +72,47 @@ def last_refusal(path: Path) -> str:
     return lines[-1].split(" sealbus.agent ", 1)[-1] if lines else "unknown"
 
 
+def note_refused(logs: Path, name: str, reason: str) -> None:
+    """Write down that a machine's agent was refused for good."""
+    _refused(logs, name).write_text(reason, "utf-8")
+
+
+def forget_refused(logs: Path, name: str) -> None:
+    """Forget that a machine's agent was refused: it is about to try again."""
+    _refused(logs, name).unlink(missing_ok=True)
+
+
+def refused(logs: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return which machines' agents were refused for good, and why."""
+    return {name: "\n".join(lines) for name in sorted(names) if (lines := _lines(_refused(logs, name)))}
+
+
+def standing(logs: Path, names: Iterable[str]) -> list[Admitted]:
+    """Return the admitted whose admission the coordinator has not ended since."""
+    last: dict[str, str] = {}
+    for entry in read_audit(logs / f"{COORDINATOR}.log"):
+        if entry.get("decision") in _ADMISSION:
+            last[str(entry["instance"])] = str(entry["decision"])
+    return [agent for agent in admitted(logs, names) if last[agent.instance] == "admitted"]
+
+
+def admission_times(logs: Path) -> dict[str, int]:
+    """Return when the coordinator admitted each instance last, in its own milliseconds since 1970."""
+    return {
+        str(entry["instance"]): int(str(entry["time"]))
+        for entry in read_audit(logs / f"{COORDINATOR}.log")
+        if entry.get("decision") == "admitted"
+    }
+
+
 def own_key_reports(path: Path) -> list[OwnKeys]:
     """Return what an enclave reported of searching for its own keys, in order."""
     text = "".join(f"{line}\n" for line in _lines(path))
     return [OwnKeys(int(line[1]), int(line[2]), line[3] == "found") for line in _OWN_KEYS.finditer(text)]
+
+
+def _refused(logs: Path, name: str) -> Path:
+    return logs / f"{name}.refused"
 
 
 def _last_admission(path: Path) -> str:

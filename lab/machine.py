@@ -30,6 +30,7 @@ from lab.descriptor import (
     write_evidence,
     write_host,
 )
+from lab.evidence import Minted, keep
 from lab.image import Builder, Image, Spec, Staged
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.evidence import Endorsements, Evidence
@@ -68,6 +69,7 @@ class Machine:
         clock: Callable[[], datetime],
         host: Mapping[str, str] | None = None,
         debug: bool = False,
+        keep: Path | None = None,
     ) -> None:
         self.name = name
         self.platform = platform
@@ -78,6 +80,7 @@ class Machine:
         self._clock = clock
         self._host = dict(host or {})
         self._debug = debug
+        self._keep = keep
         self._process: Process | None = None
 
     @property
@@ -200,13 +203,22 @@ class Machine:
         return await to_thread.run_sync(self._mint, measurements, request)
 
     def _mint(self, measurements: dict[str, bytes], request: EvidenceRequest) -> bytes:
+        now = self._clock()
         evidence, endorsements = self._simulator.evidence(
             dict(measurements),
             request.key_binding,
             request.challenge,
-            now=self._clock(),
+            now=now,
             debug=self._debug,
         )
+        if self._keep is not None:
+            time = int(now.timestamp() * 1000)
+            minted = Minted(time, request.key_binding, request.challenge, evidence, endorsements)
+            try:
+                keep(self._keep, minted)
+            except UsageError as error:
+                # The enclave is served all the same: only an export misses it.
+                log.warning("machine %s: %s", self.name, error)
         return write_evidence(evidence, endorsements)
 
 

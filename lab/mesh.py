@@ -6,37 +6,38 @@ coordinator's term and hand it the policy that they signed when the lab was made
 
 import contextlib
 import json
-import logging
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream
 
-from agent_runtime import RefusedError
 from attestation.own_keys import RECORDING
 from lab import logs
-from lab.accounts import access_for
+from lab.accounts import draw_accounts
 from lab.blueprint import read_blueprint
-from lab.broker import Broker, BrokerUser, make_nkey
-from lab.children import dying_with_parent
+from lab.broker import Broker, BrokerUser
+from lab.evidence import EVIDENCE
 from lab.image import Builder
+from lab.keeping import keep_machines, keep_scheduler
 from lab.launch import Exited, Rack, open_rack
 from lab.layers import Store
 from lab.logs import Admitted
 from lab.machine import Machine
-from lab.operators import ACCOUNTS, Operators
+from lab.operators import Operators
 from lab.plan import CLIENTS, COORDINATOR, OPERATORS, SCHEDULER, log_of, make_machine, parties, read_plans
 from lab.setup import blueprint_path
-from lab.state import ANCHOR, State
+from lab.state import ACCOUNTS, ANCHOR, State
 from lab.tap import Script, Tap, open_tap
-from schemas.errors import Reason, UsageError
+from lab.view import client_key
+from schemas.errors import UsageError
 from schemas.subjects import Party
 from sealing.context import Mesh
 from sealing.documents import open_anchor
@@ -44,14 +45,12 @@ from sealing.keys import SigningKey
 from sealing.own_keys import OwnKeys
 from transport import Credentials
 
-log = logging.getLogger("sealbus.lab")
-
-WIRE = "wire.recording"
+WIRE = "wire"  # a folder of its own, which can be shown to others
+RECORDING_FILE = "broker.recording"
+LAB_FILE = "lab.json"
 ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
-RESTART_PAUSE = 0.5
 LOOK_AGAIN = 0.05
 OWN_KEYS_PATIENCE = 60.0  # seconds to search a recording of some GB
-REFUSED = 1  # an agent's exit code for a no that asking again will not change
 
 
 @dataclass
@@ -80,10 +79,31 @@ class RunningMesh:
 
     def client_key(self, name: str) -> SigningKey:
         """Return the key of one of the lab's clients."""
-        seeds = self.state.load_keys("clients")
-        if name not in seeds:
-            raise UsageError(f"this lab has no client {name!r}: there are {', '.join(sorted(seeds))}")
-        return SigningKey(seeds[name])
+        return client_key(self.state, name)
+
+    @property
+    def recording(self) -> Path | None:
+        """Where the tap records."""
+        return self.tap.path if self.tap else None
+
+    @property
+    def store(self) -> Path | None:
+        """The folder in which the embedded broker keeps its streams."""
+        return self.state.broker if self.broker else None
+
+    @property
+    def shared(self) -> bool:
+        """It is this process's own."""
+        return False
+
+    @property
+    def enclaves(self) -> int:
+        """How many enclaves run."""
+        return len(self.rack.pids())
+
+    async def recorded(self) -> tuple[int, int]:
+        """Count what crossed the tap: messages to the broker, and bytes both ways."""
+        return (self.tap.recorder.messages, self.tap.recorder.size) if self.tap else (0, 0)
 
     def pids(self) -> dict[str, int]:
         """Return every process of the mesh."""
@@ -141,17 +161,18 @@ async def running_mesh(
     _, mesh = open_anchor(anchor)
     everybody = parties(read_blueprint(blueprint_path(state)))
     for name in everybody:
-        log_of(state, name).unlink(missing_ok=True)
+        forget(state, name)
+    (state.root / LAB_FILE).unlink(missing_ok=True)  # of a lab that was killed
     async with AsyncExitStack() as stack:
         say("starting the broker" if url is None else "using the broker that was named")
-        users, seeds = _accounts(state, mesh) if url is None else _no_accounts(state)
+        users, seeds = draw_accounts(state, mesh) if url is None else _no_accounts(state)
         broker = None
         if url is None:
             broker = await stack.enter_async_context(Broker(state.broker, users=users, monitor=monitor))
             url = broker.url
         tap = None
         if script is not None:
-            tap = await stack.enter_async_context(open_tap(url, state.root / WIRE, script))
+            tap = await stack.enter_async_context(open_tap(url, recording_of(state), script))
         urls = {name: await tap.listen(name) if tap else url for name in everybody}
         exits, reports = anyio.create_memory_object_stream[Exited](1024)
         stack.enter_context(exits)
@@ -168,12 +189,19 @@ async def running_mesh(
         await rack.start(running.machines[COORDINATOR])
         await running.operators.open_term()
         say("starting the scheduler")
-        await tasks.start(_run_scheduler, running)
+        await tasks.start(
+            keep_scheduler,
+            state,
+            mesh.id,
+            urls[SCHEDULER],
+            seeds.get(Party.SCHEDULER),
+            partial(setattr, running, "scheduler_pid"),
+        )
         say("measuring and launching the agents")
         async with anyio.create_task_group() as launching:
             for name in running.workloads:
                 launching.start_soon(rack.start, running.machines[name])
-        tasks.start_soon(_supervise, running, reports, tasks)
+        tasks.start_soon(_keep, running, reports)
         try:
             yield running
         finally:
@@ -182,16 +210,16 @@ async def running_mesh(
                 await rack.stop_all()
 
 
-def require_every_workload(running: RunningMesh) -> None:
-    """Raise `RefusedError` if a workload has no admitted agent: what it serves would wait for ever."""
-    serving = {agent.workload for agent in running.admitted()}
-    for name, reason in sorted(running.refused.items()):
-        if running.workloads[name] not in serving:
-            raise RefusedError(
-                Reason.UNAVAILABLE,
-                f"no {running.workloads[name]} was admitted ({reason}); if its code was changed on purpose, "
-                "run: sealbus lab resign",
-            )
+def recording_of(state: State) -> Path:
+    """Name the file into which a tap records."""
+    return state.root / WIRE / RECORDING_FILE
+
+
+def forget(state: State, name: str) -> None:
+    """Remove what a part left of an earlier run."""
+    log_of(state, name).unlink(missing_ok=True)
+    logs.forget_refused(state.logs, name)
+    shutil.rmtree(state.root / EVIDENCE / name, ignore_errors=True)
 
 
 async def wait_admitted(running: RunningMesh) -> None:
@@ -206,16 +234,6 @@ async def wait_admitted(running: RunningMesh) -> None:
         f"only {len(running.admitted())} of {expected} agents were admitted within "
         f"{ADMISSION_PATIENCE:.0f} s: see {running.state.logs}"
     )
-
-
-def _accounts(state: State, mesh: Mesh) -> tuple[tuple[BrokerUser, ...], dict[str, str]]:
-    access = {party.value: access_for(party, mesh.id) for party in Party}
-    users, seeds = [], {}
-    for name, allowed in access.items():
-        seeds[name], public = make_nkey()
-        users.append(BrokerUser(name=name, nkey_public=public, access=allowed))
-        state.save(f"{ACCOUNTS}/{name}.seed", seeds[name].encode())
-    return tuple(users), seeds
 
 
 def _no_accounts(state: State) -> tuple[tuple[BrokerUser, ...], dict[str, str]]:
@@ -238,67 +256,22 @@ def _make_machines(running: RunningMesh) -> None:
             running.workloads[name] = plan.workload
 
 
-async def _supervise(
-    running: RunningMesh,
-    reports: "anyio.abc.ObjectReceiveStream[Exited]",
-    tasks: TaskGroup,
-) -> None:
-    async for exited in reports:
-        if exited.name != COORDINATOR and exited.status == REFUSED:
-            running.refused[exited.name] = logs.last_refusal(log_of(running.state, exited.name))
-            log.warning("%s was refused: %s", exited.name, running.refused[exited.name])
-            continue
-        log.info("%s ended (%d): starting it again", exited.name, exited.status)
-        tasks.start_soon(_restart, running, exited.name)
+async def _keep(running: RunningMesh, reports: MemoryObjectReceiveStream[Exited]) -> None:
+    async def again(name: str) -> None:
+        if name == COORDINATOR:
+            await running.operators.open_term()
 
-
-async def _restart(running: RunningMesh, name: str) -> None:
-    await anyio.sleep(RESTART_PAUSE)
-    await running.rack.start(running.machines[name])
-    if name == COORDINATOR:
-        await running.operators.open_term()
+    await keep_machines(
+        running.state,
+        running.rack,
+        running.machines,
+        reports,
+        refused=running.refused.__setitem__,
+        again=again,
+    )
 
 
 def _get_json(url: str) -> dict[str, int]:
     # Only ever the embedded broker's own loopback address.
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
         return dict(json.load(answer))
-
-
-async def _run_scheduler(
-    running: RunningMesh, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    environment = {
-        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "HOME") if name in os.environ
-    }
-    environment["SEALBUS_NATS_URL"] = running.urls[SCHEDULER]
-    if Party.SCHEDULER in running.seeds:
-        environment["SEALBUS_NKEY_SEED"] = running.seeds[Party.SCHEDULER]
-    command = [sys.executable, "-m", "scheduler", "--mesh", running.mesh.id.hex()]
-    command += ["--status-file", str(running.state.root / "scheduler.json")]
-    log_file = log_of(running.state, SCHEDULER)
-    while True:
-        with log_file.open("ab") as output:
-            process = await anyio.open_process(
-                dying_with_parent(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-            )
-        running.scheduler_pid = process.pid
-        task_status.started()
-        task_status = anyio.TASK_STATUS_IGNORED  # a start is told once
-        try:
-            await process.wait()
-        finally:
-            with anyio.CancelScope(shield=True):
-                if process.returncode is None:
-                    process.terminate()
-                    with anyio.move_on_after(3):
-                        await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                await process.aclose()
-        log.info("the scheduler ended: starting it again")
-        await anyio.sleep(RESTART_PAUSE)

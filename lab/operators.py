@@ -1,8 +1,11 @@
 """The lab's operators at work: ordering a term, handing over the policy, revoking. They sign together."""
 
+import logging
 import time
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import anyio
 from msgspec.structs import replace
 
 from console.documents import (
@@ -15,18 +18,23 @@ from console.documents import (
 )
 from console.operator import OperatorLine, operator_line
 from lab.setup import operator_keys
-from lab.state import ANCHOR, POLICY, State
+from lab.state import ACCOUNTS, ANCHOR, POLICY, State
 from schemas import codec
+from schemas.errors import PeerError
+from schemas.limits import BEACON_INTERVAL, SECOND
 from schemas.messages import Event
 from schemas.policy import Policy
-from schemas.subjects import Party
+from schemas.subjects import Kind, Party, subject
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
-from transport import Credentials
+from transport import Credentials, Delivery, TransportError, connect
+
+log = logging.getLogger("sealbus.lab")
 
 TERM = "term"
-ACCOUNTS = "accounts"
 REVOCATIONS = "revocations"
+RETRY = 0.5
+SILENCE = 3 * BEACON_INTERVAL / SECOND  # seconds without a beacon: look for a new coordinator
 
 
 class Operators:
@@ -42,24 +50,73 @@ class Operators:
 
     async def open_term(self) -> None:
         """Order the coordinator's term and hand it the signed policy."""
+        term = self._next_term()
+        async with self._line() as line:
+            await self._order(line, term)
+
+    async def keep_terms(self, opened: Callable[[int], None]) -> None:
+        """Order the term of each coordinator that has none, for ever; tell `opened` the open one's number."""
+        known = b""
+        while True:
+            try:
+                async with self._line() as line:
+                    if line.coordinator != known:
+                        opened(await self._settle(line))
+                        known = line.coordinator
+                await self._silence()
+            except (PeerError, TransportError) as error:
+                log.info("no coordinator to order a term for: %s", error)
+                await anyio.sleep(RETRY)
+
+    async def _settle(self, line: OperatorLine) -> int:
+        if not line.term:
+            term = self._next_term()
+            await self._order(line, term)
+            return term
+        # Others ordered it, or we did in an earlier life, which may have ended before it was through.
+        try:
+            await line.send(Event("policy", self.policy.signed.policy, self.policy.signed.profile))
+        except PeerError as error:
+            log.info("the coordinator of term %d keeps the policy that it has: %s", line.term, error)
+        return line.term
+
+    async def _silence(self) -> None:
+        """Return when no beacon came for a while: a coordinator without a term sends none."""
+        beacons = 0
+
+        async def count(_: Delivery) -> None:
+            nonlocal beacons
+            beacons += 1
+
+        url, credentials = self._url, account(self._state, Party.CLIENT)
+        async with connect(url, name="operator", credentials=credentials) as transport:
+            await transport.subscribe(subject(self.mesh.id, Kind.BEACON), count)
+            heard = -1
+            while heard != beacons:
+                heard = beacons
+                await anyio.sleep(SILENCE)
+
+    def _next_term(self) -> int:
         term = int(self._state.load(TERM)) + 1 if self._state.has(TERM) else 1
         # Written before it is signed: a term that was ever ordered is never ordered again.
         self._state.save(TERM, str(term).encode())
-        async with self._line() as line:
-            order = sign_order(
-                self.mesh,
-                self._keys,
-                term=term,
-                instance=line.coordinator,
-                policy_hash=self.policy.policy_hash,
-                time=_now(),
-            )
-            await line.send(Event("order", order, None))
-            signed = self.policy.signed
-            await line.send(Event("policy", signed.policy, signed.profile))
-            # A coordinator keeps its bans in memory: the next one has to be told again.
-            for revocation in self._revocations():
-                await line.send(Event("revocation", revocation, None))
+        return term
+
+    async def _order(self, line: OperatorLine, term: int) -> None:
+        order = sign_order(
+            self.mesh,
+            self._keys,
+            term=term,
+            instance=line.coordinator,
+            policy_hash=self.policy.policy_hash,
+            time=_now(),
+        )
+        await line.send(Event("order", order, None))
+        signed = self.policy.signed
+        await line.send(Event("policy", signed.policy, signed.profile))
+        # A coordinator keeps its bans in memory: the next one has to be told again.
+        for revocation in self._revocations():
+            await line.send(Event("revocation", revocation, None))
 
     def next_policy(self) -> Policy:
         """Return the policy that would follow the signed one without a change."""

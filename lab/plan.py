@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.blueprint import Blueprint, read_blueprint
+from lab.evidence import EVIDENCE
 from lab.image import Builder, Spec
 from lab.launch import coordinator_spec
 from lab.machine import Machine
@@ -70,6 +71,7 @@ def make_machine(plan: Plan, state: State, builder: Builder, host: Mapping[str, 
         output=log_of(state, plan.name),
         clock=lambda: datetime.now(UTC),
         host=host,
+        keep=state.root / EVIDENCE / plan.name,
     )
 
 

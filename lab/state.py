@@ -25,6 +25,8 @@ ANCHOR = "anchor.cbor"
 POLICY_TEXT = "policy.toml"
 POLICY = "policy.signed"
 PROFILE = "profile.signed"
+ACCOUNTS = "accounts"  # at the broker, one for each kind of party
+RUN = "run"  # what runs now: a lock for each part, which ends with the process that holds it
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -178,6 +180,39 @@ def open_state(root: Path = DEFAULT, *, exclusive: bool = True) -> Iterator[Stat
         yield State(root)
 
 
+@contextlib.contextmanager
+def hold_part(state: State, name: str) -> Iterator[None]:
+    """Hold the lock of one part of a lab for as long as the block lasts; refused while another has it."""
+    run = state.root / RUN
+    try:
+        run.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"cannot make {run}: {error.strerror}; make it writable") from error
+    with _lock(state.root, f"{RUN}/{name}.lock", f"{name} of the lab in {state.root} runs already"):
+        yield
+
+
+def held_parts(root: Path) -> dict[str, int]:
+    """Return the parts of a lab that run on this computer, with their processes."""
+    found = {path.stem: holder(path) for path in sorted((root / RUN).glob("*.lock"))}
+    return {name: pid for name, pid in found.items() if pid is not None}
+
+
+def holder(lock: Path) -> int | None:
+    """Return the process that holds a lock; None if nobody does, whatever is written in it."""
+    try:
+        with lock.open("rb") as file:
+            try:
+                # Shared, so that two who ask do not take each other for a holder.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                text = file.read(20).decode("ascii", "replace").strip()
+                return int(text) if text.isdecimal() else None
+    except OSError:
+        return None
+    return None
+
+
 def _making(root: Path) -> Path:
     return root.with_name(f".{root.name}.making")
 
@@ -200,9 +235,9 @@ def _clear(making: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(root: Path) -> Iterator[None]:
+def _lock(root: Path, name: str = "lock", taken: str = "") -> Iterator[None]:
     try:
-        descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(root / name, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UsageError(f"cannot lock {root}: {error.strerror}") from error
     with open(descriptor, "r+b", buffering=0) as file:
@@ -211,7 +246,8 @@ def _lock(root: Path) -> Iterator[None]:
         except OSError as error:
             pid = file.read(20).decode("ascii", "replace").strip() or "unknown"
             raise UsageError(
-                f"another lab uses {root} (process {pid}): stop it, or name another place with --dir"
+                f"{taken or f'another lab uses {root}'} (process {pid}): stop it (sealbus lab down "
+                f"--dir {root}), or name another place with --dir"
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()).encode())

@@ -25,11 +25,13 @@ from examples.redaction.score import score
 from examples.redaction.screen import Scores, as_object, show
 from examples.redaction.truth import FILE as TRUTH
 from examples.redaction.truth import load
+from lab.attached import AttachedMesh, attach, is_up, require_all_working
 from lab.commands import broker_url, directory, ready_state
-from lab.mesh import RunningMesh, require_every_workload, running_mesh, wait_admitted
+from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.saw import look
-from lab.state import State
+from lab.state import State, open_state
 from lab.tap import Script
+from lab.view import MeshView, client_key, require_every_workload
 from schemas.errors import UsageError
 from schemas.subjects import Party
 
@@ -47,6 +49,7 @@ class Options:
     replace: bool
     truth: Path | None
     machine: bool
+    attached: bool  # to a mesh that others brought up
 
 
 @click.command()
@@ -67,6 +70,12 @@ class Options:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write what the screen shows to this file, as a picture.",
 )
+@click.option(
+    "--attach",
+    "attached",
+    is_flag=True,
+    help="Work in a mesh that is up; done without being asked where `lab up` runs in --dir.",
+)
 @click.option("--json", "machine", is_flag=True, help="One JSON object on standard output.")
 @directory
 def demo(
@@ -78,6 +87,7 @@ def demo(
     attacking: bool,
     acts: tuple[str, ...],
     picture: Path | None,
+    attached: bool,
     machine: bool,
     root: Path,
 ) -> None:
@@ -88,6 +98,8 @@ def demo(
     if attacking:
         if paths or seed is not None or out is not None:
             raise click.UsageError("--attack has input of its own and keeps no results: leave both out")
+        if attached:
+            raise click.UsageError("--attack needs a mesh of its own: leave --attach out")
         with ready_state(root) as state:
             console = _console(picture)
             code = anyio.run(_attack, state, acts, console, machine)
@@ -107,9 +119,10 @@ def demo(
         elif not paths:
             paths, truth = (CORPUS,), CORPUS
         refuse(paths, out)
-        options = Options(paths, out, replace, truth, machine)
+        attached = attached or is_up(root)
+        options = Options(paths, out, replace, truth, machine, attached)
         console = _console(picture)
-        with ready_state(root) as state:
+        with open_state(root, exclusive=False) if attached else ready_state(root) as state:
             code = anyio.run(_demo, state, options, console)
         _draw(console, picture, "sealbus demo")
     raise click.exceptions.Exit(code)
@@ -135,7 +148,11 @@ async def _demo(state: State, options: Options, console: Console) -> int:
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         results = stack.enter_context(Results.create(options.out, replace=options.replace))
-        mesh, client = await stack.enter_async_context(_working_mesh(state, console))
+        mesh: MeshView
+        if options.attached:
+            mesh, client = await stack.enter_async_context(_attached_mesh(state, console))
+        else:
+            mesh, client = await stack.enter_async_context(_working_mesh(state, console))
         working = time.monotonic()
         with _progress(console) as progress:
             bars = _Bars(progress)
@@ -148,13 +165,15 @@ async def _demo(state: State, options: Options, console: Console) -> int:
             )
             report = await job.run()
         seconds = time.monotonic() - working
-        with console.status("  searching what the broker saw"):
-            saw = await look(mesh, chain(report.identifiers.kept, report.lines.kept))
+        saw = None
+        if mesh.recording is not None:
+            with console.status("  searching what the broker saw"):
+                saw = await look(mesh, chain(report.identifiers.kept, report.lines.kept))
         scores = _scores(options, report)
         show(console, mesh, report, scores, saw, seconds, options.out)
         if options.machine:
             click.echo(json.dumps(as_object(mesh, report, scores, saw, time.monotonic() - started)))
-    return 1 if report.failed or not saw.nothing else 0
+    return 1 if report.failed or (saw is not None and not saw.nothing) else 0
 
 
 async def _attack(state: State, acts: tuple[str, ...], console: Console, machine: bool) -> int:
@@ -177,6 +196,17 @@ async def _working_mesh(state: State, console: Console) -> AsyncIterator[tuple[R
         identity = Identity(mesh.anchor, (ROLE,), key=mesh.client_key(CLIENT))
         async with connect_client(mesh.url, identity, credentials=mesh.credentials(Party.CLIENT)) as client:
             yield mesh, client
+
+
+@asynccontextmanager
+async def _attached_mesh(state: State, console: Console) -> AsyncIterator[tuple[AttachedMesh, Client]]:
+    """Join a mesh that others brought up as the client that submits."""
+    mesh = attach(state)
+    console.print(f"  joining the mesh at {mesh.url}")
+    identity = Identity(mesh.anchor, (ROLE,), key=client_key(state, CLIENT))
+    async with connect_client(mesh.url, identity, credentials=mesh.credentials(Party.CLIENT)) as client:
+        require_all_working(mesh)
+        yield mesh, client
 
 
 def _inputs(options: Options) -> Iterator[Source | Passed]:

@@ -12,20 +12,22 @@ from examples.redaction.messages import Kind
 from examples.redaction.score import Score, total
 from lab.commands import show_agents
 from lab.forms import NAMES
-from lab.mesh import RunningMesh
 from lab.saw import STORE, Saw
+from lab.view import MeshView
 
 LISTED = 200  # files that are named one by one
+
+_UNSEEN = ("the broker saw", "not recorded: this lab runs without a tap (sealbus lab up --tap)")
 
 Scores = dict[Kind, Score]
 
 
 def show(
     console: Console,
-    mesh: RunningMesh,
+    mesh: MeshView,
     report: Report,
     scores: Scores | None,
-    saw: Saw,
+    saw: Saw | None,
     seconds: float,
     out: Path,
 ) -> None:
@@ -51,7 +53,7 @@ def show(
         f"{report.done} done, {report.task_failures} failed, {report.expired} expired "
         f"in {seconds:.1f} s ({rate:.0f} documents/s)",
     )
-    for label, text in _saw(saw):
+    for label, text in _saw(saw) if saw is not None else [_UNSEEN]:
         table.add_row(label, text)
     table.add_row("results", escape(str(out)))
     console.print(table)
@@ -79,13 +81,17 @@ def _saw(saw: Saw) -> list[tuple[str, str]]:
     )
     if silent:
         own += f"; [red]{silent} enclaves could not tell[/red]"
+    if not saw.enclaves:
+        own = "not asked: the enclaves are not this command's own"
+    else:
+        own = f"{searched} secrets, each searched for by the enclave that holds it: {own}"
     return [
         ("the broker saw", f"{saw.messages} messages, {counted}; {saw.size} bytes{store}"),
         (
             "of the input",
             f"{found.words} lines and identifiers{left_out}, in {len(NAMES)} encodings: {hits}; {controls}",
         ),
-        ("of keys", f"{searched} secrets, each searched for by the enclave that holds it: {own}"),
+        ("of keys", own),
         ("in the clear", f"what docs/leakage.md lists; besides that: {rest}"),
     ]
 
@@ -102,11 +108,10 @@ def _share(value: float | None) -> str:
 
 
 def as_object(
-    mesh: RunningMesh, report: Report, scores: Scores | None, saw: Saw, seconds: float
+    mesh: MeshView, report: Report, scores: Scores | None, saw: Saw | None, seconds: float
 ) -> dict[str, object]:
     """Return the same for programs; keys are stable."""
     judged = total(scores) if scores is not None else None
-    found = saw.found
     return {
         "documents": {
             "read": report.read,
@@ -133,21 +138,30 @@ def as_object(
             "failed": report.task_failures,
             "expired": report.expired,
         },
-        "wire": {
-            "messages": saw.messages,
-            "bytes": saw.size,
-            "broker_in_msgs": saw.broker_messages,
-            "complete": saw.complete,
-            "needles": found.words,
-            "left_out": found.left_out,
-            "hits": found.total,
-            "control_found": saw.controls,
-            "store_bytes": found.size.get(STORE),
-            "unclassified": saw.unclassified,
-        },
-        "own_keys": {
-            name: {"searched": each.searched, "found": each.found, "control_found": each.control}
-            for name, each in sorted(saw.own_keys.items())
-        },
+        "wire": _wire(saw) if saw is not None else None,
+        "own_keys": _own_keys(saw) if saw is not None and saw.enclaves else None,
         "seconds": round(seconds, 3),
+    }
+
+
+def _wire(saw: Saw) -> dict[str, object]:
+    found = saw.found
+    return {
+        "messages": saw.messages,
+        "bytes": saw.size,
+        "broker_in_msgs": saw.broker_messages,
+        "complete": saw.complete,
+        "needles": found.words,
+        "left_out": found.left_out,
+        "hits": found.total,
+        "control_found": saw.controls,
+        "store_bytes": found.size.get(STORE),
+        "unclassified": saw.unclassified,
+    }
+
+
+def _own_keys(saw: Saw) -> dict[str, object]:
+    return {
+        name: {"searched": each.searched, "found": each.found, "control_found": each.control}
+        for name, each in sorted(saw.own_keys.items())
     }

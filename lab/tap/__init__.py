@@ -6,7 +6,7 @@ to somebody without keys, and does to frames whatever a script says. It holds no
 
 from lab.tap.classify import Sight, Unclassified, classify
 from lab.tap.proxy import Tap, open_tap
-from lab.tap.recording import Record, payloads, records
+from lab.tap.recording import Record, measured, payloads, records
 from lab.tap.script import (
     Alter,
     Decision,
@@ -49,6 +49,7 @@ __all__ = [
     "Truncate",
     "Unclassified",
     "classify",
+    "measured",
     "open_tap",
     "payloads",
     "records",

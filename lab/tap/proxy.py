@@ -50,7 +50,7 @@ class Tap:
         self._lines: dict[tuple[str, Towards], tuple[int, _Line]] = {}  # the latest of each party
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def listen(self, party: str) -> str:
+    async def listen(self, party: str, *, host: str = HOST, port: int = 0) -> str:
         """Return where a party connects; each has a port of its own."""
         if party in self._urls:
             return self._urls[party]
@@ -60,9 +60,9 @@ class Tap:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        server = await asyncio.start_server(accept, HOST, 0)
+        server = await asyncio.start_server(accept, host, port)
         self._servers.append(server)
-        self._urls[party] = f"nats://{HOST}:{server.sockets[0].getsockname()[1]}"
+        self._urls[party] = f"nats://{host}:{server.sockets[0].getsockname()[1]}"
         return self._urls[party]
 
     def inject(self, party: str, towards: Towards, frame: Frame) -> None:

@@ -41,6 +41,7 @@ class Recorder:
     """Writes a recording."""
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True, mode=0o700)
         self._file: BinaryIO = path.open("wb")
         path.chmod(0o600)
         self._encoder = msgspec.msgpack.Encoder()
@@ -95,6 +96,21 @@ def records(path: Path, start: int = 0) -> Iterator[tuple[int, Record]]:
                 yield position, decoder.decode(held[at + _LENGTH.size : end])
                 at = end
             held = held[at:]
+
+
+def measured(path: Path) -> tuple[int, int]:
+    """Return what a recording holds: messages that went to the broker, and bytes of frames, both ways."""
+    messages = size = 0
+    for _, record in records(path):
+        size += len(record.arrived)
+        if record.towards is not Towards.BROKER:
+            continue
+        if record.sent is None:
+            messages += record.frame().is_message
+        else:
+            sent = (Splitter(record.towards).feed(each) for each in record.sent)
+            messages += sum(frame.is_message for frames in sent for frame in frames)
+    return messages, size
 
 
 def payloads(path: Path) -> Iterator[bytes]:

@@ -1,0 +1,99 @@
+"""What is up in a lab, who is admitted and who was refused; and how all of it is stopped.
+
+What runs is told by locks, which end with the process that holds them, never by what a file says.
+"""
+
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from lab.attached import attach
+from lab.facts import LAB_FILE
+from lab.logs import Admitted
+from lab.state import RUN, State, held_parts, holder
+from schemas.errors import UsageError
+from schemas.subjects import Party
+from transport import Credentials, TransportError, connect
+
+BROKER_PATIENCE = 3.0
+STOP_PATIENCE = 20.0  # seconds for a part to end before it is killed: `up` stops its machines one by one
+KILL_PATIENCE = 5.0
+LOOK_AGAIN = 0.05
+
+ALL_ADMITTED, SOME_NOT, NOT_UP = 0, 1, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A lab at a moment. `parts` are processes of this computer; in containers there are others."""
+
+    url: str | None = None
+    reachable: bool = False
+    parts: dict[str, int] = field(default_factory=dict)
+    admitted: list[Admitted] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def code(self) -> int:
+        """The exit code that it stands for."""
+        if not self.reachable:
+            return NOT_UP
+        return SOME_NOT if self.refused or self.missing else ALL_ADMITTED
+
+
+async def status_of(state: State) -> Status:
+    """Look at a lab."""
+    parts = held_parts(state.root)
+    try:
+        mesh = attach(state)
+    except UsageError:
+        return Status(parts=parts)
+    if not await _reachable(mesh.url, mesh.credentials(Party.CLIENT)):
+        return Status(mesh.url, parts=parts)
+    admitted, refused = mesh.admitted(), mesh.refused
+    known = {agent.name for agent in admitted} | set(refused)
+    missing = sorted(set(mesh.workloads) - known)
+    return Status(mesh.url, True, parts, admitted, refused, missing)
+
+
+async def _reachable(url: str, credentials: Credentials | None) -> bool:
+    try:
+        async with connect(url, name="status", credentials=credentials, patience=BROKER_PATIENCE):
+            return True
+    except TransportError:
+        return False
+
+
+async def stop(root: Path) -> dict[str, int]:
+    """Stop every part of a lab that runs on this computer; return those that ran. Safe at any time."""
+    parts = held_parts(root)
+    async with anyio.create_task_group() as tasks:
+        for name in parts:
+            tasks.start_soon(_end, root / RUN / f"{name}.lock")
+    if not held_parts(root):
+        (root / LAB_FILE).unlink(missing_ok=True)
+    return parts
+
+
+async def _end(lock: Path) -> None:
+    for number, patience in ((signal.SIGTERM, STOP_PATIENCE), (signal.SIGKILL, KILL_PATIENCE)):
+        # Who holds the lock is alive at this moment: its number is nobody else's.
+        pid = holder(lock)
+        if pid is None:
+            return
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise UsageError(f"process {pid} is another user's: stop it as that user") from error
+        with anyio.move_on_after(patience):
+            # A lock tells nobody when it is let go.
+            while holder(lock) is not None:  # noqa: ASYNC110
+                await anyio.sleep(LOOK_AGAIN)
+            return
+    raise UsageError(f"process {holder(lock)} does not end: look at it, then run this again")

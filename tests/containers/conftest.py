@@ -1,0 +1,101 @@
+"""An engine for containers, or the reason why there is none.
+
+Without one these tests are skipped; with SEALBUS_ENGINE=required that is a failure.
+"""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import anyio
+import pytest
+
+from tests.mesh.fixtures import lab_template
+from transport import connect
+
+# Before testcontainers is imported, which reads them once. Ports on loopback need no detour through a
+# gateway, and a reaper's image cannot be pulled everywhere.
+for _name, _value in {
+    "TESTCONTAINERS_RYUK_DISABLED": "true",
+    "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
+    "TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
+    "TC_POOLING_INTERVAL": "0.1",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import docker  # noqa: E402
+from docker.errors import DockerException  # noqa: E402
+from testcontainers.core.container import DockerContainer  # noqa: E402
+
+__all__ = ["lab_template"]
+
+BROKER = "nats:2.15-alpine"
+BROKER_PATIENCE = 30.0
+
+
+def why_no_engine() -> str | None:
+    """Return why no engine can be used; None if one answers."""
+    try:
+        client = docker.from_env()
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except DockerException as error:
+        # Its own words: no socket, or one that is not for this user.
+        return f"no container engine answers ({error}): start one, or join the group that may use it"
+    return None
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Skip, or fail if the environment says that one is required, where no engine answers."""
+    reason = why_no_engine()
+    if reason is None:
+        return
+    if os.environ.get("SEALBUS_ENGINE") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class ContainerBroker:
+    """A broker in a container, on a port that a restart does not change."""
+
+    def __init__(self, container: DockerContainer, port: int) -> None:
+        self._container = container.get_wrapped_container()
+        self.url = f"nats://127.0.0.1:{port}"
+
+    async def begin(self, how: str) -> None:
+        """Restart, kill, stop or pause it."""
+        await anyio.to_thread.run_sync(getattr(self._container, how))
+
+    async def end(self, how: str) -> None:
+        """Bring it back."""
+        if how != "restart":
+            await anyio.to_thread.run_sync(
+                self._container.unpause if how == "pause" else self._container.start
+            )
+
+
+@contextmanager
+def broker_container() -> Iterator[ContainerBroker]:
+    port = free_port()
+    container = DockerContainer(BROKER).with_command(["nats-server", "-js", "-p", "4222"])
+    with container.with_bind_ports(4222, port):
+        yield ContainerBroker(container, port)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+async def container_broker(anyio_backend: str, engine: None) -> AsyncIterator[ContainerBroker]:
+    """A broker in a container, which answers."""
+    with broker_container() as broker:
+        async with connect(broker.url, name="first", patience=BROKER_PATIENCE):
+            pass
+        yield broker
