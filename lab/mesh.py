@@ -201,6 +201,7 @@ async def running_mesh(
         async with anyio.create_task_group() as launching:
             for name in running.workloads:
                 launching.start_soon(rack.start, running.machines[name])
+        state.require_room()  # now that the images are staged
         tasks.start_soon(_keep, running, reports)
         try:
             yield running

@@ -20,7 +20,7 @@ from console.operator import OperatorLine, operator_line
 from lab.setup import operator_keys
 from lab.state import ACCOUNTS, ANCHOR, POLICY, State
 from schemas import codec
-from schemas.errors import PeerError
+from schemas.errors import PeerError, UsageError
 from schemas.limits import BEACON_INTERVAL, SECOND
 from schemas.messages import Event
 from schemas.policy import Policy
@@ -97,7 +97,13 @@ class Operators:
                 await anyio.sleep(SILENCE)
 
     def _next_term(self) -> int:
-        term = int(self._state.load(TERM)) + 1 if self._state.has(TERM) else 1
+        last = self._state.load(TERM).decode("ascii", "replace") if self._state.has(TERM) else "0"
+        if not last.isdecimal():
+            raise UsageError(
+                f"{self._state.root}/{TERM} is damaged: write the number of the last term into it, or make "
+                "another lab"
+            )
+        term = int(last) + 1
         # Written before it is signed: a term that was ever ordered is never ordered again.
         self._state.save(TERM, str(term).encode())
         return term

@@ -20,6 +20,7 @@ from schemas.errors import UsageError
 VERSION = "sealbus lab 1"
 DEFAULT = Path(".sealbus/lab")
 KEY_SIZE = 32
+ROOM = 32 * 1024 * 1024  # what a small job records and stores, with a margin
 
 ANCHOR = "anchor.cbor"
 POLICY_TEXT = "policy.toml"
@@ -78,6 +79,15 @@ class State:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise UsageError(f"cannot write {path}: {error.strerror}; make room and try again") from error
+
+    def require_room(self) -> None:
+        """Raise `UsageError` if the disk is as good as full: what runs would fail in ways that say less."""
+        free = shutil.disk_usage(self.root).free
+        if free < ROOM:
+            raise UsageError(
+                f"only {free // 1_000_000} MB are free where {self.root} lies, for what a job stores and "
+                "records: make room or name another place with --dir"
+            )
 
     def has(self, name: str) -> bool:
         """Tell whether something is saved under `name`."""

@@ -61,9 +61,11 @@ def test_a_bug_is_not_dressed_up_as_an_expected_error(monkeypatch: pytest.Monkey
         cli.run(["breaks"])
 
 
-def test_a_lab_that_is_not_up_names_the_next_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_is_no_lab_names_the_next_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.run(["lab", "evict", "somebody", "--dir", str(tmp_path)]) == 2
-    assert "name another with --dir" in capsys.readouterr().err
+    assert "is not a lab's directory: name another with --dir" in capsys.readouterr().err
 
 
 def test_a_lab_is_never_made_over_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,11 +31,22 @@ from testcontainers.core.container import DockerContainer  # noqa: E402
 __all__ = ["lab_template"]
 
 BROKER = "nats:2.15-alpine"
+DEFAULT_SOCKET = "/var/run/docker.sock"
 BROKER_PATIENCE = 30.0
+PAUSED = 6.0  # seconds: longer than it takes a client to take the broker for lost
 
 
 def why_no_engine() -> str | None:
     """Return why no engine can be used; None if one answers."""
+    advice = "start one, or join the group that may use it"
+    kind, _, path = os.environ.get("DOCKER_HOST", f"unix://{DEFAULT_SOCKET}").partition("://")
+    if kind == "unix":
+        # Asked first: the client leaves its socket open where it finds nobody.
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(path)
+            except OSError as error:
+                return f"no container engine answers at {path} ({error.strerror}): {advice}"
     try:
         client = docker.from_env()
         try:
@@ -44,7 +55,7 @@ def why_no_engine() -> str | None:
             client.close()
     except DockerException as error:
         # Its own words: no socket, or one that is not for this user.
-        return f"no container engine answers ({error}): start one, or join the group that may use it"
+        return f"no container engine answers ({error}): {advice}"
     return None
 
 
@@ -71,7 +82,9 @@ class ContainerBroker:
         await anyio.to_thread.run_sync(getattr(self._container, how))
 
     async def end(self, how: str) -> None:
-        """Bring it back."""
+        """Bring it back; a pause has to last for anybody to notice."""
+        if how == "pause":
+            await anyio.sleep(PAUSED)
         if how != "restart":
             await anyio.to_thread.run_sync(
                 self._container.unpause if how == "pause" else self._container.start

@@ -7,11 +7,16 @@ from pathlib import Path
 import anyio
 import pytest
 
-from lab import status
+from lab import state, status
 from lab.facts import LAB_FILE
+from lab.operators import TERM, Operators
 from lab.state import RUN, State, held_parts, hold_part, holder
 from lab.status import stop
 from schemas.errors import UsageError
+from tests.mesh.fixtures import lab_template
+from tests.mesh.world import copy_lab
+
+__all__ = ["lab_template"]
 
 HOLD = """
 import signal, sys, time
@@ -74,3 +79,22 @@ async def test_stop_cleans_up_after_one_that_was_killed_and_where_there_is_nothi
         assert await stop(tmp_path) == {}
         assert await stop(tmp_path / "nowhere") == {}
     assert not (tmp_path / LAB_FILE).exists()
+
+
+def test_a_disk_that_is_as_good_as_full_is_told_before_anything_fails_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    State(tmp_path).require_room()
+    monkeypatch.setattr(state, "ROOM", 1 << 62)
+    with pytest.raises(UsageError, match="make room"):
+        State(tmp_path).require_room()
+
+
+def test_a_term_that_is_damaged_is_not_taken_for_none(lab_template: Path, tmp_path: Path) -> None:
+    lab = State(copy_lab(lab_template, tmp_path))
+    lab.save(TERM, b"")
+    with pytest.raises(UsageError, match="number of the last term"):
+        Operators(lab, "nats://127.0.0.1:1")._next_term()
+    lab.save(TERM, b"7")
+    assert Operators(lab, "nats://127.0.0.1:1")._next_term() == 8
+    assert lab.load(TERM) == b"8"
