@@ -18,7 +18,7 @@ from rich.table import Table
 
 from lab.mesh import WIRE
 from lab.state import DEFAULT
-from lab.tap import FrameError, Record, Towards, Unclassified, classify, records
+from lab.tap import CONNECTION, JETSTREAM, FrameError, Record, Towards, Unclassified, classify, records
 from schemas.errors import UsageError
 from schemas.subjects import TABLE
 
@@ -63,19 +63,19 @@ class Wire:
             self.offset = offset
 
     def take(self, record: Record) -> None:
-        """Count one record; what is no message (pings, subscriptions) is none of the table."""
+        """Count one record; what a connection needs (pings, subscriptions) is none of the table."""
         self.frames += 1
         try:
             frame = record.frame()
         except FrameError:
-            return
-        if not frame.is_message:
             return
         try:
             sight = classify(frame)
             kind, sealing, clear = sight.kind, sight.sealing, sight.clear
         except Unclassified:
             kind, sealing, clear = UNCLASSIFIED, "none", {}
+        if kind == CONNECTION:
+            return
         line = self.lines.setdefault((record.party, record.towards, kind), Line(sealing))
         size = len(frame.headers) + len(frame.body)
         line.count += 1
@@ -108,7 +108,7 @@ def table(wire: Wire, now: int) -> Table:
     shown = Table(title=f"the wire: {wire.frames} frames", title_justify="left")
     for column in ("kind", "readable", "from", "to", "messages", "largest", "last"):
         shown.add_column(column, justify="right" if column in ("messages", "last") else "left")
-    for kind in [*_ORDER, "jetstream", UNCLASSIFIED]:
+    for kind in [*_ORDER, JETSTREAM, UNCLASSIFIED]:
         lines = [(party, way, line) for party, way, name, line in wire.sorted() if name == kind]
         if not lines:
             continue
@@ -117,7 +117,7 @@ def table(wire: Wire, now: int) -> Table:
         style = "red" if kind == UNCLASSIFIED else "yellow" if sealing == "none" else "green"
         shown.add_row(
             kind,
-            f"[{style}]{'by the broker' if kind == 'jetstream' else _SEALED[sealing]}[/{style}]",
+            f"[{style}]{'by the broker' if kind == JETSTREAM else _SEALED[sealing]}[/{style}]",
             _names(party for party, way, _ in lines if way is Towards.BROKER),
             _names(party for party, way, _ in lines if way is Towards.PARTY),
             str(sum(line.count for line in said)),

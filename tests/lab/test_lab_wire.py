@@ -21,7 +21,7 @@ from sealing.frames import GROUP_HEADER, KIND_GROUP
 
 MESH = bytes(range(32))
 HELLO = codec.encode(Hello(1, MESH, b"n" * 32))
-BEACON = GROUP_HEADER.pack(1, KIND_GROUP, b"t" * 16, 1, b"h" * 76, 1) + bytes(256 + 16)
+BEACON = GROUP_HEADER.pack(1, KIND_GROUP, b"t" * 16, 1, b"h" * 76, 1) + bytes(range(256)) + bytes(range(16))
 
 
 def write(recorder: Recorder, party: str, towards: Towards, kind: Kind, body: bytes) -> None:

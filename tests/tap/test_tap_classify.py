@@ -1,6 +1,9 @@
 """The classifier: every byte has a name that the table knows, or there is an error."""
 
+import base64
 import os
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -25,6 +28,15 @@ from sealing.padding import padme
 
 MESH = bytes(range(32))
 TOKEN, HANDLE, ID = b"t" * 16, b"h" * 76, b"i" * 16
+
+
+CLEARTEXT = b"The patient was seen on Monday; her doctor wrote that nothing is certain. " * 20
+ENDS_SEALED = (Kind.BOOT, Kind.INBOX, Kind.ACCEPT, Kind.SESSION, Kind.BEACON, Kind.RESULT)
+
+
+def zeros_behind(text: bytes) -> bytes:
+    """Return a short text with padding, as what is sealed begins."""
+    return text[:40] + bytes(472)
 
 
 def sealed(size: int = 300) -> bytes:
@@ -82,6 +94,9 @@ def test_cleartext_is_no_ciphertext(kind: Kind, text: str) -> None:
     [
         b"NATS/1.0\r\nX-Comment: a secret\r\n\r\n",
         b"NATS/1.0\r\nNats-Msg-Id: " + b"a" * 100 + b"\r\n\r\n",
+        b"NATS/1.0\r\nNats-Msg-Id: jane\r\n\r\n",
+        b"a secret\r\nNats-Msg-Id: " + b"0f" * 16 + b"\r\n\r\n",
+        b"NATS/1.0\r\nNats-Msg-Id: " + b"0f" * 16 + b"\r\nNats-Msg-Id: " + b"0f" * 16 + b"\r\n\r\n",
     ],
 )
 def test_headers_that_nobody_needs_are_noticed(headers: bytes) -> None:
@@ -90,10 +105,43 @@ def test_headers_that_nobody_needs_are_noticed(headers: bytes) -> None:
 
 
 def test_a_message_id_is_for_streams_alone() -> None:
-    headers = b"NATS/1.0\r\nNats-Msg-Id: abc\r\n\r\n"
-    assert classify(frame(Kind.TASK, TASK, headers)).clear["message id"] == "abc"
+    headers = b"NATS/1.0\r\nNats-Msg-Id: " + b"0f" * 16 + b"-1\r\n\r\n"
+    assert classify(frame(Kind.TASK, TASK, headers)).clear["message id"] == "0f" * 16 + "-1"
     with pytest.raises(Unclassified):
         classify(frame(Kind.BEACON, GENUINE[Kind.BEACON], headers))
+
+
+def sealed_parts() -> list[tuple[Kind, int]]:
+    """Return the kinds whose bodies end in ciphertext, with its size."""
+    return [
+        (kind, classify(frame(kind, body)).sealed) for kind, body in GENUINE.items() if kind in ENDS_SEALED
+    ]
+
+
+@pytest.mark.parametrize(("kind", "size"), sealed_parts())
+@pytest.mark.parametrize(
+    "cover", [lambda text: text, base64.b64encode, zeros_behind], ids=["plain", "base64", "padded"]
+)
+@given(place=st.floats(0, 1))
+def test_cleartext_of_a_ciphertexts_size_is_noticed(
+    kind: Kind, size: int, cover: Callable[[bytes], bytes], place: float
+) -> None:
+    # As if sealing were switched off, or a part of the body left out of it.
+    body = bytearray(GENUINE[kind])
+    planted = cover(CLEARTEXT)[:512]
+    start = len(body) - size + int(place * max(size - len(planted), 0))
+    body[start : start + len(planted)] = planted[: len(body) - start]
+    with pytest.raises(Unclassified):
+        classify(frame(kind, bytes(body)))
+
+
+@pytest.mark.parametrize(
+    "reply", ["somewhere.else", "_INBOX.a name", "_INBOX.x.r.1", "$JS.ACK.a.b.1.1.1.1.1"]
+)
+@pytest.mark.parametrize("kind", GENUINE)
+def test_an_answer_is_wanted_only_where_the_transport_listens(kind: Kind, reply: str) -> None:
+    with pytest.raises(Unclassified):
+        classify(replace(frame(kind, GENUINE[kind]), reply=reply))
 
 
 @pytest.mark.parametrize(
@@ -103,11 +151,3 @@ def test_a_message_id_is_for_streams_alone() -> None:
 def test_a_subject_of_nobodys_is_noticed(name: str) -> None:
     with pytest.raises(Unclassified):
         classify(Frame("PUB", subject=name, body=GENUINE[Kind.HELLO]))
-
-
-def test_jetstreams_own_is_json_or_an_acknowledgement() -> None:
-    for body in (b"", b"+ACK", b'-NAK {"delay": 5}', b"+WPI", b'{"batch": 1}'):
-        assert classify(Frame("PUB", subject="$JS.API.x", body=body)).kind == "jetstream"
-    for body in (b"text", b"+ACK text", bytes(range(50))):
-        with pytest.raises(Unclassified):
-            classify(Frame("PUB", subject="$JS.API.x", body=body))

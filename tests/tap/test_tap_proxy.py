@@ -223,6 +223,98 @@ async def test_a_reader_that_is_slow_slows_the_writer_and_costs_no_memory(tap: T
     writer.transport.abort()
 
 
+async def test_a_rule_that_fails_ends_the_tap_and_says_why(broker: Broker, tmp_path: Path) -> None:
+    class Bug(Exception):  # noqa: N818 - whatever a rule might raise
+        pass
+
+    def fail(frame: Frame) -> tuple[Frame, ...]:
+        raise Bug
+
+    async def work() -> None:
+        async with open_tap(broker.url, tmp_path / "wire", Script()) as tap:
+            tap.script.add("broken", Match("speaker", Towards.BROKER), Alter(fail))
+            async with pair(tap) as (speaker, _):
+                await speaker.publish("a", b"x")
+                await anyio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await work()
+    assert caught.group_contains(Bug)
+
+
+async def test_who_reads_nothing_does_not_keep_the_tap_open(broker: Broker, tmp_path: Path) -> None:
+    async with open_tap(broker.url, tmp_path / "wire") as tap:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int((await tap.listen("deaf")).rsplit(":")[-1])
+        )
+        await reader.readline()
+        writer.write(b'CONNECT {"verbose":false}\r\nSUB a 1\r\nPING\r\n')
+        assert await reader.readline() == b"PONG\r\n"
+        async with connect(broker.url, name="flood") as flood:
+            for _ in range(100):
+                await flood.publish("a", bytes(100_000))
+            await flood.flush()
+        _, line = tap._lines["deaf", Towards.PARTY]
+        with anyio.fail_after(10):
+            while not line.writer.transport.get_write_buffer_size():  # noqa: ASYNC110 - tells nobody
+                await anyio.sleep(0.01)
+        started = anyio.current_time()
+    assert anyio.current_time() - started < 5
+    assert line.writer.transport.is_closing()
+    assert line.writer.transport.get_write_buffer_size() == 0
+    writer.transport.abort()
+
+
+async def test_nothing_is_said_on_a_connection_that_has_ended(tap: Tap) -> None:
+    async with pair(tap):
+        _, line = tap._lines["speaker", Towards.BROKER]
+    with anyio.fail_after(10):
+        while not line.writer.is_closing():  # noqa: ASYNC110 - a closed connection tells nobody
+            await anyio.sleep(0.01)
+    counted = tap.recorder.messages
+    with pytest.raises(UsageError, match="speaker has no connection"):
+        tap.inject("speaker", Towards.BROKER, Frame("PUB", subject="a", body=b"to nobody"))
+    assert tap.recorder.messages == counted
+
+
+async def test_a_party_that_ends_is_heard_to_its_last_word_and_its_line_to_the_broker_ends_too(
+    tap: Tap, broker: Broker
+) -> None:
+    port = int((await tap.listen("hasty")).rsplit(":")[-1])
+    async with pair(tap) as (_, heard):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await reader.readline()
+        writer.write(b'CONNECT {"verbose":false}\r\n' + b"PUB a 4\r\nlast\r\n" * 500)
+        writer.close()
+        assert await heard.wait(500) == [b"last"] * 500
+        _, line = tap._lines["hasty", Towards.BROKER]
+        with anyio.fail_after(10):
+            while not line.writer.is_closing():  # noqa: ASYNC110 - a closed connection tells nobody
+                await anyio.sleep(0.01)
+
+
+async def test_parties_do_not_learn_of_ways_around_it(tmp_path: Path) -> None:
+    info = b'INFO {"server_id":"x","connect_urls":["10.0.0.1:4222"],"max_payload":7}\r\n'
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(info)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with open_tap(url, tmp_path / "wire") as tap:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", int((await tap.listen("a")).rsplit(":")[-1])
+            )
+            told = await reader.readline()
+            writer.close()
+    assert json.loads(told.removeprefix(b"INFO ")) == {"server_id": "x", "max_payload": 7}
+    (_, record), *_ = records(tmp_path / "wire")
+    assert record.arrived == info
+    assert record.sent == (told,)
+
+
 async def test_a_tap_before_tls_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="without TLS"):
         async with open_tap("tls://127.0.0.1:4222", tmp_path / "wire"):

@@ -1,12 +1,14 @@
 """The recording: whole records in order, a torn end is not yet there, and all that anybody sent is in it."""
 
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from lab.tap import Frame, Towards, payloads, records
 from lab.tap.recording import Recorder
+from schemas.errors import UsageError
 
 FRAMES = [Frame("PUB", subject=f"a.{number}", body=b"payload %d" % number) for number in range(50)]
 
@@ -47,6 +49,33 @@ def test_a_torn_end_has_not_happened_yet(recording: Path) -> None:
         assert len(list(records(recording))) == len(offsets) - 1
     recording.write_bytes(whole)
     assert len(list(records(recording))) == len(offsets)
+
+
+@pytest.mark.parametrize("junk", [b"\xff" * 50, b"\0\0\0\x04junk", b"<html>" * 9], ids=repr)
+def test_what_is_no_recording_is_said_to_be_none(recording: Path, junk: bytes) -> None:
+    whole = len(list(records(recording)))
+    end = recording.stat().st_size
+    recording.write_bytes(recording.read_bytes() + junk)
+    read = records(recording)
+    assert [next(read) for _ in range(whole)][-1][0] == end
+    with pytest.raises(UsageError, match=f"damaged at byte {end}"):
+        next(read)
+
+
+def test_memory_stays_flat_however_long_it_is(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "long")
+    frame = Frame("PUB", subject="a", body=bytes(100_000)).encode()
+    for _ in range(1000):
+        recorder.write(1, "party", Towards.BROKER, frame, None)
+    recorder.close()
+    assert (tmp_path / "long").stat().st_size > 100_000_000
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in payloads(tmp_path / "long")) == 1000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * 2**20
 
 
 def test_everything_that_was_sent_is_among_the_payloads(recording: Path) -> None:
