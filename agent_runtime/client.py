@@ -11,6 +11,7 @@ from agent_runtime.errors import RefusedError
 from agent_runtime.node import Identity, Node
 from agent_runtime.refusals import Refusals
 from schemas.errors import Reason
+from schemas.subjects import Party
 from transport import Credentials, connect
 
 JOIN_DEADLINE = 30.0  # seconds
@@ -31,11 +32,10 @@ async def connect_client(
     identity: Identity,
     *,
     credentials: Credentials | None = None,
-    name: str = "client",
     within: float = JOIN_DEADLINE,
 ) -> AsyncIterator[Client]:
     """Join the mesh as a client; raise `RefusedError` if that did not come about in `within` seconds."""
-    async with connect(url, name=name, credentials=credentials) as transport:
+    async with connect(url, name=Party.CLIENT.value, credentials=credentials) as transport:
         node = Node(identity, transport)
         async with node.running():
             with anyio.move_on_after(within):

@@ -25,8 +25,10 @@ from lab.start import INIT, Part, initialise
 from lab.start import start as run_part
 from lab.state import DEFAULT, State, held_parts, hold_part, open_state
 from lab.status import Status, status_of, stop
+from lab.tap import Script
 from lab.told import until_told
 from lab.view import MeshView
+from lab.wire import wire_command
 from schemas.errors import Reason, UsageError
 
 MEASURED_OTHERWISE = Reason.MEASUREMENT_NOT_IN_POLICY.value
@@ -73,14 +75,15 @@ def resign(root: Path) -> None:
 
 @lab.command()
 @directory
+@click.option("--tap", "tapped", is_flag=True, help="Put the tap before the broker: see sealbus lab wire.")
 @as_json
-def up(root: Path, machine: bool) -> None:
+def up(root: Path, tapped: bool, machine: bool) -> None:
     """Bring the lab up and keep it up until Ctrl-C."""
     with ready_state(root) as state, hold_part(state, UP):
         parts = sorted(set(held_parts(root)) - {UP})
         if parts:
             raise UsageError(f"{', '.join(parts)} of {root} run already: run: sealbus lab down --dir {root}")
-        anyio.run(until_told, partial(_up, state, machine))
+        anyio.run(until_told, partial(_up, state, tapped, machine))
 
 
 @lab.command()
@@ -163,6 +166,9 @@ def evict(root: Path, kind: str, reason: str, value: str) -> None:
     raise click.exceptions.Exit(anyio.run(_evict, root, kind, value, reason))
 
 
+lab.add_command(wire_command)
+
+
 def ready_state(root: Path) -> AbstractContextManager[State]:
     """Open a lab's state, made first if there is none."""
     if not root.exists():
@@ -177,9 +183,14 @@ def broker_url() -> str | None:
     return os.environ.get(BROKER_URL) or None
 
 
-async def _up(state: State, machine: bool) -> int:
+async def _up(state: State, tapped: bool, machine: bool) -> int:
     console = Console(stderr=True)
-    async with running_mesh(state, url=broker_url(), say=lambda text: console.print(f"  {text}")) as mesh:
+    async with running_mesh(
+        state,
+        url=broker_url(),
+        say=lambda text: console.print(f"  {text}"),
+        script=Script() if tapped else None,
+    ) as mesh:
         await wait_admitted(mesh)
         facts = facts_of(mesh)
         path = state.root / LAB_FILE

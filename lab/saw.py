@@ -86,10 +86,11 @@ async def look(mesh: MeshView, words: Iterable[str]) -> Saw:
 
 async def _plant(mesh: MeshView, control: str) -> None:
     # Cleartext on purpose, where anyone may say hello, and in a stream so that the store has it too.
-    async with connect(mesh.url, name="control", credentials=mesh.credentials(Party.CLIENT)) as transport:
+    client, agent = Party.CLIENT.value, Party.AGENT.value
+    async with connect(mesh.url, name=client, credentials=mesh.credentials(client)) as transport:
         await transport.publish(subject(mesh.mesh.id, Kind.HELLO), control.encode())
         await transport.flush()
-    async with connect(mesh.url, name="control", credentials=mesh.credentials(Party.AGENT)) as transport:
+    async with connect(mesh.url, name=agent, credentials=mesh.credentials(agent)) as transport:
         nobody = subject(mesh.mesh.id, Kind.RESULT, secrets.token_bytes(16))
         await transport.append(nobody, control.encode(), message_id=secrets.token_hex(16))
 
@@ -114,7 +115,7 @@ def _unclassified(path: Path, planted: re.Pattern[bytes]) -> int:
     count = 0
     for _, record in records(path):
         frame = record.frame()
-        if not frame.is_message or planted.fullmatch(frame.body):
+        if planted.fullmatch(frame.body):
             continue
         try:
             classify(frame)

@@ -62,7 +62,7 @@ async def status_of(state: State) -> Status:
 
 async def _reachable(url: str, credentials: Credentials | None) -> bool:
     try:
-        async with connect(url, name="status", credentials=credentials, patience=BROKER_PATIENCE):
+        async with connect(url, name=Party.CLIENT.value, credentials=credentials, patience=BROKER_PATIENCE):
             return True
     except TransportError:
         return False

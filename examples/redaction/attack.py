@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 
 from agent_runtime import Client
 from examples.redaction.inputs import Passed, Source, walk
@@ -17,6 +18,7 @@ from lab.mesh import RunningMesh
 from lab.theatre import Outcome, Played, Stage, chosen, play
 from schemas.errors import UsageError
 
+INDENT = 4  # columns
 DOCUMENTS = 12  # some dozens of tasks an act
 _COLOURS = {Outcome.REFUSED: "green", Outcome.RECOVERED: "green", Outcome.SUCCEEDED: "red"}
 
@@ -71,15 +73,16 @@ def tell(console: Console, one: Played) -> None:
     """Narrate an act: what holds, what was done against it, and what came of it."""
     act, verdict = one.act, one.verdict
     colour = _COLOURS[verdict.outcome] if one.as_expected else "red"
-    console.print(f"[bold]{act.name}[/bold]  {act.guarantee}.", soft_wrap=True)
-    console.print(f"    The attacker {act.deed}.", soft_wrap=True)
     reason = f" [bold]{verdict.reason}[/bold]" if verdict.reason else ""
-    console.print(
-        f"    [{colour}]{verdict.outcome.value}[/{colour}]{reason}: {verdict.detail}", soft_wrap=True
-    )
+    console.print(f"[bold]{act.name}[/bold]: {act.guarantee}.")
+    lines = [
+        f"The attacker {act.deed}.",
+        f"[{colour}]{verdict.outcome.value}[/{colour}]{reason}: {verdict.detail}",
+        f"[dim]more: {act.read}[/dim]",
+    ]
     if not one.as_expected:
-        console.print(f"    [red]expected {act.expected.value} {act.reason.value}[/red]")
-    console.print(f"    more: {act.read}", style="dim")
+        lines.insert(2, f"[red]expected: {act.expected.value} {act.reason.value}[/red]")
+    console.print(Padding("\n".join(lines), (0, 0, 0, INDENT)))
 
 
 def as_object(one: Played) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """`sealbus demo`: redact files in a mesh of simulated machines, and say what the broker saw of it."""
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -31,9 +32,11 @@ from lab.saw import look
 from lab.state import State, open_state
 from lab.tap import Script
 from lab.view import MeshView, client_key, require_every_workload
+from schemas.errors import UsageError
 from schemas.subjects import Party
 
 CLIENT, ROLE = "desk", "requester"
+PICTURE_WIDTH = 110  # columns: what fits a page
 CORPUS = Path(__file__).parent / "corpus"
 
 
@@ -62,6 +65,12 @@ class Options:
 @click.option("--attack", "attacking", is_flag=True, help="Play attacks on the mesh while it works.")
 @click.option("--act", "acts", multiple=True, help="With --attack: play this act alone; may be repeated.")
 @click.option(
+    "--svg",
+    "picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what the screen shows to this file, as a picture.",
+)
+@click.option(
     "--attach",
     "attached",
     is_flag=True,
@@ -77,6 +86,7 @@ def demo(
     documents: int,
     attacking: bool,
     acts: tuple[str, ...],
+    picture: Path | None,
     attached: bool,
     machine: bool,
     root: Path,
@@ -91,7 +101,10 @@ def demo(
         if attached:
             raise click.UsageError("--attack needs a mesh of its own: leave --attach out")
         with ready_state(root) as state:
-            raise click.exceptions.Exit(anyio.run(_attack, state, acts, machine))
+            console = _console(picture)
+            code = anyio.run(_attack, state, acts, console, machine)
+        _draw(console, picture, "sealbus demo --attack")
+        raise click.exceptions.Exit(code)
     if out is None:
         raise click.UsageError("say where the results go: --out DIR")
     if acts:
@@ -108,12 +121,30 @@ def demo(
         refuse(paths, out)
         attached = attached or is_up(root)
         options = Options(paths, out, replace, truth, machine, attached)
+        console = _console(picture)
         with open_state(root, exclusive=False) if attached else ready_state(root) as state:
-            raise click.exceptions.Exit(anyio.run(_demo, state, options))
+            code = anyio.run(_demo, state, options, console)
+        _draw(console, picture, "sealbus demo")
+    raise click.exceptions.Exit(code)
 
 
-async def _demo(state: State, options: Options) -> int:
-    console = Console(stderr=True, highlight=False)
+def _console(picture: Path | None) -> Console:
+    width = PICTURE_WIDTH if picture is not None else None
+    return Console(stderr=True, highlight=False, record=picture is not None, width=width)
+
+
+def _draw(console: Console, picture: Path | None, title: str) -> None:
+    if picture is None:
+        return
+    # Whoever looks at the picture must not thereby ask a stranger for fonts.
+    drawn = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL)
+    try:
+        picture.write_text(drawn, "utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {picture}: {error.strerror}; name another file") from error
+
+
+async def _demo(state: State, options: Options, console: Console) -> int:
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         results = stack.enter_context(Results.create(options.out, replace=options.replace))
@@ -145,8 +176,7 @@ async def _demo(state: State, options: Options) -> int:
     return 1 if report.failed or (saw is not None and not saw.nothing) else 0
 
 
-async def _attack(state: State, acts: tuple[str, ...], machine: bool) -> int:
-    console = Console(stderr=True, highlight=False)
+async def _attack(state: State, acts: tuple[str, ...], console: Console, machine: bool) -> int:
     async with _working_mesh(state, console) as (mesh, client):
         return await attack(mesh, client, CORPUS, acts, console, machine)
 

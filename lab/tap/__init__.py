@@ -4,7 +4,8 @@ A proxy between every party and the real broker. It records all that passes, say
 to somebody without keys, and does to frames whatever a script says. It holds no key of the mesh.
 """
 
-from lab.tap.classify import Sight, Unclassified, classify
+from lab.tap.asides import Unclassified
+from lab.tap.classify import CONNECTION, JETSTREAM, Sight, classify
 from lab.tap.proxy import Tap, open_tap
 from lab.tap.recording import Record, measured, payloads, records
 from lab.tap.script import (
@@ -26,6 +27,8 @@ from lab.tap.script import (
 from lab.tap.stream import Frame, FrameError, Splitter, Towards
 
 __all__ = [
+    "CONNECTION",
+    "JETSTREAM",
     "Alter",
     "Decision",
     "Delay",

@@ -1,6 +1,7 @@
 """The proxy: one loopback port for each party, so that it knows who is who without believing names.
 
-A shell around splitter, recorder and script. What does not parse ends its connection, no more.
+A shell around splitter, recorder and script. What does not parse ends its connection, no more; a rule that
+fails, or a recording that cannot be written, ends the tap: a demo must not go on without either.
 """
 
 import asyncio
@@ -12,6 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio
+from anyio.abc import TaskGroup
+
 from lab.tap.recording import Recorder
 from lab.tap.script import Passing, Script
 from lab.tap.stream import Frame, FrameError, Splitter, Towards
@@ -19,6 +23,7 @@ from schemas.errors import UsageError
 
 HOST = "127.0.0.1"
 READ = 256 * 1024
+LINGER = 1.0  # seconds for the last words to a side that reads slowly
 
 
 class _Line:
@@ -38,17 +43,20 @@ class _Line:
 class Tap:
     """Made by `open_tap`."""
 
-    def __init__(self, host: str, port: int, recorder: Recorder, path: Path, script: Script) -> None:
+    def __init__(
+        self, host: str, port: int, recorder: Recorder, path: Path, script: Script, tasks: TaskGroup
+    ) -> None:
         self._host, self._port = host, port
+        self._tasks = tasks
         self.recorder = recorder
         self.path = path
         self.script = script
         self.refused = 0  # connections that spoke no NATS
         self._servers: list[asyncio.Server] = []
         self._urls: dict[str, str] = {}
+        self._closed = False
         self._connections = 0
         self._lines: dict[tuple[str, Towards], tuple[int, _Line]] = {}  # the latest of each party
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, party: str, *, host: str = HOST, port: int = 0) -> str:
         """Return where a party connects; each has a port of its own."""
@@ -56,9 +64,10 @@ class Tap:
             return self._urls[party]
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.get_running_loop().create_task(self._serve(party, reader, writer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if self._closed:  # it was accepted before, and comes now
+                writer.transport.abort()
+                return
+            self._tasks.start_soon(self._serve, party, reader, writer)
 
         server = await asyncio.start_server(accept, host, port)
         self._servers.append(server)
@@ -67,60 +76,52 @@ class Tap:
 
     def inject(self, party: str, towards: Towards, frame: Frame) -> None:
         """Say something of one's own on a party's connection, to it or to the broker in its name."""
-        if (party, towards) not in self._lines:
+        connection, line = self._lines.get((party, towards), (0, None))
+        if line is None or line.writer.is_closing():
             raise UsageError(f"{party} has no connection to say something on")
-        connection, line = self._lines[party, towards]
         self.recorder.write(connection, party, towards, b"", (frame,))
         self.recorder.count(towards, 1)
         self.recorder.flush()
         line.send((frame,))
 
-    async def close(self) -> None:
-        """End every connection and stop listening."""
+    def close(self) -> None:
+        """Stop listening."""
+        self._closed = True
         for server in self._servers:
             server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, party: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         connection = self._connections
-        with contextlib.closing(writer):
+        async with _ending(writer):
             try:
                 theirs, broker = await asyncio.open_connection(self._host, self._port)
             except OSError:
                 return  # the broker is away: the party finds its connection closed and tries again
-            with contextlib.closing(broker):
+            async with _ending(broker):
                 up, down = _Line(broker, Towards.BROKER), _Line(writer, Towards.PARTY)
                 self._lines[party, Towards.BROKER] = connection, up
                 self._lines[party, Towards.PARTY] = connection, down
-                pumps = [
-                    asyncio.ensure_future(self._pump(connection, party, reader, up)),
-                    asyncio.ensure_future(self._pump(connection, party, theirs, down)),
-                ]
-                try:
-                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for pump in pumps:
-                        pump.cancel()
-                    await asyncio.gather(*pumps, return_exceptions=True)
+                async with anyio.create_task_group() as pumps:
+                    for source, line in ((reader, up), (theirs, down)):
+                        pumps.start_soon(self._pump, connection, party, source, line, pumps)
 
-    async def _pump(self, connection: int, party: str, reader: asyncio.StreamReader, line: _Line) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(READ):
-                try:
-                    frames = line.splitter.feed(data)
-                except FrameError:
-                    self.refused += 1
-                    return
-                out: list[bytes] = []
-                for frame in frames:
-                    self._pass(connection, party, line, frame, out)
-                self.recorder.flush()
-                if out:
-                    line.writer.write(b"".join(out))
-                    await line.writer.drain()
+    async def _pump(
+        self, connection: int, party: str, reader: asyncio.StreamReader, line: _Line, both: TaskGroup
+    ) -> None:
+        while data := await _read(reader):
+            try:
+                frames = line.splitter.feed(data)
+            except FrameError:
+                self.refused += 1
+                break
+            out: list[bytes] = []
+            for frame in frames:
+                self._pass(connection, party, line, frame, out)
+            self.recorder.flush()
+            if out and not await _write(line.writer, b"".join(out)):
+                break
+        both.cancel_scope.cancel()  # one side has ended, so the other does
 
     def _pass(self, connection: int, party: str, line: _Line, frame: Frame, out: list[bytes]) -> None:
         towards = line.towards
@@ -144,6 +145,36 @@ class Tap:
             out.extend(each.encode() for each in going.frames)
 
 
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """Read what there is; nothing from a side that is gone."""
+    try:
+        return await reader.read(READ)
+    except OSError:
+        return b""
+
+
+async def _write(writer: asyncio.StreamWriter, data: bytes) -> bool:
+    """Write when the other side has room; tell whether it is there."""
+    try:
+        writer.write(data)
+        await writer.drain()
+    except OSError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _ending(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """Close a connection at the end, whether or not the other side reads to it."""
+    try:
+        yield
+        writer.close()
+        with anyio.move_on_after(LINGER), contextlib.suppress(OSError):
+            await writer.wait_closed()
+    finally:
+        writer.transport.abort()
+
+
 def _own(frame: Frame) -> Frame:
     """Keep parties from learning of ways around the tap."""
     if frame.verb != "INFO":
@@ -165,9 +196,13 @@ async def open_tap(url: str, path: Path, script: Script | None = None) -> AsyncI
     if parts.scheme != "nats" or not parts.hostname:
         raise UsageError("a tap reads what passes: name a broker without TLS (nats://HOST:PORT)")
     recorder = Recorder(path)
-    tap = Tap(parts.hostname, parts.port or 4222, recorder, path, script or Script())
     try:
-        yield tap
+        async with anyio.create_task_group() as tasks:
+            tap = Tap(parts.hostname, parts.port or 4222, recorder, path, script or Script(), tasks)
+            try:
+                yield tap
+            finally:
+                tap.close()
+                tasks.cancel_scope.cancel()
     finally:
-        await tap.close()
         recorder.close()

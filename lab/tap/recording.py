@@ -12,10 +12,12 @@ from typing import BinaryIO
 
 import msgspec
 
-from lab.tap.stream import Frame, FrameError, Splitter, Towards
+from lab.tap.stream import MAX_PAYLOAD, Frame, FrameError, Splitter, Towards
+from schemas.errors import UsageError
 
 _LENGTH = struct.Struct(">I")
 _CHUNK = 4 * 1024 * 1024
+_LARGEST = 4 * MAX_PAYLOAD  # a frame and what went on in its place
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -89,11 +91,19 @@ def records(path: Path, start: int = 0) -> Iterator[tuple[int, Record]]:
             at = 0
             while len(held) - at >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(held, at)
+                if length > _LARGEST:
+                    raise UsageError(f"{path} is no recording of a tap, or is damaged at byte {position}")
                 end = at + _LENGTH.size + length
                 if len(held) < end:
                     break
+                try:
+                    record = decoder.decode(held[at + _LENGTH.size : end])
+                except msgspec.MsgspecError as error:
+                    raise UsageError(
+                        f"{path} is no recording of a tap, or is damaged at byte {position}"
+                    ) from error
                 position += end - at
-                yield position, decoder.decode(held[at + _LENGTH.size : end])
+                yield position, record
                 at = end
             held = held[at:]
 

@@ -13,7 +13,7 @@ ACTS: tuple[Act, ...] = (
         "Only code that the operators signed gets keys",
         "launches an agent whose file is one byte longer",
         Reason.MEASUREMENT_NOT_IN_POLICY,
-        "docs/protocol.md#1-admission",
+        "docs/protocol.md#4-admission",
         hosts.tampered_image,
     ),
     Act(
@@ -21,7 +21,7 @@ ACTS: tuple[Act, ...] = (
         "An enclave that its host can look into gets no keys",
         "launches the honest image in debug mode",
         Reason.DEBUG_ENABLED,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         hosts.debug_enclave,
     ),
     Act(
@@ -29,7 +29,7 @@ ACTS: tuple[Act, ...] = (
         "Evidence is good for one challenge",
         "hands a new enclave the Evidence that admitted another",
         Reason.CHALLENGE_UNKNOWN,
-        "docs/protocol.md#1-admission",
+        "docs/protocol.md#4-admission",
         hosts.replayed_evidence,
     ),
     Act(
@@ -37,7 +37,7 @@ ACTS: tuple[Act, ...] = (
         "Evidence is good for the keys that it names",
         "hands an enclave fresh Evidence over another one's keys",
         Reason.KEY_BINDING_MISMATCH,
-        "docs/protocol.md#1-admission",
+        "docs/protocol.md#4-admission",
         hosts.relayed_evidence,
     ),
     Act(
@@ -45,7 +45,7 @@ ACTS: tuple[Act, ...] = (
         "Only chips under a root that the policy names are believed",
         "runs the honest image on a machine of its own making",
         Reason.ROOT_NOT_IN_POLICY,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         hosts.foreign_root,
     ),
     Act(
@@ -53,7 +53,7 @@ ACTS: tuple[Act, ...] = (
         "Only the operators together permit anything",
         "writes one more rule into the signed policy and brings it to the coordinator",
         Reason.SIGNATURE_INVALID,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         thieves.forged_grant,
     ),
     Act(
@@ -61,7 +61,7 @@ ACTS: tuple[Act, ...] = (
         "One operator alone changes nothing",
         "brings a newer policy with one stolen key's signature, twice",
         Reason.SIGNATURES_TOO_FEW,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         thieves.too_few_signatures,
     ),
     Act(
@@ -69,7 +69,7 @@ ACTS: tuple[Act, ...] = (
         "A policy never goes back",
         "brings the policy that was replaced, with all its signatures",
         Reason.VERSION_NOT_NEWER,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         thieves.old_policy,
     ),
     Act(
@@ -77,7 +77,7 @@ ACTS: tuple[Act, ...] = (
         "Who is revoked is out at once, on whatever Evidence",
         "has an evicted instance ask for admission again",
         Reason.INSTANCE_REVOKED,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         thieves.revoked_agent,
     ),
     Act(
@@ -85,7 +85,7 @@ ACTS: tuple[Act, ...] = (
         "No byte of a sealed frame can be changed",
         "flips one bit in tasks on their way to the agents",
         Reason.NOT_AUTHENTIC,
-        "docs/protocol.md",
+        "docs/protocol.md#8-tasks",
         wire.flipped_bit,
     ),
     Act(
@@ -93,7 +93,7 @@ ACTS: tuple[Act, ...] = (
         "An instance runs a task once",
         "delivers tasks a second time",
         Reason.REPLAYED,
-        "docs/protocol.md",
+        "docs/protocol.md#8-tasks",
         wire.replayed_task,
     ),
     Act(
@@ -101,7 +101,7 @@ ACTS: tuple[Act, ...] = (
         "A task opens only for the role that it was sealed to",
         "delivers one role's tasks to another, under that one's epoch",
         Reason.NOT_AUTHENTIC,
-        "docs/protocol.md",
+        "docs/protocol.md#8-tasks",
         wire.redirected_task,
     ),
     Act(
@@ -109,7 +109,7 @@ ACTS: tuple[Act, ...] = (
         "Who cannot hear what is revoked stops",
         "keeps every word of the coordinator from one agent, for a while",
         Reason.NOT_LIVE,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         wire.withheld_beacons,
         Outcome.RECOVERED,
     ),
@@ -118,7 +118,7 @@ ACTS: tuple[Act, ...] = (
         "The scheduler can waste work, never do it or have it done twice by an instance",
         "assigns tasks twice, and to agents of other roles",
         Reason.EPOCH_UNKNOWN,
-        "docs/threat-model.md",
+        "docs/threat-model.md#watch-it-hold",
         wire.lying_scheduler,
         Outcome.RECOVERED,
     ),

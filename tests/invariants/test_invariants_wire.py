@@ -9,7 +9,7 @@ import pytest
 from agent_runtime import Node
 from console.leakage import table
 from lab.mesh import RunningMesh
-from lab.tap import Frame, Record, Tap, Unclassified, classify, payloads, records
+from lab.tap import CONNECTION, JETSTREAM, Frame, Record, Tap, Unclassified, classify, payloads, records
 from schemas import codec
 from schemas.messages import Hello, Offer
 from schemas.scheduling import Load, TaskHints, TaskMessage
@@ -53,8 +53,8 @@ async def test_invariant_01_every_byte_on_the_wire_is_ciphertext_or_listed(mesh:
     await mesh.rack.kill("relay")
     admitted = log_of(mesh, "relay").count("admitted as")
     await eventually(lambda: log_of(mesh, "relay").count("admitted as") > admitted)
-    seen = {classify(frame).kind for _, frame in messages(mesh)}
-    assert seen == {row.kind.value for row in TABLE} | {"jetstream"}
+    seen = {classify(record.frame()).kind for _, record in records(tap_of(mesh).path)}
+    assert seen == {row.kind.value for row in TABLE} | {CONNECTION, JETSTREAM}
     assert not any(CANARY.encode() in payload for payload in payloads(tap_of(mesh).path))
 
 

@@ -124,7 +124,7 @@ def enclave_identity(mesh: RunningMesh, machine: str, role: str) -> Identity:
 async def joined(mesh: RunningMesh, identity: Identity, agent: Agent | None = None) -> AsyncIterator[Node]:
     """Take part in a mesh from within this process, live."""
     party = Party.CLIENT if identity.attester is None else Party.AGENT
-    async with connect(mesh.url, name="member", credentials=mesh.credentials(party)) as transport:
+    async with connect(mesh.url, name=party.value, credentials=mesh.credentials(party)) as transport:
         node = Node(identity, transport, agent)
         async with node.running():
             with anyio.fail_after(JOIN_DEADLINE):

@@ -1,0 +1,108 @@
+"""The table of the wire: who says what kind to whom, how it is sealed and how large; never contents."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from lab.mesh import WIRE
+from lab.tap import Frame, Towards
+from lab.tap.recording import Recorder
+from lab.wire import Wire, bucket, table, wire_command
+from schemas import codec
+from schemas.errors import UsageError
+from schemas.messages import Hello
+from schemas.subjects import Kind, subject
+from sealing.frames import GROUP_HEADER, KIND_GROUP
+
+MESH = bytes(range(32))
+HELLO = codec.encode(Hello(1, MESH, b"n" * 32))
+BEACON = GROUP_HEADER.pack(1, KIND_GROUP, b"t" * 16, 1, b"h" * 76, 1) + bytes(range(256)) + bytes(range(16))
+
+
+def write(recorder: Recorder, party: str, towards: Towards, kind: Kind, body: bytes) -> None:
+    verb, sid = ("PUB", "") if towards is Towards.BROKER else ("MSG", "1")
+    frame = Frame(verb, subject=subject(MESH, kind), sid=sid, body=body)
+    recorder.write(1, party, towards, frame.encode(), None)
+    recorder.flush()
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    made = Recorder(tmp_path / WIRE)
+    for number in range(1, 4):
+        write(made, f"redactor-{number}", Towards.BROKER, Kind.HELLO, HELLO)
+        write(made, "coordinator", Towards.PARTY, Kind.HELLO, HELLO)
+        write(made, f"redactor-{number}", Towards.PARTY, Kind.BEACON, BEACON)
+    write(made, "coordinator", Towards.BROKER, Kind.BEACON, BEACON)
+    made.write(1, "coordinator", Towards.BROKER, b"PING\r\n", None)
+    made.flush()
+    yield made
+    made.close()
+
+
+def shown(wire: Wire) -> str:
+    output = io.StringIO()
+    Console(file=output, width=140).print(table(wire, now=2**41))
+    return output.getvalue()
+
+
+def test_a_row_for_each_kind_says_who_and_how_it_is_sealed(recorder: Recorder, tmp_path: Path) -> None:
+    wire = Wire()
+    wire.follow(tmp_path / WIRE)
+    text = shown(wire)
+    (hello,) = [line for line in text.splitlines() if "hello" in line]
+    assert ["by anybody" in hello, "redactor-*" in hello, "coordinator" in hello, "≤ 128 B" in hello] == [
+        True
+    ] * 4
+    (beacon,) = [line for line in text.splitlines() if "beacon" in line]
+    assert "by admitted parties" in beacon
+    assert "UNCLASSIFIED" not in text
+
+
+def test_what_nothing_accounts_for_has_a_row_of_its_own_without_its_contents(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    write(recorder, "vault", Towards.BROKER, Kind.BEACON, b"a secret that slipped out")
+    wire = Wire()
+    wire.follow(tmp_path / WIRE)
+    assert "UNCLASSIFIED" in shown(wire)
+    assert "slipped" not in shown(wire)
+
+
+def test_it_goes_on_from_where_it_was(recorder: Recorder, tmp_path: Path) -> None:
+    wire = Wire()
+    wire.follow(tmp_path / WIRE)
+    before = wire.frames
+    wire.follow(tmp_path / WIRE)
+    assert wire.frames == before
+    write(recorder, "vault", Towards.BROKER, Kind.HELLO, HELLO)
+    wire.follow(tmp_path / WIRE)
+    assert wire.frames == before + 1
+
+
+def test_programs_get_one_object(recorder: Recorder, tmp_path: Path) -> None:
+    result = CliRunner().invoke(wire_command, ["--dir", str(tmp_path), "--json"])
+    found = json.loads(result.output)
+    assert found["unclassified"] == 0
+    (line,) = [each for each in found["lines"] if each["party"] == "redactor-1" and each["kind"] == "hello"]
+    assert (line["towards"], line["sealing"], line["messages"]) == ("broker", "none", 1)
+    assert line["clear"] == ["challenge", "mesh", "suite"]
+
+
+def test_without_a_recording_the_next_step_is_named(tmp_path: Path) -> None:
+    result = CliRunner().invoke(wire_command, ["--dir", str(tmp_path)])
+    assert isinstance(result.exception, UsageError)
+    assert "lab up --tap" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "≤ 1 B"), (1, "≤ 1 B"), (300, "≤ 512 B"), (512, "≤ 512 B"), (513, "≤ 1 KiB"), (2**20, "≤ 1 MiB")],
+)
+def test_sizes_are_told_as_powers_of_two(size: int, text: str) -> None:
+    assert bucket(size) == text

@@ -1,0 +1,141 @@
+"""What the theatre and the search show means something: without the check, each of them says so.
+
+A copy of the source tree is changed by hand in one place, the operators of a lab sign what it measures then,
+and the same command is run from there.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HOME = Path(__file__).parents[2]
+PACKAGES = (
+    *("schemas", "sealing", "attestation", "transport", "coordinator", "scheduler"),
+    *("agent_runtime", "console", "lab", "examples"),
+)
+LIMIT = 240  # seconds
+
+# act: file, check, what stands in its place
+MUTANTS = {
+    "tampered-image": (
+        "attestation/appraise.py",
+        "measured = [each for each in named if _measures(each, genuine)]",
+        'measured = [x for x in named if _measures(x, genuine)] or [x for x in named if "red" in x.workload]',
+    ),
+    "replayed-evidence": (
+        "attestation/appraise.py",
+        'genuine.platform == NITRO and not hmac.compare_digest(genuine.nonce or b"", challenge)',
+        "False",
+    ),
+    "relayed-evidence": (
+        "attestation/appraise.py",
+        "not hmac.compare_digest(genuine.report_data, key_binding)",
+        "False",
+    ),
+    "forged-grant": (
+        "sealing/documents.py",
+        'raise SignatureError("not an operator of this mesh")',
+        "return document[-64:].hex()",
+    ),
+    "too-few-signatures": ("sealing/documents.py", "len(signers) < anchor.threshold", "not signers"),
+    "old-policy": ("coordinator/terms.py", "policy.version <= standing.policy_version", "False"),
+    "replayed-task": ("agent_runtime/gate.py", "if known is not None:", "if False:"),
+    "withheld-beacons": (
+        "agent_runtime/membership.py",
+        "self.clock.now() - self._counted <= self.grace",
+        "True",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the source tree with a lab beside it."""
+    root = tmp_path_factory.mktemp("tree")
+    for package in PACKAGES:
+        shutil.copytree(HOME / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert sealbus(root, "lab", "init", "--dir", str(root / "state")).returncode == 0
+    return root
+
+
+def sealbus(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line from a copy of the tree."""
+    return subprocess.run(
+        [sys.executable, "-c", "from console.cli import main; main()", *arguments],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+@contextmanager
+def changed(tree: Path, file: str, old: str, new: str) -> Iterator[None]:
+    """Change one place of the copy, and have the lab's operators sign what it measures then."""
+    path = tree / file
+    source = path.read_text("utf-8")
+    assert source.count(old) == 1
+    path.write_text(source.replace(old, new), "utf-8")
+    try:
+        assert sealbus(tree, "lab", "resign", "--dir", str(tree / "state")).returncode == 0
+        yield
+    finally:
+        path.write_text(source, "utf-8")
+
+
+def played(tree: Path, *acts: str) -> tuple[int, list[dict[str, Any]]]:
+    """Play acts; return the exit code and what is said of each."""
+    named = [word for act in acts for word in ("--act", act)]
+    done = sealbus(tree, "demo", "--attack", *named, "--json", "--dir", str(tree / "state"))
+    assert done.stdout, done.stderr[-2000:]
+    return done.returncode, json.loads(done.stdout)["attacks"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+def test_every_guarantee_holds(tree: Path) -> None:
+    code, attacks = played(tree)
+    assert [attack["act"] for attack in attacks if not attack["as_expected"]] == []
+    assert {attack["outcome"] for attack in attacks} == {"refused", "recovered"}
+    assert code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+@pytest.mark.parametrize("act", MUTANTS)
+def test_without_its_check_an_act_fails(tree: Path, act: str) -> None:
+    with changed(tree, *MUTANTS[act]):
+        code, (attack,) = played(tree, act)
+    assert not attack["as_expected"]
+    assert code == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+def test_with_sealing_switched_off_the_search_finds_the_input(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "letter.txt").write_text("Dear Ms Keller,\nthe canary of this test sings at dawn.\n")
+    seal = 'return header + cipher.encrypt(counter.to_bytes(12, "big"), pad(body), header + subject)'
+    opened = 'padded = cipher.decrypt(counter.to_bytes(12, "big"), frame[header_size:], header + subject)'
+    with (
+        changed(tree, "sealing/frames.py", opened, "padded = frame[header_size:-_TAG]"),
+        changed(tree, "sealing/frames.py", seal, "return header + pad(body) + bytes(_TAG)"),
+    ):
+        out, state = str(tmp_path / "out"), str(tree / "state")
+        done = sealbus(tree, "demo", str(tmp_path / "in"), "--out", out, "--json", "--dir", state)
+    assert done.stdout, done.stderr[-2000:]
+    said = json.loads(done.stdout)
+    assert said["documents"]["redacted"] == 1
+    assert said["wire"]["hits"] > 0
+    assert said["wire"]["control_found"]
+    assert done.returncode == 1
