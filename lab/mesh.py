@@ -45,8 +45,7 @@ from sealing.keys import SigningKey
 from sealing.own_keys import OwnKeys
 from transport import Credentials
 
-WIRE = "wire"  # a folder of its own, which can be shown to others
-RECORDING_FILE = "broker.recording"
+WIRE = "wire/broker.recording"  # in a folder of its own, which can be shown to others
 LAB_FILE = "lab.json"
 ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
 LOOK_AGAIN = 0.05
@@ -214,7 +213,7 @@ async def running_mesh(
 
 def recording_of(state: State) -> Path:
     """Name the file into which a tap records."""
-    return state.root / WIRE / RECORDING_FILE
+    return state.root / WIRE
 
 
 def forget(state: State, name: str) -> None:
