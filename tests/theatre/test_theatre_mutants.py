@@ -30,6 +30,8 @@ MUTANTS = {
         "measured = [each for each in named if _measures(each, genuine)]",
         'measured = [x for x in named if _measures(x, genuine)] or [x for x in named if "red" in x.workload]',
     ),
+    "debug-enclave": ("attestation/appraise.py", "genuine.debug and not admissible", "False"),
+    "foreign-root": ("attestation/appraise.py", "genuine.root not in values.roots", "False"),
     "replayed-evidence": (
         "attestation/appraise.py",
         'genuine.platform == NITRO and not hmac.compare_digest(genuine.nonce or b"", challenge)',
@@ -47,13 +49,30 @@ MUTANTS = {
     ),
     "too-few-signatures": ("sealing/documents.py", "len(signers) < anchor.threshold", "not signers"),
     "old-policy": ("coordinator/terms.py", "policy.version <= standing.policy_version", "False"),
+    "revoked-agent": ("coordinator/ledger.py", "named & self._banned", "False"),
     "replayed-task": ("agent_runtime/gate.py", "if known is not None:", "if False:"),
+    "lying-scheduler": ("agent_runtime/gate.py", "if known is not None:", "if False:"),
     "withheld-beacons": (
         "agent_runtime/membership.py",
         "self.clock.now() - self._counted <= self.grace",
         "True",
     ),
 }
+# Where a second check says no as well, for a reason of its own: a debuggable Nitro enclave has no measurements,
+# Evidence of an earlier challenge binds an earlier enclave's keys, and documents are checked by all who get them.
+REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-grant", "old-policy"})
+SEALING_OFF = (
+    (
+        "sealing/frames.py",
+        'padded = cipher.decrypt(counter.to_bytes(12, "big"), frame[header_size:], header + subject)',
+        "padded = frame[header_size:-_TAG]",
+    ),
+    (
+        "sealing/frames.py",
+        'return header + cipher.encrypt(counter.to_bytes(12, "big"), pad(body), header + subject)',
+        "return header + pad(body) + bytes(_TAG)",
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +135,16 @@ def test_every_guarantee_holds(tree: Path) -> None:
 def test_without_its_check_an_act_fails(tree: Path, act: str) -> None:
     with changed(tree, *MUTANTS[act]):
         code, (attack,) = played(tree, act)
+    outcome = "refused" if act in REFUSED_OTHERWISE else "SUCCEEDED"
+    assert (attack["outcome"], attack["as_expected"]) == (outcome, False)
+    assert code == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+def test_with_sealing_switched_off_nobody_minds_a_flipped_bit(tree: Path) -> None:
+    with changed(tree, *SEALING_OFF[0]), changed(tree, *SEALING_OFF[1]):
+        code, (attack,) = played(tree, "flipped-bit")
     assert not attack["as_expected"]
     assert code == 1
 
@@ -125,17 +154,13 @@ def test_without_its_check_an_act_fails(tree: Path, act: str) -> None:
 def test_with_sealing_switched_off_the_search_finds_the_input(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "letter.txt").write_text("Dear Ms Keller,\nthe canary of this test sings at dawn.\n")
-    seal = 'return header + cipher.encrypt(counter.to_bytes(12, "big"), pad(body), header + subject)'
-    opened = 'padded = cipher.decrypt(counter.to_bytes(12, "big"), frame[header_size:], header + subject)'
-    with (
-        changed(tree, "sealing/frames.py", opened, "padded = frame[header_size:-_TAG]"),
-        changed(tree, "sealing/frames.py", seal, "return header + pad(body) + bytes(_TAG)"),
-    ):
+    with changed(tree, *SEALING_OFF[0]), changed(tree, *SEALING_OFF[1]):
         out, state = str(tmp_path / "out"), str(tree / "state")
         done = sealbus(tree, "demo", str(tmp_path / "in"), "--out", out, "--json", "--dir", state)
     assert done.stdout, done.stderr[-2000:]
     said = json.loads(done.stdout)
     assert said["documents"]["redacted"] == 1
     assert said["wire"]["hits"] > 0
+    assert said["wire"]["unclassified"] > 0
     assert said["wire"]["control_found"]
     assert done.returncode == 1
