@@ -11,7 +11,10 @@ LONGEST = 48  # bytes of a text that are looked for: who leaks so much of a line
 _ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _GZIP = b"\x1f\x8b\x08"
 INFLATED_MOST = 1024 * 1024  # bytes of one attempt: a bomb is no hiding place worth more
-ATTEMPTS = 64  # of one haystack: two random bytes look like zlib once in 16 KiB
+INFLATED_ALL = 16 * INFLATED_MOST  # bytes of one haystack; random bytes give next to none
+ATTEMPT_EVERY = 1024  # bytes of a haystack for each attempt: random ones look like zlib once in 16 KiB
+ATTEMPTS_FIRST = 64  # more, however short the haystack is
+_TASTE = 4096  # bytes: whether something unpacks shows early, and what zlib leaves over it copies
 
 
 def forms(text: str) -> Iterator[tuple[str, bytes]]:
@@ -56,16 +59,25 @@ def _inner(raw: bytes, shift: int, encode: Callable[[bytes], bytes]) -> bytes:
 
 def inflated(data: bytes) -> Iterator[bytes]:
     """Yield what can be unpacked from wherever zlib or gzip seems to begin in `data`."""
-    places: list[tuple[int, int]] = []
+    view = memoryview(data)
+    room, attempts = INFLATED_ALL, ATTEMPTS_FIRST + len(data) // ATTEMPT_EVERY
     for magic, wbits in (*((each, 15) for each in _ZLIB), (_GZIP, 31)):
         place = data.find(magic)
-        while place >= 0 and len(places) < ATTEMPTS:
-            places.append((place, wbits))
+        while place >= 0 and room > 0 and attempts > 0:
+            attempts -= 1
+            unpacked = _unpacked(view[place : place + INFLATED_MOST], wbits)
+            room -= len(unpacked)
+            if unpacked:
+                yield unpacked
             place = data.find(magic, place + 1)
-    for place, wbits in places:
-        try:
-            unpacked = zlib.decompressobj(wbits=wbits).decompress(data[place:], INFLATED_MOST)
-        except zlib.error:
-            continue
-        if unpacked:
-            yield unpacked
+
+
+def _unpacked(data: memoryview, wbits: int) -> bytes:
+    taste = zlib.decompressobj(wbits=wbits)
+    try:
+        unpacked = taste.decompress(data[:_TASTE], INFLATED_MOST)
+        if taste.eof or not unpacked:
+            return unpacked
+        return zlib.decompressobj(wbits=wbits).decompress(data, INFLATED_MOST)
+    except zlib.error:
+        return b""

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.forms import forms, inflated
 from lab.needles import automaton
 
-PASS = 2 * 1024 * 1024  # bytes of forms in one pass: an automaton of some 150 MB
+PASS = 100_000  # forms in one pass: some 150 MB with their automaton
 WORDS_MOST = 20_000  # searched for in one run; of more a sample, which the seed repeats
 ACCIDENT = 1e-9  # the greatest chance, over a whole search, that random bytes hold a word
 DISTINCT_LEAST = 4  # characters
@@ -93,29 +93,40 @@ def search(words: Iterable[str], places: dict[str, Haystacks], *, control: str) 
     passes = 0
     for batch in _batches(searched, least):
         passes += 1
+        # Only the beginnings of forms go in, all of one length: so it is small, and what is small is fast.
         find = automaton([*batch, planted])
         for place, haystacks in places.items():
             for haystack in haystacks():
-                for _, found in find(haystack):
+                for last, found in find(haystack):
                     if found == planted:
                         controls.add(place)
                     else:
-                        hits[place, batch[found]] += 1
+                        names = _whole(batch[found], haystack, last + 1 - least)
+                        hits.update((place, name) for name in names)
                 for unpacked in inflated(haystack):
-                    hits.update(
-                        (place, f"{batch[word]}, inflated") for _, word in find(unpacked) if word in batch
-                    )
+                    for last, found in find(unpacked):
+                        names = _whole(batch.get(found, ()), unpacked, last + 1 - least)
+                        hits.update((place, f"{name}, inflated") for name in names)
     return Found(len(searched), len(words) - len(searched), hits, frozenset(controls), size, passes)
 
 
-def _batches(words: Iterable[str], least: int) -> Iterator[dict[bytes, str]]:
-    batch: dict[bytes, str] = {}
+_Batch = dict[bytes, list[tuple[bytes, str]]]  # beginning: whole forms with their names
+
+
+def _whole(begun: Iterable[tuple[bytes, str]], haystack: bytes, start: int) -> list[str]:
+    return [name for data, name in begun if haystack.startswith(data, start)]
+
+
+def _batches(words: Iterable[str], least: int) -> Iterator[_Batch]:
+    batch: _Batch = {}
     size = 0
     for word in words:
         for name, data in forms(word):
             if len(data) >= least:
-                batch.setdefault(data, name)
-                size += len(data)
+                begun = batch.setdefault(data[:least], [])
+                if all(data != other for other, _ in begun):
+                    begun.append((data, name))
+                    size += 1
         if size >= PASS:
             yield batch
             batch, size = {}, 0
