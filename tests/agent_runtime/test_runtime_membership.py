@@ -12,7 +12,7 @@ from schemas import codec
 from schemas.documents import Beacon, Grant, View
 from schemas.errors import PeerError, Reason
 from schemas.limits import GRACE, MINUTE, SECOND
-from schemas.messages import CLIENT, Admitted, Holdings, Revocation
+from schemas.messages import CLIENT, OPERATOR, Admitted, Holdings, Revocation
 from schemas.subjects import Kind, subject
 from sealing.documents import (
     open_admission,
@@ -145,6 +145,18 @@ def test_beacon_that_names_what_is_not_held_does_not_count(world: World, planner
     assert planner.membership._counted == counted
     planner.refresh()
     assert planner.membership._counted == world.now
+
+
+def test_beacon_counts_only_with_the_keys_of_every_epoch_that_the_views_list(
+    world: World, planner: Member
+) -> None:
+    party = Party.enclave(world, "planner", chip="d0" * 64).join()
+    whole = party.admitted
+    party.admitted = replace(whole, holdings=replace(whole.holdings, senders=()))
+    member = Member(world, party)
+    assert not member.membership.live()
+    member.refresh()
+    assert member.membership.live()
 
 
 @pytest.mark.parametrize(
@@ -358,8 +370,9 @@ def foreign(world: World) -> tuple[Any, ...]:
 
 def test_client_takes_no_member_package_of_a_role(world: World) -> None:
     desk = client(world)
-    planner = Party.enclave(world, "planner").join()
-    holdings = replace(desk.party.holdings(), members=planner.admitted.holdings.members)
+    held = desk.party.holdings()
+    own = replace(held.members[0], group="submitter")
+    holdings = replace(held, members=(*held.members, own))
     refusal = refused(desk.membership, lambda: desk.membership.hold(holdings))
     assert refusal.reason is Reason.NOT_AUTHENTIC
 
@@ -406,11 +419,38 @@ def test_renewal_keeps_what_is_held_and_forgets_no_revocation(world: World, plan
     planner.enter()
     assert other.instance in planner.membership.held().revoked
     assert planner.membership.live()
-    none = replace(
-        planner.party.admitted, holdings=replace(planner.party.admitted.holdings, revoked=(), beacon=b"")
-    )
+    # The same set under a beacon that is no more the last one undoes nothing; another one would.
+    held = planner.party.admitted.holdings
+    planner.membership.admitted(replace(planner.party.admitted, holdings=replace(held, beacon=b"")))
+    none = replace(planner.party.admitted, holdings=replace(held, beacon=b"", revoked=()))
     refusal = refused(planner.membership, lambda: planner.membership.admitted(none))
     assert refusal.reason is Reason.STATE_ROLLED_BACK
+
+
+def test_admission_by_another_coordinator_counts_by_that_ones_beacon_only(
+    world: World, planner: Member
+) -> None:
+    successor = World()  # of the same operators: another coordinator of one mesh
+    operator = Party(successor, OPERATOR, ("operator",), signing=successor.operators[0]).join()
+    operator.event(successor.order(term=2))
+    operator.event(successor.policy_event(successor.policy()))
+    again = Party.enclave(successor, "planner")
+    again.keys = planner.party.keys
+    again.join()
+    held = again.admitted.holdings
+    member = planner.membership
+    member.witness.enter_term(2, successor.keys.signing.public)
+    member.enter(2, GRACE)
+    member.admitted(replace(again.admitted, holdings=replace(held, beacon=b"")))
+    assert member.last_beacon is None
+    assert not member.live()
+    # What the former one still says is of another term.
+    world.tick(1_000)
+    (late,) = world.take(subject(world.mesh.id, Kind.BEACON))
+    with pytest.raises(PeerError):
+        member.beacon(late, subject(world.mesh.id, Kind.BEACON))
+    member.hold(held)
+    assert member.live()
 
 
 def test_revocation_entry_names_instances_whatever_it_revokes(world: World, planner: Member) -> None:
