@@ -1,4 +1,4 @@
-"""The words on what the broker saw: nothing is called well that was not shown, and no word of the input is told."""
+"""The words on what the broker saw: nothing is called well that was not shown, and no input is told."""
 
 from collections import Counter
 from dataclasses import replace

@@ -58,8 +58,9 @@ MUTANTS = {
         "True",
     ),
 }
-# Where a second check says no as well, for a reason of its own: a debuggable Nitro enclave has no measurements,
-# Evidence of an earlier challenge binds an earlier enclave's keys, and documents are checked by all who get them.
+# Where a second check says no as well, for a reason of its own: a debuggable Nitro enclave has no
+# measurements, Evidence of an earlier challenge binds an earlier enclave's keys, and documents are checked
+# by all who get them.
 REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-grant", "old-policy"})
 SEALING_OFF = (
     (
