@@ -1,24 +1,36 @@
 """What genuine evidence says, in one vocabulary for all platforms and before any policy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+
+CRL = "crl.der"  # SEV-SNP's, the one endorsement that a policy may do without
 
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """Claims whose every signature verified up to `root`; whether to accept them is the door's question."""
+    """Claims whose every signature verified up to `root`; whether to accept them is the judge's question."""
 
     platform: str
     root: str  # SHA-256 of the root certificate's DER: the verifier trusts no root, the policy names it
     report_data: bytes  # 64 bytes on SEV-SNP and TDX; the Nitro document's user_data, empty if absent
     measurements: dict[str, str]  # at least the names of schemas.evidence.MEASURED
     tcb: dict[str, int]  # component: SVN that certificate or collateral vouches for
+    committed_tcb: dict[str, int] = field(default_factory=dict)  # SEV-SNP: firmware can't go below it
+    missing: tuple[str, ...] = ()  # endorsements by name that were not there: checks that were not made
     nonce: bytes | None = None  # Nitro only
     public_key_absent: bool = True  # Nitro only: a key in the document would be one we never compare
+    product: str = ""  # SEV-SNP: the processor line that the certificate names
     chip: str = ""  # CHIP_ID, PPID or Nitro module; empty where the platform masks it
+    publishers: tuple[str, ...] = ()  # digests of the keys that signed what was launched
+    svn: int | None = None  # SEV-SNP: GUEST_SVN of the ID block
     debug: bool = False
     migratable: bool = False  # the host could move or copy the guest and its keys
+    service_td: bool = False  # TDX: a service TD is bound; which service it renders is not in the quote
+    sept_ve_disable: bool = True  # TDX: the host can't inject #VE at any private page
+    unknown_attributes: bool = False  # TDX: a bit is set whose meaning is not known
     status: str = ""  # TDX TCB status
     advisories: tuple[str, ...] = ()
-    crl_checked: bool = False
+    features: frozenset[str] = frozenset()  # SEV-SNP: what is on, by the names of sev_snp.FEATURES
     privilege: int = 0  # VMPL on SEV-SNP
-    warnings: tuple[str, ...] = ()  # genuine, but unsafe to run anything on: the door refuses unless empty
+    time: datetime | None = None  # Nitro: when the document was signed, by the module's clock
+    collateral_time: datetime | None = None  # TDX: when the oldest piece of collateral was issued

@@ -4,7 +4,9 @@ from schemas.errors import PeerError, Reason
 
 
 class AttestationError(PeerError):
-    """Evidence or its endorsements were refused; `reason` says why."""
+    """Evidence or its endorsements were refused; `reason` says why, `also` what else was amiss."""
+
+    also: tuple[Reason, ...] = ()
 
 
 class EvidenceMalformedError(AttestationError):
@@ -20,6 +22,10 @@ class NotGenuineError(AttestationError):
 
 class NotAcceptableError(AttestationError):
     """Genuine evidence of something that the Reference Values do not name."""
+
+    def __init__(self, reason: Reason, detail: str = "", also: tuple[Reason, ...] = ()) -> None:
+        super().__init__(reason, detail)
+        self.also = also
 
 
 class AttesterError(PeerError):

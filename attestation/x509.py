@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from attestation import der
 from attestation.errors import EvidenceMalformedError, NotGenuineError
+from attestation.memory import FORGETFUL, Remembers
 from schemas.errors import Reason
 
 MAX_CERTIFICATE = 8 * 1024  # the largest genuine one is below 2 KiB
@@ -90,10 +91,14 @@ class RevocationList:
     signature: bytes
 
 
-def read_certificate(data: bytes) -> Certificate:
+def read_certificate(data: bytes, memory: Remembers = FORGETFUL) -> Certificate:
     """Read one DER certificate of version 3, or raise `EvidenceMalformedError`."""
     if len(data) > MAX_CERTIFICATE:
         raise EvidenceMalformedError("certificate is too large", Reason.TOO_LARGE)
+    return memory.recall("certificate", (data,), lambda: _read_certificate(data))
+
+
+def _read_certificate(data: bytes) -> Certificate:
     outer = der.read_only(data, der.SEQUENCE)
     signed = outer.item(der.SEQUENCE)
     algorithm = outer.item(der.SEQUENCE)
@@ -167,10 +172,14 @@ def _common_name(name: bytes) -> str:
     return found
 
 
-def read_revocation_list(data: bytes) -> RevocationList:
+def read_revocation_list(data: bytes, memory: Remembers = FORGETFUL) -> RevocationList:
     """Read one DER CRL of version 2, or raise `EvidenceMalformedError`."""
     if len(data) > MAX_CRL:
         raise EvidenceMalformedError("CRL is too large", Reason.TOO_LARGE)
+    return memory.recall("revocation list", (data,), lambda: _read_revocation_list(data))
+
+
+def _read_revocation_list(data: bytes) -> RevocationList:
     outer = der.read_only(data, der.SEQUENCE)
     signed = outer.item(der.SEQUENCE)
     algorithm = outer.item(der.SEQUENCE)
@@ -205,7 +214,7 @@ def _refuse_critical(extensions: dict[str, Extension]) -> None:
         raise NotGenuineError(Reason.CHAIN_INVALID, "CRL has a critical extension that is not understood")
 
 
-def verify_chain(chain: Sequence[Certificate], *, now: datetime) -> PublicKey:
+def verify_chain(chain: Sequence[Certificate], *, now: datetime, memory: Remembers = FORGETFUL) -> PublicKey:
     """Verify a chain, leaf first and self-signed root last, at `now`; return the leaf's key.
 
     RFC 5280 section 6.1, without policies and name constraints (their presence as critical refuses):
@@ -216,7 +225,7 @@ def verify_chain(chain: Sequence[Certificate], *, now: datetime) -> PublicKey:
     5. no critical extension is left unread, and the leaf is no CA.
     The caller compares the root's fingerprint with what its policy names.
     """
-    keys = [load_public_key(certificate.key_info) for certificate in chain]
+    key = load_public_key(chain[0].key_info, memory)
     for depth, certificate in enumerate(chain):
         above = min(depth + 1, len(chain) - 1)
         # 1.
@@ -226,11 +235,11 @@ def verify_chain(chain: Sequence[Certificate], *, now: datetime) -> PublicKey:
         if certificate.issuer != chain[above].subject:
             raise NotGenuineError(Reason.CHAIN_INVALID, "certificate names another issuer")
         # 3.
-        if not is_signed_by(keys[above], certificate.algorithm, certificate.signature, certificate.signed):
+        if not is_signed_by(chain[above].key_info, certificate, memory):
             raise NotGenuineError(Reason.CHAIN_INVALID, "certificate is not signed by its issuer")
         # 4. and 5.
         _check_constraints(certificate, depth)
-    return keys[0]
+    return key
 
 
 def _check_constraints(certificate: Certificate, depth: int) -> None:
@@ -274,7 +283,12 @@ def key_usage(certificate: Certificate) -> int | None:
 
 
 def verify_not_revoked(
-    certificate: Certificate, issuer: Certificate, listing: RevocationList, *, now: datetime
+    certificate: Certificate,
+    issuer: Certificate,
+    listing: RevocationList,
+    *,
+    now: datetime,
+    memory: Remembers = FORGETFUL,
 ) -> None:
     """Check that `issuer`'s own list, current at `now`, leaves out `certificate` (RFC 5280 section 6.3)."""
     # 1. The list is of the issuer whose serial numbers it names, and that issuer may sign lists.
@@ -284,8 +298,7 @@ def verify_not_revoked(
     if usage is None or not usage & CRL_SIGN:
         raise NotGenuineError(Reason.CHAIN_INVALID, "issuer's key may not sign CRLs")
     # 2. It is signed by it.
-    key = load_public_key(issuer.key_info)
-    if not is_signed_by(key, listing.algorithm, listing.signature, listing.signed):
+    if not is_signed_by(issuer.key_info, listing, memory):
         raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
     # 3. It is current: an old list would hide what was revoked since.
     if not listing.this_update <= now <= listing.next_update:
@@ -295,8 +308,12 @@ def verify_not_revoked(
         raise NotGenuineError(Reason.CERTIFICATE_REVOKED, "a certificate of the chain is revoked")
 
 
-def load_public_key(key_info: bytes) -> PublicKey:
+def load_public_key(key_info: bytes, memory: Remembers = FORGETFUL) -> PublicKey:
     """Load an RSA-4096, P-384 or P-256 key; the vendors here use no other."""
+    return memory.recall("public key", (key_info,), lambda: _load_public_key(key_info))
+
+
+def _load_public_key(key_info: bytes) -> PublicKey:
     try:
         key = load_der_public_key(key_info)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -320,18 +337,29 @@ def verify_p384(key: PublicKey, r: int, s: int, signed: bytes) -> None:
         ) from error
 
 
-def is_signed_by(key: PublicKey, algorithm: bytes, signature: bytes, signed: bytes) -> bool:
-    """Say whether `signature` over `signed` is `key`'s, under exactly the algorithm named."""
+def is_signed_by(
+    key_info: bytes, document: Certificate | RevocationList, memory: Remembers = FORGETFUL
+) -> bool:
+    """Say whether a certificate or CRL is signed by this key, under exactly the algorithm that it names."""
+    key = load_public_key(key_info, memory)
     try:
-        if isinstance(key, rsa.RSAPublicKey):
-            if algorithm not in (PSS_SHA384, PSS_SHA384_TRAILER):
-                return False
-            key.verify(signature, signed, PSS_PADDING, SHA384())
-        else:
-            expected, digest = (ECDSA_SHA256, SHA256()) if key.key_size == 256 else (ECDSA_SHA384, SHA384())
-            if algorithm != expected:
-                return False
-            key.verify(signature, signed, ec.ECDSA(digest))
+        return memory.recall(
+            "signature",
+            (key_info, document.algorithm, document.signature, document.signed),
+            lambda: _verify(key, document),
+        )
     except InvalidSignature:
         return False
+
+
+def _verify(key: PublicKey, document: Certificate | RevocationList) -> bool:
+    if isinstance(key, rsa.RSAPublicKey):
+        if document.algorithm not in (PSS_SHA384, PSS_SHA384_TRAILER):
+            raise InvalidSignature
+        key.verify(document.signature, document.signed, PSS_PADDING, SHA384())
+        return True
+    expected, digest = (ECDSA_SHA256, SHA256()) if key.key_size == 256 else (ECDSA_SHA384, SHA384())
+    if document.algorithm != expected:
+        raise InvalidSignature
+    key.verify(document.signature, document.signed, ec.ECDSA(digest))
     return True

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 from rich.console import Console
 
+from console.evidence import evidence
 from schemas.errors import PeerError, Reason, SealbusError, UsageError
 from transport import TransportError, UnavailableError
 
@@ -42,6 +43,9 @@ def _plugins() -> dict[str, EntryPoint]:
 @click.version_option(package_name="sealbus")
 def sealbus() -> None:
     """Run cooperating agents in attested enclaves over a broker that nobody has to trust."""
+
+
+sealbus.add_command(evidence)
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ from lab.simulate import nitro, sev_snp, tdx
 from lab.state import ANCHOR, POLICY, POLICY_TEXT, State, make_state
 from schemas import codec
 from schemas.evidence import NITRO, PLATFORMS, SEV_SNP, TDX, PlatformValues
-from schemas.policy import Client, Pinned, Policy, Workload, dump
+from schemas.pinning import Pinned
+from schemas.policy import Client, Policy, Workload, dump
 from sealing.context import SUITE_GCM
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
@@ -118,9 +119,7 @@ def measured_policy(
         version=version,
         predecessor=predecessor,
         issued=_millis(),
-        platforms={
-            platform: PlatformValues(roots=(root,), lab=True) for platform, root in _roots(state).items()
-        },
+        platforms={platform: PlatformValues(lab_roots=(root,)) for platform, root in _roots(state).items()},
         coordinators={platform: _pinned(coordinator.measurements(platform)) for platform in PLATFORMS},
         workloads=workloads,
         clients={

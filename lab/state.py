@@ -17,7 +17,7 @@ from pathlib import Path
 
 from schemas.errors import UsageError
 
-VERSION = "sealbus lab 1"
+VERSION = "sealbus lab 2"
 DEFAULT = Path(".sealbus/lab")
 KEY_SIZE = 32
 ROOM = 32 * 1024 * 1024  # what a small job records and stores, with a margin

@@ -4,6 +4,7 @@ Digests, identifiers and root fingerprints are lower-case hexadecimal text, so t
 person reviews and the one a machine applies are the same characters.
 """
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, field
@@ -14,6 +15,9 @@ Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+\\Z", max_length=4096)]
 
 # A machine as its evidence names it: CHIP_ID or PPID in hexadecimal, on Nitro the parent's instance id.
 Chip = Annotated[str, Meta(pattern="^(([0-9a-f]{2})+|i-[0-9a-f]{8,32})\\Z", max_length=256)]
+
+Svn = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Floors = dict[Annotated[str, Meta(max_length=40)], Annotated[int, Meta(ge=0, le=2**32 - 1)]]
 
 SEV_SNP = "sev-snp"
 TDX = "tdx"
@@ -26,6 +30,9 @@ MEASURED = {
     TDX: ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid"),
     NITRO: ("pcr0", "pcr1", "pcr2"),
 }
+
+# What a publisher's key stands for. TDX has none: nobody checks MROWNER when a TD is launched.
+PUBLISHED = {SEV_SNP: ("measurement",), NITRO: ("pcr0", "pcr1", "pcr2")}
 
 MAX_EVIDENCE = 64 * 1024  # the largest genuine quote seen is 8 KiB with padding, a Nitro document 5 KiB
 MAX_ENDORSEMENTS = 160 * 1024  # in all; TDX collateral with its chains and CRLs is about 30 KiB
@@ -42,16 +49,61 @@ class Evidence(Message, frozen=True):
 Endorsements = dict[Annotated[str, Meta(max_length=40)], Annotated[bytes, Meta(max_length=MAX_ENDORSEMENTS)]]
 
 
+def required_measurements(platform: str, *, published: bool, unsafe: bool) -> tuple[str, ...]:
+    """Name what Reference Values must pin on a platform, given what else they name."""
+    if unsafe:
+        return ()
+    stands_for = PUBLISHED.get(platform, ()) if published else ()
+    return tuple(name for name in MEASURED[platform] if name not in stands_for)
+
+
+class ProductValues(Document, frozen=True, kw_only=True):
+    """What a policy demands of one processor line, because SVNs of different lines do not compare."""
+
+    minimum_tcb: Floors = field(default_factory=dict)  # of the TCB reported and the one at launch
+    minimum_committed_tcb: Floors = field(default_factory=dict)  # below it firmware can't be rolled back
+    any_chip: bool = False  # accept chips that no workload names, of a line whose keys have leaked
+
+
+class Tolerance(Document, frozen=True, kw_only=True):
+    """A TCB status or an advisory that is accepted all the same, until a day that the operators chose."""
+
+    accept: Annotated[str, Meta(min_length=1, max_length=64)]
+    until: Annotated[datetime, Meta(tz=True)]
+
+
 class PlatformValues(Document, frozen=True, kw_only=True):
     """What a policy demands of one platform, whatever runs on it."""
 
-    roots: Annotated[tuple[Hex, ...], Meta(min_length=1)]  # SHA-256 of the root certificates in DER
-    lab: bool = False  # the roots are a simulator's; may not stand beside vendors' roots
-    minimum_tcb: dict[str, Annotated[int, Meta(ge=0, le=65535)]] = field(
-        default_factory=dict
-    )  # component: lowest accepted SVN
+    roots: tuple[Hex, ...] = ()  # of manufacturers: SHA-256 of the root certificates in DER
+    lab_roots: tuple[Hex, ...] = ()  # of simulators: they prove nothing, and stand alone
+    minimum_tcb: Floors = field(default_factory=dict)  # whatever the processor line
+    products: dict[str, ProductValues] | None = None  # SEV-SNP: the lines accepted; None: every known one
     statuses: tuple[str, ...] = ("UpToDate", "SWHardeningNeeded")  # TDX only
+    advisories: tuple[str, ...] | None = None  # the only ones accepted; None: any that a status comes with
+    exceptions: tuple[Tolerance, ...] = ()
+    features: tuple[str, ...] = ()  # SEV-SNP: names of `sev_snp.FEATURES` that must be on
+    highest_vmpl: Annotated[int, Meta(ge=0, le=3)] = 0  # SEV-SNP: the least privileged level accepted
     require_crl: bool = False  # SEV-SNP; TDX always requires its CRLs
+    max_collateral_days: Annotated[int, Meta(ge=1, le=366)] | None = None  # TDX: since it was issued
+    max_evidence_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300  # where evidence states a time
+
+    @property
+    def lab(self) -> bool:
+        """Say whether the roots are a simulator's."""
+        return bool(self.lab_roots)
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """Return the roots, of whichever kind."""
+        return self.roots + self.lab_roots
+
+
+class Publisher(Document, frozen=True, kw_only=True):
+    """Who signed what runs, in place of what it measures: an update then needs no new policy."""
+
+    key: Hex  # digest of the key: ID or author key on SEV-SNP; PCR 8 on Nitro
+    minimum_svn: Svn | None = None  # SEV-SNP: GUEST_SVN of the ID block, required; Nitro states none
 
 
 class WorkloadValues(Document, frozen=True, kw_only=True):
@@ -60,8 +112,17 @@ class WorkloadValues(Document, frozen=True, kw_only=True):
     workload: str
     platform: str
     measurements: dict[str, Hex]
+    publisher: Publisher | None = None
     debuggable: bool = False
     chips: tuple[Chip, ...] | None = None  # None: any chip of the platform's roots
+    unsafe_any_measurement: bool = False  # only under lab roots
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Name the measurements without which these values would match more than they say."""
+        return required_measurements(
+            self.platform, published=self.publisher is not None, unsafe=self.unsafe_any_measurement
+        )
 
 
 class ReferenceValues(Document, frozen=True, kw_only=True):
@@ -83,3 +144,4 @@ class AttestationResult(Document, frozen=True, kw_only=True):
     lab: bool
     status: str  # TDX TCB status; "" elsewhere
     advisories: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # reason codes of what the policy lets pass

@@ -14,21 +14,14 @@ from schemas import codec
 from schemas.codec import Document
 from schemas.documents import Constraints
 from schemas.errors import MalformedError, UsageError
-from schemas.evidence import MEASURED, Chip, Hex, PlatformValues, ReferenceValues, WorkloadValues
+from schemas.evidence import PlatformValues, ReferenceValues
 from schemas.limits import GRACE, SECOND
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Millis, Name
+from schemas.pinning import Pinned, check_pinned, check_platforms, may_match_both
 
 COORDINATOR = "coordinator"
 Positive = Annotated[int, Meta(ge=1, le=2**40)]
 KeyHex = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
-
-
-class Pinned(Document, frozen=True, kw_only=True):
-    """The Reference Values of a workload on one platform."""
-
-    measurements: dict[str, Hex]
-    debuggable: bool = False
-    chips: tuple[Chip, ...] | None = None
 
 
 class Workload(Document, frozen=True, kw_only=True):
@@ -91,13 +84,7 @@ class Policy(Document, frozen=True, kw_only=True):
         return ReferenceValues(
             platforms=self.platforms,
             workloads=tuple(
-                WorkloadValues(
-                    workload=name,
-                    platform=platform,
-                    measurements=pinned.measurements,
-                    debuggable=pinned.debuggable,
-                    chips=pinned.chips,
-                )
+                pinned.values(name, platform)
                 for name, workload in sorted(self.workloads.items())
                 for platform, pinned in sorted(workload.on.items())
             ),
@@ -108,14 +95,7 @@ class Policy(Document, frozen=True, kw_only=True):
         return ReferenceValues(
             platforms={name: self.platforms[name] for name in self.coordinators},
             workloads=tuple(
-                WorkloadValues(
-                    workload=COORDINATOR,
-                    platform=platform,
-                    measurements=pinned.measurements,
-                    debuggable=pinned.debuggable,
-                    chips=pinned.chips,
-                )
-                for platform, pinned in sorted(self.coordinators.items())
+                pinned.values(COORDINATOR, platform) for platform, pinned in sorted(self.coordinators.items())
             ),
         )
 
@@ -201,40 +181,71 @@ def check(policy: Policy) -> Policy:
 
 
 def _check_platforms(policy: Policy) -> None:
-    if len({values.lab for values in policy.platforms.values()}) > 1:
-        raise UsageError("platforms mix lab roots with vendors' roots: a mesh is one or the other")
-    places = [("coordinators", policy.coordinators)]
-    places += [(f"workloads.{name}.on", workload.on) for name, workload in policy.workloads.items()]
-    if unknown := sorted(set(policy.platforms) - set(MEASURED)):
-        raise UsageError(f"platforms.{unknown[0]}: sealbus knows only {', '.join(MEASURED)}")
+    check_platforms(policy.platforms)
     if not policy.coordinators:
         raise UsageError("coordinators: name at least one platform with its Reference Values")
+    check_workloads(policy.platforms, policy.coordinators, {n: w.on for n, w in policy.workloads.items()})
+
+
+def check_workloads(
+    platforms: dict[str, PlatformValues],
+    coordinators: dict[str, Pinned],
+    workloads: dict[str, dict[str, Pinned]],
+) -> None:
+    """Raise `UsageError` where Reference Values are incomplete or two workloads look the same."""
+    places = [("coordinators", coordinators)]
+    places += [(f"workloads.{name}.on", on) for name, on in workloads.items()]
     for place, pins in places:
         for platform, pinned in pins.items():
-            if platform not in policy.platforms:
-                raise UsageError(f"{place}.{platform}: the policy names no such platform")
-            missing = [name for name in MEASURED[platform] if not pinned.measurements.get(name)]
-            if missing:
-                raise UsageError(f"{place}.{platform}: measurement {missing[0]!r} is required")
-    _check_distinct(policy)
-
-
-def _check_distinct(policy: Policy) -> None:
+            check_pinned(place, platform, pinned, platforms)
     # Evidence that two workloads match would leave open which roles it may hold.
-    for (one, first), (other, second) in combinations(sorted(policy.workloads.items()), 2):
-        for platform in sorted(first.on.keys() & second.on.keys()):
-            if _may_match_both(first.on[platform], second.on[platform]):
+    for (one, first), (other, second) in combinations(sorted(workloads.items()), 2):
+        for platform in sorted(first.keys() & second.keys()):
+            if may_match_both(first[platform], second[platform]):
                 raise UsageError(
                     f"workloads.{other}.on.{platform}: evidence may match workloads.{one} too: "
                     "make them one, or pin different chips"
                 )
 
 
-def _may_match_both(one: Pinned, other: Pinned) -> bool:
-    if one.chips is not None and other.chips is not None and not set(one.chips) & set(other.chips):
-        return False
-    common = one.measurements.keys() & other.measurements.keys()
-    return all(one.measurements[name] == other.measurements[name] for name in common)
+class EvidencePolicy(Document, frozen=True, kw_only=True):
+    """The part of a policy that is about evidence, for use without a mesh."""
+
+    platforms: dict[str, PlatformValues]
+    coordinators: dict[str, Pinned] = field(default_factory=dict)
+    workloads: dict[Name, Workload] = field(default_factory=dict)
+
+    def reference_values(self) -> ReferenceValues:
+        """Return all that evidence is appraised against, the coordinator's among it."""
+        named = {COORDINATOR: self.coordinators} | {name: each.on for name, each in self.workloads.items()}
+        return ReferenceValues(
+            platforms=self.platforms,
+            workloads=tuple(
+                pinned.values(name, platform)
+                for name, on in named.items()
+                for platform, pinned in sorted(on.items())
+            ),
+        )
+
+
+def parse_for_evidence(text: str) -> EvidencePolicy:
+    """Read a whole policy, or only its part about evidence, from TOML, or raise `UsageError`."""
+    try:
+        top = msgspec.toml.decode(text.encode())
+        if isinstance(top, dict) and "mesh" in top:
+            policy = parse(text)
+            return EvidencePolicy(
+                platforms=policy.platforms, coordinators=policy.coordinators, workloads=policy.workloads
+            )
+        evidence = msgspec.toml.decode(text.encode(), type=EvidencePolicy)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the policy is not valid: {error}") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise UsageError(f"the policy is not TOML: {error}") from error
+    check_platforms(evidence.platforms)
+    on = {name: each.on for name, each in evidence.workloads.items()}
+    check_workloads(evidence.platforms, evidence.coordinators, on)
+    return evidence
 
 
 def _without_none(value: Any) -> Any:

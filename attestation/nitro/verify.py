@@ -1,43 +1,47 @@
-"""Verify that a Nitro document is genuine: signed under a chain to AWS's root, just now. Knows no policy."""
+"""Verify that a Nitro document is genuine: signed under a chain to AWS's root. Knows no policy."""
 
 from datetime import datetime, timedelta
 
 from attestation import x509
 from attestation.claims import Genuine
 from attestation.errors import NotGenuineError
-from attestation.nitro.parse import parse
+from attestation.memory import FORGETFUL, Remembers
+from attestation.nitro.parse import Payload, parse
 from schemas.errors import Reason
 from schemas.evidence import NITRO, Endorsements
 
-# The challenge is what proves freshness; these bound what a module's clock may say beside it.
-MAX_AGE = timedelta(minutes=5)
+# The challenge is what proves freshness; how old a document may be by its module's clock is the policy's.
+SIGNER_PCR = 8
 MAX_SKEW = timedelta(minutes=1)
 
 
-def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuine:
+def verify(
+    value: bytes, endorsements: Endorsements, *, now: datetime, memory: Remembers = FORGETFUL
+) -> Genuine:
     """Verify a document, which carries its own chain; there are no other endorsements.
 
     1. It is a COSE_Sign1 with ES384 over the fields of an enclave's document.
     2. Its certificate chains through the bundle to a self-signed root, all valid at `now`, and is one for
        signatures.
     3. Its signature is that certificate's key's, over the payload as received.
-    4. Its time is now, within bounds.
-    The caller compares root, user data, nonce, PCRs and all else with its policy.
+    4. It was signed at a time that has come.
+    The caller compares root, user data, nonce, PCRs, age and all else with its policy.
     """
     del endorsements
     # 1.
     document = parse(value)
     payload = document.payload
     # 2. The bundle is root first.
-    chain = [x509.read_certificate(each) for each in (payload.certificate, *reversed(payload.cabundle))]
-    key = x509.verify_chain(chain, now=now)
+    encoded = (payload.certificate, *reversed(payload.cabundle))
+    chain = [x509.read_certificate(each, memory) for each in encoded]
+    key = x509.verify_chain(chain, now=now, memory=memory)
     if not (x509.key_usage(chain[0]) or 0) & x509.DIGITAL_SIGNATURE:
         raise NotGenuineError(Reason.CHAIN_INVALID, "the leaf certificate is not one for signatures")
     # 3.
     x509.verify_p384(key, document.r, document.s, document.signed)
     # 4.
-    if not now - MAX_AGE <= document.timestamp <= now + MAX_SKEW:
-        raise NotGenuineError(Reason.EVIDENCE_TOO_OLD, "document is not of this time")
+    if document.timestamp > now + MAX_SKEW:
+        raise NotGenuineError(Reason.NOT_YET_VALID, "document is of a later time than this")
     return Genuine(
         platform=NITRO,
         root=chain[-1].fingerprint,
@@ -46,6 +50,14 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
         public_key_absent=payload.public_key is None,
         measurements={f"pcr{index}": digest.hex() for index, digest in sorted(payload.pcrs.items())},
         tcb={},
+        publishers=_publishers(payload),
+        time=document.timestamp,
         chip=document.instance_id,
         debug=document.debug,
     )
+
+
+def _publishers(payload: Payload) -> tuple[str, ...]:
+    # PCR 8 is the digest of the certificate that signed the image file; zeros mean that none did.
+    signer = payload.pcrs.get(SIGNER_PCR, b"")
+    return (signer.hex(),) if any(signer) else ()

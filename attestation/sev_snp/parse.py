@@ -22,6 +22,18 @@ POLICY_RESERVED_ONE = 1 << 17
 POLICY_MIGRATE_MA = 1 << 18
 POLICY_DEBUG = 1 << 19
 POLICY_KNOWN_BITS = 26
+
+# PLATFORM_INFO: what the host has switched on, by the bit. Bit 6 has no name and occurs; others may come.
+FEATURES = {
+    "tsme": 1,
+    "ecc": 2,
+    "rapl-disabled": 3,
+    "ciphertext-hiding": 4,
+    "alias-check": 5,
+    "tio": 7,
+}
+SMT_ENABLED = 1 << 0
+SMT_DISABLED = "smt-disabled"
 NO_MIGRATION_AGENT = b"\xff" * 32
 
 # Reserved in every version that is known here.
@@ -42,7 +54,9 @@ class Report:
     """One attestation report, not yet believed."""
 
     version: int
+    guest_svn: int
     policy: int
+    platform_info: int
     vmpl: int
     signing_key: SigningKey
     report_data: bytes
@@ -54,6 +68,7 @@ class Report:
     author_key_digest: bytes | None
     report_id_ma: bytes
     reported_tcb: bytes
+    committed_tcb: bytes
     launch_tcb: bytes
     chip_id: bytes
     cpuid: tuple[int, int] | None  # family and model, from version 3 on
@@ -65,6 +80,12 @@ class Report:
     def debug(self) -> bool:
         """Say whether the host may read and write the guest's memory."""
         return bool(self.policy & POLICY_DEBUG)
+
+    @property
+    def features(self) -> frozenset[str]:
+        """Name what the platform has switched on."""
+        on = {name for name, bit in FEATURES.items() if self.platform_info >> bit & 1}
+        return frozenset(on if self.platform_info & SMT_ENABLED else on | {SMT_DISABLED})
 
     @property
     def migratable(self) -> bool:
@@ -90,7 +111,9 @@ def parse(value: bytes) -> Report:
     _check_reserved(value, version)
     return Report(
         version=version,
+        guest_svn=_number(value, 0x004, 4),
         policy=policy,
+        platform_info=_number(value, 0x040, 8),
         vmpl=_number(value, 0x030, 4),
         signing_key=_signing_key(key_info),
         report_data=value[0x050:0x090],
@@ -102,6 +125,7 @@ def parse(value: bytes) -> Report:
         author_key_digest=value[0x110:0x140] if key_info & 1 else None,
         report_id_ma=value[0x160:0x180],
         reported_tcb=value[0x180:0x188],
+        committed_tcb=value[0x1E0:0x1E8],
         launch_tcb=value[0x1F0:0x1F8],
         chip_id=value[0x1A0:0x1E0],
         cpuid=(value[0x188], value[0x189]) if version >= 3 else None,

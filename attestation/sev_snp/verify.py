@@ -3,14 +3,20 @@
 from datetime import datetime
 
 from attestation import x509
-from attestation.claims import Genuine
+from attestation.claims import CRL, Genuine
 from attestation.errors import NotGenuineError
+from attestation.memory import FORGETFUL, Remembers
+from attestation.missing import refuse_without
 from attestation.sev_snp.certificate import Endorsed, read_endorsed, unpack_tcb
 from attestation.sev_snp.parse import Report, SigningKey, parse
 from schemas.errors import Reason
 from schemas.evidence import SEV_SNP, Endorsements
 
 MAX_VMPL = 3
+
+# AMD's Milan chips hold a root of VCEKs that was read out by software (arXiv 2605.12990): whoever has it
+# can forge a report of any Milan chip and firmware. A policy can only go by which chips it knows.
+LEAKED = {"Milan": "milan-vcek-extractable"}
 
 # Certificate of the signing key and the common name that AMD gives it; then that of its issuer's names.
 _ENDORSER = {
@@ -19,7 +25,9 @@ _ENDORSER = {
 }
 
 
-def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuine:
+def verify(
+    value: bytes, endorsements: Endorsements, *, now: datetime, memory: Remembers = FORGETFUL
+) -> Genuine:
     """Verify a report with its chain ("vcek.der" or "vlek.der", "ask.der", "ark.der", maybe "crl.der").
 
     1. The report is of a known version and signed.
@@ -36,9 +44,9 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
     report = parse(value)
     # 2.
     name, subject, issuer_prefix = _ENDORSER[report.signing_key]
-    leaf, intermediate, root = (
-        x509.read_certificate(_required(endorsements, each)) for each in (name, "ask.der", "ark.der")
-    )
+    names = (name, "ask.der", "ark.der")
+    refuse_without(names, endorsements)
+    leaf, intermediate, root = (x509.read_certificate(endorsements[each], memory) for each in names)
     endorsed = read_endorsed(leaf)
     if (
         leaf.common_name != subject
@@ -47,11 +55,12 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
     ):
         raise NotGenuineError(Reason.CHAIN_INVALID, "certificates are of another kind or product than stated")
     # 3.
-    key = x509.verify_chain((leaf, intermediate, root), now=now)
+    key = x509.verify_chain((leaf, intermediate, root), now=now, memory=memory)
     # 4.
-    crl = endorsements.get("crl.der")
-    if crl is not None:
-        x509.verify_not_revoked(intermediate, root, x509.read_revocation_list(crl), now=now)
+    crl = endorsements.get(CRL)
+    if crl:
+        listing = x509.read_revocation_list(crl, memory)
+        x509.verify_not_revoked(intermediate, root, listing, now=now, memory=memory)
     # 5.
     x509.verify_p384(key, report.r, report.s, report.signed)
     # 6.
@@ -67,19 +76,18 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
         report_data=report.report_data,
         measurements=_measurements(report),
         tcb=tcb,
+        committed_tcb=unpack_tcb(report.committed_tcb, endorsed.product),
+        missing=() if crl else (CRL,),
+        product=endorsed.product_name,
         chip=_chip(report, endorsed),
+        publishers=_publishers(report),
+        svn=report.guest_svn,
         debug=report.debug,
         migratable=report.migratable,
-        crl_checked=crl is not None,
+        advisories=tuple(filter(None, (LEAKED.get(endorsed.product_name),))),
+        features=report.features,
         privilege=report.vmpl,
     )
-
-
-def _required(endorsements: Endorsements, name: str) -> bytes:
-    certificate = endorsements.get(name)
-    if certificate is None:
-        raise NotGenuineError(Reason.NO_COLLATERAL, f"{name} is not among the endorsements")
-    return certificate
 
 
 def _tcb(report: Report, endorsed: Endorsed) -> dict[str, int]:
@@ -102,10 +110,19 @@ def _check_chip(report: Report, endorsed: Endorsed) -> None:
 
 
 def _chip(report: Report, endorsed: Endorsed) -> str:
-    # As AMD's key service names the chip: on Turin the 8 bytes that are used.
+    # As AMD's key service names the chip: on Turin the 8 bytes that are used. A VCEK says which chip it is
+    # even where the host masks the report's word for it, so masking takes no chip off a list.
+    if endorsed.hardware_id is not None:
+        return endorsed.hardware_id.hex()
     if not any(report.chip_id):
         return ""
     return report.chip_id[: endorsed.product.hardware_id_size].hex()
+
+
+def _publishers(report: Report) -> tuple[str, ...]:
+    # Without an ID block the digest is zero: nobody signed.
+    keys = [report.id_key_digest, report.author_key_digest]
+    return tuple(key.hex() for key in keys if key is not None and any(key))
 
 
 def _measurements(report: Report) -> dict[str, str]:

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Meta
 
 from attestation.errors import EvidenceMalformedError, NotGenuineError
+from attestation.memory import FORGETFUL, Remembers
+from attestation.missing import missing_of
 from attestation.x509 import (
     DIGITAL_SIGNATURE,
     Certificate,
@@ -160,40 +162,57 @@ class _SignedQeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     signature: Hex64
 
 
+Signed = TypeVar("Signed", _SignedTcbInfo, _SignedQeIdentity)
+
+
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """Every document that a TDX verdict rests on, read and not yet believed."""
+    """The documents that a TDX verdict rests on, read and not yet believed. A pair is whole or absent."""
 
-    tcb_info: _SignedTcbInfo
-    tcb_info_chain: tuple[Certificate, ...]
-    qe_identity: _SignedQeIdentity
-    qe_identity_chain: tuple[Certificate, ...]
-    pck_crl: RevocationList
-    pck_crl_chain: tuple[Certificate, ...]
-    root_ca_crl: RevocationList
+    tcb_info: tuple[_SignedTcbInfo, tuple[Certificate, ...]] | None
+    qe_identity: tuple[_SignedQeIdentity, tuple[Certificate, ...]] | None
+    pck_crl: tuple[RevocationList, tuple[Certificate, ...]] | None
+    root_ca_crl: RevocationList | None
+    missing: tuple[str, ...]  # by name; what can't be checked for want of it is for the policy to refuse
 
 
-def read_collateral(endorsements: Endorsements) -> Collateral:
-    """Read the seven documents by their names; one that is absent or empty is `no-collateral`."""
+def read_collateral(endorsements: Endorsements, memory: Remembers = FORGETFUL) -> Collateral:
+    """Read what there is of the seven documents, each with its chain."""
     for name in NAMES:
-        value = endorsements.get(name, b"")
-        if not value:
-            raise NotGenuineError(Reason.NO_COLLATERAL, f"{name} is absent")
-        if len(value) > MAX_ENDORSEMENTS:
+        if len(endorsements.get(name, b"")) > MAX_ENDORSEMENTS:
             raise EvidenceMalformedError(f"{name} is too large", Reason.TOO_LARGE)
+    missing = missing_of(NAMES, endorsements)
+
+    def whole(*names: str) -> bool:
+        return not set(names) & set(missing)
+
+    def signed(name: str, chain: str, kind: type[Signed]) -> tuple[Signed, tuple[Certificate, ...]] | None:
+        if not whole(name, chain):
+            return None
+        data = endorsements[name]
+        body = memory.recall(f"signed {name}", (data,), lambda: _decode(data, kind))
+        return body, read_chain(endorsements[chain], 2, memory)
+
     return Collateral(
-        tcb_info=_decode(endorsements[TCB_INFO], _SignedTcbInfo),
-        tcb_info_chain=read_chain(endorsements[TCB_INFO_CHAIN], 2),
-        qe_identity=_decode(endorsements[QE_IDENTITY], _SignedQeIdentity),
-        qe_identity_chain=read_chain(endorsements[QE_IDENTITY_CHAIN], 2),
-        pck_crl=read_revocation_list(endorsements[PCK_CRL]),
-        pck_crl_chain=read_chain(endorsements[PCK_CRL_CHAIN], 2),
-        root_ca_crl=read_revocation_list(endorsements[ROOT_CA_CRL]),
+        tcb_info=signed(TCB_INFO, TCB_INFO_CHAIN, _SignedTcbInfo),
+        qe_identity=signed(QE_IDENTITY, QE_IDENTITY_CHAIN, _SignedQeIdentity),
+        pck_crl=(
+            read_revocation_list(endorsements[PCK_CRL], memory),
+            read_chain(endorsements[PCK_CRL_CHAIN], 2, memory),
+        )
+        if whole(PCK_CRL, PCK_CRL_CHAIN)
+        else None,
+        root_ca_crl=read_revocation_list(endorsements[ROOT_CA_CRL], memory) if whole(ROOT_CA_CRL) else None,
+        missing=missing,
     )
 
 
-def read_chain(pem: bytes, length: int) -> tuple[Certificate, ...]:
+def read_chain(pem: bytes, length: int, memory: Remembers = FORGETFUL) -> tuple[Certificate, ...]:
     """Read exactly `length` certificates in PEM, leaf first; C strings keep their final NUL."""
+    return memory.recall(f"chain of {length}", (pem,), lambda: _read_chain(pem, length, memory))
+
+
+def _read_chain(pem: bytes, length: int, memory: Remembers) -> tuple[Certificate, ...]:
     pem = pem.removesuffix(b"\x00")
     blocks: list[bytes] = []
     at = 0
@@ -205,7 +224,7 @@ def read_chain(pem: bytes, length: int) -> tuple[Certificate, ...]:
         at = block.end()
     if len(blocks) != length:
         raise EvidenceMalformedError("certificate chain is too short")
-    return tuple(read_certificate(_from_base64(block)) for block in blocks)
+    return tuple(read_certificate(_from_base64(block), memory) for block in blocks)
 
 
 def _from_base64(text: bytes) -> bytes:
@@ -223,42 +242,71 @@ def _decode(data: bytes | msgspec.Raw, kind: type[Struct]) -> Struct:
         raise EvidenceMalformedError("collateral is not the JSON it should be") from error
 
 
-def open_tcb_info(collateral: Collateral, root: Certificate, *, now: datetime) -> TcbInfo:
-    """Verify who signed the TCB info, and that it is of TDX and current at `now`; return it."""
-    signed = collateral.tcb_info
-    key = _verify_signer(collateral.tcb_info_chain, root, collateral.root_ca_crl, now=now)
-    verify_p256(key, bytes.fromhex(signed.signature), bytes(signed.body), "TCB info")
-    info = _decode(signed.body, TcbInfo)
+def open_tcb_info(
+    collateral: Collateral, root: Certificate, *, now: datetime, memory: Remembers = FORGETFUL
+) -> TcbInfo | None:
+    """Verify who signed the TCB info, and that it is of TDX and current at `now`; None if it is absent."""
+    if collateral.tcb_info is None:
+        return None
+    signed, chain = collateral.tcb_info
+    key = _verify_signer(chain, root, collateral.root_ca_crl, now=now, memory=memory)
+    _verify_document(key, chain[0], signed.signature, signed.body, "TCB info", memory)
+    body = signed.body
+    info = memory.recall("TCB info", (bytes(body),), lambda: _decode(body, TcbInfo))
     if (info.id, info.version, info.tcb_type) != ("TDX", 3, 0):
         raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "TCB info is of another TEE or version")
     _check_current(info, now=now)
     return info
 
 
-def open_qe_identity(collateral: Collateral, root: Certificate, *, now: datetime) -> QeIdentity:
-    """Verify who signed the QE identity, and that it is of the TD QE and current at `now`; return it."""
-    signed = collateral.qe_identity
-    key = _verify_signer(collateral.qe_identity_chain, root, collateral.root_ca_crl, now=now)
-    verify_p256(key, bytes.fromhex(signed.signature), bytes(signed.body), "QE identity")
-    identity = _decode(signed.body, QeIdentity)
+def open_qe_identity(
+    collateral: Collateral, root: Certificate, *, now: datetime, memory: Remembers = FORGETFUL
+) -> QeIdentity | None:
+    """Verify who signed the QE identity, and that it is of the TD QE and current; None if it is absent."""
+    if collateral.qe_identity is None:
+        return None
+    signed, chain = collateral.qe_identity
+    key = _verify_signer(chain, root, collateral.root_ca_crl, now=now, memory=memory)
+    _verify_document(key, chain[0], signed.signature, signed.body, "QE identity", memory)
+    body = signed.body
+    identity = memory.recall("QE identity", (bytes(body),), lambda: _decode(body, QeIdentity))
     if (identity.id, identity.version) != ("TD_QE", 2):
         raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "QE identity is of another enclave or version")
     _check_current(identity, now=now)
     return identity
 
 
+def _verify_document(
+    key: ec.EllipticCurvePublicKey,
+    signer: Certificate,
+    signature: str,
+    body: msgspec.Raw,
+    what: str,
+    memory: Remembers,
+) -> None:
+    raw, signed = bytes.fromhex(signature), bytes(body)
+    inputs = (signer.key_info, raw, signed)
+    memory.recall("collateral signature", inputs, lambda: verify_p256(key, raw, signed, what))
+
+
 def _verify_signer(
-    chain: tuple[Certificate, ...], root: Certificate, root_ca_crl: RevocationList, *, now: datetime
+    chain: tuple[Certificate, ...],
+    root: Certificate,
+    root_ca_crl: RevocationList | None,
+    *,
+    now: datetime,
+    memory: Remembers,
 ) -> ec.EllipticCurvePublicKey:
     signer, anchor = chain
     if anchor.encoded != root.encoded:
         raise NotGenuineError(Reason.CHAIN_INVALID, "collateral and quote end in different roots")
-    verify_chain(chain, now=now)
+    verify_chain(chain, now=now, memory=memory)
     usage = key_usage(signer)
     if not signer.common_name.endswith(TCB_SIGNER) or usage is None or not usage & DIGITAL_SIGNATURE:
         raise NotGenuineError(Reason.CHAIN_INVALID, "collateral is not signed by a TCB signer")
-    verify_not_revoked(signer, root, root_ca_crl, now=now)
-    return p256_key(signer)
+    if root_ca_crl is not None:
+        verify_not_revoked(signer, root, root_ca_crl, now=now, memory=memory)
+    return p256_key(signer, memory)
 
 
 def _check_current(document: TcbInfo | QeIdentity, *, now: datetime) -> None:
@@ -266,9 +314,9 @@ def _check_current(document: TcbInfo | QeIdentity, *, now: datetime) -> None:
         raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "collateral is not current at this time")
 
 
-def p256_key(certificate: Certificate) -> ec.EllipticCurvePublicKey:
+def p256_key(certificate: Certificate, memory: Remembers = FORGETFUL) -> ec.EllipticCurvePublicKey:
     """Give the certificate's key, which for Intel is always P-256."""
-    key = load_public_key(certificate.key_info)
+    key = load_public_key(certificate.key_info, memory)
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's key is not P-256")
     return key

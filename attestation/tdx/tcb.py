@@ -33,6 +33,9 @@ RANKS = {
     OUT_OF_DATE_CONFIGURATION: 4,
     REVOKED: 5,
 }
+# MRSIGNER of the TD QE, as every QE identity of Intel's gives it: what is known of a QE without one.
+INTEL_QE_SIGNER = bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5")
+
 ENCLAVE_STATUSES = (UP_TO_DATE, OUT_OF_DATE, REVOKED)
 
 # What becomes of a platform whose QE or TDX module is out of date (Intel QVL, TCB status convergence).
@@ -52,11 +55,15 @@ class TcbVerdict:
     advisories: tuple[str, ...]
 
 
-def check_qe_identity(identity: QeIdentity, qe: SgxReport) -> EnclaveLevel:
-    """Check that the quote was signed by Intel's TD QE; return the level it stands at.
+def check_qe_identity(identity: QeIdentity | None, qe: SgxReport) -> EnclaveLevel | None:
+    """Check that the quote was signed by Intel's TD QE; return the level it stands at, if that is known.
 
     A PCK vouches for any enclave that its PCE certifies, so without this anybody's enclave could quote.
     """
+    if identity is None:
+        if qe.mrsigner != INTEL_QE_SIGNER:
+            raise NotGenuineError(Reason.TCB_MISMATCH, "the quoting enclave is not signed by Intel")
+        return None
     genuine = (
         _masked(qe.miscselect, identity.miscselect_mask) == bytes.fromhex(identity.miscselect)
         and _masked(qe.attributes, identity.attributes_mask) == bytes.fromhex(identity.attributes)
@@ -68,7 +75,7 @@ def check_qe_identity(identity: QeIdentity, qe: SgxReport) -> EnclaveLevel:
     return _enclave_level(identity.tcb_levels, qe.isvsvn)
 
 
-def evaluate(info: TcbInfo, pck: PckIdentity, report: TdReport, qe_level: EnclaveLevel) -> TcbVerdict:
+def evaluate(info: TcbInfo, pck: PckIdentity, report: TdReport, qe_level: EnclaveLevel | None) -> TcbVerdict:
     """Evaluate the TCB that launched the TD and the one that runs it now: a module can be replaced below it.
 
     As in Intel's library, one that runs well under a TD which an out-of-date one launched makes it a
@@ -86,11 +93,11 @@ def evaluate(info: TcbInfo, pck: PckIdentity, report: TdReport, qe_level: Enclav
 
 
 def _evaluate(
-    info: TcbInfo, pck: PckIdentity, report: TdReport, tee_tcb_svn: bytes, qe_level: EnclaveLevel
+    info: TcbInfo, pck: PckIdentity, report: TdReport, tee_tcb_svn: bytes, qe_level: EnclaveLevel | None
 ) -> TcbVerdict:
     module_level = _module_level(info, report, tee_tcb_svn)
     platform_level = _platform_level(info.tcb_levels, pck, tee_tcb_svn)
-    enclaves = [qe_level] if module_level is None else [module_level, qe_level]
+    enclaves = [level for level in (module_level, qe_level) if level is not None]
     status = _converge(platform_level.tcb_status, [level.tcb_status for level in enclaves])
     published = [
         *platform_level.advisories,

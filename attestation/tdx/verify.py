@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.claims import Genuine
 from attestation.errors import EvidenceMalformedError, NotGenuineError
+from attestation.memory import FORGETFUL, Remembers
 from attestation.tdx.collateral import (
     Collateral,
     QeIdentity,
@@ -20,7 +21,7 @@ from attestation.tdx.collateral import (
 )
 from attestation.tdx.parse import Quote, TdReport, parse_quote
 from attestation.tdx.pck import PckIdentity, read_pck
-from attestation.tdx.tcb import REVOKED, TcbVerdict, check_qe_identity, evaluate
+from attestation.tdx.tcb import TcbVerdict, check_qe_identity, evaluate
 from attestation.x509 import Certificate, verify_chain, verify_not_revoked
 from schemas.errors import Reason
 from schemas.evidence import TDX, Endorsements
@@ -33,14 +34,16 @@ TPA, PERFMON = 1 << 62, 1 << 63
 KNOWN_ATTRIBUTES = DEBUG | LASS | SEPT_VE_DISABLE | MIGRATABLE | PKS | KEY_LOCKER | TPA | PERFMON
 
 
-def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuine:
+def verify(
+    value: bytes, endorsements: Endorsements, *, now: datetime, memory: Remembers = FORGETFUL
+) -> Genuine:
     """Verify a TDX quote with Intel's collateral at `now`, or raise `AttestationError`.
 
     Intel SGX/TDX DCAP: quote and collateral verification. What the caller must still check: that policy
-    names `root`; report_data, measurements, chip, debug, migratable, status, tcb; that there are no
-    `warnings`.
+    names `root`; that nothing is `missing`, because a check whose collateral is absent is not made;
+    report_data, measurements, chip, debug, migratable, service_td, sept_ve_disable, status and tcb.
 
-    1. Quote and collateral are well-formed; all seven documents are there.
+    1. Quote and collateral are well-formed.
     2. The quote's PCK certificate leads to a self-signed root.
     3. Neither root, PCK CA nor PCK is revoked, by both lists, current and of those very issuers.
     4. The PCK signed the QE's report.
@@ -48,57 +51,78 @@ def verify(value: bytes, endorsements: Endorsements, *, now: datetime) -> Genuin
     6. The attestation key signed the quote.
     7. TCB info and QE identity are signed under the same root, and current.
     8. They are of this platform: FMSPC and PCE id of the PCK.
-    9. The QE is the one of the QE identity.
-    10. TDX module and platform stand at a published TCB level, which is not revoked.
+    9. The QE is the one of the QE identity, or at least Intel's.
+    10. TDX module and platform stand at a published TCB level.
     11. No attribute bit is set that puts the TD under debug in a way that has no name.
     """
     # 1.
     quote = parse_quote(value)
-    pck_chain = read_chain(quote.pck_chain, 3)
-    collateral = read_collateral(endorsements)
+    pck_chain = read_chain(quote.pck_chain, 3, memory)
+    collateral = read_collateral(endorsements, memory)
     # 2.
-    verify_chain(pck_chain, now=now)
+    verify_chain(pck_chain, now=now, memory=memory)
     pck_certificate, _, root = pck_chain
-    pck_key, pck = p256_key(pck_certificate), read_pck(pck_certificate)
+    pck_key = p256_key(pck_certificate, memory)
+    pck = memory.recall("PCK", (pck_certificate.encoded,), lambda: read_pck(pck_certificate))
     # 3.
-    _verify_none_revoked(pck_chain, collateral, now=now)
+    _verify_none_revoked(pck_chain, collateral, now=now, memory=memory)
+    # 4. and 5. depend on the platform alone: a QE makes one attestation key and quotes with it for long.
+    memory.recall("QE", _qe_inputs(quote, pck_certificate), lambda: _verify_qe(quote, pck_key))
+    # 6.
+    verify_p256(_attestation_key(quote.attestation_key), quote.signature, quote.signed, "quote")
+    # 7.
+    tcb_info = open_tcb_info(collateral, root, now=now, memory=memory)
+    qe_identity = open_qe_identity(collateral, root, now=now, memory=memory)
+    # 8. Servers differ in the case of the digits.
+    if tcb_info is not None and (tcb_info.fmspc.lower(), tcb_info.pce_id.lower()) != (
+        pck.fmspc.hex(),
+        pck.pce_id.hex(),
+    ):
+        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "TCB info is of another platform")
+    # 9.
+    qe_level = check_qe_identity(qe_identity, quote.qe_report)
+    # 10.
+    verdict = None if tcb_info is None else evaluate(tcb_info, pck, quote.report, qe_level)
+    # 11.
+    if quote.report.attributes & UNDER_DEBUG_RESERVED:
+        raise EvidenceMalformedError("reserved debug attributes of the TD are set")
+    return _claims(quote, root, pck, collateral.missing, (tcb_info, qe_identity), verdict)
+
+
+def _qe_inputs(quote: Quote, pck_certificate: Certificate) -> tuple[bytes, ...]:
+    return (
+        pck_certificate.key_info,
+        quote.qe_report_signed,
+        quote.qe_report_signature,
+        quote.attestation_key,
+        quote.qe_authentication_data,
+    )
+
+
+def _verify_qe(quote: Quote, pck_key: ec.EllipticCurvePublicKey) -> None:
     # 4.
     verify_p256(pck_key, quote.qe_report_signature, quote.qe_report_signed, "QE report")
     # 5.
     bound = sha256(quote.attestation_key + quote.qe_authentication_data).digest() + bytes(32)
     if quote.qe_report.report_data != bound:
         raise NotGenuineError(Reason.SIGNATURE_INVALID, "the QE does not vouch for the attestation key")
-    # 6.
-    verify_p256(_attestation_key(quote.attestation_key), quote.signature, quote.signed, "quote")
-    # 7.
-    tcb_info = open_tcb_info(collateral, root, now=now)
-    qe_identity = open_qe_identity(collateral, root, now=now)
-    # 8. Servers differ in the case of the digits.
-    if (tcb_info.fmspc.lower(), tcb_info.pce_id.lower()) != (pck.fmspc.hex(), pck.pce_id.hex()):
-        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "TCB info is of another platform")
-    # 9.
-    qe_level = check_qe_identity(qe_identity, quote.qe_report)
-    # 10.
-    verdict = evaluate(tcb_info, pck, quote.report, qe_level)
-    if verdict.status == REVOKED:
-        raise NotGenuineError(Reason.TCB_NOT_ACCEPTED, "the platform's TCB is revoked")
-    # 11.
-    if quote.report.attributes & UNDER_DEBUG_RESERVED:
-        raise EvidenceMalformedError("reserved debug attributes of the TD are set")
-    return _claims(quote, root, pck, tcb_info, qe_identity, verdict)
 
 
-def _verify_none_revoked(chain: tuple[Certificate, ...], collateral: Collateral, *, now: datetime) -> None:
+def _verify_none_revoked(
+    chain: tuple[Certificate, ...], collateral: Collateral, *, now: datetime, memory: Remembers
+) -> None:
     pck, issuer, root = chain
-    crl_issuer, crl_root = collateral.pck_crl_chain
-    if crl_root.encoded != root.encoded:
-        raise NotGenuineError(Reason.CHAIN_INVALID, "CRL and quote end in different roots")
-    # The CA of the CRL's chain must be the one verified above (Intel has two), then the copy adds nothing.
-    if (crl_issuer.subject, crl_issuer.key_info) != (issuer.subject, issuer.key_info):
-        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "the PCK CRL is of another CA")
-    verify_not_revoked(root, root, collateral.root_ca_crl, now=now)
-    verify_not_revoked(issuer, root, collateral.root_ca_crl, now=now)
-    verify_not_revoked(pck, issuer, collateral.pck_crl, now=now)
+    if collateral.root_ca_crl is not None:
+        verify_not_revoked(root, root, collateral.root_ca_crl, now=now, memory=memory)
+        verify_not_revoked(issuer, root, collateral.root_ca_crl, now=now, memory=memory)
+    if collateral.pck_crl is not None:
+        listing, (crl_issuer, crl_root) = collateral.pck_crl
+        if crl_root.encoded != root.encoded:
+            raise NotGenuineError(Reason.CHAIN_INVALID, "CRL and quote end in different roots")
+        # The CA of the CRL's chain must be the one verified above (Intel has two): its copy adds nothing.
+        if (crl_issuer.subject, crl_issuer.key_info) != (issuer.subject, issuer.key_info):
+            raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "the PCK CRL is of another CA")
+        verify_not_revoked(pck, issuer, listing, now=now, memory=memory)
 
 
 def _attestation_key(point: bytes) -> ec.EllipticCurvePublicKey:
@@ -112,25 +136,28 @@ def _claims(
     quote: Quote,
     root: Certificate,
     pck: PckIdentity,
-    tcb_info: TcbInfo,
-    qe_identity: QeIdentity,
-    verdict: TcbVerdict,
+    missing: tuple[str, ...],
+    documents: tuple[TcbInfo | None, QeIdentity | None],
+    verdict: TcbVerdict | None,
 ) -> Genuine:
     report = quote.report
+    issued = [each.issue_date for each in documents if each is not None]
     return Genuine(
         platform=TDX,
         root=root.fingerprint,
         report_data=report.report_data,
         measurements=_measurements(report),
-        tcb=_tcb(quote, pck, tcb_info, qe_identity),
+        tcb=_tcb(quote, pck, documents),
+        missing=missing,
         chip=pck.ppid.hex() if any(pck.ppid) else "",
         debug=bool(report.attributes & DEBUG),
-        # A service TD is what a migration TD is bound as; which service it renders is not in the quote.
-        migratable=bool(report.attributes & MIGRATABLE) or any(report.mrservicetd),
-        status=verdict.status,
-        advisories=verdict.advisories,
-        crl_checked=True,
-        warnings=_warnings(report),
+        migratable=bool(report.attributes & MIGRATABLE),
+        service_td=any(report.mrservicetd),
+        sept_ve_disable=bool(report.attributes & SEPT_VE_DISABLE),
+        unknown_attributes=bool(report.attributes & ~(KNOWN_ATTRIBUTES | UNDER_DEBUG_RESERVED)),
+        status="" if verdict is None else verdict.status,
+        advisories=() if verdict is None else verdict.advisories,
+        collateral_time=min(issued, default=None),
     )
 
 
@@ -147,8 +174,12 @@ def _measurements(report: TdReport) -> dict[str, str]:
     return {name: value.hex() for name, value in registers.items()}
 
 
-def _tcb(quote: Quote, pck: PckIdentity, tcb_info: TcbInfo, qe_identity: QeIdentity) -> dict[str, int]:
-    """Name what a policy can set a floor for; `SEPT_VE_DISABLE` is 0 or 1."""
+def _tcb(
+    quote: Quote, pck: PckIdentity, documents: tuple[TcbInfo | None, QeIdentity | None]
+) -> dict[str, int]:
+    """Name what a policy can set a floor for."""
+    # Intel may publish the two under different numbers for a time: the older one counts.
+    numbers = [each.tcb_evaluation_data_number for each in documents if each is not None]
     report = quote.report
     # Of the module at launch and the one running now, the lower counts.
     tee_tcb_svn = [min(pair) for pair in zip(report.tee_tcb_svn, report.tee_tcb_svn_2, strict=True)]
@@ -157,19 +188,5 @@ def _tcb(quote: Quote, pck: PckIdentity, tcb_info: TcbInfo, qe_identity: QeIdent
         **{f"TEE_TCB_SVN_{number:02}": svn for number, svn in enumerate(tee_tcb_svn)},
         "PCESVN": pck.pcesvn,
         "QE_ISVSVN": quote.qe_report.isvsvn,
-        # Intel may publish the two under different numbers for a time: the older one counts.
-        "TCB_EVALUATION_DATA_NUMBER": min(
-            tcb_info.tcb_evaluation_data_number, qe_identity.tcb_evaluation_data_number
-        ),
-        "SEPT_VE_DISABLE": int(bool(report.attributes & SEPT_VE_DISABLE)),
+        **({"TCB_EVALUATION_DATA_NUMBER": min(numbers)} if numbers else {}),
     }
-
-
-def _warnings(report: TdReport) -> tuple[str, ...]:
-    warnings: list[str] = []
-    if not report.attributes & SEPT_VE_DISABLE:
-        # The host could inject #VE at any private page and so steer the guest's exception handler.
-        warnings.append("SEPT_VE_DISABLE is off")
-    if report.attributes & ~(KNOWN_ATTRIBUTES | UNDER_DEBUG_RESERVED):
-        warnings.append("a TD attribute is set whose meaning is not known")
-    return tuple(warnings)

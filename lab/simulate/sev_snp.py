@@ -1,4 +1,4 @@
-"""A simulated SEV-SNP machine: version 3 reports of a Milan chip, with VCEK, ASK, ARK and CRL."""
+"""A simulated SEV-SNP machine: version 3 reports of a Genoa chip, with VCEK, ASK, ARK and CRL."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from attestation.x509 import PSS_PADDING, PSS_SHA384
 from lab.simulate import certificates
 from schemas.evidence import Endorsements, Evidence
 
-PRODUCT = "Milan"
+PRODUCT = "Genoa"
 ROOT_LIFETIME = timedelta(days=25 * 365)  # as AMD's
 VCEK_LIFETIME = timedelta(days=7 * 365)
-ARK_SERIAL, ASK_SERIAL = 0x10000, 0x10001  # AMD's numbers for Milan
+ARK_SERIAL, ASK_SERIAL = 0x10000, 0x10001  # AMD numbers its authorities like this
 
-# A TCB_VERSION as Milan lays it out: boot loader, TEE, four reserved bytes, SNP, microcode.
+# A TCB_VERSION as Genoa lays it out: boot loader, TEE, four reserved bytes, SNP, microcode.
 TCB = bytes.fromhex("04000000000018db")
-CPUID = bytes((0x19, 0x01, 0x01))
+CPUID = bytes((0x19, 0x11, 0x01))
 POLICY = 0x30000  # SMT allowed, and the bit that must be one
 POLICY_DEBUG = 1 << 19
 
@@ -70,7 +70,7 @@ def make_vcek(
     ask = certificates.load_certificate(files, "ask.der")
     extensions = [
         _extension("1", der.integer(0)),
-        _extension("2", der.item(der.IA5_STRING, f"{PRODUCT}-B0".encode())),
+        _extension("2", der.item(der.IA5_STRING, PRODUCT.encode())),
         *(_extension(suffix, der.integer(tcb[position])) for suffix, position in _SPLS),
         _extension("4", chip_id),  # raw bytes, as in every genuine one
     ]

@@ -101,14 +101,14 @@ def reference(platform: str, workload: str = "redactor") -> WorkloadValues:
 @pytest.fixture
 def snp(chip: SevSnpChip) -> Case:
     evidence, endorsements = chip.evidence(MEASUREMENTS, KEY_BINDING, CHALLENGE, now=NOW)
-    platforms = {SEV_SNP: PlatformValues(roots=(chip.root,), lab=True, require_crl=True)}
+    platforms = {SEV_SNP: PlatformValues(lab_roots=(chip.root,), require_crl=True)}
     return Case(evidence, dict(endorsements), platforms, [reference(SEV_SNP)])
 
 
 @pytest.fixture
 def enclave(card: NitroCard) -> Case:
     evidence, endorsements = card.evidence(MEASUREMENTS, KEY_BINDING, CHALLENGE, now=NOW)
-    platforms = {NITRO: PlatformValues(roots=(card.root,), lab=True)}
+    platforms = {NITRO: PlatformValues(lab_roots=(card.root,))}
     return Case(evidence, dict(endorsements), platforms, [reference(NITRO)])
 
 

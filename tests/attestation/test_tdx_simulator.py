@@ -127,7 +127,7 @@ def test_broken_lab_state_names_the_command_that_mends_it(name: str, damaged: bo
 def reference_values(root: str, measurements: dict[str, str]) -> ReferenceValues:
     pinned = {name: measurements[name] for name in MEASURED}
     return ReferenceValues(
-        platforms={TDX: PlatformValues(roots=(root,), lab=True)},
+        platforms={TDX: PlatformValues(lab_roots=(root,))},
         workloads=(WorkloadValues(workload="redactor", platform=TDX, measurements=pinned),),
     )
 

@@ -16,7 +16,8 @@ from schemas import codec
 from schemas.documents import Anchor
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.evidence import PlatformValues
-from schemas.policy import Pinned, Policy, Workload
+from schemas.pinning import Pinned
+from schemas.policy import Policy, Workload
 from sealing.context import SUITE_GCM, Mesh
 from sealing.documents import open_anchor, open_order, open_revocation
 from sealing.keys import SigningKey
@@ -41,7 +42,7 @@ def policy_of(mesh: Mesh, version: int = 1) -> Policy:
         mesh=mesh.id.hex(),
         version=version,
         issued=2_000,
-        platforms={"sev-snp": PlatformValues(roots=(ROOT,), lab=True)},
+        platforms={"sev-snp": PlatformValues(lab_roots=(ROOT,))},
         coordinators={"sev-snp": Pinned(measurements=MEASURED)},
         workloads={"w": Workload(roles=("r",), on={"sev-snp": Pinned(measurements=MEASURED)})},
     )

@@ -7,7 +7,8 @@ from schemas.documents import Admission
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import SEV_SNP
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Credential, EvidenceAnswer, Get
-from schemas.policy import Client, Pinned, Workload
+from schemas.pinning import Pinned
+from schemas.policy import Client, Workload
 from sealing.context import sha256
 from sealing.documents import open_admission
 from sealing.keys import SigningKey

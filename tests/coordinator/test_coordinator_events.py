@@ -9,7 +9,8 @@ from schemas import codec
 from schemas.documents import Beacon, LogReceipt, View
 from schemas.evidence import NITRO, SEV_SNP, PlatformValues
 from schemas.messages import ENCLAVE, OPERATOR, Event, Get, Holdings, Time
-from schemas.policy import Client, Pinned, Policy, TaskClass, Workload, compiled
+from schemas.pinning import Pinned
+from schemas.policy import Client, Policy, TaskClass, Workload, compiled
 from sealing.context import sha256
 from sealing.documents import open_message
 from sealing.keys import SigningKey
@@ -321,7 +322,7 @@ def test_higher_floor_has_everyone_of_that_platform_prove_again_or_go(world: Wor
     client = Party.client(world).join()
     platforms = {
         **world.policy().platforms,
-        SEV_SNP: PlatformValues(roots=("ab" * 32,), lab=True, minimum_tcb={"snp": 9}),
+        SEV_SNP: PlatformValues(lab_roots=("ab" * 32,), minimum_tcb={"snp": 9}),
     }
     assert evicted_by(world, proving, world.next_policy(world.policy(), platforms=platforms))
     proving.join()
@@ -334,7 +335,7 @@ def test_higher_floor_has_everyone_of_that_platform_prove_again_or_go(world: Wor
 def test_instance_that_must_prove_again_is_named_to_nobody(world: World) -> None:
     world.up()
     redactor, vault = Party.enclave(world, "redactor").join(), Party.enclave(world, "vault").join()
-    roots = PlatformValues(roots=("cd" * 32,), lab=True)
+    roots = PlatformValues(lab_roots=("cd" * 32,))
     policy = world.next_policy(world.policy(), platforms={**world.policy().platforms, SEV_SNP: roots})
     assert evicted_by(world, vault, policy)
     redactor.join()
@@ -362,7 +363,7 @@ def test_change_of_another_platform_evicts_nobody(world: World) -> None:
     planner = Party.enclave(world, "planner").join()
     platforms = {
         **world.policy().platforms,
-        NITRO: PlatformValues(roots=("cd" * 32,), lab=True, require_crl=True),
+        NITRO: PlatformValues(lab_roots=("cd" * 32,), require_crl=True),
     }
     assert not evicted_by(world, planner, world.next_policy(world.policy(), platforms=platforms))
 

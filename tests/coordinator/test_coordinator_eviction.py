@@ -10,7 +10,8 @@ from coordinator.eviction import Verdict, judge
 from coordinator.ledger import Party
 from schemas.evidence import TDX, AttestationResult, PlatformValues
 from schemas.messages import ENCLAVE
-from schemas.policy import Pinned, Policy, Workload
+from schemas.pinning import Pinned
+from schemas.policy import Policy, Workload
 from tests.coordinator.world import START, World
 
 CHIP = "ab" * 16

@@ -7,7 +7,8 @@ from coordinator.granting import may_look_up
 from schemas.documents import Constraints, Grant, View
 from schemas.evidence import SEV_SNP
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Holdings
-from schemas.policy import Client, Pinned, Policy, Rule, TaskClass, Workload, check
+from schemas.pinning import Pinned
+from schemas.policy import Client, Policy, Rule, TaskClass, Workload, check
 from sealing.documents import open_grant, open_message
 from sealing.keys import SigningKey
 from tests.coordinator.world import CLIENT_KEY, START, Party, World, measured

@@ -44,7 +44,8 @@ from schemas.messages import (
     Refused,
     State,
 )
-from schemas.policy import Pinned, Policy, Workload
+from schemas.pinning import Pinned
+from schemas.policy import Policy, Workload
 from schemas.subjects import Kind, subject
 from sealing import binding, merkle
 from sealing.context import sha256
@@ -81,8 +82,8 @@ class Chips:
         workloads = {role: Workload(roles=(role,), on=on) for role in ("planner",)}
         return world.policy(
             platforms={
-                NITRO: PlatformValues(roots=(self.nitro.root,), lab=True),
-                TDX: PlatformValues(roots=(self.tdx.root,), lab=True),
+                NITRO: PlatformValues(lab_roots=(self.nitro.root,)),
+                TDX: PlatformValues(lab_roots=(self.tdx.root,)),
             },
             coordinators={NITRO: pinned(NITRO, COORDINATOR)},
             workloads=workloads,

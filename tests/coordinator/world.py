@@ -40,7 +40,8 @@ from schemas.messages import (
     Refused,
     State,
 )
-from schemas.policy import Client, Pinned, Policy, Rule, TaskClass, Workload, compiled
+from schemas.pinning import Pinned
+from schemas.policy import Client, Policy, Rule, TaskClass, Workload, compiled
 from schemas.subjects import Kind, subject
 from sealing import binding
 from sealing.context import Mesh, sha256
@@ -221,7 +222,7 @@ class World:
             "mesh": self.mesh.id.hex(),
             "version": 1,
             "issued": START,
-            "platforms": {name: PlatformValues(roots=("ab" * 32,), lab=True) for name in (SEV_SNP, NITRO)},
+            "platforms": {name: PlatformValues(lab_roots=("ab" * 32,)) for name in (SEV_SNP, NITRO)},
             "coordinators": {SEV_SNP: Pinned(measurements=measured("coordinator"))},
             "workloads": {
                 role: Workload(roles=(role,), on={SEV_SNP: Pinned(measurements=measured(role))})

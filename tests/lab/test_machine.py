@@ -306,7 +306,7 @@ def test_the_evidence_of_a_child_is_appraised_as_its_image(
             workload="w", platform=platform, measurements={name: m.hex() for name, m in measurements.items()}
         )
         values = ReferenceValues(
-            platforms={platform: PlatformValues(roots=(chips[platform].root,), lab=True)},
+            platforms={platform: PlatformValues(lab_roots=(chips[platform].root,))},
             workloads=(workload,),
         )
         return appraise(

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from schemas import codec, policy
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import MEASURED, SEV_SNP, TDX, PlatformValues
-from schemas.policy import Client, Pinned, Policy, Rule, TaskClass, Workload
+from schemas.pinning import Pinned
+from schemas.policy import Client, Policy, Rule, TaskClass, Workload
 from tests.schemas.strategies import of
 
 MESH = "ab" * 32
@@ -117,7 +118,7 @@ def test_compiled_bytes_in_another_encoding_are_not_the_policy() -> None:
             policy.from_compiled(data)
 
 
-LAB = PlatformValues(roots=("ee" * 32,), lab=True)
+LAB = PlatformValues(lab_roots=("ee" * 32,))
 TWIN = Workload(roles=("redactor",), on=POLICY.workloads["redactor"].on)
 
 CONTRADICTIONS = {

@@ -22,7 +22,8 @@ from schemas.documents import (
 )
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import MEASURED, SEV_SNP, PlatformValues, ReferenceValues
-from schemas.policy import Pinned, Policy, compiled
+from schemas.pinning import Pinned
+from schemas.policy import Policy, compiled
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.documents import (

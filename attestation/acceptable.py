@@ -1,0 +1,225 @@
+"""Is genuine evidence what the policy names? What is not named is refused. Pure: no bytes, no keys, no clock.
+
+Every check is made and every finding told, so that a person mends all at once; the order is that of the
+steps, and the first contraindicated one is why evidence is refused.
+"""
+
+import hmac
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from attestation.claims import Genuine
+from attestation.firmware import judge_firmware, product_of
+from attestation.sev_snp.verify import LEAKED
+from attestation.trust import Claim, Finding, Tier, Value
+from schemas.errors import Reason
+from schemas.evidence import NITRO, SEV_SNP, PlatformValues, ReferenceValues, WorkloadValues
+
+MAX_SKEW = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All that there is to say, and which workload it is, if it is any."""
+
+    findings: tuple[Finding, ...]
+    workload: WorkloadValues | None = None
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """Return what refuses the evidence, in the order of the steps."""
+        return tuple(each for each in self.findings if each.tier is Tier.CONTRAINDICATED)
+
+    @property
+    def warnings(self) -> tuple[Reason, ...]:
+        """Return the reasons of what the policy lets pass."""
+        return tuple(dict.fromkeys(each.reason for each in self.findings if each.tier is Tier.WARNING))
+
+
+def judge(
+    genuine: Genuine, reference_values: ReferenceValues, *, binding: Iterable[Finding], now: datetime
+) -> Judgement:
+    """Judge genuine claims by policy; `binding` is what `judge_binding` or `judge_nonce` found.
+
+    1. The policy names the platform.
+    2. It names the root: until here any root was good.
+    3. The evidence binds these keys, and on Nitro the challenge, and no other key.
+    4. The guest's memory and keys are its own: not debuggable unless some matching workload is named so,
+       not migratable, most privileged level, no service TD, no #VE of the host's.
+    5. The platform's TCB is at or above every floor, its status and advisories accepted, its collateral
+       there.
+    6. All measurements are those of one workload, or their signer is its publisher.
+    7. The chip is one of that workload's.
+    """
+    # 1.
+    values = reference_values.platforms.get(genuine.platform)
+    if values is None:
+        platforms = ", ".join(sorted(reference_values.platforms)) or "none"
+        wanted = f"one of {platforms}"
+        return Judgement((_identity(Reason.PLATFORM_NOT_IN_POLICY, genuine.platform, wanted),))
+    # 2. and 3.
+    findings = [*judge_root(genuine, values), *binding]
+    # 4.
+    named = [
+        each
+        for each in reference_values.workloads
+        if each.platform == genuine.platform and (values.lab or not each.unsafe_any_measurement)
+    ]
+    measured = [each for each in named if _mismatch(each, genuine) is None]
+    admissible = [each for each in measured if each.debuggable or not genuine.debug]
+    if genuine.debug and not admissible:
+        findings.append(_debug())
+    findings += _isolation(genuine, values)
+    # 5.
+    findings += [*_age(genuine, values, now), *judge_firmware(genuine, values, now)]
+    # 6.
+    if not admissible:
+        if not measured:
+            findings.append(_closest(named, genuine))
+        return Judgement(tuple(findings))
+    # 7. Two workloads may differ in nothing but their chips.
+    chosen = [each for each in admissible if _chip_refusal(each, genuine, values) is None]
+    if not chosen:
+        refusals = [_chip_refusal(each, genuine, values) for each in admissible]
+        findings += [each for each in refusals[:1] if each is not None]
+        return Judgement(tuple(findings))
+    return Judgement(tuple(findings), chosen[0])
+
+
+def judge_without_workloads(
+    genuine: Genuine, values: PlatformValues, *, binding: Iterable[Finding], now: datetime
+) -> Judgement:
+    """Judge all but measurements and age: what can be said of anybody's evidence."""
+    findings = [*judge_root(genuine, values), *binding]
+    if genuine.debug:
+        findings.append(_debug())
+    findings += [*_isolation(genuine, values), *judge_firmware(genuine, values, now)]
+    product = product_of(genuine, values)
+    if genuine.product in LEAKED and product is not None and not product.any_chip:
+        wanted = f"any_chip, because keys of {genuine.product} have leaked"
+        findings.append(_identity(Reason.CHIP_NOT_IN_POLICY, "no list of chips", wanted))
+    return Judgement(tuple(findings))
+
+
+def judge_root(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
+    """Yield a finding unless the policy names the root that the evidence leads to."""
+    if genuine.root not in values.anchors:
+        yield _identity(
+            Reason.ROOT_NOT_IN_POLICY, f"root {genuine.root[:16]}…", "a root that the policy names"
+        )
+
+
+def judge_binding(genuine: Genuine, key_binding: bytes, challenge: bytes) -> Iterator[Finding]:
+    """Yield a finding unless the evidence binds exactly these keys, and answers the challenge if it can."""
+    if genuine.platform == NITRO and not hmac.compare_digest(genuine.nonce or b"", challenge):
+        yield _identity(Reason.CHALLENGE_UNKNOWN, "another nonce", "the challenge that was sent")
+    if not hmac.compare_digest(genuine.report_data, key_binding):
+        yield _identity(Reason.KEY_BINDING_MISMATCH, "other report data", "the digest of the sender's keys")
+    if not genuine.public_key_absent:
+        yield _identity(Reason.KEY_BINDING_MISMATCH, "the document carries a key of its own", "none")
+
+
+def judge_nonce(genuine: Genuine, nonce: bytes) -> Iterator[Finding]:
+    """Yield a finding unless the evidence carries `nonce`: where a report has none, as its report data."""
+    seen = genuine.nonce or b"" if genuine.platform == NITRO else genuine.report_data
+    wanted = nonce if genuine.platform == NITRO else nonce.ljust(len(genuine.report_data), b"\0")
+    if not hmac.compare_digest(seen, wanted):
+        yield _identity(Reason.CHALLENGE_UNKNOWN, "another nonce", "the one given")
+
+
+def _debug() -> Finding:
+    return Finding(
+        Claim.RUNTIME_OPAQUE,
+        Value.RUNTIME_EXPOSED,
+        Reason.DEBUG_ENABLED,
+        "the host may read the guest's memory",
+        "debug off",
+    )
+
+
+def _isolation(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
+    def exposed(reason: Reason, seen: str, wanted: str) -> Finding:
+        return Finding(Claim.RUNTIME_OPAQUE, Value.RUNTIME_EXPOSED, reason, seen, wanted)
+
+    if genuine.migratable:
+        yield exposed(Reason.MIGRATABLE, "a migration agent may hold the guest's keys", "none")
+    if genuine.privilege > values.highest_vmpl:
+        yield exposed(Reason.PRIVILEGE_LEVEL, f"VMPL {genuine.privilege}", f"{values.highest_vmpl} at most")
+    if genuine.service_td:
+        yield exposed(Reason.SERVICE_TD, "a service TD is bound", "none")
+    if not genuine.sept_ve_disable:
+        yield exposed(Reason.SEPT_VE_ENABLED, "the host can inject #VE at private pages", "SEPT_VE_DISABLE")
+    if genuine.unknown_attributes:
+        yield exposed(Reason.ATTRIBUTE_UNKNOWN, "a TD attribute of unknown meaning", "known ones only")
+
+
+def _age(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
+    if genuine.time is None:
+        return
+    age = now - genuine.time
+    if not -MAX_SKEW <= age <= timedelta(seconds=values.max_evidence_seconds):
+        seen = f"{age.total_seconds():.0f} seconds old"
+        wanted = f"{values.max_evidence_seconds} at most"
+        yield Finding(Claim.INSTANCE_IDENTITY, Value.INSTANCE_UNKNOWN, Reason.EVIDENCE_TOO_OLD, seen, wanted)
+
+
+def _mismatch(workload: WorkloadValues, genuine: Genuine) -> tuple[int, Finding] | None:
+    """Return how near these values come and what first differs, None if nothing does."""
+    near = 0
+    for name in workload.required:
+        # Values that leave out what is required would match whatever has the rest: they match nothing.
+        if not workload.measurements.get(name):
+            return near, _executables(
+                Reason.MEASUREMENT_NOT_PINNED, f"{workload.workload}: {name}", "a value"
+            )
+    for name, value in sorted(workload.measurements.items()):
+        seen = genuine.measurements.get(name)
+        if seen != value:
+            what = f"{name} {'absent' if seen is None else seen[:16] + '…'}"
+            wanted = f"{value[:16]}… of {workload.workload}"
+            return near, _executables(Reason.MEASUREMENT_NOT_IN_POLICY, what, wanted)
+        near += 1
+    if publisher := workload.publisher:
+        if publisher.key not in genuine.publishers:
+            seen = "another publisher" if genuine.publishers else "no publisher"
+            wanted = f"{publisher.key[:16]}… of {workload.workload}"
+            return near, _executables(Reason.PUBLISHER_NOT_IN_POLICY, seen, wanted)
+        near += 1
+        minimum = publisher.minimum_svn
+        if minimum is None and workload.platform == SEV_SNP:
+            return near, _executables(Reason.MEASUREMENT_NOT_PINNED, f"{workload.workload}: SVN", "a minimum")
+        if minimum is not None and (genuine.svn is None or genuine.svn < minimum):
+            return near, _executables(Reason.SVN_TOO_LOW, f"SVN {genuine.svn}", f"at least {minimum}")
+    return None
+
+
+def _closest(named: Iterable[WorkloadValues], genuine: Genuine) -> Finding:
+    """Return what the workload that comes nearest differs in; one that is incomplete is told first."""
+    differ = [found for each in named if (found := _mismatch(each, genuine)) is not None]
+    if not differ:
+        return _executables(Reason.MEASUREMENT_NOT_IN_POLICY, "measurements", "none named on this platform")
+    incomplete = [each for _, each in differ if each.reason is Reason.MEASUREMENT_NOT_PINNED]
+    return incomplete[0] if incomplete else max(differ, key=lambda each: each[0])[1]
+
+
+def _chip_refusal(workload: WorkloadValues, genuine: Genuine, values: PlatformValues) -> Finding | None:
+    if workload.chips is not None:
+        # A masked chip is none of them.
+        if genuine.chip and genuine.chip in workload.chips:
+            return None
+        seen = f"chip {genuine.chip[:16]}…" if genuine.chip else "a masked chip"
+        return _identity(Reason.CHIP_NOT_IN_POLICY, seen, f"a chip of {workload.workload}")
+    product = product_of(genuine, values)
+    if genuine.product in LEAKED and (product is None or not product.any_chip):
+        wanted = f"chips of {workload.workload}, because keys of {genuine.product} have leaked"
+        return _identity(Reason.CHIP_NOT_IN_POLICY, "no list of chips", wanted)
+    return None
+
+
+def _identity(reason: Reason, seen: str, wanted: str) -> Finding:
+    return Finding(Claim.INSTANCE_IDENTITY, Value.INSTANCE_UNKNOWN, reason, seen, wanted)
+
+
+def _executables(reason: Reason, seen: str, wanted: str) -> Finding:
+    return Finding(Claim.EXECUTABLES, Value.EXECUTABLES_UNKNOWN, reason, seen, wanted)

@@ -1,0 +1,163 @@
+"""An Attestation Result for people and programs, in the shape of EAR: what was found, good or bad.
+
+Unlike the door (`appraise`), which accepts or raises, this tells all: it is what the tool prints.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from attestation.acceptable import Judgement, judge, judge_nonce, judge_root, judge_without_workloads
+from attestation.appraise import verify
+from attestation.claims import Genuine
+from attestation.errors import AttestationError, EvidenceMalformedError
+from attestation.trust import Claim, Tier, Value, of_failure, status_of, vector_of
+from attestation.vendors import built_in_for
+from schemas.errors import Reason
+from schemas.evidence import Endorsements, Evidence, PlatformValues, ReferenceValues
+
+_UNREADABLE = (Reason.MALFORMED, Reason.TOO_LARGE, Reason.UNSUPPORTED_VERSION)
+
+PROFILE = "tag:sealbus.dev,2026:ear"
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What was found: `claims` of evidence that verified, else `failure`; the judgement if it was judged."""
+
+    genuine: bool  # signatures and chain hold to a root that the policy names
+    vector: dict[Claim, int]
+    judgement: Judgement
+    claims: Genuine | None = None
+    failure: AttestationError | None = None
+
+    @property
+    def status(self) -> Tier:
+        """Return the worst tier of the vector."""
+        return status_of(self.vector)
+
+    @property
+    def accepted(self) -> bool:
+        """Say whether nothing refuses the evidence."""
+        return self.failure is None and self.status is not Tier.CONTRAINDICATED
+
+    @property
+    def readable(self) -> bool:
+        """Say whether the bytes are evidence at all: of some platform, and of a version that is known."""
+        failure = self.failure
+        return not isinstance(failure, EvidenceMalformedError) or failure.reason not in _UNREADABLE
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Return why the evidence is refused, most important first; then what it was warned of."""
+        if self.failure is not None:
+            return (self.failure.reason, *self.failure.also)
+        found = (*(each.reason for each in self.judgement.refusals), *self.judgement.warnings)
+        return tuple(dict.fromkeys(found))
+
+
+def assess(
+    evidence: Evidence,
+    endorsements: Endorsements,
+    *,
+    now: datetime,
+    root: str | None = None,
+    nonce: bytes | None = None,
+) -> Assessment:
+    """Assess evidence by the built-in policy: all but measurements, under the manufacturer's root or `root`.
+
+    `nonce` is compared if it is given: on Nitro with the document's, elsewhere with the report data.
+    """
+    claims = _verified(evidence, endorsements, now)
+    if isinstance(claims, AttestationError):
+        return _failed(claims)
+    values = built_in_for(claims.platform, root)
+    binding = () if nonce is None else judge_nonce(claims, nonce)
+    judgement = judge_without_workloads(claims, values, binding=binding, now=now)
+    vector = vector_of(judgement.findings)
+    # Nobody said which code is good, so nothing is said of it.
+    vector[Claim.EXECUTABLES] = int(Value.NONE)
+    return Assessment(_has_root(claims, values), vector, judgement, claims)
+
+
+def assess_by_policy(
+    evidence: Evidence,
+    endorsements: Endorsements,
+    reference_values: ReferenceValues,
+    *,
+    now: datetime,
+    nonce: bytes | None = None,
+) -> Assessment:
+    """Assess evidence by an operator's policy, except that the keys it binds are nobody's to compare here."""
+    claims = _verified(evidence, endorsements, now)
+    if isinstance(claims, AttestationError):
+        return _failed(claims)
+    binding = () if nonce is None else judge_nonce(claims, nonce)
+    judgement = judge(claims, reference_values, binding=binding, now=now)
+    values = reference_values.platforms.get(claims.platform)
+    return Assessment(
+        values is not None and _has_root(claims, values),
+        vector_of(judgement.findings),
+        judgement,
+        claims,
+    )
+
+
+def as_json(assessment: Assessment, platform: str) -> dict[str, Any]:
+    """Return an assessment as JSON data: flat for programs, with the EAR beside it."""
+    claims = assessment.claims
+    return {
+        "platform": "unknown" if Reason.UNSUPPORTED_PLATFORM in assessment.reasons else platform,
+        "genuine": assessment.genuine,
+        "status": assessment.status.value,
+        "reasons": [reason.value for reason in assessment.reasons],
+        "advisories": list(claims.advisories) if claims else [],
+        "tcb_status": claims.status or None if claims else None,
+        "measurements": dict(claims.measurements) if claims else {},
+        "report_data": claims.report_data.hex() if claims else None,
+        "tcb": dict(claims.tcb) if claims else {},
+        "committed_tcb": dict(claims.committed_tcb) if claims else {},
+        "product": claims.product or None if claims else None,
+        "debug": claims.debug if claims else None,
+        "publisher": list(claims.publishers) if claims else [],
+        "svn": claims.svn if claims else None,
+        "chip": claims.chip or None if claims else None,
+        "root": claims.root if claims else None,
+        "missing": list(claims.missing) if claims else [],
+        "workload": assessment.judgement.workload.workload if assessment.judgement.workload else None,
+        "findings": [
+            {
+                "claim": each.claim.value,
+                "tier": each.tier.value,
+                "reason": each.reason.value,
+                "seen": each.seen,
+                "wanted": each.wanted,
+            }
+            for each in assessment.judgement.findings
+        ],
+        "ear": {
+            "eat_profile": PROFILE,
+            "ear.status": assessment.status.value,
+            "ear.trustworthiness-vector": _plain(assessment.vector),
+        },
+    }
+
+
+def _plain(vector: Mapping[Claim, int]) -> dict[str, int]:
+    return {claim.value: value for claim, value in vector.items()}
+
+
+def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> Genuine | AttestationError:
+    try:
+        return verify(evidence, endorsements, now=now)
+    except AttestationError as failure:
+        return failure
+
+
+def _failed(failure: AttestationError) -> Assessment:
+    return Assessment(False, of_failure(), Judgement(()), failure=failure)
+
+
+def _has_root(claims: Genuine, values: PlatformValues) -> bool:
+    return not any(judge_root(claims, values))

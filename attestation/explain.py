@@ -1,0 +1,176 @@
+"""Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
+
+from attestation.assess import Assessment
+from attestation.trust import Finding, Tier
+from schemas.errors import Reason
+
+# What failed, and what to do about it.
+_SENTENCES: dict[Reason, tuple[str, str]] = {
+    Reason.UNSUPPORTED_PLATFORM: (
+        "This is evidence of a platform that sealbus does not judge",
+        "use SEV-SNP, TDX or Nitro Enclaves evidence",
+    ),
+    Reason.UNSUPPORTED_VERSION: (
+        "The evidence is of a version that is not known here",
+        "upgrade sealbus, or make the evidence with firmware that it knows",
+    ),
+    Reason.MALFORMED: ("The bytes are not what they claim to be", "fetch them again and compare sizes"),
+    Reason.TOO_LARGE: ("There are more bytes than genuine evidence has", "check which file this is"),
+    Reason.SIGNATURE_INVALID: (
+        "A signature does not hold",
+        "treat the evidence as forged or damaged; ask for it again",
+    ),
+    Reason.CHAIN_INVALID: (
+        "The certificates do not form a chain of the kind that the manufacturer makes",
+        "fetch the certificates again from the manufacturer",
+    ),
+    Reason.CERTIFICATE_EXPIRED: (
+        "A certificate is not valid at this time",
+        "judge at the time the evidence was made (--at), or ask for new evidence",
+    ),
+    Reason.CERTIFICATE_REVOKED: (
+        "The manufacturer has revoked a certificate of the chain",
+        "take the machine out of service",
+    ),
+    Reason.ROOT_NOT_IN_POLICY: (
+        "The chain ends in a root that the policy does not name",
+        "if it is a simulator's, name it with --root or under lab_roots",
+    ),
+    Reason.PLATFORM_NOT_IN_POLICY: (
+        "The policy names no such platform",
+        "add it to [platforms] if it is to run there",
+    ),
+    Reason.NO_COLLATERAL: (
+        "Endorsements are absent, so checks could not be made",
+        "get them with `sealbus collateral fetch`",
+    ),
+    Reason.NO_REVOCATION_LIST: (
+        "No revocation list came with the evidence",
+        "get it with `sealbus collateral fetch`",
+    ),
+    Reason.COLLATERAL_EXPIRED: (
+        "Collateral is not current at this time",
+        "get it again with `sealbus collateral fetch`",
+    ),
+    Reason.COLLATERAL_TOO_OLD: (
+        "Collateral is older than the policy allows",
+        "get it again with `sealbus collateral fetch`",
+    ),
+    Reason.COLLATERAL_MISMATCH: (
+        "Collateral is of another platform or issuer",
+        "fetch the collateral of this very machine",
+    ),
+    Reason.TCB_MISMATCH: (
+        "What is certified is not what the evidence states",
+        "fetch the certificate for the reported TCB",
+    ),
+    Reason.TCB_NOT_RECOGNIZED: (
+        "The platform stands below every TCB level that Intel has published",
+        "update firmware and TDX module",
+    ),
+    Reason.TCB_REVOKED: ("Intel has revoked this TCB", "update the platform; no policy can accept it"),
+    Reason.TCB_STATUS_NOT_ACCEPTED: (
+        "The platform's TCB status is not one to rely on without thought",
+        "update the platform, or accept it until a day with an exception in the policy",
+    ),
+    Reason.TCB_NOT_ACCEPTED: (
+        "The platform is below a floor of the policy",
+        "update the firmware, or lower the floor",
+    ),
+    Reason.ADVISORY_NOT_ACCEPTED: (
+        "The manufacturer, or research, has published a weakness of this platform",
+        "read the advisory; accept it until a day with an exception in the policy, or update",
+    ),
+    Reason.TCB_STATUS_TOLERATED: (
+        "The platform's TCB status is one that the policy lets pass",
+        "update the platform when you can",
+    ),
+    Reason.ADVISORY_TOLERATED: (
+        "A weakness of this platform is published, which the policy lets pass",
+        "read the advisory",
+    ),
+    Reason.CHIP_MISMATCH: (
+        "The certificate is of another chip than the evidence",
+        "fetch the certificate of this chip",
+    ),
+    Reason.PRODUCT_NOT_IN_POLICY: (
+        "The policy does not accept this processor line",
+        "run on another, or name it under products",
+    ),
+    Reason.CHIP_NOT_IN_POLICY: (
+        "The chip is none that the policy names",
+        "add the chip to the workload's chips if it is yours",
+    ),
+    Reason.KEY_BINDING_MISMATCH: (
+        "The evidence binds other keys than those of the sender",
+        "treat it as relayed; ask the sender for evidence of its own",
+    ),
+    Reason.CHALLENGE_UNKNOWN: (
+        "The evidence does not answer the nonce",
+        "treat it as replayed; ask for evidence with your nonce",
+    ),
+    Reason.MEASUREMENT_NOT_IN_POLICY: (
+        "What runs measures otherwise than any workload of the policy",
+        "compare with the build; in a lab, `sealbus lab resign` measures again",
+    ),
+    Reason.MEASUREMENT_NOT_PINNED: (
+        "The policy leaves out a value that it must pin",
+        "add the measurement to the policy",
+    ),
+    Reason.PUBLISHER_NOT_IN_POLICY: (
+        "What runs is not signed by the publisher that the policy names",
+        "check who built the image",
+    ),
+    Reason.SVN_TOO_LOW: ("The image is older than the policy allows", "roll out a newer image"),
+    Reason.DEBUG_ENABLED: ("Debugging is on: the host can read all secrets", "launch it without debug"),
+    Reason.MIGRATABLE: (
+        "The guest can be migrated: someone else may hold its keys",
+        "launch it without a migration agent",
+    ),
+    Reason.SERVICE_TD: (
+        "A service TD is bound, and nothing says what it may do",
+        "launch the TD without service TDs",
+    ),
+    Reason.SEPT_VE_ENABLED: (
+        "The host can steer the guest's exception handler",
+        "launch the TD with SEPT_VE_DISABLE",
+    ),
+    Reason.ATTRIBUTE_UNKNOWN: (
+        "An attribute is set whose meaning is not known here",
+        "upgrade sealbus, or launch without it",
+    ),
+    Reason.FEATURE_ABSENT: (
+        "The platform lacks a feature that the policy asks for",
+        "switch it on in the firmware, or drop it from features",
+    ),
+    Reason.PRIVILEGE_LEVEL: (
+        "The report was asked for at a privilege level that the policy does not accept",
+        "ask from a more privileged level, or raise highest_vmpl",
+    ),
+    Reason.EVIDENCE_TOO_OLD: ("The evidence is too old", "ask for new evidence"),
+    Reason.NOT_YET_VALID: (
+        "The evidence is of a time that has not come",
+        "set the clock right, or judge at another time",
+    ),
+}
+
+
+def explain(assessment: Assessment) -> list[str]:
+    """Return a sentence for each thing that refuses the evidence or that one is warned of, worst first."""
+    failure = assessment.failure
+    if failure is not None:
+        return [_sentence(failure.reason, failure.detail, "")]
+    findings = sorted(assessment.judgement.findings, key=lambda each: each.tier is not Tier.CONTRAINDICATED)
+    return [explain_finding(each) for each in findings if each.reason in _SENTENCES]
+
+
+def explain_finding(finding: Finding) -> str:
+    """Return one finding as a sentence."""
+    return _sentence(finding.reason, finding.seen, finding.wanted)
+
+
+def _sentence(reason: Reason, seen: str, wanted: str) -> str:
+    failed, to_do = _SENTENCES.get(reason, ("It was refused", "see the reason code"))
+    middle = f": {seen}" if seen else ""
+    policy = f" (wanted: {wanted})" if wanted else ""
+    return f"{failed}{middle}{policy}; {to_do}. [{reason.value}]"

@@ -1,0 +1,110 @@
+"""Is the platform below a workload good enough? Collateral, TCB floors, statuses and advisories by policy."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from attestation.claims import CRL, Genuine
+from attestation.missing import codes_of
+from attestation.trust import Claim, Finding, Value
+from schemas.errors import Reason
+from schemas.evidence import SEV_SNP, TDX, PlatformValues, ProductValues
+
+REVOKED = "Revoked"  # by Intel: no policy can accept it
+HARDENING = "SWHardeningNeeded"
+
+
+def judge_firmware(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
+    """Yield what is amiss with the platform; nothing is taken for granted because it is absent."""
+    yield from _collateral(genuine, values, now)
+    product = product_of(genuine, values)
+    if product is None:
+        named = ", ".join(sorted(values.products or ()))
+        yield _hardware(Reason.PRODUCT_NOT_IN_POLICY, genuine.product or "none stated", f"one of {named}")
+        product = ProductValues()
+    yield from _floors(genuine.tcb, values.minimum_tcb, "")
+    yield from _floors(genuine.tcb, product.minimum_tcb, "")
+    yield from _floors(genuine.committed_tcb, product.minimum_committed_tcb, "committed ")
+    yield from _status(genuine, values, now)
+    yield from _advisories(genuine, values, now)
+    for feature in values.features:
+        if feature not in genuine.features:
+            yield Finding(
+                Claim.CONFIGURATION, Value.CONFIGURATION_REFUSED, Reason.FEATURE_ABSENT, "off", feature
+            )
+
+
+def _collateral(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
+    gaps = tuple(name for name in genuine.missing if name != CRL)
+    if gaps:
+        for reason in (Reason.NO_COLLATERAL, *codes_of(gaps)):
+            yield _hardware(reason, f"absent: {', '.join(gaps)}", "all of it", Value.HARDWARE_UNKNOWN)
+    if CRL in genuine.missing:
+        value = Value.HARDWARE_UNKNOWN if values.require_crl else Value.HARDWARE_UNSAFE
+        wanted = "one" if values.require_crl else "one, to know that no certificate is revoked"
+        yield _hardware(Reason.NO_REVOCATION_LIST, "no revocation list", wanted, value)
+    days, issued = values.max_collateral_days, genuine.collateral_time
+    if days is not None and issued is not None and now - issued > timedelta(days=days):
+        seen = f"issued {issued.date().isoformat()}"
+        yield _hardware(Reason.COLLATERAL_TOO_OLD, seen, f"not over {days} days old")
+
+
+def _product(genuine: Genuine, values: PlatformValues) -> ProductValues | None:
+    if genuine.platform != SEV_SNP or values.products is None:
+        return ProductValues()
+    return values.products.get(genuine.product)
+
+
+def product_of(genuine: Genuine, values: PlatformValues) -> ProductValues | None:
+    """Return what the policy demands of the processor line, None if it accepts none such."""
+    if genuine.platform != SEV_SNP or values.products is None:
+        return ProductValues()
+    return values.products.get(genuine.product)
+
+
+def _floors(have: Mapping[str, int], floors: Mapping[str, int], which: str) -> Iterator[Finding]:
+    for component, floor in floors.items():
+        # A floor for a component that this platform does not have is a check that could not be made.
+        svn = have.get(component)
+        if svn is None or svn < floor:
+            seen = f"{which}{component} {'not stated' if svn is None else svn}"
+            yield _hardware(Reason.TCB_NOT_ACCEPTED, seen, f"at least {floor}")
+
+
+def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
+    if genuine.platform != TDX or not genuine.status:
+        return  # without collateral there is no status, and that was said
+    if genuine.status == REVOKED:
+        yield _hardware(Reason.TCB_REVOKED, REVOKED, "a TCB that Intel has not revoked")
+    elif genuine.status in values.statuses:
+        if genuine.status == HARDENING:
+            yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, "accepted by the policy")
+    elif until := _excepted(genuine.status, values, now):
+        yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, f"accepted until {until.isoformat()}")
+    else:
+        yield _hardware(
+            Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status, f"one of {', '.join(values.statuses)}"
+        )
+
+
+def _advisories(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
+    for advisory in genuine.advisories:
+        if until := _excepted(advisory, values, now):
+            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, f"accepted until {until.isoformat()}")
+        elif values.advisories is None or advisory in values.advisories:
+            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, "accepted by the policy")
+        else:
+            wanted = f"none but {', '.join(values.advisories)}" if values.advisories else "none"
+            yield _hardware(Reason.ADVISORY_NOT_ACCEPTED, advisory, wanted)
+
+
+def _excepted(what: str, values: PlatformValues, now: datetime) -> datetime | None:
+    days = [each.until for each in values.exceptions if each.accept == what and now < each.until]
+    return max(days, default=None)
+
+
+def _hardware(reason: Reason, seen: str, wanted: str, value: int = Value.HARDWARE_REFUSED) -> Finding:
+    return Finding(Claim.HARDWARE, value, reason, seen, wanted)
+
+
+def _tolerated(reason: Reason, seen: str, why: str) -> Finding:
+    return Finding(Claim.HARDWARE, Value.HARDWARE_UNSAFE, reason, seen, why)

@@ -1,0 +1,137 @@
+"""`sealbus evidence`: read and judge attestation evidence of any supported TEE, with or without a mesh.
+
+Exit codes: 0 accepted, 1 refused, 2 unreadable.
+"""
+
+import json
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from attestation.assess import Assessment, as_json, assess, assess_by_policy
+from attestation.describe import describe
+from attestation.errors import AttestationError
+from console.evidence_files import Found, read, read_bounded
+from console.evidence_screen import show_assessment, show_fields
+from schemas.errors import UsageError
+from schemas.policy import parse_for_evidence
+
+MAX_POLICY = 4 * 1024 * 1024
+MAX_ROOT = 8 * 1024
+
+ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
+
+
+class _Time(click.ParamType[datetime]):
+    name = "RFC3339"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time: write it as 2026-01-31T12:00:00Z", param, ctx)
+        if moment.tzinfo is None:
+            self.fail(f"{value!r} names no time zone: end it with Z", param, ctx)
+        return moment
+
+
+class _Hex(click.ParamType[bytes]):
+    name = "HEX"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        try:
+            return bytes.fromhex(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not hexadecimal", param, ctx)
+
+
+@click.group()
+def evidence() -> None:
+    """Read and judge attestation evidence: a folder of raw files, or a file that wraps it (CMW)."""
+
+
+@evidence.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_data", is_flag=True, help="Print the fields as JSON.")
+def show(path: Path, as_data: bool) -> int:
+    """Print what PATH says of itself. Nothing of it is believed: `verify` judges."""
+    found = read(path)
+    try:
+        rows = describe(found.evidence)
+    except AttestationError as error:
+        raise UsageError(f"{path} can't be read as {found.platform} evidence: {error}") from error
+    if as_data:
+        print_json(
+            {"platform": found.platform, "fields": dict(rows), "endorsements": sorted(found.endorsements)}
+        )
+        return ACCEPTED
+    console = Console()
+    show_fields(console, rows)
+    beside = ", ".join(sorted(found.endorsements)) or "none"
+    console.print(f"endorsements beside it: {beside}", markup=False)
+    return ACCEPTED
+
+
+@evidence.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--at", type=_Time(), default=None, help="Judge at this time; now if absent.")
+@click.option("--nonce", type=_Hex(), default=None, help="The nonce that the evidence has to carry.")
+@click.option(
+    "--root",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A root certificate (DER) to go by in place of the manufacturer's.",
+)
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A policy (TOML) to judge by; without it, a strict built-in one judges all but measurements.",
+)
+@click.option("--json", "as_data", is_flag=True, help="Print the result as JSON.")
+def verify(
+    path: Path,
+    at: datetime | None,
+    nonce: bytes | None,
+    root: Path | None,
+    policy_file: Path | None,
+    as_data: bool,
+) -> int:
+    """Judge the evidence in PATH. Exit 0 if it is accepted, 1 if refused, 2 if it can't be read."""
+    if root is not None and policy_file is not None:
+        raise UsageError("--root and --policy: a policy names its own roots; give one of the two")
+    found = read(path)
+    now = at or datetime.now(UTC)
+    if policy_file is not None:
+        assessment, basis = _by_policy(found, policy_file, now, nonce), f"the policy {policy_file}"
+    else:
+        fingerprint = None if root is None else sha256(read_bounded(root, MAX_ROOT)).hexdigest()
+        assessment = assess(found.evidence, found.endorsements, now=now, root=fingerprint, nonce=nonce)
+        basis = "the built-in policy, which judges all but measurements"
+    if as_data:
+        print_json(as_json(assessment, found.platform))
+    else:
+        show_assessment(Console(), assessment, found.platform, basis)
+    if not assessment.readable:
+        return UNREADABLE
+    return ACCEPTED if assessment.accepted else REFUSED
+
+
+def _by_policy(found: Found, policy_file: Path, now: datetime, nonce: bytes | None) -> Assessment:
+    try:
+        text = read_bounded(policy_file, MAX_POLICY).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{policy_file} is not UTF-8 text") from error
+    values = parse_for_evidence(text).reference_values()
+    return assess_by_policy(found.evidence, found.endorsements, values, now=now, nonce=nonce)
+
+
+def print_json(data: dict[str, object]) -> None:
+    """Print one JSON document for a program."""
+    click.echo(json.dumps(data, indent=1))

@@ -1,0 +1,112 @@
+"""Evidence on disk: a folder of raw files, or one file that wraps Evidence with its type (CMW, RFC 9999)."""
+
+import binascii
+from base64 import b64decode, urlsafe_b64decode
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from attestation import nitro, sev_snp, tdx
+from attestation.missing import CODES
+from schemas.codec import convert, decode_any
+from schemas.errors import MalformedError, UsageError
+from schemas.evidence import MAX_ENDORSEMENTS, MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Endorsements, Evidence
+
+# What a folder holds Evidence in, by its name.
+FILES = {
+    "report.bin": (SEV_SNP, sev_snp.MEDIA_TYPE),
+    "quote.bin": (TDX, tdx.MEDIA_TYPE),
+    "attestation.cbor": (NITRO, nitro.MEDIA_TYPE),
+}
+PLATFORM_OF = {media_type: platform for platform, media_type in FILES.values()}
+PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Evidence that was read, not yet looked into."""
+
+    platform: str
+    evidence: Evidence
+    endorsements: Endorsements
+
+
+def read(path: Path) -> Found:
+    """Read Evidence with its Endorsements, or raise `UsageError` that says what to do."""
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+        return _read_wrapped(path)
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename or path}: {error.strerror}") from error
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a file of at most `limit` bytes, or raise `UsageError`: a larger one is not read on."""
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UsageError(f"{path} has over {limit} bytes, more than genuine ones: check which file it is")
+    return data
+
+
+def _read_folder(folder: Path) -> Found:
+    present = [name for name in FILES if (folder / name).is_file()]
+    if len(present) != 1:
+        what = "more than one of" if present else "none of"
+        raise UsageError(f"{folder} holds {what} {', '.join(FILES)}: name a folder with exactly one")
+    platform, media_type = FILES[present[0]]
+    value = read_bounded(folder / present[0], MAX_EVIDENCE)
+    return Found(platform, Evidence(media_type, value), read_endorsements(folder))
+
+
+def read_endorsements(folder: Path) -> Endorsements:
+    """Read what a folder holds of endorsements, by their names; certificates may be PEM in any of them."""
+    endorsements: Endorsements = {}
+    for name in CODES:
+        if (folder / name).is_file():
+            endorsements[name] = _as_der(name, read_bounded(folder / name, MAX_ENDORSEMENTS))
+    return endorsements
+
+
+def _as_der(name: str, data: bytes) -> bytes:
+    if not name.endswith(".der") or not data.lstrip().startswith(PEM_START):
+        return data
+    body = data.partition(PEM_START)[2].partition(PEM_END)[0]
+    try:
+        return b64decode(b"".join(body.split()), validate=True)
+    except binascii.Error:
+        return data  # the parser says what is wrong with it
+
+
+def _read_wrapped(path: Path) -> Found:
+    data = read_bounded(path, 2 * MAX_EVIDENCE)
+    media_type, value = _unwrap(path, data)
+    platform = PLATFORM_OF.get(media_type)
+    if platform is None:
+        known = ", ".join(PLATFORM_OF)
+        raise UsageError(f"{path} wraps something that is not evidence known here; known are {known}")
+    # What travels beside a wrapped message is whatever lies beside it.
+    return Found(platform, Evidence(media_type, value), read_endorsements(path.parent))
+
+
+def _unwrap(path: Path, data: bytes) -> tuple[str, bytes]:
+    """Read a CMW record: an array of type and value, in JSON (base64url) or CBOR."""
+    if data.lstrip()[:1] == b"[":
+        try:
+            media_type, text, *_ = msgspec.json.decode(data, type=list[str])
+            return media_type, urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise _not_wrapped(path) from error
+    try:
+        media_type, value = convert(decode_any(data, "wrapper"), tuple[str, bytes])
+        return media_type, value
+    except MalformedError as error:
+        raise _not_wrapped(path) from error
+
+
+def _not_wrapped(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is neither a folder with {', '.join(FILES)} nor a CMW (an array of media type and value)"
+    )
