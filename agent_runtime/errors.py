@@ -23,4 +23,12 @@ class HandBackError(PeerError):
     """This instance cannot take the task now; another, or it later, can. Not a failure of the task."""
 
 
-__all__ = ["EXIT_REFUSED", "CallFailedError", "HandBackError", "Reason", "RefusedError", "TaskFailedError", "UsageError"]
+__all__ = [
+    "EXIT_REFUSED",
+    "CallFailedError",
+    "HandBackError",
+    "Reason",
+    "RefusedError",
+    "TaskFailedError",
+    "UsageError",
+]
