@@ -1,27 +1,39 @@
 """Run an agent file inside an enclave: `python -m agent_runtime AGENT_FILE`.
 
 The launcher hands over a device for Evidence as a descriptor, and through it the broker's address and
-account, which are hints of the host and never an identity. Exit codes: 0 ended, 1 refused, 2 usage, 3 the
-broker could not be reached.
+account, which are hints of the host and never an identity. It looks for broker and coordinator without end.
+
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 failed, 2 usage, 3 the broker refuses the account, 77 refused by
+the coordinator for a reason that another start does not change: a supervisor starts it again after every
+other one, and not after this one.
 """
 
 import argparse
+import contextlib
 import logging
+import math
 import runpy
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agent_runtime.agent import Agent
+from agent_runtime.errors import EXIT_REFUSED
+from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.node import Identity, Node
 from attestation import DescriptorAttester, report_own_keys
 from schemas.errors import PeerError, SealbusError, UsageError
 from transport import Credentials, TransportError, connect
 
 log = logging.getLogger("sealbus.agent")
+
+FAILED, USAGE, UNREACHABLE = 1, 2, 3
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last: search for our own keys
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,36 +47,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = 0
     try:
         anyio.run(_run, options.agent, options.anchor, options.attester_fd)
+    except* AdmissionRefusedError as errors:
+        code = _say(errors, EXIT_REFUSED)
     except* PeerError as errors:
-        code = _say(errors, 1)
+        code = _say(errors, FAILED)
     except* UsageError as errors:
-        code = _say(errors, 2)
+        code = _say(errors, USAGE)
     except* TransportError as errors:
-        code = _say(errors, 3)
+        code = _say(errors, UNREACHABLE)
     return code
 
 
 async def _run(agent_file: Path, anchor_file: Path, descriptor: int) -> None:
+    ask, asked = anyio.create_memory_object_stream[None](1)
+    ready, stop = anyio.Event(), anyio.Event()
+    # Before anything else: who is told to end while it starts ends as cleanly.
+    with ask, asked, anyio.open_signal_receiver(*SIGNALS) as signals:
+        async with anyio.create_task_group() as tasks:
+
+            async def serve() -> None:
+                await _serve(agent_file, anchor_file, descriptor, asked, ready, stop)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(serve)
+            async for received in signals:
+                if received is signal.SIGUSR1:
+                    with contextlib.suppress(anyio.WouldBlock):
+                        ask.send_nowait(None)
+                    continue
+                if stop.is_set() or not ready.is_set():
+                    tasks.cancel_scope.cancel()
+                stop.set()
+
+
+async def _serve(
+    agent_file: Path,
+    anchor_file: Path,
+    descriptor: int,
+    asked: MemoryObjectReceiveStream[None],
+    ready: anyio.Event,
+    stop: anyio.Event,
+) -> None:
     agent = load(agent_file)
-    attester = DescriptorAttester(descriptor)
-    host = await attester.host()
-    seed = host.get("nkey_seed")
-    credentials = Credentials(seed=seed) if seed else None
-    try:
-        anchor = await anyio.Path(anchor_file).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
-    async with connect(_required(host, "nats_url"), name="agent", credentials=credentials) as transport:
-        node = Node(Identity(anchor, (agent.role,), attester), transport, agent)
-        async with node.running():
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
-                async for received in signals:
-                    if received is not signal.SIGUSR1:
-                        break
-                    trust = node.membership.trust
-                    await report_own_keys(attester, trust.term_key if trust else b"")
-            if node.working is not None:
-                await node.working.drain()
+    with closing(DescriptorAttester(descriptor)) as attester:
+        host = await attester.host()
+        seed = host.get("nkey_seed")
+        credentials = Credentials(seed=seed) if seed else None
+        try:
+            anchor = await anyio.Path(anchor_file).read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
+        url = _required(host, "nats_url")
+        log.info("looking for the broker")
+        async with connect(url, name="agent", credentials=credentials, patience=math.inf) as transport:
+            node = Node(Identity(anchor, (agent.role,), attester), transport, agent)
+            async with node.running(), anyio.create_task_group() as tasks:
+                tasks.start_soon(_report_keys, attester, node, asked)
+                ready.set()
+                await stop.wait()
+                if node.working is not None:
+                    await node.working.drain()
+                tasks.cancel_scope.cancel()
+
+
+async def _report_keys(
+    attester: DescriptorAttester, node: Node, asked: MemoryObjectReceiveStream[None]
+) -> None:
+    async for _ in asked:
+        trust = node.membership.trust
+        await report_own_keys(attester, trust.term_key if trust else b"")
 
 
 def load(path: Path) -> Agent:

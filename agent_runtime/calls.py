@@ -9,6 +9,7 @@ import random as _random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -33,6 +34,7 @@ DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
 CALLS_AT_ONCE = 256  # handlers of calls that run together
 CALLS_WAITING = 1_024  # more than these are answered `unavailable`
 
+T = TypeVar("T")
 ServeCall = Callable[[Link, bytes, Call], Awaitable[Reply]]
 
 
@@ -174,11 +176,15 @@ class Calls:
 
     async def _accept(self, delivery: Delivery) -> None:
         queue = self._accepts.get(delivery.subject)
+        if queue is not None:
+            self._hand_over(queue, delivery.payload)
+
+    def _hand_over(self, queue: MemoryObjectSendStream[T], item: T) -> None:
         try:
-            if queue is not None:
-                queue.send_nowait(delivery.payload)
+            queue.send_nowait(item)
         except anyio.WouldBlock:
-            self._refusals.note("accept", "flood")
+            # One answer is waited for: whoever sends many must not end us.
+            self._refusals.note("session", "flood")
 
     async def _directory(self, role: str) -> list[tuple[bytes, bytes]]:
         now = self._membership.clock.now()
@@ -225,7 +231,7 @@ class Calls:
             if body.purpose == "reply":
                 waiting = self._waiting.get(key)
                 if waiting is not None:
-                    waiting.send_nowait(codec.convert(body.fields, Reply))
+                    self._hand_over(waiting, codec.convert(body.fields, Reply))
             elif body.purpose == "cancel":
                 scope = self._running.get(key)
                 if scope is not None:

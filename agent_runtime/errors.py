@@ -2,6 +2,10 @@
 
 from schemas.errors import PeerError, Reason, UsageError
 
+# How a process ends that was refused for good: EX_NOPERM of sysexits.h, with which nothing ends by itself
+# as interpreters and shells do with 1.
+EXIT_REFUSED = 77
+
 
 class RefusedError(PeerError):
     """Something that was asked for is not permitted, or not possible now; `reason` says why."""
@@ -19,4 +23,12 @@ class HandBackError(PeerError):
     """This instance cannot take the task now; another, or it later, can. Not a failure of the task."""
 
 
-__all__ = ["CallFailedError", "HandBackError", "Reason", "RefusedError", "TaskFailedError", "UsageError"]
+__all__ = [
+    "EXIT_REFUSED",
+    "CallFailedError",
+    "HandBackError",
+    "Reason",
+    "RefusedError",
+    "TaskFailedError",
+    "UsageError",
+]

@@ -207,7 +207,7 @@ class Node:
 
     @staticmethod
     def _raise_if_final(error: Exception) -> None:
-        # Only a no that the coordinator signed into our session, or proof of a fork, is believed.
+        # Only a no that the coordinator sealed into our session is believed.
         if isinstance(error, AdmissionRefusedError) and error.reason in FINAL:
             raise error
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from coordinator import eviction
-from coordinator.audit import AuditLog
+from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.epochs import Epochs, spans
 from coordinator.errors import RefusedError
@@ -62,6 +62,7 @@ class Authority:
         self.standing = Standing()
         self.ledger = Ledger()
         self.audit = AuditLog(emit)
+        self.refusals = Refusals(self.audit)
         self._random = random
         self._epochs = Epochs(mesh, random)
         self._views = Views(mesh, keys.signing)
@@ -165,6 +166,7 @@ class Authority:
 
     def sweep(self, now: Millis) -> Effect:
         """End what is past its time: admissions, proofs that were due, entries of the revoked set."""
+        self.refusals.sweep(now)
         for party in (ended := self.ledger.expired(now)):
             self.audit.append("expired", now=now, instance=party.instance.hex())
         dropped = {party.instance for party in ended}

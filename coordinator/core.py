@@ -274,10 +274,7 @@ class Core:
     def _refuse(self, link: Link, body: Body, refusal: PeerError, time: Millis) -> list[Action]:
         reason = refusal.reason.value
         if body.purpose in DECIDED:
-            instance = link.instance.hex()
-            self._authority.audit.append(
-                "refused", now=time, asked=body.purpose, instance=instance, reason=reason
-            )
+            self._authority.refusals.note(body.purpose, reason, link.instance, now=time)
         actions = self._answer(link, body.request, "refused", Refused((reason,), refusal.detail))
         if link.phase is not Phase.ADMITTED:
             # One challenge a session: whoever was refused begins again at hello.

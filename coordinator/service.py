@@ -27,7 +27,15 @@ from schemas.messages import Millis
 from schemas.subjects import Kind, subject
 from sealing.context import Mesh
 from sealing.keys import PartyKeys
-from transport import Delivery, Subscription, TooLargeError, Transport, UnavailableError
+from transport import (
+    Delivery,
+    NotPermittedError,
+    State,
+    Subscription,
+    TooLargeError,
+    Transport,
+    UnavailableError,
+)
 
 log = logging.getLogger("sealbus.coordinator")
 audit_log = logging.getLogger("sealbus.audit")
@@ -150,7 +158,14 @@ class Service:
             await anyio.sleep_until(due)
 
     def _beat(self) -> None:
-        self._do(self.core.beacon(now=self._clock()))
+        actions = self.core.beacon(now=self._clock())
+        if self._transport.state is not State.CONNECTED:
+            # What is kept for the broker's return must not be beacons that nobody can use any more.
+            actions = [each for each in actions if not self._is_beacon(each)]
+        self._do(actions)
+
+    def _is_beacon(self, action: Action) -> bool:
+        return isinstance(action, Publish) and action.subject == subject(self._mesh.id, Kind.BEACON)
 
     def _sweep(self) -> None:
         self._do(self.core.sweep(now=self._clock()))
@@ -196,7 +211,13 @@ class Service:
 
     async def _subscribe(self, to: str) -> None:
         self._subscriptions[to] = None
-        subscription = await self._transport.subscribe(to, self._on_frame)
+        try:
+            subscription = await self._transport.subscribe(to, self._on_frame)
+        except NotPermittedError as error:
+            # A broker that lies ends one session, not us: whoever wanted it says hello again.
+            log.warning("a session cannot be heard: %s", error)
+            self._subscriptions.pop(to, None)
+            return
         if to in self._subscriptions:
             self._subscriptions[to] = subscription
         else:
@@ -204,15 +225,17 @@ class Service:
             await subscription.close()
 
     async def _publish(self, to: str, payload: bytes) -> None:
-        try:
-            await self._transport.publish(to, payload)
-        except UnavailableError as error:
-            # Beacons show what a push would have told, and whoever asked asks again.
-            log.warning("not sent: %s", error)
-        except TooLargeError:
-            log.error(
-                "not sent: %d bytes on a broker that takes %d", len(payload), self._transport.max_payload
-            )
+        while True:
+            try:
+                return await self._transport.publish(to, payload)
+            except UnavailableError:
+                # The transport keeps some for the broker's return; what it has no room for waits here. Of
+                # what the broker took and lost, beacons show what a push would have told.
+                await self._transport.wait_connected()
+            except TooLargeError:
+                most = self._transport.max_payload
+                log.error("not sent: %d bytes on a broker that takes %d", len(payload), most)
+                return None
 
 
 def _appraised(request: AppraisalRequest) -> AttestationResult | PeerError:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from agent_runtime.errors import EXIT_REFUSED
 from lab import logs
 from lab.children import dying_with_parent
 from lab.launch import Exited, Rack
@@ -21,9 +22,24 @@ from lab.state import RUN, State
 
 log = logging.getLogger("sealbus.lab")
 
-RESTART_PAUSE = 0.5
+RESTART_PAUSE, RESTART_MOST = 0.5, 8.0  # seconds; doubled for what does not last
+SETTLED = 20.0  # seconds after which what ends has not failed at its start
 STOP_DEADLINE = 3.0
-REFUSED = 1  # an agent's exit code for a no that asking again will not change
+
+
+class _Pauses:
+    """How long to wait before each part is started again."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[float, float]] = {}  # name: (when it was started again, after what pause)
+
+    def next(self, name: str, now: float) -> float:
+        """Return the pause before a part that ended now is started again."""
+        began, pause = self._last.get(name, (-SETTLED, 0.0))
+        lasted = now - began >= SETTLED
+        pause = RESTART_PAUSE if lasted or not pause else min(pause * 2, RESTART_MOST)
+        self._last[name] = (now + pause, pause)
+        return pause
 
 
 async def keep_machines(
@@ -37,14 +53,16 @@ async def keep_machines(
 ) -> None:
     """Start again what ended; tell `again` when it runs, and `refused` of what will not."""
 
+    pauses = _Pauses()
+
     async def restart(name: str) -> None:
-        await anyio.sleep(RESTART_PAUSE)
+        await anyio.sleep(pauses.next(name, anyio.current_time()))
         await rack.start(machines[name])
         await again(name)
 
     async with anyio.create_task_group() as tasks:
         async for exited in exits:
-            if exited.name != COORDINATOR and exited.status == REFUSED:
+            if exited.name != COORDINATOR and exited.status == EXIT_REFUSED:
                 reason = logs.last_refusal(log_of(state, exited.name))
                 logs.note_refused(state.logs, exited.name, reason)
                 log.warning("%s was refused: %s", exited.name, reason)

@@ -48,6 +48,7 @@ from transport import Credentials
 WIRE = "wire/broker.recording"  # in a folder of its own, which can be shown to others
 LAB_FILE = "lab.json"
 ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
+TERM_PATIENCE = 60.0  # seconds for a coordinator to take its first order
 LOOK_AGAIN = 0.05
 OWN_KEYS_PATIENCE = 60.0  # seconds to search a recording of some GB
 
@@ -187,7 +188,7 @@ async def running_mesh(
         say("measuring and launching the coordinator")
         _make_machines(running)
         await rack.start(running.machines[COORDINATOR])
-        await running.operators.open_term()
+        await running.operators.open_term(TERM_PATIENCE)
         say("starting the scheduler")
         await tasks.start(
             keep_scheduler,

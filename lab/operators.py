@@ -1,6 +1,7 @@
 """The lab's operators at work: ordering a term, handing over the policy, revoking. They sign together."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -8,6 +9,8 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 from msgspec.structs import replace
 
+from agent_runtime import RefusedError
+from agent_runtime.joining import AdmissionRefusedError
 from console.documents import (
     SignedPolicy,
     VerifiedPolicy,
@@ -48,11 +51,24 @@ class Operators:
         self.policy: VerifiedPolicy = open_signed_policy(opened, self.mesh, state.load(POLICY))
         self._keys: list[SigningKey] = operator_keys(state)
 
-    async def open_term(self) -> None:
-        """Order the coordinator's term and hand it the signed policy."""
-        term = self._next_term()
-        async with self._line() as line:
-            await self._order(line, term)
+    async def open_term(self, patience: float = math.inf) -> None:
+        """Order the term of the coordinator that is there, and hand it the signed policy.
+
+        What goes wrong on the way is tried again for `patience` seconds, from wherever it had come to.
+        """
+        deadline = anyio.current_time() + patience
+        while True:
+            try:
+                async with self._line() as line:
+                    await self._settle(line)
+                    return
+            except RefusedError:
+                raise  # its code is not what was signed: asking again changes nothing
+            except (PeerError, TransportError) as error:
+                if anyio.current_time() >= deadline:
+                    raise
+                log.info("the term is not open yet: %s", error)
+                await anyio.sleep(RETRY)
 
     async def keep_terms(self, opened: Callable[[int], None]) -> None:
         """Order the term of each coordinator that has none, for ever; tell `opened` the open one's number."""
@@ -74,9 +90,10 @@ class Operators:
             await self._order(line, term)
             return term
         # Others ordered it, or we did in an earlier life, which may have ended before it was through.
+        await self._repeat_revocations(line)
         try:
             await line.send(Event("policy", self.policy.signed.policy, self.policy.signed.profile))
-        except PeerError as error:
+        except AdmissionRefusedError as error:
             log.info("the coordinator of term %d keeps the policy that it has: %s", line.term, error)
         return line.term
 
@@ -118,9 +135,13 @@ class Operators:
             time=_now(),
         )
         await line.send(Event("order", order, None))
+        await self._repeat_revocations(line)
         signed = self.policy.signed
         await line.send(Event("policy", signed.policy, signed.profile))
-        # A coordinator keeps its bans in memory: the next one has to be told again.
+
+    async def _repeat_revocations(self, line: OperatorLine) -> None:
+        # A coordinator keeps its bans in memory: the next one has to be told again, and before the policy,
+        # without which it admits no enclave.
         for revocation in self._revocations():
             await line.send(Event("revocation", revocation, None))
 
@@ -139,10 +160,19 @@ class Operators:
             await line.send(event)
 
     async def revoke(self, kind: str, value: str, reason: str) -> None:
-        """Revoke an instance, a chip or a workload; returns with the coordinator's signed receipt."""
+        """Revoke an instance, a chip or a workload; returns with the coordinator's signed receipt.
+
+        Whatever happens on the way, every later coordinator is told: only what this one refuses is not.
+        """
         documents = sign_revocation(self.mesh, self._keys, kind=kind, value=value, reason=reason, time=_now())
-        await self.send(Event("revocation", documents, None))
-        self._state.save(REVOCATIONS, codec.encode((*self._revocations(), documents)))
+        before = self._revocations()
+        # Written before it is sent: what was acknowledged to us just before a crash must hold after it.
+        self._state.save(REVOCATIONS, codec.encode((*before, documents)))
+        try:
+            await self.send(Event("revocation", documents, None))
+        except AdmissionRefusedError:
+            self._state.save(REVOCATIONS, codec.encode(before))
+            raise
 
     def _revocations(self) -> tuple[tuple[bytes, ...], ...]:
         if not self._state.has(REVOCATIONS):

@@ -1,6 +1,7 @@
 """Whatever strangers and admitted parties send is refused or answered; and tasks stay closed to us."""
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import coordinator
+from coordinator.audit import REFUSALS_A_MINUTE, replay
 from schemas import codec
 from schemas.errors import PeerError, Reason
+from schemas.limits import MINUTE
 from schemas.messages import Body, Refused
-from tests.coordinator.world import Party, World
+from tests.coordinator.world import CHIP, Party, World
 
 PLAIN: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -81,6 +84,42 @@ def test_refusals_are_counted_by_reason() -> None:
         stranger.take_accept()
         stranger.send_evidence()
     assert world.core.refusals == {Reason.MEASUREMENT_NOT_IN_POLICY: 2}
+
+
+def test_a_flood_of_refusals_is_rationed_in_the_log_and_hides_no_other_reason() -> None:
+    world = World()
+    world.up()
+
+    def refused(workload: str, chip: str = CHIP) -> None:
+        stranger = Party.enclave(world, "planner", workload=workload, chip=chip)
+        stranger.say_init()
+        stranger.take_accept()
+        stranger.send_evidence()
+
+    def entries() -> list[dict[str, object]]:
+        found = [json.loads(line) for line in world.log]
+        return [entry for entry in found if str(entry["decision"]).startswith("refused")]
+
+    for _ in range(REFUSALS_A_MINUTE + 7):
+        refused("stranger")
+    refused("redactor")
+    assert [entry["reason"] for entry in entries()] == [
+        *["measurement-not-in-policy"] * REFUSALS_A_MINUTE,
+        "role-not-permitted",
+    ]
+    world.tick(MINUTE)
+    last = entries()[-1]
+    assert (last["decision"], last["reason"], last["count"]) == (
+        "refused-more",
+        "measurement-not-in-policy",
+        7,
+    )
+    # Told once, and from then on there is room again.
+    world.tick(MINUTE)
+    refused("stranger")
+    assert entries()[-1]["decision"] == "refused"
+    assert len(entries()) == REFUSALS_A_MINUTE + 3
+    assert replay(world.log) == world.core.authority.audit.head
 
 
 def test_no_code_of_the_coordinator_opens_tasks_results_or_group_frames() -> None:

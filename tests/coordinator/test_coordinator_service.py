@@ -52,7 +52,8 @@ from sealing.context import sha256
 from sealing.keys import instance
 from sealing.session import Peer, PendingSession, Session
 from tests.coordinator.world import START, Party, Refusal, World
-from transport import Delivery, MemoryBroker, Transport
+from transport import Delivery, FullError, MemoryBroker, NotPermittedError, Transport
+from transport import State as BrokerState
 
 pytestmark = pytest.mark.anyio
 
@@ -353,6 +354,87 @@ async def test_broken_device_is_counted_and_stops_nobody(chips: Chips) -> None:
                 tasks.cancel_scope.cancel()
             card.broken = False
             await remote.open(chips)
+
+
+class Outage:
+    """A transport whose broker goes away, with no room to keep anything for its return."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.state = BrokerState.CONNECTED
+        self.refused: list[str] = []
+        self._back = anyio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    async def publish(self, to: str, payload: bytes) -> None:
+        if self.state is not BrokerState.CONNECTED:
+            self.refused.append(to)
+            raise FullError("no room")
+        await self._transport.publish(to, payload)
+
+    async def wait_connected(self) -> None:
+        if self.state is not BrokerState.CONNECTED:
+            await self._back.wait()
+
+    def end(self) -> None:
+        self.state = BrokerState.CONNECTED
+        self._back.set()
+
+
+async def test_what_is_said_while_the_broker_is_away_is_said_when_it_is_back_but_for_beacons(
+    chips: Chips,
+) -> None:
+    broker = MemoryBroker()
+    world = World(appraise=really_appraise, now=wall())
+    beacon = subject(world.mesh.id, Kind.BEACON)
+    with anyio.fail_after(60):
+        async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
+            operator = Remote(Party(world, "operator", ("operator",), signing=world.operators[0]), transport)
+            await operator.join(chips)
+            await operator.ask("event", world.order())
+            heard = await operator.listen(beacon)
+            outage = service._transport = Outage(service._transport)
+            outage.state = BrokerState.DISCONNECTED
+            asking = asyncio.create_task(operator.ask("event", world.policy_event(chips.policy(world))))
+            while not outage.refused:
+                await anyio.wait_all_tasks_blocked()
+            said = heard.qsize()
+            for _ in range(50):
+                service._beat()
+            assert beacon not in outage.refused
+            assert not asking.done()
+            outage.end()
+            assert await asking
+            service._beat()
+            while heard.qsize() == said:
+                await anyio.wait_all_tasks_blocked()
+    assert heard.qsize() - said < 50
+
+
+async def test_a_broker_that_refuses_a_sessions_subject_ends_that_session_alone(
+    chips: Chips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = MemoryBroker()
+    world = World(appraise=really_appraise, now=wall())
+    with anyio.fail_after(60):
+        async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
+            subscribe, refused = service._transport.subscribe, list[str]()
+
+            async def lie(to: str, handler: Any) -> Any:
+                if not refused:
+                    refused.append(to)
+                    raise NotPermittedError("says the broker")
+                return await subscribe(to, handler)
+
+            monkeypatch.setattr(service._transport, "subscribe", lie)
+            operator = Party(world, "operator", ("operator",), signing=world.operators[0])
+            with anyio.move_on_after(0.5):
+                await Remote(operator, transport).join(chips)
+            assert refused
+            again = Party(world, "operator", ("operator",), signing=world.operators[0])
+            await Remote(again, transport).join(chips)
 
 
 async def serve_until_broken(world: World, chips: Chips, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from anyio import to_thread
 from rich.console import Console
 
+from agent_runtime.errors import EXIT_REFUSED
 from console.cli import run
 from lab import setup
 from lab.commands import show_agents
@@ -43,7 +44,7 @@ async def test_a_changed_agent_is_refused_and_after_resign_it_is_admitted(change
         assert "relay" not in {agent.name for agent in mesh.admitted()}
         assert "sealbus lab resign" in shown(mesh)
         with anyio.fail_after(20):
-            assert await mesh.machines["relay"].run() == 1
+            assert await mesh.machines["relay"].run() == EXIT_REFUSED
             async with joined(mesh, client_identity(mesh)) as node:
                 task = await node.context().submit("echo", "the others work")
                 assert await task.result(str) == "the others work"

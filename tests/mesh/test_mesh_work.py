@@ -3,11 +3,13 @@
 import anyio
 import pytest
 
-from agent_runtime import CallFailedError, Node, RefusedError, TaskFailedError
+from agent_runtime import Agent, CallFailedError, Context, Node, RefusedError, TaskFailedError
 from agent_runtime.calls import _Listing
 from agent_runtime.joining import AdmissionRefusedError
+from agent_runtime.peering import Link
 from lab.mesh import RunningMesh
 from schemas.errors import PeerError, Reason
+from schemas.messages import Reply
 from sealing.keys import SigningKey
 from tests.mesh.world import client_identity, enclave_identity, forge, joined
 
@@ -112,6 +114,30 @@ async def test_a_client_without_grants_learns_no_admission_and_one_that_it_got_e
         with pytest.raises(CallFailedError) as failure:
             await guest.context().call("read", "", dict)
     assert failure.value.reason is Reason.NO_GRANT
+
+
+async def test_a_peer_that_answers_a_call_many_times_ends_nobody(mesh: RunningMesh) -> None:
+    agent = Agent("counter")
+
+    @agent.tool("read")
+    async def read(prefix: str, context: Context) -> dict[str, str]:
+        return {prefix: "answered"}
+
+    async with (
+        joined(mesh, client_identity(mesh)) as desk,
+        joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as peer,
+    ):
+        answer = peer.calls._answer
+
+        async def answer_often(link: Link, request: bytes, reply: Reply) -> None:
+            for _ in range(20):
+                await answer(link, request, reply)
+
+        peer.calls._answer = answer_often  # type: ignore[method-assign]
+        desk.calls._listings["counter"] = _Listing((peer.membership.held().admission_bytes,), 2**62)
+        for number in range(5):
+            called = await desk.context().call("read", str(number), dict[str, str])
+            assert called == {str(number): "answered"}
 
 
 async def test_a_client_gets_no_keys_but_those_of_what_it_may_submit(mesh: RunningMesh) -> None:
