@@ -5,6 +5,7 @@ last; where there is none, one is made. A call that got no answer is asked again
 id, so that its handler does not run twice.
 """
 
+import asyncio
 import random as _random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.peering import Link, Peering
+from agent_runtime.pool import Pool
 from agent_runtime.refusals import Refusals
 from schemas import codec
+from schemas.documents import Admission
 from schemas.errors import PeerError, Reason
 from schemas.limits import SECOND
 from schemas.messages import Body, Call, Directory, Get, Millis, Reply
@@ -40,7 +43,9 @@ ServeCall = Callable[[Link, bytes, Call], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    admissions: tuple[bytes, ...]
+    """Instances of a role: what each was admitted with, and the signed bytes that say so."""
+
+    peers: tuple[tuple[Admission, bytes], ...]
     until: Millis
 
 
@@ -64,19 +69,18 @@ class Calls:
         self._transport = transport
         self._refusals = refusals
         self._serve = serve
-        self._tasks: TaskGroup | None = None
         self._subscriptions: dict[bytes, Subscription] = {}
         self._accepts: dict[str, MemoryObjectSendStream[bytes]] = {}
         # By peer and request: no peer can answer, or cancel, what is another's.
-        self._waiting: dict[tuple[bytes, bytes], MemoryObjectSendStream[Reply]] = {}
+        self._waiting: dict[tuple[bytes, bytes], asyncio.Future[Reply]] = {}
         self._running: dict[tuple[bytes, bytes], anyio.CancelScope] = {}
         self._listings: dict[str, _Listing] = {}
         self._opening: dict[bytes, anyio.Lock] = {}
-        self._slots = anyio.CapacityLimiter(CALLS_AT_ONCE)
+        self._pool = Pool(CALLS_AT_ONCE, CALLS_WAITING)
 
     def start(self, tasks: TaskGroup) -> None:
         """Run the handlers of incoming calls in `tasks`."""
-        self._tasks = tasks
+        self._pool.start(tasks)
 
     async def call(
         self, tool: str, arguments: bytes, *, deadline: Millis, idempotency: bytes | None
@@ -130,16 +134,17 @@ class Calls:
             await subscription.close()
 
     async def _listen(self, link: Link) -> None:
-        self._subscriptions[link.session.own_id] = await self._transport.subscribe(
+        self._subscriptions[link.session.own_id] = await self._transport.listen(
             link.session.receive_subject, self._frame
         )
 
     async def _link(self, role: str, tried: set[bytes]) -> Link:
-        instances = await self._directory(role)
-        fresh = [entry for entry in instances if entry[0] not in tried] or instances
-        if not fresh:
+        peers = await self._directory(role)
+        fresh = [each for each in peers if each[0].subject not in tried] if tried else peers
+        if not (fresh or peers):
             raise UnreachableError(f"no instance of {role} is admitted")
-        instance, admission = _random.choice(fresh)  # noqa: S311 - spreads load, guards nothing
+        peer, admission = _random.choice(fresh or peers)  # noqa: S311 - spreads load, guards nothing
+        instance = peer.subject
         link = self._peering.usable(instance, role)
         if link is not None:
             return link
@@ -186,83 +191,86 @@ class Calls:
             # One answer is waited for: whoever sends many must not end us.
             self._refusals.note("session", "flood")
 
-    async def _directory(self, role: str) -> list[tuple[bytes, bytes]]:
-        now = self._membership.clock.now()
+    async def _directory(self, role: str) -> list[tuple[Admission, bytes]]:
+        now = self._membership.clock.highest()
         listing = self._listings.get(role)
         if listing is None or now >= listing.until:
             body = await self._coordination.request("get", Get("directory", role))
             directory = codec.convert(body.fields, Directory)
-            listing = self._listings[role] = _Listing(directory.admissions, now + DIRECTORY_LIFETIME)
-        found = []
-        for admission in listing.admissions:
-            with self._refusals.at("directory"):
-                found.append((self._membership.peer(admission).subject, admission))
-        return found
+            found = []
+            for admission in directory.admissions:
+                with self._refusals.at("directory"):
+                    found.append((self._membership.peer(admission), admission))
+            listing = self._listings[role] = _Listing(tuple(found), now + DIRECTORY_LIFETIME)
+        revoked = self._membership.held().revoked
+        return [
+            each
+            for each in listing.peers
+            if each[0].subject not in revoked and now < each[0].expires * SECOND
+        ]
 
     async def _ask(self, link: Link, request: bytes, call: Call, within: float) -> Reply:
-        send, receive = anyio.create_memory_object_stream[Reply](1)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Reply] = loop.create_future()
         key = (link.peer.subject, request)
-        self._waiting[key] = send
+        self._waiting[key] = answer
+        patience = loop.call_later(within, _give_up, answer)
         try:
             subject, frame = self._peering.seal(link, Body("call", request, call))
             await self._transport.publish(subject, frame)
-            with anyio.move_on_after(within):
-                return await receive.receive()
+            return await answer
+        except TimeoutError as error:
             # Silence: the session may be gone on the other side. The next attempt makes another.
             self._peering.drop(link)
             await self._forget(link)
-            raise UnreachableError("no answer")
+            raise UnreachableError("no answer") from error
         except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True), self._refusals.at("cancel"):
-                subject, frame = self._peering.seal(link, Body("cancel", request, None))
-                await self._transport.publish(subject, frame)
+            with self._refusals.at("cancel"):
+                self._transport.post(*self._peering.seal(link, Body("cancel", request, None)))
             raise
         finally:
+            patience.cancel()
             self._waiting.pop(key, None)
-            send.close()
-            receive.close()
 
-    async def _frame(self, delivery: Delivery) -> None:
+    def _frame(self, delivery: Delivery) -> None:
         with self._refusals.at("session"):
             link, body = self._peering.receive(delivery.payload)
             if body is None:
                 return
-            key = (link.peer.subject, body.request)
             if body.purpose == "reply":
-                waiting = self._waiting.get(key)
-                if waiting is not None:
-                    self._hand_over(waiting, codec.convert(body.fields, Reply))
+                waiting = self._waiting.get((link.peer.subject, body.request))
+                # A peer may answer twice: the first answer counts.
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(codec.convert(body.fields, Reply))
             elif body.purpose == "cancel":
-                scope = self._running.get(key)
+                scope = self._running.get((link.peer.subject, body.request))
                 if scope is not None:
                     scope.cancel()
             elif body.purpose == "call":
-                await self._called(link, body.request, codec.convert(body.fields, Call))
+                self._called(link, body.request, codec.convert(body.fields, Call))
 
-    async def _called(self, link: Link, request: bytes, call: Call) -> None:
+    def _called(self, link: Link, request: bytes, call: Call) -> None:
         # Past its deadline the gate refuses a repeat anyway.
         until = min(link.peer.expires * SECOND, call.deadline)
         kept = self._peering.requests.begin(link.peer.subject, request, until=until)
         if kept is not None:
-            await self._answer(link, request, codec.decode(kept, Reply))
-        elif self._slots.statistics().tasks_waiting >= CALLS_WAITING:
+            self._transport.post(*self._sealed(link, kept))
+        elif not self._pool.offer(partial(self._run, link, request, call)):
             busy = Reply(Reason.UNAVAILABLE.value, "too many calls are waiting", b"")
-            await self._answer(link, request, busy)
-        elif self._tasks is not None:
-            self._tasks.start_soon(partial(self._run, link, request, call))
+            self._transport.post(*self._sealed(link, codec.encode(Body("reply", request, busy))))
 
     async def _run(self, link: Link, request: bytes, call: Call) -> None:
-        async with self._slots:
-            with anyio.CancelScope() as scope:
-                key = (link.peer.subject, request)
-                self._running[key] = scope
-                try:
-                    reply = await self._gated(link, request, call)
-                finally:
-                    del self._running[key]
-                self._peering.requests.finish(link.peer.subject, request, codec.encode(reply))
-                with self._refusals.at("reply"):
-                    await self._answer(link, request, reply)
+        with anyio.CancelScope() as scope:
+            key = (link.peer.subject, request)
+            self._running[key] = scope
+            try:
+                reply = await self._gated(link, request, call)
+            finally:
+                del self._running[key]
+            answer = codec.encode(Body("reply", request, reply))
+            self._peering.requests.finish(link.peer.subject, request, answer)
+            with self._refusals.at("reply"):
+                await self._transport.publish(*self._sealed(link, answer))
 
     async def _gated(self, link: Link, request: bytes, call: Call) -> Reply:
         try:
@@ -272,8 +280,12 @@ class Calls:
             return Reply(refusal.reason.value, refusal.detail, b"")
         return await self._serve(link, request, call)
 
-    async def _answer(self, link: Link, request: bytes, reply: Reply) -> None:
+    def _sealed(self, link: Link, answer: bytes) -> tuple[str, bytes]:
         if not self._gate.may_answer():
             raise SealingError(Reason.NOT_LIVE)
-        subject, frame = self._peering.seal(link, Body("reply", request, reply))
-        await self._transport.publish(subject, frame)
+        return self._peering.seal_encoded(link, answer)
+
+
+def _give_up(answer: "asyncio.Future[Reply]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())

@@ -42,13 +42,19 @@ class MeshClock:
 
     def now(self) -> Millis:
         """Return mesh time; before it is set, the beginning of time."""
-        if self._offset is None:
+        offset = self._offset
+        if offset is None:
             return 0
-        current = self._local() + self._offset
-        self._highest = max(self._highest, current)
+        current = self._local() + offset
+        if current > self._highest:
+            self._highest = current
         return current
 
     def highest(self) -> Millis:
         """Return the highest time this process ever held: what expiries and forgetting are judged by."""
         self.now()
         return self._highest
+
+    def both(self) -> tuple[Millis, Millis]:
+        """Return mesh time and the highest ever held, of one reading."""
+        return self.now(), self._highest

@@ -89,10 +89,10 @@ class Gate:
 
     def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> None:
         """Permit a tool call that came in an established session, or raise."""
-        trust = self._membership.require_live()
+        trust, now = self._membership.require_live_now()
         if peer in trust.revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
-        if self._membership.clock.highest() >= call.deadline:
+        if now >= call.deadline:
             raise RefusedError(Reason.DEADLINE_PASSED)
         refusal = self._permission(trust, peer_role, "call", call.tool, own_role, peer, len(call.arguments))
         if refusal is not None:

@@ -115,21 +115,28 @@ class Membership:
 
     def live(self) -> bool:
         """Tell whether this process may take and send: recent beacon, unexpired admission, no fork seen."""
-        if self.trust is None or self._counted is None:
-            return False
-        if self.witness.proof is not None or not self.clock.is_set:
-            return False
-        return (
-            self.clock.now() - self._counted <= self.grace
-            and self.clock.highest() < self.trust.admission.expires * SECOND
-        )
+        return self.trust is not None and self._live_at(self.trust, *self.clock.both())
 
     def require_live(self) -> Trust:
         """Return the trust to decide by, or raise `not-live`."""
+        return self.require_live_now()[0]
+
+    def require_live_now(self) -> tuple[Trust, Millis]:
+        """Return the trust to decide by and the highest time ever held, or raise `not-live`."""
         trust = self.held()
-        if not self.live():
+        now, highest = self.clock.both()
+        if not self._live_at(trust, now, highest):
             raise RefusedError(Reason.NOT_LIVE)
-        return trust
+        return trust, highest
+
+    def _live_at(self, trust: Trust, now: Millis, highest: Millis) -> bool:
+        return (
+            self._counted is not None
+            and self.witness.proof is None
+            and self.clock.is_set
+            and now - self._counted <= self.grace
+            and highest < trust.admission.expires * SECOND
+        )
 
     def mesh_openers(self) -> list[Opener]:
         """Return the open epochs of the mesh group, newest first: names derive from each."""

@@ -5,7 +5,7 @@ group frame; what passes is bounded per instance and in all.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent_runtime.gate import RequestMemory
@@ -73,6 +73,7 @@ class Peering:
         self._membership = membership
         self._random = random
         self._links: dict[bytes, Link] = {}
+        self._by_peer: dict[bytes, list[Link]] = {}
         self._opening: dict[str, _Opening] = {}
         self._seen: dict[bytes, Millis] = {}
         self.requests = RequestMemory()
@@ -203,20 +204,24 @@ class Peering:
 
     def seal(self, link: Link, body: Body) -> tuple[str, bytes]:
         """Return the subject and frame of a body for a session's peer."""
+        return self.seal_encoded(link, codec.encode(body))
+
+    def seal_encoded(self, link: Link, body: bytes) -> tuple[str, bytes]:
+        """Return the subject and frame of an encoded body for a session's peer."""
         now = self._require_open(link)
-        frame = link.session.seal(codec.encode(body))
+        frame = link.session.seal(body)
         link.sent = now
         return link.session.send_subject, frame
 
     def usable(self, instance: bytes, peer_role: str) -> Link | None:
         """Return the session with an instance that was completed last, if new requests may go on it."""
         now = self._membership.clock.highest()
-        links = [
-            link
-            for link in self._of(instance)
-            if link.session.confirmed and link.peer_role == peer_role and link.usable(now)
-        ]
-        return max(links, key=lambda link: link.opened, default=None)
+        best: Link | None = None
+        for link in self._of(instance):
+            newer = best is None or link.opened > best.opened
+            if newer and link.peer_role == peer_role and link.session.confirmed and link.usable(now):
+                best = link
+        return best
 
     def sweep(self) -> list[Link]:
         """Drop what is expired, revoked, idle or was never confirmed; return what was dropped."""
@@ -242,7 +247,10 @@ class Peering:
 
     def drop(self, link: Link) -> None:
         """End one session."""
-        self._links.pop(link.session.own_id, None)
+        if self._links.pop(link.session.own_id, None) is not None:
+            left = [each for each in self._by_peer.pop(link.peer.subject) if each is not link]
+            if left:
+                self._by_peer[link.peer.subject] = left
         link.session.erase()
 
     def drop_all(self) -> list[Link]:
@@ -255,7 +263,7 @@ class Peering:
         return dropped
 
     def _require_open(self, link: Link) -> Millis:
-        trust, now = self._membership.require_live(), self._membership.clock.highest()
+        trust, now = self._membership.require_live_now()
         if link.peer.subject in trust.revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
         if now >= link.expires:
@@ -276,6 +284,7 @@ class Peering:
             received=now,
         )
         self._links[session.own_id] = link
+        self._by_peer.setdefault(peer.subject, []).append(link)
         return link
 
     def _crowded(self) -> Iterator[bytes]:
@@ -285,5 +294,5 @@ class Peering:
             if counts[link.peer.subject] > SESSIONS_PER_PEER:
                 yield own_id
 
-    def _of(self, instance: bytes) -> Iterator[Link]:
-        return (link for link in self._links.values() if link.peer.subject == instance)
+    def _of(self, instance: bytes) -> Sequence[Link]:
+        return self._by_peer.get(instance, ())

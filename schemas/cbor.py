@@ -17,6 +17,8 @@ MAX_ITEMS = 1 << 17  # a tenth of a second's work; ten thousand revocations have
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = {20: False, 21: True, 22: None}
+_LAST_SMALL = 23  # the largest argument that stands in an item's first byte
+_FIRST_SHORT_BYTES, _FIRST_SHORT_TEXT, _LAST_SHORT_TEXT = 0x40, 0x60, 0x60 + _LAST_SMALL
 # The lowest argument that needs so many bytes: one value has one encoding.
 _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
 
@@ -68,14 +70,31 @@ def _item(data: bytes, at: int, depth: int, left: list[int]) -> tuple[Item, int]
     if left[0] < 0:
         _refuse("has too many items")
     if major == _ARRAY:
-        items = []
-        for _ in range(argument):
-            item, at = _item(data, at, depth - 1, left)
-            items.append(item)
-        return items, at
+        return _array(data, at, argument, depth - 1, left)
     if major == _MAP:
         return _map(data, at, argument, depth - 1, left)
     _refuse("has a tag")
+
+
+def _array(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tuple[list[Item], int]:
+    # Short strings and small numbers, which most members of most messages are, are read in place.
+    items: list[Item] = []
+    for _ in range(size):
+        initial = data[at]
+        if initial <= _LAST_SMALL:
+            items.append(initial)
+            at += 1
+        elif _FIRST_SHORT_BYTES <= initial <= _LAST_SHORT_TEXT and initial & 31 <= _LAST_SMALL:
+            start = at + 1
+            at = start + (initial & 31)
+            piece = data[start:at]
+            items.append(piece if initial < _FIRST_SHORT_TEXT else _text(piece))
+        else:
+            item, at = _item(data, at, depth, left)
+            items.append(item)
+    if at > len(data):
+        _refuse("is cut short")
+    return items, at
 
 
 def _map(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tuple[dict[int | str, Item], int]:

@@ -114,6 +114,7 @@ class KvEntry(msgspec.Struct, frozen=True):
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
+Taker = Callable[[Delivery], None]
 OnState = Callable[[State], None]
 
 
@@ -192,11 +193,17 @@ class Transport(Protocol):
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send and forget; returns when it is buffered."""
 
+    def post(self, subject: str, payload: bytes) -> None:
+        """Do as `publish` for what is too seldom or too small to need back-pressure."""
+
     async def flush(self) -> None:
         """Wait until the broker has read all that was published, or raise what it refused since."""
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str | None = None) -> Subscription:
         """Call `handler` for each message, one at a time; returns when the broker knows of it."""
+
+    async def listen(self, subject: str, taker: Taker) -> Subscription:
+        """Call `taker` for each message at once, from within the reading: it sorts, and never waits."""
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Make the stream, or bring an existing one to `spec`; `ConflictError` if that cannot be."""

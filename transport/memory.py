@@ -16,12 +16,14 @@ from transport.interface import (
     HEADER_ROOM,
     BucketSpec,
     ConsumerSpec,
+    Delivery,
     Handler,
     KvEntry,
     OnState,
     Start,
     State,
     StreamSpec,
+    Taker,
 )
 from transport.lifetime import Workers, workers
 from transport.memory_stream import MemoryCursor, MemoryStream, Record
@@ -246,6 +248,10 @@ class MemoryTransport:
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send and forget; returns when it is buffered."""
+        self.post(subject, payload)
+
+    def post(self, subject: str, payload: bytes) -> None:
+        """Do as `publish` for what is too seldom or too small to need back-pressure."""
         self.check_open()
         check_subject(subject)
         self._check_size(payload)
@@ -271,6 +277,14 @@ class MemoryTransport:
         self._inboxes.add(inbox)
         self._tasks.spawn(inbox.run)
         return inbox
+
+    async def listen(self, subject: str, taker: Taker) -> Inbox:
+        """Call `taker` for each message; here nobody reads, so a task of its own does it."""
+
+        async def hand_on(delivery: Delivery) -> None:
+            taker(delivery)
+
+        return await self.subscribe(subject, hand_on)
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Make the stream, or bring an existing one to `spec`; `ConflictError` if that cannot be."""

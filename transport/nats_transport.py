@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.errors import UsageError
 from transport.errors import ConflictError, NotPermittedError, TooLargeError, UnavailableError
-from transport.inbox import Inbox
+from transport.inbox import Inbox, Listening
 from transport.interface import (
     DEFAULT_DEADLINE,
     BucketSpec,
@@ -17,6 +17,7 @@ from transport.interface import (
     OnState,
     State,
     StreamSpec,
+    Taker,
 )
 from transport.lifetime import workers
 from transport.nats_consumer import NatsConsumer
@@ -66,7 +67,7 @@ class NatsTransport:
 
     def __init__(self, session: NatsSession) -> None:
         self._session = session
-        self._inboxes: dict[Inbox, int] = {}
+        self._inboxes: dict[Inbox | Listening, int] = {}
 
     @property
     def state(self) -> State:
@@ -93,6 +94,12 @@ class NatsTransport:
         self._check_size(payload)
         await self._session.post(publish_frame(subject, payload))
 
+    def post(self, subject: str, payload: bytes) -> None:
+        """Do as `publish` for what is too seldom or too small to need back-pressure."""
+        check_subject(subject)
+        self._check_size(payload)
+        self._session.post_now(subject, payload)
+
     async def flush(self) -> None:
         """Wait until the broker has read all that was published, or raise what it refused since."""
         try:
@@ -114,19 +121,34 @@ class NatsTransport:
         if queue is not None:
             check_name(queue)
         inbox = Inbox(subject, queue, handler, self._unsubscribe)
-        self._session.refused_filters.discard(subject.lower())
-        self._inboxes[inbox] = self._session.add_route(
-            subject, queue, lambda at, _reply, payload, _headers: inbox.offer(at, payload)
-        )
+        self._add(inbox)
         self._session.spawn(inbox.run)
+        await self._known(inbox)
+        return inbox
+
+    async def listen(self, subject: str, taker: Taker) -> Listening:
+        """Call `taker` for each message at once, from within the reading: it sorts, and never waits."""
+        self._session.check_open()
+        check_filter(subject)
+        listening = Listening(subject, taker, self._unsubscribe)
+        self._add(listening)
+        await self._known(listening)
+        return listening
+
+    def _add(self, inbox: Inbox | Listening) -> None:
+        self._session.refused_filters.discard(inbox.subject.lower())
+        self._inboxes[inbox] = self._session.add_route(
+            inbox.subject, inbox.queue, lambda at, _reply, payload, _headers: inbox.offer(at, payload)
+        )
+
+    async def _known(self, inbox: Inbox | Listening) -> None:
         try:
             await self._session.settle()
-            if subject.lower() in self._session.refused_filters:
-                raise NotPermittedError(f"the broker does not permit subscribing to {subject}")
+            if inbox.subject.lower() in self._session.refused_filters:
+                raise NotPermittedError(f"the broker does not permit subscribing to {inbox.subject}")
         except BaseException:
             await inbox.close()
             raise
-        return inbox
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Make the stream, or bring an existing one to `spec`; `ConflictError` if that cannot be."""
@@ -186,7 +208,7 @@ class NatsTransport:
         if len(payload) > self.max_payload:
             raise TooLargeError(f"{len(payload)} bytes, and the broker takes {self.max_payload}")
 
-    async def _unsubscribe(self, inbox: Inbox) -> None:
+    async def _unsubscribe(self, inbox: Inbox | Listening) -> None:
         self._session.remove_route(self._inboxes.pop(inbox))
 
     async def _ensure(self, config: dict[str, Any]) -> None:
