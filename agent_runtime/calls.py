@@ -20,6 +20,7 @@ from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
+from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link, Peering
 from agent_runtime.pool import Pool
 from agent_runtime.refusals import Refusals
@@ -27,7 +28,8 @@ from schemas import codec
 from schemas.documents import Admission
 from schemas.errors import PeerError, Reason
 from schemas.limits import SECOND
-from schemas.messages import Body, Call, Directory, Get, Millis, Reply
+from schemas.messages import Directory, Get, Millis
+from schemas.peer import Call, Cancel, Confirm, Reply
 from sealing.errors import SealingError
 from transport import Delivery, Subscription, Transport
 
@@ -38,7 +40,7 @@ CALLS_AT_ONCE = 256  # handlers of calls that run together
 CALLS_WAITING = 1_024  # more than these are answered `unavailable`
 
 T = TypeVar("T")
-ServeCall = Callable[[Link, bytes, Call], Awaitable[Reply]]
+ServeCall = Callable[[Link, Call], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Calls:
         self._running: dict[tuple[bytes, bytes], anyio.CancelScope] = {}
         self._listings: dict[str, _Listing] = {}
         self._opening: dict[bytes, anyio.Lock] = {}
+        self._outgoing = Outgoing(peering, transport, refusals)
         self._pool = Pool(CALLS_AT_ONCE, CALLS_WAITING)
 
     def start(self, tasks: TaskGroup) -> None:
@@ -91,7 +94,7 @@ class Calls:
         if role is None:
             raise RefusedError(Reason.NO_GRANT, f"no tool {tool}")
         request = self._coordination.party.random(16)
-        call = Call(tool, arguments, deadline, idempotency)
+        call = Call(request, tool, arguments, deadline, idempotency)
         tried: set[bytes] = set()
         while True:
             remaining = (deadline - self._membership.clock.now()) / SECOND
@@ -99,7 +102,7 @@ class Calls:
                 raise CallFailedError(Reason.DEADLINE_PASSED, f"no answer from {tool}")
             try:
                 link = await self._link(role, tried)
-                reply = await self._ask(link, request, call, min(ATTEMPT_DEADLINE, remaining))
+                reply = await self._ask(link, call, min(ATTEMPT_DEADLINE, remaining))
             except UnreachableError:
                 # The peer may have restarted as another instance: look it up again.
                 self._listings.pop(role, None)
@@ -168,8 +171,7 @@ class Calls:
                     with self._refusals.at("accept"):
                         link = self._peering.accepted(pending.accept_subject, wire)
                         await self._listen(link)
-                        subject, confirm = self._peering.seal(link, Body("confirm", bytes(16), None))
-                        await self._transport.publish(subject, confirm)
+                        self._outgoing.say(link, Confirm())
                         return link
             raise UnreachableError("the peer did not accept a session")
         finally:
@@ -209,15 +211,15 @@ class Calls:
             if each[0].subject not in revoked and now < each[0].expires * SECOND
         ]
 
-    async def _ask(self, link: Link, request: bytes, call: Call, within: float) -> Reply:
+    async def _ask(self, link: Link, call: Call, within: float) -> Reply:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Reply] = loop.create_future()
-        key = (link.peer.subject, request)
+        key = (link.peer.subject, call.request)
         self._waiting[key] = answer
         patience = loop.call_later(within, _give_up, answer)
         try:
-            subject, frame = self._peering.seal(link, Body("call", request, call))
-            await self._transport.publish(subject, frame)
+            await self._outgoing.room()
+            self._outgoing.say(link, call)
             return await answer
         except TimeoutError as error:
             # Silence: the session may be gone on the other side. The next attempt makes another.
@@ -225,8 +227,7 @@ class Calls:
             await self._forget(link)
             raise UnreachableError("no answer") from error
         except anyio.get_cancelled_exc_class():
-            with self._refusals.at("cancel"):
-                self._transport.post(*self._peering.seal(link, Body("cancel", request, None)))
+            self._outgoing.say(link, Cancel(call.request))
             raise
         finally:
             patience.cancel()
@@ -234,56 +235,60 @@ class Calls:
 
     def _frame(self, delivery: Delivery) -> None:
         with self._refusals.at("session"):
-            link, body = self._peering.receive(delivery.payload)
-            if body is None:
-                return
-            if body.purpose == "reply":
-                waiting = self._waiting.get((link.peer.subject, body.request))
-                # A peer may answer twice: the first answer counts.
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(codec.convert(body.fields, Reply))
-            elif body.purpose == "cancel":
-                scope = self._running.get((link.peer.subject, body.request))
-                if scope is not None:
-                    scope.cancel()
-            elif body.purpose == "call":
-                self._called(link, body.request, codec.convert(body.fields, Call))
+            link, messages = self._peering.receive(delivery.payload)
+            peer = link.peer.subject
+            for message in messages:
+                if isinstance(message, Reply):
+                    waiting = self._waiting.get((peer, message.request))
+                    # A peer may answer twice: the first answer counts.
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(message)
+                elif isinstance(message, Call):
+                    with self._refusals.at("call"):
+                        self._called(link, message)
+                elif isinstance(message, Cancel):
+                    scope = self._running.get((peer, message.request))
+                    if scope is not None:
+                        scope.cancel()
 
-    def _called(self, link: Link, request: bytes, call: Call) -> None:
+    def _called(self, link: Link, call: Call) -> None:
         # Past its deadline the gate refuses a repeat anyway.
         until = min(link.peer.expires * SECOND, call.deadline)
-        kept = self._peering.requests.begin(link.peer.subject, request, until=until)
+        kept = self._peering.requests.begin(link.peer.subject, call.request, until=until)
         if kept is not None:
-            self._transport.post(*self._sealed(link, kept))
-        elif not self._pool.offer(partial(self._run, link, request, call)):
-            busy = Reply(Reason.UNAVAILABLE.value, "too many calls are waiting", b"")
-            self._transport.post(*self._sealed(link, codec.encode(Body("reply", request, busy))))
+            self._answer(link, kept)
+        elif not self._pool.offer(partial(self._run, link, call)):
+            self._answer(link, _refusal(call, Reason.UNAVAILABLE, "too many calls are waiting"))
 
-    async def _run(self, link: Link, request: bytes, call: Call) -> None:
+    async def _run(self, link: Link, call: Call) -> None:
         with anyio.CancelScope() as scope:
-            key = (link.peer.subject, request)
+            key = (link.peer.subject, call.request)
             self._running[key] = scope
             try:
-                reply = await self._gated(link, request, call)
+                reply = await self._gated(link, call)
             finally:
                 del self._running[key]
-            answer = codec.encode(Body("reply", request, reply))
-            self._peering.requests.finish(link.peer.subject, request, answer)
+            self._peering.requests.finish(link.peer.subject, reply)
             with self._refusals.at("reply"):
-                await self._transport.publish(*self._sealed(link, answer))
+                await self._outgoing.room()
+                self._answer(link, reply)
 
-    async def _gated(self, link: Link, request: bytes, call: Call) -> Reply:
+    async def _gated(self, link: Link, call: Call) -> Reply:
         try:
             self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
         except PeerError as refusal:
             self._refusals.note("call", refusal.reason.value)
-            return Reply(refusal.reason.value, refusal.detail, b"")
-        return await self._serve(link, request, call)
+            return _refusal(call, refusal.reason, refusal.detail)
+        return await self._serve(link, call)
 
-    def _sealed(self, link: Link, answer: bytes) -> tuple[str, bytes]:
+    def _answer(self, link: Link, reply: Reply) -> None:
         if not self._gate.may_answer():
             raise SealingError(Reason.NOT_LIVE)
-        return self._peering.seal_encoded(link, answer)
+        self._outgoing.say(link, reply)
+
+
+def _refusal(call: Call, reason: Reason, detail: str) -> Reply:
+    return Reply(call.request, reason.value, detail, b"")
 
 
 def _give_up(answer: "asyncio.Future[Reply]") -> None:

@@ -31,7 +31,8 @@ from agent_runtime.witness import Witness
 from agent_runtime.working import Working
 from attestation import Attester
 from schemas.errors import PeerError, Reason
-from schemas.messages import CLIENT, ENCLAVE, Call, Reply
+from schemas.messages import CLIENT, ENCLAVE
+from schemas.peer import Call, Reply
 from schemas.subjects import Kind, subject
 from sealing.documents import open_anchor
 from sealing.keys import PartyKeys, SigningKey
@@ -272,11 +273,11 @@ class Node:
         elif self._live.is_set():
             self._live = anyio.Event()
 
-    async def _serve_call(self, link: Link, request: bytes, call: Call) -> Reply:
+    async def _serve_call(self, link: Link, call: Call) -> Reply:
         endpoint = self._agent.tools.get(call.tool) if self._agent else None
         context = self.context(call.idempotency, link.peer_role, link.peer.subject)
         ended = await run_handler(endpoint, call.arguments, context, self.refusals)
-        return Reply(ended.reason, ended.detail, ended.value)
+        return Reply(call.request, ended.reason, ended.detail, ended.value)
 
     async def _close(self) -> None:
         self.submitter.close()

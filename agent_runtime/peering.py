@@ -24,6 +24,7 @@ from schemas.limits import (
     SESSIONS_PER_PEER,
 )
 from schemas.messages import Accept, Body, Init, Millis
+from schemas.peer import PeerMessage, decode_messages, encode_messages
 from schemas.subjects import Kind, subject
 from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
@@ -192,24 +193,20 @@ class Peering:
         )
         return subject(member.mesh.id, Kind.ACCEPT, init_hash[:16]), answer, link
 
-    def receive(self, frame: bytes) -> tuple[Link, Body | None]:
-        """Open a session frame; None for the one that only confirms."""
+    def receive(self, frame: bytes) -> tuple[Link, tuple[PeerMessage, ...]]:
+        """Open a session frame."""
         link = self._links.get(session_id_of(frame))
         if link is None:
             raise SealingError(Reason.SESSION_UNKNOWN)
         now = self._require_open(link)
-        body = codec.decode(link.session.open(frame), Body)
+        messages = decode_messages(link.session.open(frame))
         link.received = now
-        return link, None if body.purpose == "confirm" else body
+        return link, messages
 
-    def seal(self, link: Link, body: Body) -> tuple[str, bytes]:
-        """Return the subject and frame of a body for a session's peer."""
-        return self.seal_encoded(link, codec.encode(body))
-
-    def seal_encoded(self, link: Link, body: bytes) -> tuple[str, bytes]:
-        """Return the subject and frame of an encoded body for a session's peer."""
+    def seal(self, link: Link, messages: Sequence[PeerMessage]) -> tuple[str, bytes]:
+        """Return the subject and the frame of messages for a session's peer."""
         now = self._require_open(link)
-        frame = link.session.seal(body)
+        frame = link.session.seal(encode_messages(messages))
         link.sent = now
         return link.session.send_subject, frame
 

@@ -218,23 +218,6 @@ class Receipt(Message, frozen=True):
     log_index: Count
 
 
-class Call(Message, frozen=True):
-    """Call a tool of the responder's, before `deadline`."""
-
-    tool: Name
-    arguments: Payload
-    deadline: Millis
-    idempotency: Bytes16 | None  # the task on whose behalf the call is made
-
-
-class Reply(Message, frozen=True):
-    """How a call or request ended. `reason` is empty when it was done."""
-
-    reason: Annotated[str, Meta(max_length=64)]
-    detail: Annotated[str, Meta(max_length=512)]
-    value: Payload
-
-
 class TaskBody(Message, frozen=True):
     """What a role frame carries: readable by the sender and the members of the role."""
 

@@ -193,8 +193,11 @@ class Transport(Protocol):
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send and forget; returns when it is buffered."""
 
-    def post(self, subject: str, payload: bytes) -> None:
-        """Do as `publish` for what is too seldom or too small to need back-pressure."""
+    def post(self, subject: str, payload: bytes) -> bool:
+        """Do as `publish` without waiting; True asks the caller to `breathe` before it sends much more."""
+
+    async def breathe(self) -> None:
+        """Wait while the broker does not read, and let others run."""
 
     async def flush(self) -> None:
         """Wait until the broker has read all that was published, or raise what it refused since."""

@@ -250,8 +250,12 @@ class MemoryTransport:
         """Send and forget; returns when it is buffered."""
         self.post(subject, payload)
 
-    def post(self, subject: str, payload: bytes) -> None:
-        """Do as `publish` for what is too seldom or too small to need back-pressure."""
+    async def breathe(self) -> None:
+        """Let others run."""
+        await asyncio.sleep(0)
+
+    def post(self, subject: str, payload: bytes) -> bool:
+        """Do as `publish` without waiting."""
         self.check_open()
         check_subject(subject)
         self._check_size(payload)
@@ -261,6 +265,7 @@ class MemoryTransport:
             with contextlib.suppress(FullError):
                 stream.append(subject, payload, now=_now())
         self._broker.route(subject, payload)
+        return False
 
     async def flush(self) -> None:
         """Wait until the broker has read all that was published."""

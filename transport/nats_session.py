@@ -188,20 +188,24 @@ class NatsSession:
                 self._drop(wire)
         self._routes.pop(sid, None)
 
-    async def post(self, frame: bytes) -> None:
-        """Send now, or keep for the broker's return, or raise `FullError`."""
+    def post_now(self, subject: str, payload: bytes) -> None:
+        """Do as `hand_over` for what is small and seldom enough to need no backpressure."""
+        self.check_open()
+        self.hand_over(publish_frame(subject, payload))
+
+    def hand_over(self, frame: bytes) -> bool:
+        """Send now, or keep for the broker's return, or raise `FullError`; True asks to `breathe`."""
         wire = self._live()
         if wire is None:
             self._keep(frame)
-        elif wire.send(frame):
-            await wire.breathe()
+            return False
+        return wire.send(frame)
 
-    def post_now(self, subject: str, payload: bytes) -> None:
-        """Do as `post` for what is small and seldom enough to need no backpressure."""
-        self.check_open()
-        frame = publish_frame(subject, payload)
-        if not self._send(frame):
-            self._keep(frame)
+    async def breathe(self) -> None:
+        """Wait while the broker does not read."""
+        wire = self._live()
+        if wire is not None:
+            await wire.breathe()
 
     def tell(self, subject: str, payload: bytes, reply: str = "") -> bool:
         """Send if the broker is there; say whether it was."""

@@ -89,16 +89,19 @@ class NatsTransport:
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send and forget; returns when it is buffered."""
+        if self.post(subject, payload):
+            await self._session.breathe()
+
+    def post(self, subject: str, payload: bytes) -> bool:
+        """Do as `publish` without waiting; True asks the caller to `breathe` before it sends much more."""
         self._session.check_open()
         check_subject(subject)
         self._check_size(payload)
-        await self._session.post(publish_frame(subject, payload))
+        return self._session.hand_over(publish_frame(subject, payload))
 
-    def post(self, subject: str, payload: bytes) -> None:
-        """Do as `publish` for what is too seldom or too small to need back-pressure."""
-        check_subject(subject)
-        self._check_size(payload)
-        self._session.post_now(subject, payload)
+    async def breathe(self) -> None:
+        """Wait while the broker does not read, and let others run."""
+        await self._session.breathe()
 
     async def flush(self) -> None:
         """Wait until the broker has read all that was published, or raise what it refused since."""

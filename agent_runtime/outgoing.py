@@ -1,0 +1,61 @@
+"""Messages to peers, several in one frame: all that one turn of the loop says to one peer goes out together.
+
+A message that is alone in its turn waits for nothing: frames are sealed at the end of the turn in which
+their first message was said. Who says much waits here while the broker does not read.
+"""
+
+import asyncio
+
+from agent_runtime.peering import Link, Peering
+from agent_runtime.refusals import Refusals
+from schemas.peer import MAX_MESSAGES, PeerMessage, size_of
+from transport import Transport
+
+# From here on a message gains nothing by company, and an AEAD is best fed what fits a cache.
+FULL = 32 * 1024
+
+
+class Outgoing:
+    """What is to be said at the end of this turn, by session."""
+
+    def __init__(self, peering: Peering, transport: Transport, refusals: Refusals) -> None:
+        self._peering = peering
+        self._transport = transport
+        self._refusals = refusals
+        self._said: dict[int, tuple[Link, list[PeerMessage], int]] = {}
+        self._scheduled = False
+        self._congested = False
+
+    def say(self, link: Link, message: PeerMessage) -> None:
+        """Send at the end of this turn; what the session or the broker refuses then is counted."""
+        size = size_of(message)
+        entry = self._said.get(id(link))
+        if entry is not None and (entry[2] + size > FULL or len(entry[1]) >= MAX_MESSAGES):
+            self._send(link, entry[1])
+            entry = None
+        if entry is None:
+            self._said[id(link)] = (link, [message], size)
+        else:
+            entry[1].append(message)
+            self._said[id(link)] = (link, entry[1], entry[2] + size)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._end_of_turn)
+
+    async def room(self) -> None:
+        """Wait while the broker does not read what was said."""
+        if self._congested:
+            self._congested = False
+            await self._transport.breathe()
+
+    def _end_of_turn(self) -> None:
+        self._scheduled = False
+        said, self._said = self._said, {}
+        for link, messages, _ in said.values():
+            self._send(link, messages)
+
+    def _send(self, link: Link, messages: list[PeerMessage]) -> None:
+        with self._refusals.at("send"):
+            subject, frame = self._peering.seal(link, messages)
+            if self._transport.post(subject, frame):
+                self._congested = True

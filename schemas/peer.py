@@ -1,0 +1,82 @@
+"""What peers say in a session: several messages a frame, as MessagePack arrays that begin with their kind.
+
+Not the deterministic CBOR of signed documents: nobody signs, hashes or stores these. The frame's tag says
+who wrote them, and msgspec reads and checks them in one pass in C, which no reader of ours does.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.errors import MalformedError
+from schemas.messages import Bytes16, Millis, Name, Payload
+
+# A frame of the smallest messages stays a small piece of work for whoever opens it.
+MAX_MESSAGES = 256
+
+
+class _Said(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    def __repr__(self) -> str:
+        # Messages carry payloads, and what can be printed ends up in a log.
+        return f"{type(self).__name__}(...)"
+
+
+class Confirm(_Said, frozen=True, tag=0):
+    """Nothing but that the sender holds the session's keys."""
+
+
+class Call(_Said, frozen=True, tag=1):
+    """Call a tool of the receiver's, before `deadline`."""
+
+    request: Bytes16
+    tool: Name
+    arguments: Payload
+    deadline: Millis
+    idempotency: Bytes16 | None  # the task on whose behalf the call is made
+
+
+class Reply(_Said, frozen=True, tag=2):
+    """How a call ended. `reason` is empty when it was done."""
+
+    request: Bytes16
+    reason: Annotated[str, Meta(max_length=64)]
+    detail: Annotated[str, Meta(max_length=512)]
+    value: Payload
+
+
+class Cancel(_Said, frozen=True, tag=3):
+    """The answer to a call is not waited for any more."""
+
+    request: Bytes16
+
+
+PeerMessage = Confirm | Call | Reply | Cancel
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[tuple[PeerMessage, ...]] = msgspec.msgpack.Decoder(
+    Annotated[tuple[PeerMessage, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
+)
+
+
+def encode_messages(messages: Sequence[PeerMessage]) -> bytes:
+    """Return the body of a frame; a caller counts and bounds what it puts into one."""
+    return _encoder.encode(messages)
+
+
+def decode_messages(body: bytes) -> tuple[PeerMessage, ...]:
+    """Read the body of a frame, or raise `MalformedError`."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError("not the body of a peer's frame") from error
+
+
+def size_of(message: PeerMessage) -> int:
+    """Return how many bytes a message takes in a frame, from above."""
+    if isinstance(message, Call):
+        return 192 + len(message.arguments)
+    if isinstance(message, Reply):
+        return 128 + 4 * len(message.reason) + 4 * len(message.detail) + len(message.value)
+    return 32
