@@ -53,6 +53,7 @@ class Outgoing:
         said, self._said = self._said, {}
         for link, messages, _ in said.values():
             self._send(link, messages)
+        self._transport.push()
 
     def _send(self, link: Link, messages: list[PeerMessage]) -> None:
         with self._refusals.at("send"):

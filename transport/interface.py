@@ -196,6 +196,9 @@ class Transport(Protocol):
     def post(self, subject: str, payload: bytes) -> bool:
         """Do as `publish` without waiting; True asks the caller to `breathe` before it sends much more."""
 
+    def push(self) -> None:
+        """Send what is buffered at once, for who has just said the last word of its turn."""
+
     async def breathe(self) -> None:
         """Wait while the broker does not read, and let others run."""
 

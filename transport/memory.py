@@ -250,6 +250,9 @@ class MemoryTransport:
         """Send and forget; returns when it is buffered."""
         self.post(subject, payload)
 
+    def push(self) -> None:
+        """Do nothing: nothing is buffered."""
+
     async def breathe(self) -> None:
         """Let others run."""
         await asyncio.sleep(0)

@@ -201,6 +201,12 @@ class NatsSession:
             return False
         return wire.send(frame)
 
+    def push(self) -> None:
+        """Write what is buffered, if the broker is there."""
+        wire = self._live()
+        if wire is not None:
+            wire.push()
+
     async def breathe(self) -> None:
         """Wait while the broker does not read."""
         wire = self._live()

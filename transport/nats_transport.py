@@ -99,6 +99,10 @@ class NatsTransport:
         self._check_size(payload)
         return self._session.hand_over(publish_frame(subject, payload))
 
+    def push(self) -> None:
+        """Send what is buffered at once, for who has just said the last word of its turn."""
+        self._session.push()
+
     async def breathe(self) -> None:
         """Wait while the broker does not read, and let others run."""
         await self._session.breathe()

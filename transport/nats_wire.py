@@ -21,13 +21,13 @@ from nats.aio.transport import TcpTransport
 
 from schemas.errors import UsageError
 from transport.errors import NotPermittedError, UnavailableError
+from transport.nats_parser import BrokenError, NatsParser
 from transport.nats_protocol import MAX_BROKER_PAYLOAD
 
 # Write and yield after this much, so that one busy publisher neither starves the loop nor grows the buffer.
 WRITE_CHUNK = 256 * 1024
 # What a small message costs besides its bytes, in the same coin.
 PER_MESSAGE = 1024
-READ_CHUNK = 64 * 1024
 # A broker may announce more than it may make us buffer: payload, headers and one control line.
 BUFFER_ROOM = 128 * 1024
 
@@ -66,6 +66,47 @@ def check_url(url: str) -> None:
         raise UsageError("a broker's URL is nats://HOST:PORT or tls://HOST:PORT")
 
 
+class _Reading(asyncio.Protocol):
+    """What stands between socket and wire once the handshake is done."""
+
+    def __init__(self, wire: "Wire", max_payload: int) -> None:
+        self.bug: Exception | None = None
+        self._wire = wire
+        self._parser = NatsParser(wire, max_payload)
+        self.closed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def data_received(self, data: bytes) -> None:
+        if self._wire.lost.is_set():
+            return
+        try:
+            self._parser.feed(data)
+        except (BrokenError, UnicodeDecodeError) as error:
+            self._wire.broken(error)
+
+    def eof_received(self) -> None:
+        self._wire.lost.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # asyncio closes a connection whose protocol raised: an error of a route is ours, not the broker's.
+        if exc is not None and not isinstance(exc, OSError):
+            self.bug = exc
+        self._room.set()
+        self.closed.set()
+        self._wire.lost.set()
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    async def writable(self) -> None:
+        """Wait while the socket takes no more."""
+        await self._room.wait()
+
+
 class Wire(Client):
     """A connection that ends once. `routes` maps subscription ids to who gets their messages."""
 
@@ -74,7 +115,7 @@ class Wire(Client):
         self.lost = asyncio.Event()
         self._routes = routes
         self._on_refused = on_refused
-        self._arrived: list[tuple[Route, str, str, bytes, bytes]] = []
+        self._reading: _Reading | None = None
         self._out: list[bytes] = []
         self._since_yield = 0
         self._scheduled = False
@@ -116,14 +157,16 @@ class Wire(Client):
             asyncio.get_running_loop().call_soon(self._write)
         return self._since_yield >= WRITE_CHUNK
 
+    def push(self) -> None:
+        """Write what is buffered now, and not at the end of the turn."""
+        self._write()
+
     async def breathe(self) -> None:
         """Write, wait while the broker does not read, and let others run."""
         self._since_yield = 0
         self._write()
-        try:
-            await self._streams()[1].drain()
-        except OSError:
-            self.lost.set()
+        if self._reading is not None:
+            await self._reading.writable()
         await asyncio.sleep(0)
 
     async def ping(self, patience: float) -> None:
@@ -153,14 +196,20 @@ class Wire(Client):
             # Closing would first wait for a broker that may never read again; nats-py offers no abort.
             _, writer = self._streams()
             writer.transport.abort()
-            try:
-                await writer.wait_closed()
-            except OSError as error:
-                self._last_error = error
+            if self._reading is not None:
+                await self._reading.closed.wait()
+            else:
+                await self._closed_early(writer)
         if self._reading_task is not None:
             await asyncio.wait((self._reading_task,))
             if not self._reading_task.cancelled():
                 self._reading_task.result()
+
+    async def _closed_early(self, writer: asyncio.StreamWriter) -> None:
+        try:
+            await writer.wait_closed()
+        except OSError as error:
+            self._last_error = error
 
     def _streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tcp = cast("TcpTransport", self._transport)
@@ -170,7 +219,12 @@ class Wire(Client):
         self._scheduled = False
         out, self._out = self._out, []
         if out and not self.lost.is_set():
-            self._streams()[1].write(b"".join(out))
+            self._streams()[1].transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def broken(self, error: Exception) -> None:
+        """End the connection, because what came on it is not NATS."""
+        self._last_error = error
+        self.lost.set()
 
     async def _note_error(self, error: Exception) -> None:
         self._last_error = error
@@ -178,23 +232,20 @@ class Wire(Client):
     # What follows replaces nats-py's methods of the same names.
 
     async def _read_loop(self) -> None:
-        try:
-            while await self._read_some():
-                # Outside of the parser's try: an error of a route is ours and must not pass for the broker's.
-                arrived, self._arrived = self._arrived, []
-                for route, subject, reply, data, headers in arrived:
-                    route(subject, reply, data, headers)
-        finally:
+        # From here on bytes go straight from the socket to the parser: no stream, no task between.
+        reader, writer = self._streams()
+        reading = _Reading(self, self.max_payload + BUFFER_ROOM)
+        self._reading = reading
+        early = bytes(reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio gives no other way
+        writer.transport.set_protocol(reading)
+        if early:
+            reading.data_received(early)
+        if reader.at_eof():
             self.lost.set()
-
-    async def _read_some(self) -> bool:
-        reader, _ = self._streams()
-        try:
-            await self._ps.parse(await reader.read(READ_CHUNK))
-        except _FOREIGN as error:
-            self._last_error = error
-            return False
-        return not reader.at_eof() and len(self._ps.buf) <= self.max_payload + BUFFER_ROOM
+        cast("asyncio.Transport", writer.transport).resume_reading()
+        await self.lost.wait()
+        if reading.bug is not None:
+            raise reading.bug
 
     async def _flusher(self) -> None:
         """Do nothing: `send` schedules its own write."""
@@ -208,20 +259,27 @@ class Wire(Client):
     async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
         self.send(cmd)
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
+        """Hand a message to who subscribed."""
         route = self._routes.get(sid)
         if route is not None:
-            self._arrived.append((route, subject.decode(), reply.decode(), data, headers or b""))
+            route(subject.decode(), reply.decode(), payload, headers)
 
-    async def _process_pong(self) -> None:
+    def on_ping(self) -> None:
+        """Answer."""
+        self.send(b"PONG\r\n")
+
+    def on_pong(self) -> None:
+        """Tell who waits."""
         if self._pongs:
             waiter = self._pongs.pop(0)
             if not waiter.done():
                 waiter.set_result(True)
 
-    async def _process_err(self, err_msg: str) -> None:
-        if "permissions violation" in err_msg:
-            self._on_refused(err_msg)
+    def on_error(self, text: str) -> None:
+        """Take a refusal of one subject as such; any other error ends the connection."""
+        if "permissions violation" in text:
+            self._on_refused(text)
             return
         self._last_error = nats.errors.Error("the broker ended the connection")
         self.lost.set()
