@@ -29,7 +29,7 @@ from schemas.documents import Admission
 from schemas.errors import PeerError, Reason
 from schemas.limits import SECOND
 from schemas.messages import Directory, Get, Millis
-from schemas.peer import Call, Cancel, Confirm, Reply
+from schemas.peer import Call, Cancel, Confirm, Reply, encode_message
 from sealing.errors import SealingError
 from transport import Delivery, Subscription, Transport
 
@@ -49,6 +49,34 @@ class _Listing:
 
     peers: tuple[tuple[Admission, bytes], ...]
     until: Millis
+    revoked: frozenset[bytes]  # what `peers` were last compared with
+
+
+class _Waiting:
+    """A call without an answer. It has a timer of its own only where the sweep would be too coarse."""
+
+    __slots__ = ("_timer", "_until", "answer")
+
+    def __init__(self, answer: "asyncio.Future[Reply]", within: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.answer = answer
+        self._until = loop.time() + within
+        self._timer = loop.call_later(within, self.give_up) if within < ATTEMPT_DEADLINE else None
+
+    def sweep(self, now: float) -> None:
+        """Give up if it is time to."""
+        if now >= self._until:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """End the wait with `TimeoutError`."""
+        if not self.answer.done():
+            self.answer.set_exception(TimeoutError())
+
+    def done(self) -> None:
+        """Let go of the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Calls:
@@ -74,7 +102,7 @@ class Calls:
         self._subscriptions: dict[bytes, Subscription] = {}
         self._accepts: dict[str, MemoryObjectSendStream[bytes]] = {}
         # By peer and request: no peer can answer, or cancel, what is another's.
-        self._waiting: dict[tuple[bytes, bytes], asyncio.Future[Reply]] = {}
+        self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
         self._running: dict[tuple[bytes, bytes], anyio.CancelScope] = {}
         self._listings: dict[str, _Listing] = {}
         self._opening: dict[bytes, anyio.Lock] = {}
@@ -121,7 +149,10 @@ class Calls:
             await self._transport.publish(subject, answer)
 
     async def sweep(self) -> None:
-        """Drop ended sessions with their subscriptions."""
+        """Give up calls without an answer, and drop ended sessions with their subscriptions."""
+        now = asyncio.get_running_loop().time()
+        for waiting in list(self._waiting.values()):
+            waiting.sweep(now)
         for link in self._peering.sweep():
             await self._forget(link)
 
@@ -146,7 +177,8 @@ class Calls:
         fresh = [each for each in peers if each[0].subject not in tried] if tried else peers
         if not (fresh or peers):
             raise UnreachableError(f"no instance of {role} is admitted")
-        peer, admission = _random.choice(fresh or peers)  # noqa: S311 - spreads load, guards nothing
+        some = fresh or peers
+        peer, admission = some[0] if len(some) == 1 else _random.choice(some)  # noqa: S311 - spreads load
         instance = peer.subject
         link = self._peering.usable(instance, role)
         if link is not None:
@@ -171,7 +203,7 @@ class Calls:
                     with self._refusals.at("accept"):
                         link = self._peering.accepted(pending.accept_subject, wire)
                         await self._listen(link)
-                        self._outgoing.say(link, Confirm())
+                        self._outgoing.say(link, encode_message(Confirm()))
                         return link
             raise UnreachableError("the peer did not accept a session")
         finally:
@@ -193,33 +225,35 @@ class Calls:
             # One answer is waited for: whoever sends many must not end us.
             self._refusals.note("session", "flood")
 
-    async def _directory(self, role: str) -> list[tuple[Admission, bytes]]:
-        now = self._membership.clock.highest()
+    async def _directory(self, role: str) -> tuple[tuple[Admission, bytes], ...]:
+        now, revoked = self._membership.clock.highest(), self._membership.held().revoked
         listing = self._listings.get(role)
         if listing is None or now >= listing.until:
             body = await self._coordination.request("get", Get("directory", role))
-            directory = codec.convert(body.fields, Directory)
-            found = []
-            for admission in directory.admissions:
-                with self._refusals.at("directory"):
-                    found.append((self._membership.peer(admission), admission))
-            listing = self._listings[role] = _Listing(tuple(found), now + DIRECTORY_LIFETIME)
-        revoked = self._membership.held().revoked
-        return [
-            each
-            for each in listing.peers
-            if each[0].subject not in revoked and now < each[0].expires * SECOND
-        ]
+            peers = self._verified(codec.convert(body.fields, Directory).admissions)
+            # One that ends sooner must not be chosen after its end.
+            ends = [peer.expires * SECOND for peer, _ in peers]
+            until = min(now + DIRECTORY_LIFETIME, *ends)
+            listing = self._listings[role] = _Listing(peers, until, revoked)
+        elif listing.revoked is not revoked:
+            peers = tuple(each for each in listing.peers if each[0].subject not in revoked)
+            listing = self._listings[role] = _Listing(peers, listing.until, revoked)
+        return listing.peers
+
+    def _verified(self, admissions: tuple[bytes, ...]) -> tuple[tuple[Admission, bytes], ...]:
+        found = []
+        for admission in admissions:
+            with self._refusals.at("directory"):
+                found.append((self._membership.peer(admission), admission))
+        return tuple(found)
 
     async def _ask(self, link: Link, call: Call, within: float) -> Reply:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Reply] = loop.create_future()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         key = (link.peer.subject, call.request)
-        self._waiting[key] = answer
-        patience = loop.call_later(within, _give_up, answer)
+        waiting = self._waiting[key] = _Waiting(answer, within)
         try:
             await self._outgoing.room()
-            self._outgoing.say(link, call)
+            self._outgoing.say(link, encode_message(call))
             return await answer
         except TimeoutError as error:
             # Silence: the session may be gone on the other side. The next attempt makes another.
@@ -227,10 +261,10 @@ class Calls:
             await self._forget(link)
             raise UnreachableError("no answer") from error
         except anyio.get_cancelled_exc_class():
-            self._outgoing.say(link, Cancel(call.request))
+            self._outgoing.say(link, encode_message(Cancel(call.request)))
             raise
         finally:
-            patience.cancel()
+            waiting.done()
             self._waiting.pop(key, None)
 
     def _frame(self, delivery: Delivery) -> None:
@@ -241,8 +275,8 @@ class Calls:
                 if isinstance(message, Reply):
                     waiting = self._waiting.get((peer, message.request))
                     # A peer may answer twice: the first answer counts.
-                    if waiting is not None and not waiting.done():
-                        waiting.set_result(message)
+                    if waiting is not None and not waiting.answer.done():
+                        waiting.answer.set_result(message)
                 elif isinstance(message, Call):
                     with self._refusals.at("call"):
                         self._called(link, message)
@@ -258,7 +292,8 @@ class Calls:
         if kept is not None:
             self._answer(link, kept)
         elif not self._pool.offer(partial(self._run, link, call)):
-            self._answer(link, _refusal(call, Reason.UNAVAILABLE, "too many calls are waiting"))
+            busy = _refusal(call, Reason.UNAVAILABLE, "too many calls are waiting")
+            self._answer(link, encode_message(busy))
 
     async def _run(self, link: Link, call: Call) -> None:
         with anyio.CancelScope() as scope:
@@ -268,10 +303,11 @@ class Calls:
                 reply = await self._gated(link, call)
             finally:
                 del self._running[key]
-            self._peering.requests.finish(link.peer.subject, reply)
+            answer = encode_message(reply)
+            self._peering.requests.finish(link.peer.subject, call.request, answer)
             with self._refusals.at("reply"):
                 await self._outgoing.room()
-                self._answer(link, reply)
+                self._answer(link, answer)
 
     async def _gated(self, link: Link, call: Call) -> Reply:
         try:
@@ -281,16 +317,11 @@ class Calls:
             return _refusal(call, refusal.reason, refusal.detail)
         return await self._serve(link, call)
 
-    def _answer(self, link: Link, reply: Reply) -> None:
+    def _answer(self, link: Link, answer: bytes) -> None:
         if not self._gate.may_answer():
             raise SealingError(Reason.NOT_LIVE)
-        self._outgoing.say(link, reply)
+        self._outgoing.say(link, answer)
 
 
 def _refusal(call: Call, reason: Reason, detail: str) -> Reply:
     return Reply(call.request, reason.value, detail, b"")
-
-
-def _give_up(answer: "asyncio.Future[Reply]") -> None:
-    if not answer.done():
-        answer.set_exception(TimeoutError())

@@ -17,7 +17,7 @@ from schemas.documents import Constraints
 from schemas.errors import PeerError, Reason
 from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
-from schemas.peer import Call, Reply, size_of
+from schemas.peer import Call
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
 
@@ -148,12 +148,12 @@ class _Requests:
     """What one peer asked: ids with how long each is kept, and the replies that are kept."""
 
     ids: OrderedDict[bytes, Millis] = field(default_factory=OrderedDict)
-    replies: OrderedDict[bytes, Reply] = field(default_factory=OrderedDict)
+    replies: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
     size: int = 0
 
     def drop_reply(self) -> int:
         """Let go of the oldest reply and return its size."""
-        size = size_of(self.replies.popitem(last=False)[1])
+        size = len(self.replies.popitem(last=False)[1])
         self.size -= size
         return size
 
@@ -171,7 +171,7 @@ class RequestMemory:
         self._peers: dict[bytes, _Requests] = {}
         self._size = 0
 
-    def begin(self, peer: bytes, request: bytes, *, until: Millis) -> Reply | None:
+    def begin(self, peer: bytes, request: bytes, *, until: Millis) -> bytes | None:
         """Return the kept reply of a repeat, None for a new request; raise for a repeat without one."""
         asked = self._peers.setdefault(peer, _Requests())
         if request in asked.ids:
@@ -184,15 +184,14 @@ class RequestMemory:
         asked.ids[request] = until
         return None
 
-    def finish(self, peer: bytes, reply: Reply) -> None:
+    def finish(self, peer: bytes, request: bytes, reply: bytes) -> None:
         """Keep the reply of a request."""
         asked = self._peers.get(peer)
-        if asked is None or reply.request not in asked.ids:
+        if asked is None or request not in asked.ids:
             return
-        size = size_of(reply)
-        asked.replies[reply.request] = reply
-        asked.size += size
-        self._size += size
+        asked.replies[request] = reply
+        asked.size += len(reply)
+        self._size += len(reply)
         while self._size > self._reply_bytes:
             self._size -= max(self._peers.values(), key=lambda each: each.size).drop_reply()
 
@@ -201,8 +200,7 @@ class RequestMemory:
         for peer, asked in list(self._peers.items()):
             for request in [request for request, until in asked.ids.items() if until < highest]:
                 del asked.ids[request]
-                reply = asked.replies.pop(request, None)
-                gone = 0 if reply is None else size_of(reply)
+                gone = len(asked.replies.pop(request, b""))
                 asked.size -= gone
                 self._size -= gone
             if not asked.ids:

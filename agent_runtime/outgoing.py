@@ -8,7 +8,7 @@ import asyncio
 
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
-from schemas.peer import MAX_MESSAGES, PeerMessage, size_of
+from schemas.peer import MAX_MESSAGES
 from transport import Transport
 
 # From here on a message gains nothing by company, and an AEAD is best fed what fits a cache.
@@ -22,13 +22,13 @@ class Outgoing:
         self._peering = peering
         self._transport = transport
         self._refusals = refusals
-        self._said: dict[int, tuple[Link, list[PeerMessage], int]] = {}
+        self._said: dict[int, tuple[Link, list[bytes], int]] = {}
         self._scheduled = False
         self._congested = False
 
-    def say(self, link: Link, message: PeerMessage) -> None:
-        """Send at the end of this turn; what the session or the broker refuses then is counted."""
-        size = size_of(message)
+    def say(self, link: Link, message: bytes) -> None:
+        """Send an encoded message at the end of this turn; what is refused then is counted."""
+        size = len(message)
         entry = self._said.get(id(link))
         if entry is not None and (entry[2] + size > FULL or len(entry[1]) >= MAX_MESSAGES):
             self._send(link, entry[1])
@@ -55,8 +55,8 @@ class Outgoing:
             self._send(link, messages)
         self._transport.push()
 
-    def _send(self, link: Link, messages: list[PeerMessage]) -> None:
+    def _send(self, link: Link, messages: list[bytes]) -> None:
         with self._refusals.at("send"):
-            subject, frame = self._peering.seal(link, messages)
+            subject, frame = self._peering.seal_encoded(link, messages)
             if self._transport.post(subject, frame):
                 self._congested = True

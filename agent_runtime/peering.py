@@ -24,7 +24,7 @@ from schemas.limits import (
     SESSIONS_PER_PEER,
 )
 from schemas.messages import Accept, Body, Init, Millis
-from schemas.peer import PeerMessage, decode_messages, encode_messages
+from schemas.peer import PeerMessage, decode_messages, encode_message, join_messages
 from schemas.subjects import Kind, subject
 from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
@@ -203,10 +203,14 @@ class Peering:
         link.received = now
         return link, messages
 
-    def seal(self, link: Link, messages: Sequence[PeerMessage]) -> tuple[str, bytes]:
+    def seal(self, link: Link, *messages: PeerMessage) -> tuple[str, bytes]:
         """Return the subject and the frame of messages for a session's peer."""
+        return self.seal_encoded(link, [encode_message(message) for message in messages])
+
+    def seal_encoded(self, link: Link, messages: Sequence[bytes]) -> tuple[str, bytes]:
+        """Return the subject and the frame of messages that are encoded already."""
         now = self._require_open(link)
-        frame = link.session.seal(encode_messages(messages))
+        frame = link.session.seal(join_messages(messages))
         link.sent = now
         return link.session.send_subject, frame
 

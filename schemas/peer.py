@@ -60,9 +60,14 @@ _decoder: msgspec.msgpack.Decoder[tuple[PeerMessage, ...]] = msgspec.msgpack.Dec
 )
 
 
-def encode_messages(messages: Sequence[PeerMessage]) -> bytes:
-    """Return the body of a frame; a caller counts and bounds what it puts into one."""
-    return _encoder.encode(messages)
+def encode_message(message: PeerMessage) -> bytes:
+    """Return one message as it stands in a frame."""
+    return _encoder.encode(message)
+
+
+def join_messages(encoded: Sequence[bytes]) -> bytes:
+    """Return the body of a frame of encoded messages; a caller counts and bounds what it puts into one."""
+    return _encoder.encode([msgspec.Raw(each) for each in encoded])
 
 
 def decode_messages(body: bytes) -> tuple[PeerMessage, ...]:
@@ -71,12 +76,3 @@ def decode_messages(body: bytes) -> tuple[PeerMessage, ...]:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError("not the body of a peer's frame") from error
-
-
-def size_of(message: PeerMessage) -> int:
-    """Return how many bytes a message takes in a frame, from above."""
-    if isinstance(message, Call):
-        return 192 + len(message.arguments)
-    if isinstance(message, Reply):
-        return 128 + 4 * len(message.reason) + 4 * len(message.detail) + len(message.value)
-    return 32

@@ -12,7 +12,7 @@ from agent_runtime.gate import Gate, RequestMemory
 from agent_runtime.seen import SeenTasks
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.limits import GRACE, MINUTE
-from schemas.messages import Call
+from schemas.peer import Call
 from schemas.scheduling import TASK_ID_OFFSET
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from tests.agent_runtime.world import TASK, Member, beat, client, enclave, mesh_up
@@ -312,7 +312,7 @@ def test_tasks_above_their_rate_are_answered_so_until_the_minute_is_over(
 # Calls.
 
 
-CALL = Call("pseudonym", b"arguments", 2**60, None)
+CALL = Call(bytes(16), "pseudonym", b"arguments", 2**60, None)
 
 
 def ask(

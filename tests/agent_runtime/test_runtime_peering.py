@@ -18,12 +18,14 @@ from schemas.limits import (
     SESSIONS_PER_PEER,
 )
 from schemas.messages import Body
+from schemas.peer import Call, Confirm, Reply
 from sealing.documents import open_message
 from sealing.session import PendingSession
 from tests.agent_runtime.world import Member, beat, enclave, mesh_up, signed_beacon
 from tests.coordinator.world import World
 
-CALL = Body("call", b"q" * 16, b"what it asks")
+CALL = Call(b"q" * 16, "tool", b"what it asks", 2**60, None)
+REPLY = Reply(b"q" * 16, "", "", b"answer")
 
 
 @dataclass
@@ -52,8 +54,8 @@ class Pair:
         """Return both ends of a session that is open."""
         _, to, answer, theirs = self.half_open()
         ours = self.redactor.peering.accepted(to, answer)
-        _, confirm = self.redactor.peering.seal(ours, Body("confirm", bytes(16), None))
-        assert self.vault.peering.receive(confirm) == (theirs, None)
+        _, confirm = self.redactor.peering.seal(ours, Confirm())
+        assert self.vault.peering.receive(confirm) == (theirs, (Confirm(),))
         return ours, theirs
 
     def beat(self, after: int) -> None:
@@ -90,10 +92,10 @@ def test_session_carries_bodies_both_ways_and_knows_both_roles(pair: Pair) -> No
     assert (ours.peer.subject, theirs.peer.subject) == (pair.vault.instance, pair.redactor.instance)
     to, frame = pair.redactor.peering.seal(ours, CALL)
     assert to == theirs.session.receive_subject
-    assert pair.vault.peering.receive(frame) == (theirs, CALL)
-    to, frame = pair.vault.peering.seal(theirs, Body("reply", CALL.request, b"answer"))
+    assert pair.vault.peering.receive(frame) == (theirs, (CALL,))
+    to, frame = pair.vault.peering.seal(theirs, REPLY)
     assert to == ours.session.receive_subject
-    assert pair.redactor.peering.receive(frame) == (ours, Body("reply", CALL.request, b"answer"))
+    assert pair.redactor.peering.receive(frame) == (ours, (REPLY,))
     assert pair.redactor.peering.usable(pair.vault.instance, "vault") is ours
 
 
@@ -313,7 +315,7 @@ def test_frame_counts_once_and_one_that_is_bent_never(pair: Pair) -> None:
     _, frame = pair.redactor.peering.seal(ours, CALL)
     bent = frame[:-1] + bytes([frame[-1] ^ 1])
     assert reason(pair.vault.peering.receive, bent) is Reason.NOT_AUTHENTIC
-    assert pair.vault.peering.receive(frame) == (theirs, CALL)
+    assert pair.vault.peering.receive(frame) == (theirs, (CALL,))
     assert reason(pair.vault.peering.receive, frame) is Reason.REPLAYED
 
 

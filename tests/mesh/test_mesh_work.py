@@ -1,5 +1,7 @@
 """What a mesh does when nobody disturbs it, and what it refuses: whoever asks, and wherever it is checked."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -9,7 +11,6 @@ from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.peering import Link
 from lab.mesh import RunningMesh
 from schemas.errors import PeerError, Reason
-from schemas.messages import Reply
 from sealing.keys import SigningKey
 from tests.mesh.world import client_identity, enclave_identity, forge, joined
 
@@ -109,8 +110,8 @@ async def test_a_client_without_grants_learns_no_admission_and_one_that_it_got_e
         with pytest.raises(AdmissionRefusedError, match="no-grant"):
             await guest.context().call("read", "", dict)
         await desk.context().call("read", "", dict)
-        admissions = desk.calls._listings["counter"].admissions
-        guest.calls._listings["counter"] = _Listing(admissions, 2**62)
+        listing = desk.calls._listings["counter"]
+        guest.calls._listings["counter"] = replace(listing, until=2**62)
         with pytest.raises(CallFailedError) as failure:
             await guest.context().call("read", "", dict)
     assert failure.value.reason is Reason.NO_GRANT
@@ -127,14 +128,17 @@ async def test_a_peer_that_answers_a_call_many_times_ends_nobody(mesh: RunningMe
         joined(mesh, client_identity(mesh)) as desk,
         joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as peer,
     ):
-        answer = peer.calls._answer
+        once = peer.calls._answer
 
-        async def answer_often(link: Link, request: bytes, reply: Reply) -> None:
+        def answer_often(link: Link, answer: bytes) -> None:
             for _ in range(20):
-                await answer(link, request, reply)
+                once(link, answer)
 
         peer.calls._answer = answer_often  # type: ignore[method-assign]
-        desk.calls._listings["counter"] = _Listing((peer.membership.held().admission_bytes,), 2**62)
+        admitted = peer.membership.held()
+        desk.calls._listings["counter"] = _Listing(
+            ((admitted.admission, admitted.admission_bytes),), 2**62, frozenset()
+        )
         for number in range(5):
             called = await desk.context().call("read", str(number), dict[str, str])
             assert called == {str(number): "answered"}

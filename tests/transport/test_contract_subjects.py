@@ -279,3 +279,45 @@ async def test_a_handler_may_close_the_transport(connector: Connect, unique: str
         async with asyncio.timeout(10):
             await closed.wait()
         assert carol.state is State.CLOSED
+
+
+async def test_a_listener_hears_each_message_once_and_in_order_until_it_closes(
+    alice: Transport, bob: Transport, unique: str
+) -> None:
+    heard: list[Delivery] = []
+    listening = await alice.listen(unique, heard.append)
+    collector = Collector()
+    await alice.subscribe(f"{unique}.end", collector)
+    sent = [b"%d" % number for number in range(500)]
+    for payload in sent:
+        bob.post(unique, payload)
+    bob.push()
+    bob.post(f"{unique}.end", b"end")
+    assert await collector.first(1) == [b"end"]
+    assert [delivery.payload for delivery in heard] == sent
+    assert {delivery.subject for delivery in heard} == {unique}
+    await listening.close()
+    await listening.close()
+    bob.post(unique, b"late")
+    bob.post(f"{unique}.end", b"end")
+    assert await collector.first(2) == [b"end", b"end"]
+    assert len(heard) == len(sent)
+
+
+async def test_what_is_posted_is_checked_as_what_is_published(alice: Transport) -> None:
+    with pytest.raises(UsageError):
+        alice.post("a b", b"")
+    with pytest.raises(TooLargeError):
+        alice.post("a", bytes(alice.max_payload + 1))
+    await alice.close()
+    with pytest.raises(ClosedError):
+        alice.post("a", b"")
+
+
+async def test_who_posts_without_end_can_wait_for_room(alice: Transport, bob: Transport, unique: str) -> None:
+    collector = Collector()
+    await alice.subscribe(unique, collector)
+    for _ in range(64):
+        if bob.post(unique, bytes(100_000)):
+            await bob.breathe()
+    assert len(await collector.first(64)) == 64
