@@ -1,0 +1,1 @@
+"""What sealbus costs, measured against what users would pick instead, in the same run."""

@@ -1,0 +1,54 @@
+"""`sealbus bench`: figures that anyone can make again. Exit code 1 where an aim was missed in every round."""
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import anyio
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.channel import measure
+from benchmarks.ratios import Row, machine
+
+
+@click.group()
+def bench() -> None:
+    """Measure what sealbus costs, against its peers in the same run."""
+
+
+@bench.command()
+@click.option("--rounds", default=7, show_default=True, help="Rounds after the one that warms up.")
+@click.option("--seconds", default=0.5, show_default=True, help="Length of a slice.")
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def channel(rounds: int, seconds: float, as_data: bool) -> int:
+    """Sealed calls between attested processes against plain nats-py requests."""
+    progress = Console(stderr=True, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="sealbus-bench-") as folder:
+        work = partial(measure, Path(folder), rounds=rounds, seconds=seconds, say=progress.print)
+        rows = anyio.run(work)
+    return report("sealed calls, against plain nats-py", rows, as_data=as_data)
+
+
+def report(title: str, rows: list[Row], *, as_data: bool) -> int:
+    """Print rows for a person or a program; return the exit code."""
+    if as_data:
+        click.echo(json.dumps({"machine": machine(), "rows": [row.as_json() for row in rows]}, indent=1))
+    else:
+        Console().print(_table(title, rows))
+    return int(any(row.verdict == "missed" for row in rows))
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("what", "ours", "peer", "unit", "ratio", "range", "must", ""):
+        table.add_column(name, justify="left" if name in ("what", "unit", "") else "right")
+    for row in rows:
+        data = row.as_json()
+        must = "" if row.aim is None else f"{'<=' if row.aim.better == 'lower' else '>='} {row.aim.must}"
+        spread = f"{data['ratio_min']:.2f} to {data['ratio_max']:.2f}"
+        figures = [f"{data['ours']:,.0f}", f"{data['peer']:,.0f}", row.unit, f"{data['ratio']:.2f}", spread]
+        table.add_row(row.name, *figures, must, row.verdict)
+    return table

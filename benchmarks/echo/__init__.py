@@ -1,0 +1,1 @@
+"""A mesh of one agent that gives back what it gets."""
