@@ -1,7 +1,8 @@
 """Run an agent file inside an enclave: `python -m agent_runtime AGENT_FILE`.
 
 The launcher hands over a device for Evidence as a descriptor, and through it the broker's address and
-account, which are hints of the host and never an identity. It looks for broker and coordinator without end.
+account, which are hints of the host and never an identity. With `--own-tee` there is no launcher: Evidence is
+of this machine's TEE, and the hints are arguments and environment. It looks for broker and coordinator without end.
 
 Exit codes: 0 ended by SIGTERM or SIGINT, 1 failed, 2 usage, 3 the broker refuses the account, 77 refused by
 the coordinator for a reason that another start does not change: a supervisor starts it again after every
@@ -15,8 +16,9 @@ import math
 import runpy
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -26,7 +28,8 @@ from agent_runtime.agent import Agent
 from agent_runtime.errors import EXIT_REFUSED
 from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.node import Identity, Node
-from attestation import DescriptorAttester, report_own_keys
+from attestation import Machine, report_own_keys
+from attestation.own_machine import add_machine_arguments, open_machine
 from schemas.errors import PeerError, SealbusError, UsageError
 from transport import Credentials, TransportError, connect
 
@@ -41,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m agent_runtime", description=__doc__.splitlines()[0])
     parser.add_argument("agent", type=Path, help="the file that defines one Agent")
     parser.add_argument("--anchor", type=Path, default=Path("anchor.cbor"), help="the mesh's anchor")
-    parser.add_argument("--attester-fd", type=int, default=3, help="descriptor of the launcher's device")
+    add_machine_arguments(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     code = 0
     try:
-        anyio.run(_run, options.agent, options.anchor, options.attester_fd)
+        anyio.run(_run, options.agent, options.anchor, partial(open_machine, options))
     except* AdmissionRefusedError as errors:
         code = _say(errors, EXIT_REFUSED)
     except* PeerError as errors:
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-async def _run(agent_file: Path, anchor_file: Path, descriptor: int) -> None:
+async def _run(agent_file: Path, anchor_file: Path, machine: Callable[[], Machine]) -> None:
     ask, asked = anyio.create_memory_object_stream[None](1)
     ready, stop = anyio.Event(), anyio.Event()
     # Before anything else: who is told to end while it starts ends as cleanly.
@@ -66,7 +69,7 @@ async def _run(agent_file: Path, anchor_file: Path, descriptor: int) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def serve() -> None:
-                await _serve(agent_file, anchor_file, descriptor, asked, ready, stop)
+                await _serve(agent_file, anchor_file, machine, asked, ready, stop)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(serve)
@@ -83,13 +86,13 @@ async def _run(agent_file: Path, anchor_file: Path, descriptor: int) -> None:
 async def _serve(
     agent_file: Path,
     anchor_file: Path,
-    descriptor: int,
+    machine: Callable[[], Machine],
     asked: MemoryObjectReceiveStream[None],
     ready: anyio.Event,
     stop: anyio.Event,
 ) -> None:
     agent = load(agent_file)
-    with closing(DescriptorAttester(descriptor)) as attester:
+    with closing(machine()) as attester:
         host = await attester.host()
         seed = host.get("nkey_seed")
         credentials = Credentials(seed=seed) if seed else None
@@ -110,9 +113,7 @@ async def _serve(
                 tasks.cancel_scope.cancel()
 
 
-async def _report_keys(
-    attester: DescriptorAttester, node: Node, asked: MemoryObjectReceiveStream[None]
-) -> None:
+async def _report_keys(attester: Machine, node: Node, asked: MemoryObjectReceiveStream[None]) -> None:
     async for _ in asked:
         trust = node.membership.trust
         await report_own_keys(attester, trust.term_key if trust else b"")

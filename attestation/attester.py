@@ -38,6 +38,18 @@ class Attester(Protocol):
         ...
 
 
+class Machine(Attester, Protocol):
+    """An attester with the settings of whoever runs the machine: they say where, never who."""
+
+    async def host(self) -> dict[str, str]:
+        """Obtain the settings, `nats_url` and `nkey_seed` among them: unmeasured, and believed in nothing."""
+        ...
+
+    def close(self) -> None:
+        """Give the device back."""
+        ...
+
+
 class DescriptorAttester:
     """An attester over an inherited, connected stream socket.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from attestation.attester import DescriptorAttester
+from attestation.attester import Machine
 from sealing.erasure import held_secrets
 from sealing.own_keys import OwnKeys, look_for
 
@@ -19,7 +19,7 @@ RECORDING = "recording"  # the setting that names the file
 CHUNK = 4 * 1024 * 1024
 
 
-async def report_own_keys(attester: DescriptorAttester, control: bytes) -> None:
+async def report_own_keys(attester: Machine, control: bytes) -> None:
     """Log how often this process's secrets stand in the launcher's recording, if it has one.
 
     `control` is something public that must be in there: without it a count of zero means nothing.

@@ -1,8 +1,8 @@
 """Run a mesh's coordinator inside an enclave: `python -m coordinator --anchor FILE --attester-fd N`.
 
-The anchor is measured. The broker's address and account come from the host through the launcher's device:
-they say where, never who. Exit codes: 0 ended by SIGTERM or SIGINT, 2 usage or unreadable input, 3 the
-broker could not be reached.
+The anchor is measured. The broker's address and account come from the host through the launcher's device, or
+with `--own-tee` from arguments and environment: they say where, never who. Exit codes: 0 ended by SIGTERM or
+SIGINT, 2 usage or unreadable input, 3 the broker could not be reached.
 """
 
 import argparse
@@ -10,14 +10,16 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from attestation import AttesterError, DescriptorAttester, report_own_keys
+from attestation import AttesterError, Machine, report_own_keys
+from attestation.own_machine import add_machine_arguments, open_machine
 from coordinator.clock import coordinator_clock
 from coordinator.service import Service
 from schemas.errors import PeerError, UsageError
@@ -35,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the coordinator until it is told to end."""
     parser = argparse.ArgumentParser(prog="python -m coordinator", description="Run a mesh's coordinator.")
     parser.add_argument("--anchor", type=Path, default=Path("anchor.cbor"), help="the mesh's anchor")
-    parser.add_argument("--attester-fd", type=int, default=3, help="descriptor of the launcher's device")
+    add_machine_arguments(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     code = 0
     try:
-        anyio.run(_run, options.anchor, options.attester_fd)
+        anyio.run(_run, options.anchor, partial(open_machine, options))
     except* (UsageError, AttesterError) as errors:
         code = _say(errors, 2)
     except* TransportError as errors:
@@ -48,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-async def _run(anchor_file: Path, descriptor: int) -> None:
+async def _run(anchor_file: Path, machine: Callable[[], Machine]) -> None:
     # Before anything else: who is told to end while it starts ends as cleanly.
     ask, asked = anyio.create_memory_object_stream[None](1)
     with ask, asked, anyio.open_signal_receiver(*SIGNALS) as signals:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_serve, anchor_file, descriptor, asked)
+            tasks.start_soon(_serve, anchor_file, machine, asked)
             async for received in signals:
                 if received is not signal.SIGUSR1:
                     break
@@ -62,14 +64,16 @@ async def _run(anchor_file: Path, descriptor: int) -> None:
             tasks.cancel_scope.cancel()
 
 
-async def _serve(anchor_file: Path, descriptor: int, asked: MemoryObjectReceiveStream[None]) -> None:
+async def _serve(
+    anchor_file: Path, machine: Callable[[], Machine], asked: MemoryObjectReceiveStream[None]
+) -> None:
     try:
         anchor, mesh = open_anchor(await anyio.Path(anchor_file).read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
     except PeerError as error:
         raise UsageError(f"{anchor_file} is not an anchor ({error}): name the mesh's own file") from error
-    with closing(DescriptorAttester(descriptor)) as attester:
+    with closing(machine()) as attester:
         host = await attester.host()
         url, seed = host.get("nats_url"), host.get("nkey_seed")
         if not url:
@@ -85,9 +89,7 @@ async def _serve(anchor_file: Path, descriptor: int, asked: MemoryObjectReceiveS
                 await Service(anchor, mesh, keys, transport, attester, clock).run()
 
 
-async def _report_keys(
-    attester: DescriptorAttester, keys: PartyKeys, asked: MemoryObjectReceiveStream[None]
-) -> None:
+async def _report_keys(attester: Machine, keys: PartyKeys, asked: MemoryObjectReceiveStream[None]) -> None:
     async for _ in asked:
         # Every offer says the public key in the clear.
         await report_own_keys(attester, keys.signing.public)
