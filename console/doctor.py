@@ -1,0 +1,166 @@
+"""`sealbus doctor`: which TEE this machine is, whether its Evidence is acceptable, and what else is amiss."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from attestation.detect import Detected, detect
+from attestation.own_machine import OwnMachine
+from console.laptop import Check, look
+from console.own_evidence import Verdict, try_own_evidence
+from schemas import policy as policies
+from schemas.errors import UsageError
+from schemas.evidence import ReferenceValues
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All that was found."""
+
+    detected: Detected
+    verdict: Verdict | None  # none where there is no TEE to ask
+    checks: tuple[Check, ...]
+
+    @property
+    def fine(self) -> bool:
+        """Say whether a TEE's Evidence was accepted or, without a TEE, whether the lab can run."""
+        if self.verdict is not None:
+            return self.verdict.accepted
+        return all(check.fine for check in self.checks if check.needed)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="Judge by this mesh's policy (TOML), not by vendors alone.",
+)
+@click.option(
+    "--endorsements",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder of certificates or collateral that this machine's device does not give.",
+)
+def doctor(as_json: bool, policy: Path | None, endorsements: Path | None) -> int:
+    """Say which TEE this machine is and whether its evidence would be accepted.
+
+    Takes evidence over random report data where there is a TEE. Without --policy everything is judged but
+    measurements, under the vendors' roots. Where there is no TEE it says whether the lab can run here.
+
+    Exit codes: 0 the evidence would be accepted, or there is no TEE and the lab can run; 1 the evidence
+    cannot be had or would be refused, or there is no TEE and something that the lab needs is missing; 2 the
+    policy cannot be read.
+    """
+    values = () if policy is None else read_policy(policy)
+    found = diagnose(detect(), values, endorsements, look_around())
+    if as_json:
+        click.echo(json.dumps(plain(found), indent=1))
+    else:
+        show(Console(highlight=False), found)
+    return 0 if found.fine else 1
+
+
+def look_around() -> tuple[Check, ...]:
+    """Look at what the lab needs."""
+    return tuple(look())
+
+
+def diagnose(
+    detected: Detected,
+    values: tuple[ReferenceValues, ...],
+    endorsements: Path | None,
+    checks: tuple[Check, ...],
+) -> Diagnosis:
+    """Ask the TEE that was detected, if any, for Evidence and judge it."""
+    if detected.attester is None:
+        return Diagnosis(detected, None, checks)
+    machine = OwnMachine(detected.attester(), {}, endorsements)
+
+    async def attempt() -> Verdict:
+        return await try_own_evidence(machine, values, now=datetime.now(UTC))
+
+    return Diagnosis(detected, anyio.run(attempt), checks)
+
+
+def read_policy(path: Path) -> tuple[ReferenceValues, ...]:
+    """Return a policy's Reference Values, agents' and the coordinator's, or raise `UsageError`."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the policy {path}: name a policy in TOML") from error
+    policy = policies.parse(text)
+    return policy.reference_values(), policy.coordinator_values()
+
+
+def plain(found: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis as JSON data."""
+    detected, verdict = found.detected, found.verdict
+    evidence = None
+    if verdict is not None:
+        evidence = asdict(verdict) | {"reason": verdict.reason and verdict.reason.value}
+    return {
+        "ok": found.fine,
+        "platform": detected.platform,
+        "interface": detected.chosen.name if detected.chosen else None,
+        "interfaces": [asdict(each) | {"path": str(each.path)} for each in detected.interfaces],
+        "evidence": evidence,
+        "checks": [asdict(check) for check in found.checks],
+    }
+
+
+def show(console: Console, found: Diagnosis) -> None:
+    """Print a diagnosis for people."""
+    rows = [(each.name, _mark(each.usable), escape(each.why)) for each in found.detected.interfaces]
+    console.print(_table("TEE", ("interface", "usable", "why"), rows))
+    _show_evidence(console, found)
+    checks = [
+        (check.name, _mark(check.fine), escape(check.detail) + ("" if check.needed else " (optional)"))
+        for check in found.checks
+    ]
+    console.print(_table("this computer", ("what", "fine", "detail"), checks))
+    if found.verdict is None:
+        can = "can run here: sealbus demo" if found.fine else "cannot run here yet: see above"
+        console.print(f"No TEE that can be used. The lab with simulated machines {can}", soft_wrap=True)
+
+
+def _show_evidence(console: Console, found: Diagnosis) -> None:
+    verdict = found.verdict
+    if verdict is None:
+        return
+    platform = found.detected.platform
+    if verdict.accepted:
+        of = f" as {escape(verdict.workload)}" if verdict.workload else ""
+        console.print(f"[green]accepted[/green]: evidence of this {platform} machine{of}", soft_wrap=True)
+    else:
+        what = "would be refused" if verdict.obtained else "could not be had"
+        because = ": ".join(filter(None, (verdict.reason and verdict.reason.value, verdict.detail)))
+        console.print(f"[red]evidence {what}[/red]: {escape(because)}", soft_wrap=True)
+        if verdict.advice:
+            console.print(f"next: {verdict.advice}", soft_wrap=True)
+    for name, value in sorted(verdict.measurements.items()):
+        console.print(f"  {name} {value}", soft_wrap=True)
+    for name, text in (("chip", verdict.chip), ("TCB status", verdict.status)):
+        if text:
+            console.print(f"  {name} {text}", soft_wrap=True)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, str, str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _mark(good: bool) -> str:
+    return "[green]yes[/green]" if good else "[yellow]no[/yellow]"
