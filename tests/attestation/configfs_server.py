@@ -3,10 +3,10 @@
     python configfs_server.py MOUNTPOINT
 
 `report/` is the kernel's directory: mkdir makes attributes, every write counts a generation, a binary
-attribute is committed when it is closed and its errors are lost then, a report is made at the first read after
-a write. Beside it, for the test: `script` takes faults as JSON, `journal` says what was done, `held` is read to
-its end when a read of outblob waits, writing to `go` lets it, `empty` is read to its end when no directory is
-left.
+attribute is committed when it is closed and its errors are lost then, a report is made at the first read
+after a write. Beside it, for the test: `script` takes faults as JSON, `journal` says what was done, `held` is
+read to its end when a read of outblob waits, writing to `go` lets it, `empty` is read to its end when no
+directory is left.
 """
 
 import contextlib

@@ -1,0 +1,262 @@
+"""`sealbus doctor`: what it says of a machine, and the exit codes that its help promises."""
+
+import json
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from attestation import AttesterError
+from attestation.detect import Detected, Interface
+from console import cli, laptop
+from console.doctor import Diagnosis, diagnose, plain, read_policy, show
+from console.laptop import Check, look
+from console.own_evidence import VENDOR_ROOTS, try_own_evidence
+from lab.simulate import sev_snp
+from lab.simulate.sev_snp import SevSnpChip
+from schemas.errors import Reason, UsageError
+from schemas.evidence import (
+    SEV_SNP,
+    Endorsements,
+    Evidence,
+    PlatformValues,
+    ReferenceValues,
+    WorkloadValues,
+)
+
+NOW = datetime.now(UTC)
+MEASUREMENTS = {"measurement": b"\x11" * 48, "host_data": b"\x22" * 32}
+FINE = (Check("python", True, True, "3.11"), Check("docker", False, False, "not there"))
+MISSING = (Check("nats-server", False, True, "pip install 'sealbus[lab]'"),)
+
+
+class Tee:
+    """A machine with a simulated chip, or one whose device fails."""
+
+    def __init__(
+        self, chip: SevSnpChip, *, debug: bool = False, failure: AttesterError | None = None
+    ) -> None:
+        self.chip = chip
+        self.debug = debug
+        self.failure = failure
+        self.asked: list[bytes] = []
+        self.endorsements: Endorsements = dict(chip.endorsements)
+
+    async def evidence(self, key_binding: bytes, challenge: bytes) -> tuple[Evidence, Endorsements]:
+        self.asked.append(key_binding)
+        if self.failure is not None:
+            raise self.failure
+        body = self.chip.body(MEASUREMENTS, key_binding, debug=self.debug)
+        return Evidence("application/vnd.sealbus.sev-snp-report", self.chip.sign(body)), self.endorsements
+
+
+@pytest.fixture(scope="module")
+def chip() -> SevSnpChip:
+    return SevSnpChip.from_files(sev_snp.make_root(NOW - timedelta(days=2)), serial=1)
+
+
+def detected(tee: Tee | None) -> Detected:
+    interface = Interface("configfs-tsm", Path("/x"), found=bool(tee), usable=bool(tee), why="[why] of it")
+    if tee is None:
+        return Detected((interface,), None, None, None)
+    return Detected((interface,), SEV_SNP, interface, lambda: tee)
+
+
+def policy_of(chip: SevSnpChip, measurement: bytes = MEASUREMENTS["measurement"]) -> ReferenceValues:
+    values = WorkloadValues(
+        workload="vault",
+        platform=SEV_SNP,
+        measurements={"measurement": measurement.hex(), "host_data": MEASUREMENTS["host_data"].hex()},
+    )
+    return ReferenceValues(platforms={SEV_SNP: lab_platform(chip)}, workloads=(values,))
+
+
+def lab_platform(chip: SevSnpChip) -> PlatformValues:
+    return PlatformValues(roots=(chip.root,), lab=True)
+
+
+def shown(found: Diagnosis) -> str:
+    text = StringIO()
+    show(Console(file=text, width=120, highlight=False), found)
+    return text.getvalue()
+
+
+def test_a_tee_whose_evidence_the_policy_names_is_accepted(chip: SevSnpChip) -> None:
+    tee = Tee(chip)
+    found = diagnose(detected(tee), (policy_of(chip),), None, MISSING)
+    # A part of a mesh needs no broker of its own.
+    assert found.fine
+    assert found.verdict is not None
+    assert (found.verdict.accepted, found.verdict.workload) == (True, "vault")
+    text = shown(found)
+    assert "accepted: evidence of this sev-snp machine as vault" in text
+    assert MEASUREMENTS["measurement"].hex() in text
+
+
+def test_each_attempt_is_over_fresh_random_data(chip: SevSnpChip) -> None:
+    tee = Tee(chip)
+    for _ in range(2):
+        diagnose(detected(tee), (), None, FINE)
+    first, second = tee.asked
+    assert first != second
+    assert len(first) == 64
+
+
+def test_any_of_a_policys_parts_may_accept(chip: SevSnpChip) -> None:
+    values = (policy_of(chip, b"\x33" * 48), policy_of(chip))
+    assert diagnose(detected(Tee(chip)), values, None, FINE).fine
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "obtained", "says"),
+    [
+        (lambda chip: Tee(chip, debug=True), Reason.DEBUG_ENABLED, True, "without debug"),
+        (
+            lambda chip: Tee(chip, failure=AttesterError(Reason.UNAVAILABLE, "no [driver]")),
+            Reason.UNAVAILABLE,
+            False,
+            "could not be had: unavailable: no [driver]",
+        ),
+    ],
+)
+def test_a_tee_whose_evidence_would_be_refused_says_why_and_what_to_do(
+    make: Callable[[SevSnpChip], Tee], reason: Reason, obtained: bool, says: str, chip: SevSnpChip
+) -> None:
+    found = diagnose(detected(make(chip)), (policy_of(chip),), None, FINE)
+    assert not found.fine
+    assert found.verdict is not None
+    assert (found.verdict.reason, found.verdict.obtained) == (reason, obtained)
+    assert says in shown(found)
+
+
+def test_a_measurement_that_nobody_signed_is_refused(chip: SevSnpChip) -> None:
+    found = diagnose(detected(Tee(chip)), (policy_of(chip, b"\x33" * 48),), None, FINE)
+    assert found.verdict is not None
+    assert found.verdict.reason is Reason.MEASUREMENT_NOT_IN_POLICY
+    assert "have the operators sign" in shown(found)
+
+
+@pytest.mark.anyio
+async def test_without_a_policy_a_simulated_chip_is_genuine_and_no_manufacturers(chip: SevSnpChip) -> None:
+    verdict = await try_own_evidence(Tee(chip), (), now=NOW)
+    assert (verdict.obtained, verdict.accepted, verdict.reason) == (True, False, Reason.ROOT_NOT_IN_POLICY)
+    assert verdict.measurements["measurement"] == MEASUREMENTS["measurement"].hex()
+
+
+@pytest.mark.anyio
+async def test_without_a_policy_a_chip_under_a_vendors_root_is_accepted(
+    chip: SevSnpChip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("console.own_evidence.VENDOR_ROOTS", VENDOR_ROOTS | {chip.root})
+    assert (await try_own_evidence(Tee(chip), (), now=NOW)).accepted
+    debugged = await try_own_evidence(Tee(chip, debug=True), (), now=NOW)
+    assert debugged.reason is Reason.DEBUG_ENABLED
+
+
+def test_a_host_without_certificates_is_told_where_to_put_them(chip: SevSnpChip, tmp_path: Path) -> None:
+    tee = Tee(chip)
+    tee.endorsements = {}
+    assert "--endorsements" in shown(diagnose(detected(tee), (), None, FINE))
+    for name, data in chip.endorsements.items():
+        (tmp_path / name).write_bytes(data)
+    found = diagnose(detected(tee), (policy_of(chip),), tmp_path, FINE)
+    assert found.fine
+
+
+@pytest.mark.parametrize(("checks", "fine"), [(FINE, True), (MISSING, False)])
+def test_without_a_tee_it_says_whether_the_lab_can_run(checks: tuple[Check, ...], fine: bool) -> None:
+    found = diagnose(detected(None), (), None, checks)
+    assert found.fine is fine
+    text = shown(found)
+    assert ("can run here" if fine else "cannot run here yet") in text
+    assert "[why] of it" in text
+    assert fine or "sealbus[lab]" in text
+
+
+def test_json_has_the_same_for_programs(chip: SevSnpChip) -> None:
+    found = json.loads(json.dumps(plain(diagnose(detected(Tee(chip, debug=True)), (), None, FINE))))
+    assert found["ok"] is False
+    assert (found["platform"], found["interface"]) == ("sev-snp", "configfs-tsm")
+    assert found["interfaces"][0]["usable"] is True
+    assert found["evidence"]["reason"] == "root-not-in-policy"
+    assert [check["name"] for check in found["checks"]] == ["python", "docker"]
+    assert plain(diagnose(detected(None), (), None, FINE))["evidence"] is None
+
+
+@pytest.mark.parametrize(("tee", "checks", "code"), [(None, FINE, 0), (None, MISSING, 1), ("debug", FINE, 1)])
+def test_the_exit_codes_are_those_of_the_help(
+    tee: str | None,
+    checks: tuple[Check, ...],
+    code: int,
+    chip: SevSnpChip,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machine = Tee(chip, debug=True) if tee else None
+    monkeypatch.setattr("console.doctor.detect", lambda: detected(machine))
+    monkeypatch.setattr("console.doctor.look_around", lambda: checks)
+    assert cli.run(["doctor", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["ok"] is (code == 0)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"not toml", b"version = 1"])
+def test_a_policy_that_cannot_be_read_is_a_usage_error(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError):
+        read_policy(path)
+    assert cli.run(["doctor", "--policy", str(path)]) == 2
+
+
+def answering(*commands: str) -> Callable[[list[str]], int | None]:
+    return lambda command: 0 if " ".join(command) in commands else 1
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        ([], {"docker": False}),
+        (["docker --version"], {"docker": False, "docker compose": False}),
+        (["docker --version", "docker version"], {"docker": True, "docker compose": False}),
+        (
+            ["docker --version", "docker version", "docker compose version"],
+            {"docker": True, "docker compose": True},
+        ),
+    ],
+)
+def test_docker_is_looked_for_and_never_needed(commands: list[str], expected: dict[str, bool]) -> None:
+    found = {check.name: check for check in look(answering(*commands), port=0) if "docker" in check.name}
+    assert {name: check.fine for name, check in found.items()} == expected
+    assert not any(check.needed for check in found.values())
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (check,) = (each for each in look(answering(), port=port) if each.name.startswith("port"))
+    assert not check.fine
+    assert "SEALBUS_PORT" in check.detail
+
+
+def test_this_python_and_its_nats_server_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {check.name: check for check in look(answering(), port=0)}
+    assert found["python"].fine
+    assert found["nats-server"].fine
+    monkeypatch.setattr(laptop, "OLDEST_PYTHON", (99, 0))
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    found = {check.name: check for check in look(answering(), port=0)}
+    assert "needs 99.0" in found["python"].detail
+    assert "pip install" in found["nats-server"].detail
+
+
+def test_a_program_that_is_not_there_or_fails_has_no_code_or_its_own() -> None:
+    assert laptop.run_quietly(["no-such-program-anywhere"]) is None
+    assert laptop.run_quietly(["false"]) == 1
+    assert laptop.run_quietly(["true"]) == 0
