@@ -33,7 +33,7 @@ SEV_GUEST = "sev_guest"
 MEDIA_TYPES = {SEV_GUEST: sev_snp.MEDIA_TYPE, "tdx_guest": tdx.MEDIA_TYPE}
 
 TRIES = 5  # of a request that another writer, or an interruption, came in between of
-MAX_TEXT = 64  # bytes of `provider` and `generation`
+MAX_TEXT = 64  # bytes of `provider` and of numbers
 CHUNK = 64 * 1024
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class TsmAttester:
     """The attester of a SEV-SNP or TDX guest through configfs; which of the two, the kernel says."""
 
     def __init__(self, reports: Path = REPORTS, *, vmpl: int = 0, deadline: float = DEADLINE) -> None:
-        """`vmpl` is the privilege level to state on SEV-SNP, 0 to 3."""
+        """`vmpl` is the most privileged level to state on SEV-SNP, 0 to 3; the guest's own may be above it."""
         self._reports = reports
         self._vmpl = vmpl
         self._kernel = OneAtATime(deadline)
@@ -103,16 +103,18 @@ class TsmAttester:
         ) from cause
 
     def _attempt(self, entry: Path, provider: str, report_data: bytes) -> _Report:
-        before = _generation(entry)
+        before = _number(entry / "generation")
         writes = 1
         if provider == SEV_GUEST:
-            _write(entry / "privlevel", str(self._vmpl).encode())
+            # Under a paravisor the guest can't state level 0, and whether its own will do is for policy.
+            level = max(self._vmpl, _number(entry / "privlevel_floor"))
+            _write(entry / "privlevel", str(level).encode())
             writes += 1
         _write(entry / "inblob", report_data)
         value = _read(entry / "outblob", MAX_EVIDENCE)
         table = _read(entry / "auxblob", MAX_TABLE) if provider == SEV_GUEST else b""
         # Each write counts one: any other count is another's, and the report perhaps too.
-        if _generation(entry) != before + writes:
+        if _number(entry / "generation") != before + writes:
             raise _RacedError
         return _Report(MEDIA_TYPES[provider], value, table)
 
@@ -171,10 +173,10 @@ def _read_text(path: Path) -> str:
     return _read(path, MAX_TEXT).decode("ascii", errors="replace").strip()
 
 
-def _generation(entry: Path) -> int:
-    text = _read_text(entry / "generation")
+def _number(path: Path) -> int:
+    text = _read_text(path)
     if not (text.isascii() and text.isdigit()):
-        raise AttesterError(Reason.MALFORMED, "configfs-tsm's generation is not a number")
+        raise AttesterError(Reason.MALFORMED, f"configfs-tsm's {path.name} is not a number")
     return int(text)
 
 

@@ -13,13 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from attestation.assess import Assessment
 from attestation.detect import Detected, detect
 from attestation.own_machine import OwnMachine
+from console.evidence_files import read_bounded
+from console.evidence_screen import show_assessment
 from console.laptop import Check, look
 from console.own_evidence import Verdict, try_own_evidence
-from schemas import policy as policies
 from schemas.errors import UsageError
 from schemas.evidence import ReferenceValues
+from schemas.policy import parse_for_evidence
+
+MAX_POLICY = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,13 @@ def doctor(as_json: bool, policy: Path | None, endorsements: Path | None) -> int
     cannot be had or would be refused, or there is no TEE and something that the lab needs is missing; 2 the
     policy cannot be read.
     """
-    values = () if policy is None else read_policy(policy)
+    values = None if policy is None else read_policy(policy)
     found = diagnose(detect(), values, endorsements, look_around())
     if as_json:
         click.echo(json.dumps(plain(found), indent=1))
     else:
-        show(Console(highlight=False), found)
+        basis = "the built-in policy, which judges all but measurements"
+        show(Console(highlight=False), found, basis if policy is None else f"the policy {policy}")
     return 0 if found.fine else 1
 
 
@@ -76,7 +82,7 @@ def look_around() -> tuple[Check, ...]:
 
 def diagnose(
     detected: Detected,
-    values: tuple[ReferenceValues, ...],
+    values: ReferenceValues | None,
     endorsements: Path | None,
     checks: tuple[Check, ...],
 ) -> Diagnosis:
@@ -91,37 +97,34 @@ def diagnose(
     return Diagnosis(detected, anyio.run(attempt), checks)
 
 
-def read_policy(path: Path) -> tuple[ReferenceValues, ...]:
-    """Return a policy's Reference Values, agents' and the coordinator's, or raise `UsageError`."""
+def read_policy(path: Path) -> ReferenceValues:
+    """Return the Reference Values of a policy or its part about evidence, or raise `UsageError`."""
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the policy {path}: name a policy in TOML") from error
-    policy = policies.parse(text)
-    return policy.reference_values(), policy.coordinator_values()
+        text = read_bounded(path, MAX_POLICY).decode()
+    except OSError as error:
+        raise UsageError(f"cannot read the policy {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text: name a policy in TOML") from error
+    return parse_for_evidence(text).reference_values()
 
 
 def plain(found: Diagnosis) -> dict[str, Any]:
     """Return a diagnosis as JSON data."""
     detected, verdict = found.detected, found.verdict
-    evidence = None
-    if verdict is not None:
-        evidence = asdict(verdict) | {"reason": verdict.reason and verdict.reason.value}
     return {
         "ok": found.fine,
         "platform": detected.platform,
         "interface": detected.chosen.name if detected.chosen else None,
         "interfaces": [asdict(each) | {"path": str(each.path)} for each in detected.interfaces],
-        "evidence": evidence,
+        "evidence": None if verdict is None else verdict.plain(str(detected.platform)),
         "checks": [asdict(check) for check in found.checks],
     }
 
 
-def show(console: Console, found: Diagnosis) -> None:
-    """Print a diagnosis for people."""
+def show(console: Console, found: Diagnosis, basis: str) -> None:
+    """Print a diagnosis for people; `basis` says by whose word Evidence was judged."""
     rows = [(each.name, _mark(each.usable), escape(each.why)) for each in found.detected.interfaces]
     console.print(_table("TEE", ("interface", "usable", "why"), rows))
-    _show_evidence(console, found)
     checks = [
         (check.name, _mark(check.fine), escape(check.detail) + ("" if check.needed else " (optional)"))
         for check in found.checks
@@ -130,27 +133,20 @@ def show(console: Console, found: Diagnosis) -> None:
     if found.verdict is None:
         can = "can run here: sealbus demo" if found.fine else "cannot run here yet: see above"
         console.print(f"No TEE that can be used. The lab with simulated machines {can}", soft_wrap=True)
-
-
-def _show_evidence(console: Console, found: Diagnosis) -> None:
-    verdict = found.verdict
-    if verdict is None:
-        return
-    platform = found.detected.platform
-    if verdict.accepted:
-        of = f" as {escape(verdict.workload)}" if verdict.workload else ""
-        console.print(f"[green]accepted[/green]: evidence of this {platform} machine{of}", soft_wrap=True)
     else:
-        what = "would be refused" if verdict.obtained else "could not be had"
-        because = ": ".join(filter(None, (verdict.reason and verdict.reason.value, verdict.detail)))
-        console.print(f"[red]evidence {what}[/red]: {escape(because)}", soft_wrap=True)
-        if verdict.advice:
-            console.print(f"next: {verdict.advice}", soft_wrap=True)
-    for name, value in sorted(verdict.measurements.items()):
-        console.print(f"  {name} {value}", soft_wrap=True)
-    for name, text in (("chip", verdict.chip), ("TCB status", verdict.status)):
-        if text:
-            console.print(f"  {name} {text}", soft_wrap=True)
+        _show_verdict(console, found.verdict, str(found.detected.platform), basis)
+
+
+def _show_verdict(console: Console, verdict: Verdict, platform: str, basis: str) -> None:
+    if isinstance(verdict.outcome, Assessment):
+        show_assessment(console, verdict.outcome, f"this machine's {platform}", basis)
+        claims = verdict.outcome.claims
+        for name, value in sorted(claims.measurements.items()) if claims else ():
+            console.print(f"  {name} {value}", soft_wrap=True)
+        if verdict.lacks_endorsements:
+            console.print("Name the folder of what is absent with --endorsements.", soft_wrap=True)
+    else:
+        console.print(f"[red]no evidence[/red]: {escape(str(verdict.outcome))}", soft_wrap=True)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[tuple[str, str, str]]) -> Table:

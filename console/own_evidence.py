@@ -1,112 +1,54 @@
 """Evidence of this machine over random report data, and whether a verifier would accept it."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from attestation import AttestationError, Attester, AttesterError, appraise
-from attestation.appraise import CHALLENGE_SIZE, KEY_BINDING_SIZE, VERIFIERS
-from schemas.errors import PeerError, Reason
-from schemas.evidence import Endorsements, Evidence, ReferenceValues
-
-# SHA-256 of the roots in DER: ARK of Milan, Genoa, Turin; Intel SGX Root CA; AWS Nitro Enclaves Root G1.
-VENDOR_ROOTS = frozenset(
-    {
-        "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
-        "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
-        "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a",
-        "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3",
-        "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b",
-    }
-)
-STATUSES = ("", "UpToDate", "SWHardeningNeeded")  # "" where the platform knows no status
-
-# What to do about the refusals that a machine's operator meets first.
-ADVICE = {
-    Reason.NO_COLLATERAL: "name a folder of collateral or certificates with --endorsements",
-    Reason.DEBUG_ENABLED: "launch the machine without debug",
-    Reason.MEASUREMENT_NOT_IN_POLICY: "have the operators sign what this machine measures",
-    Reason.PLATFORM_NOT_IN_POLICY: "have the operators name this platform, or use another policy",
-    Reason.ROOT_NOT_IN_POLICY: "use a policy that names this vendor's root",
-    Reason.CHIP_NOT_IN_POLICY: "have the operators name this machine's chip",
-}
+from attestation import Attester, AttesterError, nitro
+from attestation.appraise import CHALLENGE_SIZE, KEY_BINDING_SIZE
+from attestation.assess import Assessment, as_json, assess, assess_by_policy
+from schemas.evidence import ReferenceValues
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the attempt; `reason` and `detail` say why where `accepted` is false."""
+    """What became of the attempt: an assessment, or the reason for which there is no Evidence to assess."""
 
-    obtained: bool
-    accepted: bool
-    reason: Reason | None = None
-    detail: str = ""
-    platform: str = ""
-    workload: str = ""
-    measurements: dict[str, str] = field(default_factory=dict)
-    chip: str = ""
-    status: str = ""
+    outcome: Assessment | AttesterError
 
     @property
-    def advice(self) -> str:
-        """Return what to do next, or nothing."""
-        return ADVICE.get(self.reason, "") if self.reason else ""
+    def accepted(self) -> bool:
+        """Say whether Evidence could be had, and nothing refuses it."""
+        return isinstance(self.outcome, Assessment) and self.outcome.accepted
+
+    @property
+    def lacks_endorsements(self) -> bool:
+        """Say whether it was refused because something is not there that the operator can give."""
+        found = self.outcome
+        return isinstance(found, Assessment) and any(each.value.startswith("no-") for each in found.reasons)
+
+    def plain(self, platform: str) -> dict[str, Any]:
+        """Return it as JSON data: `sealbus evidence verify`'s, or no more than the reason."""
+        found = self.outcome
+        if isinstance(found, Assessment):
+            return {"obtained": True, "accepted": self.accepted, **as_json(found, platform)}
+        return {
+            "obtained": False,
+            "accepted": False,
+            "reasons": [found.reason.value],
+            "detail": found.detail,
+        }
 
 
-async def try_own_evidence(
-    attester: Attester, policies: tuple[ReferenceValues, ...], *, now: datetime
-) -> Verdict:
-    """Take Evidence and judge it by any of the policies, or without one by what holds everywhere."""
+async def try_own_evidence(attester: Attester, policy: ReferenceValues | None, *, now: datetime) -> Verdict:
+    """Take Evidence and judge it by the policy or, without one, by the built-in one: all but measurements."""
     key_binding, challenge = secrets.token_bytes(KEY_BINDING_SIZE), secrets.token_bytes(CHALLENGE_SIZE)
     try:
         evidence, endorsements = await attester.evidence(key_binding, challenge)
     except AttesterError as error:
-        return _refused(error, obtained=False)
-    if not policies:
-        return judge_without_policy(evidence, endorsements, now=now)
-    refusals = []
-    for policy in policies:
-        try:
-            result = appraise(
-                evidence, endorsements, policy, key_binding=key_binding, challenge=challenge, now=now
-            )
-        except AttestationError as error:
-            refusals.append(_refused(error, obtained=True))
-        else:
-            return Verdict(
-                True,
-                True,
-                platform=result.platform,
-                workload=result.workload,
-                measurements=dict(result.measurements),
-                chip=result.chip,
-                status=result.status,
-            )
-    return refusals[0]
-
-
-def judge_without_policy(evidence: Evidence, endorsements: Endorsements, *, now: datetime) -> Verdict:
-    """Judge all but measurements: genuine, under a manufacturer's root, and neither debugged nor moved."""
-    try:
-        genuine = VERIFIERS[evidence.type](evidence.value, endorsements, now=now)
-    except AttestationError as error:
-        return _refused(error, obtained=True)
-    findings = {
-        Reason.ROOT_NOT_IN_POLICY: genuine.root not in VENDOR_ROOTS,
-        Reason.DEBUG_ENABLED: genuine.debug,
-        Reason.MIGRATABLE: genuine.migratable,
-        Reason.TCB_NOT_ACCEPTED: genuine.status not in STATUSES,
-    }
-    reason = next((reason for reason, found in findings.items() if found), None)
-    return Verdict(
-        True,
-        reason is None,
-        reason,
-        platform=genuine.platform,
-        measurements=dict(genuine.measurements),
-        chip=genuine.chip,
-        status=genuine.status,
-    )
-
-
-def _refused(error: PeerError, *, obtained: bool) -> Verdict:
-    return Verdict(obtained, False, error.reason, error.detail)
+        return Verdict(error)
+    nonce = challenge if evidence.type == nitro.MEDIA_TYPE else key_binding
+    if policy is None:
+        return Verdict(assess(evidence, endorsements, now=now, nonce=nonce))
+    return Verdict(assess_by_policy(evidence, endorsements, policy, now=now, nonce=nonce))

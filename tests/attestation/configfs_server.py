@@ -35,6 +35,7 @@ class Script:
     template: str = ""  # a report, into which report data goes
     data_at: int = 0x50
     table: str = ""
+    floor: int = 0  # the guest's own privilege level
     answer: str | None = None  # instead of all that
     texts: dict[str, str] = field(default_factory=dict)  # what text attributes say
     errors: dict[str, list[int]] = field(default_factory=dict)  # per operation or attribute, one each
@@ -157,6 +158,8 @@ class Configfs(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no type
                 self.pending[fi.fh] = self.pending.get(fi.fh, b"") + data
             else:
                 self.note("privlevel")
+                if not self.script.floor <= int(data) <= 3:
+                    raise mfusepy.FuseOSError(errno.EINVAL)
                 entry = self.entry(path)
                 entry.options["privlevel"] = data
                 entry.generation += 1
@@ -189,6 +192,8 @@ class Configfs(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no type
             return self.script.texts[name].encode()
         if name == "provider":
             return f"{self.script.provider}\n".encode()
+        if name == "privlevel_floor":
+            return f"{self.script.floor}\n".encode()
         if name == "generation":
             return f"{entry.generation}\n".encode()
         if offset == 0:
@@ -214,6 +219,8 @@ class Configfs(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no type
             template = bytes.fromhex(self.script.template)
             at = self.script.data_at
             made = template[:at] + asked.ljust(64, b"\0") + template[at + 64 :]
+            if "privlevel" in entry.options:
+                made = made[:0x30] + int(entry.options["privlevel"]).to_bytes(4, "little") + made[0x34:]
             if self.script.answer is not None:
                 made = bytes.fromhex(self.script.answer)
             entry.made = (entry.generation, made)

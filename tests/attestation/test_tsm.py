@@ -73,12 +73,22 @@ async def refused(kernel: Kernel, **how: Any) -> AttesterError:
 
 @pytest.mark.anyio
 async def test_a_sev_snp_report_binds_what_was_asked(kernel: Kernel, template: str) -> None:
-    kernel.script(template=template, texts={"privlevel_floor": "0\n"})
+    kernel.script(template=template)
     evidence, endorsements = await ask(kernel)
     assert evidence.type == sev_snp.MEDIA_TYPE
     assert sev_snp.parse(evidence.value).report_data == KEY_BINDING
     assert endorsements == {}
     assert kernel.journal() == ["mkdir", "privlevel", "inblob", "outblob", "auxblob", "rmdir"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("wanted", "own", "stated"), [(0, 0, 0), (2, 0, 2), (0, 2, 2), (1, 3, 3)])
+async def test_no_level_is_stated_that_is_more_privileged_than_the_guests_own(
+    wanted: int, own: int, stated: int, kernel: Kernel, template: str
+) -> None:
+    kernel.script(template=template, floor=own)
+    evidence, _ = await ask(kernel, vmpl=wanted)
+    assert sev_snp.parse(evidence.value).vmpl == stated
 
 
 @pytest.mark.anyio
@@ -190,6 +200,7 @@ async def test_what_stays_busy_is_given_up(where: str, kernel: Kernel, template:
         ({"errors": {"outblob": [errno.EFBIG]}}, Reason.UNAVAILABLE, "larger than this kernel takes"),
         ({"errors": {"mkdir": [errno.EACCES]}}, Reason.UNAVAILABLE, "run as root"),
         ({"texts": {"generation": "many\n"}}, Reason.MALFORMED, "not a number"),
+        ({"texts": {"privlevel_floor": "-1"}}, Reason.MALFORMED, "privlevel_floor"),
         ({"texts": {"generation": "9" * 65}}, Reason.TOO_LARGE, "generation"),
         ({"texts": {"provider": "\u00e9\n"}}, Reason.UNSUPPORTED_PLATFORM, "provider"),
         ({"answer": ""}, Reason.MALFORMED, "no evidence"),
