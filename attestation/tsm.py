@@ -54,7 +54,7 @@ class TsmAttester:
     """The attester of a SEV-SNP or TDX guest through configfs; which of the two, the kernel says."""
 
     def __init__(self, reports: Path = REPORTS, *, vmpl: int = 0, deadline: float = DEADLINE) -> None:
-        """`vmpl` is the privilege level to state on SEV-SNP, 0 to 3, if the guest's own is no higher number."""
+        """`vmpl` is the privilege level to state on SEV-SNP, 0 to 3, if the guest's own is not higher."""
         self._reports = reports
         self._vmpl = vmpl
         self._kernel = OneAtATime(deadline)
