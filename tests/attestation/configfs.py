@@ -3,6 +3,7 @@
 import ctypes.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SERVER = Path(__file__).with_name("configfs_server.py")
+CAP_SYS_ADMIN = 21
 PATIENCE = 10.0  # seconds for the server to end
 
 
@@ -59,7 +61,17 @@ def missing() -> str | None:
         return "no access to /dev/fuse"
     if not (ctypes.util.find_library("fuse3") or ctypes.util.find_library("fuse")):
         return "no libfuse3: on Debian, apt-get install libfuse3-3 fuse3"
+    if shutil.which("fusermount3") is None and not _may_mount():
+        return "no fusermount3, and this process may not mount: on Debian, apt-get install fuse3"
+    if os.geteuid() == 0 and not _may_mount():
+        return "this container may not mount"
     return None
+
+
+def _may_mount() -> bool:
+    status = Path("/proc/self/status").read_text("ascii")
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 @contextmanager

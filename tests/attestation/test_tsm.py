@@ -260,8 +260,9 @@ async def test_a_kernel_that_does_not_answer_is_given_up(kernel: Kernel, templat
     with pytest.raises(AttesterError, match="in time") as refusal:
         await ask(kernel, deadline=0.05)
     assert refusal.value.reason is Reason.UNAVAILABLE
+    # Its thread may only now have come that far.
+    await to_thread.run_sync(kernel.wait_until_held)
     kernel.go()
-    await to_thread.run_sync(kernel.wait_until_empty)
 
 
 @pytest.mark.anyio
