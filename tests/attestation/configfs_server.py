@@ -15,11 +15,13 @@ import json
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import mfusepy
 
+PATIENCE = 20.0  # seconds for a test to go on
 PAGE = 4096  # the most that one read gives
 FOREIGN = b"\xee" * 64  # what another writer asks for
 BINARY = ("inblob", "outblob", "auxblob")
@@ -178,9 +180,9 @@ class Configfs(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no type
     def control(self, path: str) -> bytes:
         """Read one of the files for the test."""
         if path == "/held":
-            self.condition.wait_for(lambda: self.held)
+            self.wait(lambda: self.held)
         elif path == "/empty":
-            self.condition.wait_for(lambda: not self.entries)
+            self.wait(lambda: not self.entries)
         elif path == "/journal":
             return "\n".join(self.journal).encode()
         return b""
@@ -205,7 +207,7 @@ class Configfs(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no type
         if self.script.hold:
             self.held = True
             self.condition.notify_all()
-            self.condition.wait_for(lambda: self.released)
+            self.wait(lambda: self.released)
         return self.report(entry)
 
     def report(self, entry: Entry) -> bytes:
@@ -229,6 +231,11 @@ class Configfs(mfusepy.Operations):  # type: ignore[misc]  # mfusepy has no type
     def entry(self, path: str) -> Entry:
         """Return the instance that a path is in."""
         return self.entries[path.split("/")[2]]
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Wait, but not without end: a test that hangs in the kernel can't be stopped."""
+        if not self.condition.wait_for(until, PATIENCE):
+            raise mfusepy.FuseOSError(errno.ETIMEDOUT)
 
     def note(self, what: str) -> None:
         """Write down what is done, and fail where the script wants that."""

@@ -309,3 +309,13 @@ async def test_who_hands_in_no_digest_is_told_before_the_driver_is_asked(
     with pytest.raises(UsageError):
         await SevGuestAttester(device, ioctl=driver).evidence(bytes(63), CHALLENGE)
     assert driver.calls == []
+
+
+@pytest.mark.anyio
+async def test_certificates_that_are_too_large_together_are_refused(
+    driver: Driver, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The driver's room is smaller than what a verifier takes, so the limit comes down.
+    monkeypatch.setattr("attestation.asked.MAX_ENDORSEMENTS", 10)
+    driver.table = table_of({"vcek.der": bytes(5), "ask.der": bytes(6)})
+    assert (await refused(driver, device)).reason is Reason.TOO_LARGE
