@@ -2,7 +2,8 @@
 
 The launcher hands over a device for Evidence as a descriptor, and through it the broker's address and
 account, which are hints of the host and never an identity. With `--own-tee` there is no launcher: Evidence is
-of this machine's TEE, and the hints are arguments and environment. It looks for broker and coordinator without end.
+of this machine's TEE, and the hints are arguments and environment. It looks for broker and coordinator
+without end.
 
 Exit codes: 0 ended by SIGTERM or SIGINT, 1 failed, 2 usage, 3 the broker refuses the account, 77 refused by
 the coordinator for a reason that another start does not change: a supervisor starts it again after every
