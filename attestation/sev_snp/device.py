@@ -129,7 +129,7 @@ class SevGuestAttester:
                     ) from error
                 size = wanted
             else:
-                return report, _without_slack(table.read())
+                return report, table.read()
         raise AttesterError(Reason.TOO_LARGE, "the host's certificates grow faster than room is made")
 
     def _call(self, descriptor: int, number: int, request: Memory) -> bytes:
@@ -172,8 +172,3 @@ def _report(response: bytes) -> bytes:
     if size != REPORT_SIZE:
         raise AttesterError(Reason.MALFORMED, "the firmware's report is not of its size")
     return response[RESPONSE_HEADER.size : RESPONSE_HEADER.size + size]
-
-
-def _without_slack(table: bytes) -> bytes:
-    # A host without certificates leaves the room as it was.
-    return table if any(table) else b""
