@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 from rich.console import Console
 
+from console.collateral import collateral
 from console.evidence import evidence
 from schemas.errors import PeerError, Reason, SealbusError, UsageError
 from transport import TransportError, UnavailableError
@@ -45,6 +46,7 @@ def sealbus() -> None:
     """Run cooperating agents in attested enclaves over a broker that nobody has to trust."""
 
 
+sealbus.add_command(collateral)
 sealbus.add_command(evidence)
 
 
