@@ -84,27 +84,24 @@ class Http:
         that is none.
         """
         host = _host(url)
-        # A service that throttles is asked one thing at a time: more would only prolong it.
-        async with self._turns.setdefault(host, anyio.Lock()):
-            return await self._get_in_turn(url, host, limit, 1 if once else self._patience.attempts)
-
-    async def _get_in_turn(self, url: str, host: str, limit: int, attempts: int) -> Response:
-        waited, why = 0.0, "it asked to wait"
-        for attempt in range(attempts):
-            wait = self._quiet_until.get(host, 0.0) - self._clock.monotonic()
-            if wait > 0:
-                waited += wait
-                if attempts == 1 or waited > self._patience.in_all:
-                    raise ServiceUnavailableError(f"{host}: {why}; ask again in {wait:.0f} s")
-                self._notice(f"{host}: {why}; asking again in {wait:.0f} s")
-                await self._clock.sleep(wait)
-            try:
-                return await self._attempt(url, host, limit)
-            except _LaterError as error:
-                why = str(error)
-                wait = max(error.after, self._backoff(attempt))
-                self._quiet_until[host] = self._clock.monotonic() + wait
-        raise ServiceUnavailableError(f"{host}: {why}; asked {attempts} times, ask again later")
+        attempts = 1 if once else self._patience.attempts
+        tried, waited, why = 0, 0.0, "it asked to wait"
+        while True:
+            # A service that throttles is asked one thing at a time: more would only prolong it.
+            async with self._turns.setdefault(host, anyio.Lock()):
+                wait = self._quiet_until.get(host, 0.0) - self._clock.monotonic()
+                if wait <= 0:
+                    try:
+                        return await self._attempt(url, host, limit)
+                    except _LaterError as error:
+                        why, wait = str(error), max(error.after, self._backoff(tried))
+                        self._quiet_until[host] = self._clock.monotonic() + wait
+                    tried += 1
+            waited += wait
+            if once or tried == attempts or waited > self._patience.in_all:
+                raise ServiceUnavailableError(f"{host}: {why}; ask again in {wait:.0f} s")
+            self._notice(f"{host}: {why}; asking again in {wait:.0f} s")
+            await self._clock.sleep(wait)
 
     def _backoff(self, attempt: int) -> float:
         wait = min(self._patience.first_wait * 2.0**attempt, self._patience.longest_wait)
