@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 from secrets import SystemRandom
 
 import anyio
@@ -89,7 +90,7 @@ class Http:
         while True:
             # A service that throttles is asked one thing at a time: more would only prolong it.
             async with self._turns.setdefault(host, anyio.Lock()):
-                wait = self._quiet_until.get(host, 0.0) - self._clock.monotonic()
+                wait = self._quiet_until.get(host, -inf) - self._clock.monotonic()
                 if wait <= 0:
                     try:
                         return await self._attempt(url, host, limit)
