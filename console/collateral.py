@@ -111,8 +111,8 @@ def fetch(
         if beside and outcome.error is None:
             folder = outcome.path if outcome.path.is_dir() else outcome.path.parent
             save_beside(folder, merged(outcome.fetched))
-    if out is not None:
-        fetched = [each for outcome in outcomes for each in outcome.fetched]
+    fetched = [each for outcome in outcomes for each in outcome.fetched]
+    if out is not None and fetched:
         save(out, encode_file(merge(entries, fetched)))
     if as_data:
         click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=1))

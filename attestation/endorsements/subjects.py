@@ -3,9 +3,6 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
-
-from msgspec import Meta
 
 from attestation.errors import EvidenceMalformedError
 
@@ -24,7 +21,6 @@ _FORMS = {
     ROOT_CA_CRL: (),
 }
 
-SubjectText = Annotated[str, Meta(min_length=3, max_length=200)]
 Files = dict[str, bytes]  # by the names that verification takes them under
 
 

@@ -28,7 +28,7 @@ from schemas.errors import Reason
 from schemas.evidence import Evidence
 from tests.attestation.tdx_forge import Forge
 from tests.endorsements.conftest import FMSPC, Desk
-from tests.endorsements.world import NOW, Service, Time, pem
+from tests.endorsements.world import NOW, Answer, Service, Time, pem
 
 pytestmark = pytest.mark.anyio
 
@@ -132,6 +132,34 @@ async def test_a_vlek_has_to_come_with_the_evidence(desk: Desk, service: Service
     assert service.asked == []
 
 
+async def test_the_chain_and_list_above_a_vlek_are_those_of_vleks(
+    desk: Desk, service: Service, amd: dict[str, bytes], chip: sev_snp.SevSnpChip
+) -> None:
+    asvk = certificates.make_ca(
+        "SEV-VLEK-Genoa",
+        certificates.load_rsa_key(amd, "ask.pem"),
+        serial=9,
+        not_before=NOW,
+        lifetime=timedelta(days=9),
+        path_length=0,
+        issuer=(
+            certificates.load_certificate(amd, "ark.der"),
+            certificates.load_rsa_key(amd, "ark.pem"),
+        ),
+    )
+    chain = pem(certificates.der(asvk)) + pem(amd["ark.der"])
+    service.answers["/vlek/v1/Genoa/cert_chain"] = Answer(chain)
+    service.answers["/vlek/v1/Genoa/crl"] = Answer(amd["crl.der"])
+    needs = SnpNeeds(("Genoa",), "vlek", b"", sev_snp.TCB)
+    fetched = await collect(needs, {"vlek.der": b"came with the evidence"}, desk.services)
+    assert set(merged(fetched)) == {"ask.der", "ark.der", "crl.der"}
+    # A service that answers with the chain of VCEKs is wrong, though that is under the same root.
+    service.answers["/vlek/v1/Genoa/cert_chain"] = service.answers[CHAIN_TARGET]
+    Cache(desk.cache)._path(f"{service.base}/vlek/v1/Genoa/cert_chain").unlink()
+    with pytest.raises(WrongDocumentError, match="kind of key"):
+        await desk.kds.get(Subject("chain", ("Genoa", "vlek")))
+
+
 def amd_crl(files: dict[str, bytes], *, days: int = 0, revoked: tuple[int, ...] = ()) -> bytes:
     return certificates.make_crl(
         certificates.load_certificate(files, "ark.der"),
@@ -156,6 +184,23 @@ async def test_another_chips_certificate_is_refused(
     with pytest.raises(WrongDocumentError, match="another chip's certificate") as caught:
         await desk.kds.get(vcek)
     assert caught.value.reason is Reason.CHIP_MISMATCH
+
+
+async def test_a_certificate_for_another_processor_line_is_refused(
+    desk: Desk,
+    service: Service,
+    vcek: Subject,
+    vcek_target: str,
+    amd: dict[str, bytes],
+    chip: sev_snp.SevSnpChip,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sev_snp, "PRODUCT", "Milan")
+    service.answers[vcek_target].body = sev_snp.make_vcek(
+        amd, chip.key.public_key(), chip_id=chip.chip_id, tcb=sev_snp.TCB, not_before=NOW
+    )
+    with pytest.raises(WrongDocumentError, match="processor line"):
+        await desk.kds.get(vcek)
 
 
 async def test_a_certificate_for_another_tcb_is_refused(
