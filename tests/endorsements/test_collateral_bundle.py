@@ -16,11 +16,12 @@ from attestation.endorsements.bundle import (
     merge,
     open_bundle,
     sign_bundle,
+    unverified_bundle,
 )
 from attestation.errors import EvidenceMalformedError
 from console.documents import make_anchor
 from schemas import codec
-from schemas.collateral import CollateralEntry, CollateralFile, Entries
+from schemas.collateral import CollateralEntry, CollateralFile, Entries, SignedCollateral
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import Evidence
 from sealing.context import SUITE_GCM, Mesh
@@ -89,6 +90,12 @@ def test_operators_may_sign_one_after_the_other(entries: Entries) -> None:
 def test_an_operator_who_signs_twice_counts_once(entries: Entries) -> None:
     twice = add_signatures(MESH, (ALICE,), decode_signed(sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)))
     assert len(decode_signed(twice).signatures) == 1
+
+
+def test_a_bundle_that_nobody_signed_is_none() -> None:
+    with pytest.raises(SealingError) as caught:
+        unverified_bundle(SignedCollateral(()))
+    assert caught.value.reason is Reason.SIGNATURES_TOO_FEW
 
 
 def test_a_stranger_is_no_operator(entries: Entries) -> None:
