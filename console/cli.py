@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 from rich.console import Console
 
+from console.collateral import collateral
 from console.doctor import doctor
 from console.evidence import evidence
 from schemas.errors import PeerError, Reason, SealbusError, UsageError
@@ -47,6 +48,7 @@ def sealbus() -> None:
 
 
 sealbus.add_command(doctor)
+sealbus.add_command(collateral)
 sealbus.add_command(evidence)
 
 

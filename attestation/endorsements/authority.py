@@ -1,0 +1,40 @@
+"""Is this an authority under the manufacturer's root, and is this revocation list its own? Pure."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from attestation.errors import NotGenuineError
+from attestation.x509 import (
+    CERTIFICATE_SIGN,
+    CRL_SIGN,
+    Certificate,
+    RevocationList,
+    is_signed_by,
+    key_usage,
+)
+from schemas.errors import Reason
+
+
+def check_listing(listing: RevocationList, issuer: Certificate, now: datetime) -> None:
+    """Check that `issuer` made this list and that it is current, or raise `NotGenuineError`."""
+    usage = key_usage(issuer)
+    if listing.issuer != issuer.subject or usage is None or not usage & CRL_SIGN:
+        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "CRL is of another issuer")
+    if not is_signed_by(issuer.key_info, listing):
+        raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
+    if not listing.this_update <= now <= listing.next_update:
+        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "CRL is not current at this time")
+
+
+def check_authority(authority: Certificate, root: Certificate, roots: Collection[str], now: datetime) -> None:
+    """Check that `root` is one of `roots` and certified `authority`, both valid at `now`."""
+    if root.fingerprint not in roots:
+        raise NotGenuineError(Reason.CHAIN_INVALID, "it ends in another root than the manufacturer's")
+    for certificate in (authority, root):
+        if certificate.issuer != root.subject or not is_signed_by(root.key_info, certificate):
+            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate is not signed by the root it comes with")
+        usage = key_usage(certificate)
+        if usage is None or not usage & CERTIFICATE_SIGN:
+            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's key may not sign certificates")
+        if not certificate.not_before <= now <= certificate.not_after:
+            raise NotGenuineError(Reason.CERTIFICATE_EXPIRED, "certificate is not valid at this time")

@@ -1,0 +1,142 @@
+"""Offline bundles: endorsements that operators sign together and carry to where no service can be reached.
+
+A bundle is a convenience that operators vouch for, never a root: whoever uses what is in it verifies it like
+anything else. Pure.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+
+from attestation.endorsements.checks import check
+from attestation.endorsements.fetcher import Fetched
+from attestation.endorsements.needs import Needs, SnpNeeds
+from attestation.endorsements.subjects import Subject
+from schemas import codec
+from schemas.collateral import (
+    MAX_COLLATERAL,
+    CollateralBundle,
+    CollateralEntry,
+    CollateralFile,
+    Entries,
+    SignedCollateral,
+)
+from schemas.documents import Anchor
+from schemas.errors import MalformedError, Reason, UsageError
+from schemas.evidence import Endorsements
+from schemas.messages import Millis
+from sealing import cose
+from sealing.context import Mesh
+from sealing.documents import open_by_operators, sign_by_operators
+from sealing.errors import SealingError
+from sealing.keys import SigningKey
+
+LABEL = "collateral"
+
+
+def merge(entries: Entries, fetched: Iterable[Fetched]) -> Entries:
+    """Return the entries with these documents added, or put in place of older ones of the same subject."""
+    by_subject = {entry.subject: entry for entry in entries}
+    for each in fetched:
+        subject = str(each.subject)
+        when = int(each.fetched.timestamp())
+        by_subject[subject] = CollateralEntry(subject=subject, files=each.files, fetched=when)
+    return tuple(by_subject[subject] for subject in sorted(by_subject))
+
+
+def encode_file(entries: Entries) -> bytes:
+    """Return an unsigned file; raise `UsageError` if it would be too large to carry."""
+    data = codec.encode(CollateralFile(entries=entries))
+    if len(data) > MAX_COLLATERAL:
+        raise UsageError(f"a collateral file holds {MAX_COLLATERAL // 2**20} MiB: make one for each site")
+    return data
+
+
+def decode_file(data: bytes) -> Entries:
+    """Return the entries of an unsigned file, or raise `MalformedError`."""
+    return _in_order(codec.decode(data, CollateralFile).entries)
+
+
+def decode_signed(data: bytes) -> SignedCollateral:
+    """Read a bundle that is signed by some, before it is known by whom; raise `MalformedError`."""
+    return codec.decode(data, SignedCollateral)
+
+
+def unverified_bundle(signed: SignedCollateral) -> CollateralBundle:
+    """Return what the first signature is over: to show it, or to ask for a second one."""
+    if not signed.signatures:
+        raise SealingError(Reason.SIGNATURES_TOO_FEW)
+    bundle = codec.decode(cose.unverified_payload(signed.signatures[0]), CollateralBundle)
+    _in_order(bundle.entries)
+    return bundle
+
+
+def check_entries(entries: Entries, *, roots: Collection[str], now: datetime) -> None:
+    """Check each entry like what is fetched, before anybody signs it, or raise `WrongDocumentError`."""
+    for entry in entries:
+        check(Subject.read(entry.subject), entry.files, roots=roots, now=now)
+
+
+def sign_bundle(mesh: Mesh, keys: Sequence[SigningKey], entries: Entries, *, issued: Millis) -> bytes:
+    """Return a bundle that these operators signed."""
+    payload = codec.encode(CollateralBundle(mesh=mesh.id, issued=issued, entries=entries))
+    return codec.encode(SignedCollateral(sign_by_operators(keys, mesh, LABEL, payload)))
+
+
+def add_signatures(mesh: Mesh, keys: Sequence[SigningKey], signed: SignedCollateral) -> bytes:
+    """Return the bundle with these operators' signatures beside those it has, each once."""
+    bundle = unverified_bundle(signed)
+    _of_mesh(mesh, bundle)
+    # Ed25519 signs the same text in the same way, so an operator who signs again adds nothing.
+    more = sign_by_operators(keys, mesh, LABEL, cose.unverified_payload(signed.signatures[0]))
+    return codec.encode(SignedCollateral(tuple(dict.fromkeys((*signed.signatures, *more)))))
+
+
+def open_bundle(anchor: Anchor, mesh: Mesh, data: bytes, *, newest: Millis = 0) -> CollateralBundle:
+    """Return a bundle that at least the threshold of the operators signed, not older than `newest`.
+
+    Whoever uses bundles remembers when the newest one was issued, so that nobody hands over an old one.
+    Raises `SealingError` or `MalformedError`. What is in it is still to be verified with the evidence.
+    """
+    signed = decode_signed(data)
+    payload = open_by_operators(anchor, mesh, LABEL, signed.signatures)
+    bundle = codec.decode(payload, CollateralBundle)
+    _of_mesh(mesh, bundle)
+    _in_order(bundle.entries)
+    if bundle.issued < newest:
+        raise SealingError(Reason.VERSION_NOT_NEWER, "a newer collateral bundle was seen")
+    return bundle
+
+
+def endorsements_for(needs: Needs, entries: Entries) -> Endorsements:
+    """Return what of the entries evidence needs; what is not there verification refuses."""
+    if needs is None:
+        return {}
+    by_subject = {entry.subject: entry.files for entry in entries}
+    if not isinstance(needs, SnpNeeds):
+        return _files(needs.subjects(), by_subject)
+    found = [_files(needs.subjects(product), by_subject) for product in needs.products]
+    # A report that does not name its product is endorsed by the one that has a certificate for its chip.
+    return next((files for files in found if "vcek.der" in files), found[0])
+
+
+def _files(subjects: Iterable[Subject], by_subject: dict[str, Endorsements]) -> Endorsements:
+    return {name: data for each in subjects for name, data in by_subject.get(str(each), {}).items()}
+
+
+def issued_at(bundle: CollateralBundle) -> datetime:
+    """Return when a bundle was issued."""
+    return datetime.fromtimestamp(bundle.issued / 1000, UTC)
+
+
+def _in_order(entries: Entries) -> Entries:
+    subjects = [entry.subject for entry in entries]
+    if subjects != sorted(set(subjects)):
+        raise MalformedError("collateral names a subject twice, or out of order")
+    for subject in subjects:
+        Subject.read(subject)
+    return entries
+
+
+def _of_mesh(mesh: Mesh, bundle: CollateralBundle) -> None:
+    if bundle.mesh != mesh.id:
+        raise SealingError(Reason.WRONG_MESH)

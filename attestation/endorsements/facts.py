@@ -1,0 +1,81 @@
+"""What a person asks of stored endorsements: whose, how old, until when. Pure; believes nothing."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from attestation.errors import AttestationError, EvidenceMalformedError
+from attestation.missing import CODES
+from attestation.sev_snp.certificate import HARDWARE_ID
+from attestation.tdx.collateral import read_chain
+from attestation.x509 import read_certificate, read_revocation_list
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One stored document; `issued` and `expires` are None where it can't be read, and `problem` says why."""
+
+    name: str
+    subject: str
+    issued: datetime | None
+    expires: datetime | None
+    problem: str = ""
+
+
+class _Dated(msgspec.Struct, frozen=True, rename="camel"):
+    id: Annotated[str, Meta(max_length=16)]
+    issue_date: Annotated[datetime, Meta(tz=True)]
+    next_update: Annotated[datetime, Meta(tz=True)]
+    tcb_evaluation_data_number: int
+    fmspc: Annotated[str, Meta(max_length=12)] = ""
+
+
+class _Wrapped(msgspec.Struct, frozen=True, rename="camel"):
+    tcb_info: _Dated | None = None
+    enclave_identity: _Dated | None = None
+
+
+def facts_of(files: Mapping[str, bytes]) -> Iterator[Fact]:
+    """Yield a fact of each file that verification would take, in the order in which it takes them."""
+    for name in CODES:
+        if name in files:
+            try:
+                yield _fact(name, files[name])
+            except AttestationError as error:
+                yield Fact(name, "unreadable", None, None, error.detail)
+
+
+def _fact(name: str, data: bytes) -> Fact:
+    if name.endswith("crl.der"):
+        listing = read_revocation_list(data)
+        return Fact(name, f"{len(listing.serials)} revoked", listing.this_update, listing.next_update)
+    if name.endswith(".der"):
+        certificate = read_certificate(data)
+        hardware = certificate.extensions.get(HARDWARE_ID)
+        # As many digits as tell chips apart, and a table can hold.
+        chip = f", chip {hardware.value.hex()[:16]}" if hardware is not None else ""
+        subject = certificate.common_name + chip
+        return Fact(name, subject, certificate.not_before, certificate.not_after)
+    if name.endswith(".pem"):
+        chain = read_chain(data, 2)
+        issued, expires = max(c.not_before for c in chain), min(c.not_after for c in chain)
+        return Fact(name, chain[0].common_name, issued, expires)
+    dated = _read_dated(data)
+    of = f"{dated.id} {dated.fmspc.lower()}".strip()
+    subject = f"{of}, evaluation {dated.tcb_evaluation_data_number}"
+    return Fact(name, subject, dated.issue_date, dated.next_update)
+
+
+def _read_dated(data: bytes) -> _Dated:
+    try:
+        wrapped = msgspec.json.decode(data, type=_Wrapped)
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise EvidenceMalformedError("it is not the JSON it should be") from error
+    dated = wrapped.tcb_info or wrapped.enclave_identity
+    if dated is None:
+        raise EvidenceMalformedError("it is neither TCB info nor an enclave's identity")
+    return dated

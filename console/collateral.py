@@ -1,0 +1,272 @@
+"""`sealbus collateral`: get what evidence needs to be verified, sign it for offline use, watch it expire.
+
+Exit codes: 0 done and current, 1 refused, missing or expired, 2 usage or unreadable, 3 no service reached.
+"""
+
+import json
+import time
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import anyio
+import click
+from rich.console import Console
+from rich.text import Text
+
+from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource, merged
+from attestation.endorsements.bundle import (
+    add_signatures,
+    check_entries,
+    decode_signed,
+    encode_file,
+    issued_at,
+    merge,
+    open_bundle,
+    sign_bundle,
+)
+from attestation.endorsements.pcs import EARLY, STANDARD
+from attestation.vendors import VENDOR_ROOTS
+from console.collateral_fetch import Outcome, Settings, fetch_all
+from console.collateral_files import (
+    Gathered,
+    default_cache,
+    load_anchor,
+    load_key,
+    read_gathered,
+    save,
+    save_beside,
+)
+from console.collateral_screen import BAD, SOON, SOON_DAYS, Row, rows_of_entries, rows_of_files, show
+from console.evidence import MAX_ROOT
+from console.evidence_files import read_bounded, read_endorsements
+from schemas.collateral import Entries
+from schemas.errors import PeerError, Reason, UsageError
+from sealing.errors import SealingError
+
+DONE, REFUSED, UNREACHED = 0, 1, 3
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PATH = click.Path(exists=True, path_type=Path)
+OUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def collateral() -> None:
+    """Get the endorsements that evidence needs, sign them for offline use, and watch them expire."""
+
+
+@collateral.command()
+@click.argument("evidence", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=OUT, help="A collateral file to make, or to add to.")
+@click.option("--beside", is_flag=True, help="Write the documents beside the evidence, where verify looks.")
+@click.option("--kds", default=AMD_KDS, show_default=True, help="AMD's key service, or a mirror of it.")
+@click.option("--pcs", default=INTEL_PCS, show_default=True, help="Intel's service, or a PCCS.")
+@click.option("--root-ca-crl", help="Address of Intel's root CA CRL, if not the one that goes with --pcs.")
+@click.option("--early", is_flag=True, help="Intel's newest TCB evaluation, before it becomes the standard.")
+@click.option(
+    "--tls-ca", type=FILE, help="Authorities (PEM) of a PCCS or mirror with its own TLS certificate."
+)
+@click.option("--root", "roots", multiple=True, type=FILE, help="A root (DER) in place of the vendors'.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Where to keep documents.")
+@click.option("--no-cache", is_flag=True, help="Ask for everything, and keep nothing.")
+@click.option("--json", "as_data", is_flag=True, help="Print what was fetched as JSON.")
+def fetch(
+    evidence: tuple[Path, ...],
+    out: Path | None,
+    beside: bool,
+    kds: str,
+    pcs: str,
+    root_ca_crl: str | None,
+    early: bool,
+    tls_ca: Path | None,
+    roots: tuple[Path, ...],
+    cache: Path | None,
+    no_cache: bool,
+    as_data: bool,
+) -> int:
+    """Fetch what each EVIDENCE (a folder, or a file of it) needs from AMD's and Intel's services."""
+    if out is None and not beside:
+        raise UsageError("name a collateral file with --out, or write --beside the evidence")
+    entries: Entries = read_unsigned(out) if out is not None and out.exists() else ()
+    settings = Settings(
+        kds=kds,
+        pcs=PcsSource(pcs, root_ca_crl, EARLY if early else STANDARD),
+        roots=tuple(_fingerprint(root) for root in roots) or _vendor_roots(),
+        cache=None if no_cache else cache or default_cache(),
+        tls_authority=tls_ca,
+    )
+    console = Console(stderr=True, highlight=False)
+    with console.status("asking", spinner="dots"):
+        work = partial(
+            fetch_all,
+            evidence,
+            settings,
+            notice=lambda text: console.print(Text(f"  {text}", "yellow"), soft_wrap=True),
+            seen=lambda fetched: console.print(_line(fetched), soft_wrap=True),
+        )
+        outcomes = anyio.run(work)
+    for outcome in outcomes:
+        _tell(console, outcome)
+        if beside and outcome.error is None:
+            folder = outcome.path if outcome.path.is_dir() else outcome.path.parent
+            save_beside(folder, merged(outcome.fetched))
+    fetched = [each for outcome in outcomes for each in outcome.fetched]
+    if out is not None and fetched:
+        save(out, encode_file(merge(entries, fetched)))
+    if as_data:
+        click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=1))
+    return max(map(_code, outcomes))
+
+
+@collateral.command()
+@click.argument("gathered", metavar="FILE", type=FILE)
+@click.option("--anchor", required=True, type=FILE, help="The anchor of the mesh.")
+@click.option("--key", "keys", multiple=True, required=True, type=FILE, help="An operator's key; repeatable.")
+@click.option("--out", required=True, type=OUT, help="The signed bundle.")
+def sign(gathered: Path, anchor: Path, keys: tuple[Path, ...], out: Path) -> int:
+    """Sign FILE as an operator of a mesh: an unsigned file, or a bundle that another operator signed.
+
+    Every document is checked first: whose it is, under a root of the anchor, and that it is current.
+    """
+    opened, mesh = load_anchor(anchor)
+    holders = [load_key(key) for key in keys]
+    known = {operator.key for operator in opened.operators}
+    for path, holder in zip(keys, holders, strict=True):
+        if holder.public not in known:
+            raise UsageError(f"{path} is no key of this mesh's operators: name one that the anchor lists")
+    found = read_gathered(gathered)
+    check_entries(found.entries, roots=opened.roots, now=datetime.now(UTC))
+    if found.signed is None:
+        data = sign_bundle(mesh, holders, found.entries, issued=time.time_ns() // 1_000_000)
+    else:
+        data = add_signatures(mesh, holders, found.signed)
+    save(out, data)
+    missing = opened.threshold - len(decode_signed(data).signatures)
+    console = Console(highlight=False)
+    if missing > 0:
+        console.print(Text(f"{out}: needs {missing} more signature(s): hand it on", "yellow"), soft_wrap=True)
+    else:
+        open_bundle(opened, mesh, data)
+        console.print(Text(f"{out}: signed by enough operators", "green"), soft_wrap=True)
+    return DONE
+
+
+@collateral.command()
+@click.argument("path", type=PATH)
+@click.option("--anchor", type=FILE, help="Also check that enough operators of this mesh signed the bundle.")
+@click.option("--soon", default=SOON_DAYS, show_default=True, help="Days left from which to warn.")
+@click.option("--strict", is_flag=True, help="Exit 1 for what expires soon, too.")
+@click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
+def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bool) -> int:
+    """Say of each document in PATH (a collateral file, a bundle, a folder of evidence) how it stands."""
+    now = datetime.now(UTC)
+    if path.is_dir():
+        if anchor is not None:
+            raise UsageError(f"{path} is a folder, which nobody signs: leave --anchor out")
+        found, rows = None, list(rows_of_files(read_endorsements(path), now, soon))
+    else:
+        found = read_gathered(path)
+        rows = list(rows_of_entries(found.entries, now, soon))
+    if not rows:
+        raise UsageError(f"{path} holds no collateral: get some with sealbus collateral fetch")
+    word, trusted = _signatures(found, path, anchor)
+    if as_data:
+        documents = [row.as_json() for row in rows]
+        click.echo(json.dumps({"signatures": word, **_ages(found, now), "documents": documents}, indent=1))
+    else:
+        console = Console(highlight=False)
+        show(console, rows)
+        console.print(Text(word, "" if trusted else "red"), soft_wrap=True)
+    return REFUSED if not trusted or any(_is_bad(row, strict) for row in rows) else DONE
+
+
+def read_unsigned(path: Path) -> Entries:
+    """Read a collateral file to add to; raise `UsageError` if it is signed."""
+    found = read_gathered(path)
+    if found.signed is not None:
+        raise UsageError(f"{path} is signed: adding to it would void that; name another file with --out")
+    return found.entries
+
+
+def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tuple[str, bool]:
+    if found is None or found.signed is None or found.bundle is None:
+        return ("not signed", anchor is None)
+    when = f"{issued_at(found.bundle):%Y-%m-%d %H:%M}Z"
+    if anchor is None:
+        count = len(found.signed.signatures)
+        return (f"issued {when}; {count} signature(s), not checked: name the mesh with --anchor", True)
+    opened, mesh = load_anchor(anchor)
+    try:
+        open_bundle(opened, mesh, path.read_bytes())
+    except SealingError as error:
+        return (f"issued {when}; not signed by enough operators of this mesh: {error}", False)
+    return (f"issued {when}; signed by enough operators of this mesh", True)
+
+
+def _ages(found: Gathered | None, now: datetime) -> dict[str, object]:
+    if found is None or found.bundle is None:
+        return {}
+    issued = issued_at(found.bundle)
+    return {"issued": issued.isoformat(), "age_days": round((now - issued).total_seconds() / 86_400, 1)}
+
+
+def _is_bad(row: Row, strict: bool) -> bool:
+    return row.state in BAD or (strict and row.state == SOON)
+
+
+def _vendor_roots() -> tuple[str, ...]:
+    return tuple(root for roots in VENDOR_ROOTS.values() for root in roots)
+
+
+def _fingerprint(root: Path) -> str:
+    return sha256(read_bounded(root, MAX_ROOT)).hexdigest()
+
+
+def _line(fetched: Fetched) -> Text:
+    style = "yellow" if fetched.how is How.KEPT else "green"
+    until = f"until {fetched.validity.expires:%Y-%m-%d}"
+    why = f" ({fetched.why})" if fetched.why else ""
+    return Text.assemble("  ", (fetched.how.value, style), f" {_short(str(fetched.subject))}, {until}{why}")
+
+
+def _short(subject: str) -> str:
+    # A chip's id is 128 digits; the first 16 tell chips apart.
+    return "/".join(word if len(word) <= 40 else f"{word[:16]}…" for word in subject.split("/"))
+
+
+def _tell(console: Console, outcome: Outcome) -> None:
+    if outcome.error is not None:
+        text = Text.assemble(f"{outcome.path}: ", ("not complete", "bold red"), f": {outcome.error}")
+    elif outcome.fetched:
+        text = Text.assemble(f"{outcome.path}: ", ("complete", "bold green"), f", {outcome.platform}")
+    else:
+        text = Text(f"{outcome.path}: {outcome.platform} evidence carries its chain itself")
+    console.print(text, soft_wrap=True)
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    return {
+        "path": str(outcome.path),
+        "platform": outcome.platform,
+        "error": None if outcome.error is None else outcome.error.reason.value,
+        "detail": "" if outcome.error is None else outcome.error.detail,
+        "documents": [
+            {
+                "subject": str(each.subject),
+                "how": each.how.value,
+                "why": each.why,
+                "issued": each.validity.issued.isoformat(),
+                "expires": each.validity.expires.isoformat(),
+                "files": sorted(each.files),
+            }
+            for each in outcome.fetched
+        ],
+    }
+
+
+def _code(outcome: Outcome) -> int:
+    error: PeerError | None = outcome.error
+    if error is None:
+        return DONE
+    return UNREACHED if error.reason is Reason.UNAVAILABLE else REFUSED

@@ -1,0 +1,125 @@
+"""Evidence, collateral files, bundles, keys and anchors as `sealbus collateral` finds them on disk."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from attestation import nitro, sev_snp, tdx
+from attestation.endorsements.bundle import decode_file, decode_signed, unverified_bundle
+from attestation.endorsements.files import write_whole
+from attestation.sev_snp.parse import REPORT_SIZE
+from console.evidence_files import Found, read, read_bounded, read_endorsements
+from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
+from schemas.documents import Anchor
+from schemas.errors import PeerError, UsageError
+from schemas.evidence import MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Evidence
+from schemas.limits import MAX_DOCUMENT
+from sealing.context import Mesh
+from sealing.documents import open_anchor
+from sealing.keys import SigningKey
+
+KEY_SIZE = 32
+MAX_KEY_FILE = 256
+TDX_TEE_TYPE = b"\x81\x00\x00\x00"  # bytes 4 to 8 of a quote's header
+COSE_STARTS = (
+    b"\x84\x44",
+    b"\xd2\x84\x44",
+)  # an array of 4 whose protected header has 4 bytes, tagged or not
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A collateral file: what is in it, and who has signed it, if anybody."""
+
+    entries: Entries
+    signed: SignedCollateral | None = None
+    bundle: CollateralBundle | None = None
+
+
+def read_evidence(path: Path) -> Found:
+    """Read a folder of evidence, a CMW, or a raw report, quote or document; raise `UsageError`."""
+    try:
+        if path.is_file() and (evidence := _raw(read_bounded(path, 2 * MAX_EVIDENCE))) is not None:
+            return Found(evidence[0], evidence[1], read_endorsements(path.parent))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return read(path)
+
+
+def _raw(data: bytes) -> tuple[str, Evidence] | None:
+    """Tell what raw evidence is, by its frame; parsers say whether it really is."""
+    if data[4:8] == TDX_TEE_TYPE and data[:2] in (b"\x04\x00", b"\x05\x00"):
+        return TDX, Evidence(tdx.MEDIA_TYPE, data)
+    if len(data) == REPORT_SIZE:
+        return SEV_SNP, Evidence(sev_snp.MEDIA_TYPE, data)
+    if data.startswith(COSE_STARTS):
+        return NITRO, Evidence(nitro.MEDIA_TYPE, data)
+    return None
+
+
+def read_gathered(path: Path) -> Gathered:
+    """Read a collateral file, signed or not; the signatures are not looked at. Raises `UsageError`."""
+    data = _read(path, 2 * MAX_COLLATERAL)
+    try:
+        return Gathered(decode_file(data))
+    except PeerError:
+        pass  # not an unsigned one
+    try:
+        signed = decode_signed(data)
+        bundle = unverified_bundle(signed)
+    except PeerError as error:
+        raise UsageError(f"{path} is no collateral file: make one with sealbus collateral fetch") from error
+    return Gathered(bundle.entries, signed, bundle)
+
+
+def load_anchor(path: Path) -> tuple[Anchor, Mesh]:
+    """Read a mesh's anchor, or raise `UsageError`."""
+    try:
+        return open_anchor(_read(path, MAX_DOCUMENT))
+    except PeerError as error:
+        raise UsageError(f"{path} is no anchor of a mesh: {error.detail or error.reason}") from error
+
+
+def load_key(path: Path) -> SigningKey:
+    """Read an operator's Ed25519 seed, 32 bytes or as many in hexadecimal, or raise `UsageError`."""
+    data = _read(path, MAX_KEY_FILE)
+    if len(data) != KEY_SIZE:
+        try:
+            data = bytes.fromhex(data.decode("ascii").strip())
+        except ValueError:
+            data = b""
+    if len(data) != KEY_SIZE:
+        raise UsageError(f"{path} is no operator's key: that is an Ed25519 seed of 32 bytes, raw or as hex")
+    return SigningKey(data)
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file whole, or raise `UsageError`."""
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name another place") from error
+
+
+def save_beside(folder: Path, files: dict[str, bytes]) -> list[str]:
+    """Write those of `files` that differ from what lies in `folder`; return their names."""
+    changed = []
+    for name, data in sorted(files.items()):
+        path = folder / name
+        if not path.is_file() or _read(path, MAX_COLLATERAL) != data:
+            save(path, data)
+            changed.append(name)
+    return changed
+
+
+def default_cache() -> Path:
+    """Name the cache's folder (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "sealbus" / "collateral"
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read_bounded(path, limit)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,93 @@
+"""Collateral as a person reads it, and as a program does: whose, how old, until when."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attestation.endorsements.facts import Fact, facts_of
+from schemas.collateral import Entries
+from schemas.evidence import Endorsements
+
+CURRENT, SOON, EXPIRED, UNREADABLE, NOT_YET = "current", "soon", "expired", "unreadable", "not-yet-valid"
+BAD = (EXPIRED, UNREADABLE, NOT_YET)
+SOON_DAYS = 7  # Intel's collateral lives for 30 days: a week is time to act in
+DAY = timedelta(days=1)
+_STYLES = {CURRENT: "green", SOON: "yellow", EXPIRED: "red", UNREADABLE: "red", NOT_YET: "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One document and how it stands."""
+
+    place: str  # the entry of a bundle, or nothing
+    fact: Fact
+    state: str
+    age_days: float | None  # since it was issued
+    days_left: float | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return what a program reads."""
+        issued, expires = self.fact.issued, self.fact.expires
+        return {
+            "entry": self.place,
+            "file": self.fact.name,
+            "subject": self.fact.subject,
+            "issued": issued.isoformat() if issued else None,
+            "expires": expires.isoformat() if expires else None,
+            "age_days": self.age_days,
+            "days_left": self.days_left,
+            "state": self.state,
+            "problem": self.fact.problem,
+        }
+
+
+def rows_of_files(files: Endorsements, now: datetime, soon_days: int, place: str = "") -> Iterator[Row]:
+    """Yield a row for each file."""
+    for fact in facts_of(files):
+        if fact.issued is None or fact.expires is None:
+            yield Row(place, fact, UNREADABLE, None, None)
+            continue
+        age, left = (now - fact.issued) / DAY, (fact.expires - now) / DAY
+        yield Row(place, fact, _state(age, left, soon_days), round(age, 1), round(left, 1))
+
+
+def rows_of_entries(entries: Entries, now: datetime, soon_days: int) -> Iterator[Row]:
+    """Yield a row for each different document of a collateral file."""
+    seen: set[tuple[str, bytes]] = set()
+    for entry in entries:
+        new = {name: data for name, data in entry.files.items() if (name, data) not in seen}
+        seen.update(new.items())
+        yield from rows_of_files(new, now, soon_days, entry.subject)
+
+
+def show(console: Console, rows: Sequence[Row]) -> None:
+    """Print the table, most urgent first."""
+    table = Table(title="collateral", title_justify="left")
+    table.add_column("document", no_wrap=True)
+    table.add_column("subject", overflow="fold")
+    for name in ("age", "expires", "days left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for row in sorted(rows, key=lambda row: (row.days_left is not None, row.days_left or 0.0)):
+        expires = row.fact.expires
+        table.add_row(
+            Text(row.fact.name),
+            Text(row.fact.subject + (f": {row.fact.problem}" if row.fact.problem else "")),
+            Text("" if row.age_days is None else f"{row.age_days:.0f} d"),
+            Text("" if expires is None else f"{expires:%Y-%m-%d}"),
+            Text("" if row.days_left is None else f"{row.days_left:.0f}"),
+            Text(row.state, _STYLES[row.state]),
+        )
+    console.print(table)
+
+
+def _state(age: float, left: float, soon_days: int) -> str:
+    if left < 0:
+        return EXPIRED
+    if age < 0:
+        return NOT_YET
+    return SOON if left < soon_days else CURRENT

@@ -1,0 +1,169 @@
+"""A signed offline bundle: by enough operators of this mesh, no older than the newest seen, never a root."""
+
+from collections.abc import Callable
+
+import pytest
+
+from attestation import tdx
+from attestation.endorsements import Fetched, How, Subject, Validity, WrongDocumentError, needs_of
+from attestation.endorsements.bundle import (
+    add_signatures,
+    check_entries,
+    decode_file,
+    decode_signed,
+    encode_file,
+    endorsements_for,
+    merge,
+    open_bundle,
+    sign_bundle,
+    unverified_bundle,
+)
+from attestation.errors import EvidenceMalformedError
+from console.documents import make_anchor
+from schemas import codec
+from schemas.collateral import CollateralEntry, CollateralFile, Entries, SignedCollateral
+from schemas.errors import MalformedError, PeerError, Reason
+from schemas.evidence import Evidence
+from sealing.context import SUITE_GCM, Mesh
+from sealing.documents import open_anchor
+from sealing.errors import SealingError, SignatureError
+from sealing.keys import SigningKey
+from tests.attestation.tdx_forge import Forge
+from tests.endorsements.world import NOW
+
+ALICE, BOB, CAROL, MALLORY = (SigningKey() for _ in "four")
+ANCHOR, MESH = open_anchor(
+    make_anchor(
+        [("alice", ALICE.public), ("bob", BOB.public), ("carol", CAROL.public)],
+        2,
+        ["ab" * 32],
+        1,
+        SUITE_GCM,
+    )
+)
+ISSUED = 1_790_000_000_000
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return Forge()
+
+
+@pytest.fixture(scope="module")
+def entries(forge: Forge) -> Entries:
+    files = forge.endorsements()
+
+    def of(subject: Subject, *names: str) -> Fetched:
+        chosen = {name: files[name] for name in names}
+        return Fetched(subject, chosen, Validity(NOW, NOW), NOW, How.FETCHED)
+
+    return merge(
+        (),
+        (
+            of(Subject("tcb-info", ("1ab0c06f0000",)), "tcb_info.json", "tcb_info_chain.pem"),
+            of(Subject("qe-identity"), "qe_identity.json", "qe_identity_chain.pem"),
+            of(Subject("pck-crl", ("platform",)), "pck_crl.der", "pck_crl_chain.pem"),
+            of(Subject("root-ca-crl"), "root_ca_crl.der", "pck_crl_chain.pem"),
+        ),
+    )
+
+
+def test_a_bundle_that_enough_operators_signed_verifies_evidence_offline(
+    forge: Forge, entries: Entries
+) -> None:
+    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED)
+    bundle = open_bundle(ANCHOR, MESH, data, newest=ISSUED)
+    evidence = Evidence(tdx.MEDIA_TYPE, forge.quote())
+    found = endorsements_for(needs_of(evidence, {}), bundle.entries)
+    assert tdx.verify(evidence.value, found, now=NOW).missing == ()
+
+
+def test_operators_may_sign_one_after_the_other(entries: Entries) -> None:
+    by_one = sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)
+    with pytest.raises(SealingError) as caught:
+        open_bundle(ANCHOR, MESH, by_one)
+    assert caught.value.reason is Reason.SIGNATURES_TOO_FEW
+    by_two = add_signatures(MESH, (BOB,), decode_signed(by_one))
+    assert open_bundle(ANCHOR, MESH, by_two).entries == entries
+
+
+def test_an_operator_who_signs_twice_counts_once(entries: Entries) -> None:
+    twice = add_signatures(MESH, (ALICE,), decode_signed(sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)))
+    assert len(decode_signed(twice).signatures) == 1
+
+
+def test_a_bundle_that_nobody_signed_is_none() -> None:
+    with pytest.raises(SealingError) as caught:
+        unverified_bundle(SignedCollateral(()))
+    assert caught.value.reason is Reason.SIGNATURES_TOO_FEW
+
+
+def test_a_stranger_is_no_operator(entries: Entries) -> None:
+    data = sign_bundle(MESH, (ALICE, MALLORY), entries, issued=ISSUED)
+    with pytest.raises(SignatureError):
+        open_bundle(ANCHOR, MESH, data)
+
+
+def test_a_bundle_older_than_the_newest_seen_is_refused(entries: Entries) -> None:
+    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED)
+    with pytest.raises(SealingError) as caught:
+        open_bundle(ANCHOR, MESH, data, newest=ISSUED + 1)
+    assert caught.value.reason is Reason.VERSION_NOT_NEWER
+
+
+def test_another_meshs_bundle_is_refused(entries: Entries) -> None:
+    elsewhere = Mesh(b"\x07" * 32, SUITE_GCM)
+    data = sign_bundle(elsewhere, (ALICE, BOB), entries, issued=ISSUED)
+    with pytest.raises(SignatureError):
+        open_bundle(ANCHOR, MESH, data)
+    with pytest.raises(SealingError) as caught:
+        add_signatures(MESH, (CAROL,), decode_signed(data))
+    assert caught.value.reason is Reason.WRONG_MESH
+
+
+@pytest.mark.parametrize("position", [40, -200, -1])
+def test_a_flipped_bit_is_refused(position: int, entries: Entries) -> None:
+    data = bytearray(sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED))
+    data[position] ^= 1
+    with pytest.raises(PeerError):
+        open_bundle(ANCHOR, MESH, bytes(data))
+
+
+def reverse(entries: Entries) -> Entries:
+    return entries[::-1]
+
+
+def double(entries: Entries) -> Entries:
+    return (entries[0], *entries)
+
+
+@pytest.mark.parametrize("change", [reverse, double])
+def test_entries_out_of_order_or_twice_are_refused(
+    change: Callable[[Entries], Entries], entries: Entries
+) -> None:
+    with pytest.raises(MalformedError):
+        decode_file(codec.encode(CollateralFile(entries=change(entries))))
+
+
+@pytest.mark.parametrize("subject", ["vcek/Genoa", "tcb-info/../../etc", "no-such-kind", "crl/Genoa/other"])
+def test_a_subject_that_names_nothing_is_refused(subject: str) -> None:
+    entry = CollateralEntry(subject=subject, files={}, fetched=0)
+    with pytest.raises(EvidenceMalformedError):
+        decode_file(codec.encode(CollateralFile(entries=(entry,))))
+
+
+def test_a_file_is_read_back_as_it_was_written(entries: Entries) -> None:
+    assert decode_file(encode_file(entries)) == entries
+
+
+def test_what_is_not_what_it_says_is_not_for_signing(forge: Forge, entries: Entries) -> None:
+    check_entries(entries, roots=(forge.root,), now=NOW)
+    renamed = tuple(
+        CollateralEntry(subject="tcb-info/00806f050000", files=entry.files, fetched=entry.fetched)
+        for entry in entries
+        if entry.subject.startswith("tcb-info")
+    )
+    with pytest.raises(WrongDocumentError, match="FMSPC"):
+        check_entries(renamed, roots=(forge.root,), now=NOW)
+    with pytest.raises(WrongDocumentError, match="another root"):
+        check_entries(entries, roots=ANCHOR.roots, now=NOW)

@@ -1,0 +1,310 @@
+"""`sealbus collateral`: what an operator sees, what lies on disk afterwards, and the exit codes."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attestation import tdx
+from attestation.endorsements.bundle import decode_file, encode_file, open_bundle
+from console import cli
+from console.collateral_files import default_cache
+from console.documents import make_anchor
+from lab.simulate import sev_snp
+from lab.simulate.tdx_issuer import TdxIssuer, make_root, qe_identity, tcb_info
+from schemas.collateral import CollateralEntry
+from sealing.context import SUITE_GCM
+from sealing.documents import open_anchor
+from sealing.keys import SigningKey
+from tests.attestation.tdx_forge import Forge
+from tests.endorsements.conftest import FMSPC
+from tests.endorsements.world import Answer, Service
+
+NAMES = {
+    "tcb_info.json",
+    "tcb_info_chain.pem",
+    "qe_identity.json",
+    "qe_identity_chain.pem",
+    "pck_crl.der",
+    "pck_crl_chain.pem",
+    "root_ca_crl.der",
+}
+
+
+@pytest.fixture(scope="module")
+def today() -> Forge:
+    """A TDX vendor whose collateral is current now: the command goes by the machine's clock."""
+    now = datetime.now(UTC)
+    forge = Forge(issuer=TdxIssuer.from_files(make_root(now)))
+    forge.tcb_info, forge.qe_identity = tcb_info(now), qe_identity(now)
+    collateral = forge.issuer.collateral(now=now)
+    forge.replaced = {name: collateral[name] for name in ("pck_crl.der", "root_ca_crl.der")}
+    return forge
+
+
+@pytest.fixture(autouse=True)
+def surroundings(service: Service, today: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.serve_intel(today.endorsements(), FMSPC)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def folder(today: Forge, tmp_path: Path) -> Path:
+    made = tmp_path / "machine"
+    made.mkdir()
+    (made / "quote.bin").write_bytes(today.quote())
+    (tmp_path / "root.der").write_bytes(today.root_der)
+    return made
+
+
+@pytest.fixture
+def fetching(service: Service, folder: Path, tmp_path: Path) -> list[str]:
+    """The arguments of a fetch for the machine in `folder`."""
+    return ["collateral", "fetch", "--pcs", service.base, "--root", str(tmp_path / "root.der"), str(folder)]
+
+
+@pytest.fixture
+def gathered(fetching: list[str], tmp_path: Path) -> Path:
+    """A collateral file."""
+    out = tmp_path / "collateral.cbor"
+    assert cli.run([*fetching, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def keys(tmp_path: Path, today: Forge) -> dict[str, SigningKey]:
+    """Two operators' keys, in files, with the anchor of their mesh."""
+    made = {}
+    for name in ("alice", "bob"):
+        seed = name.encode().ljust(32, b".")
+        made[name] = SigningKey(seed)
+        (tmp_path / f"{name}.key").write_bytes(seed if name == "alice" else seed.hex().encode() + b"\n")
+    operators = [(name, key.public) for name, key in made.items()]
+    (tmp_path / "anchor").write_bytes(make_anchor(operators, 2, [today.root], 1, SUITE_GCM))
+    return made
+
+
+def test_what_is_fetched_beside_evidence_is_what_verification_takes(
+    fetching: list[str], folder: Path, today: Forge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*fetching, "--beside"]) == 0
+    assert {path.name for path in folder.iterdir()} == {"quote.bin", *NAMES}
+    files = {name: (folder / name).read_bytes() for name in NAMES}
+    assert tdx.verify(today.quote(), files, now=datetime.now(UTC)).missing == ()
+    shown = capsys.readouterr().err
+    assert "complete" in shown
+    assert "fetched tcb-info/1ab0c06f0000" in shown
+
+
+def test_a_raw_quote_is_evidence_too(fetching: list[str], folder: Path) -> None:
+    assert cli.run([*fetching[:-1], str(folder / "quote.bin"), "--beside"]) == 0
+    assert {path.name for path in folder.iterdir()} == {"quote.bin", *NAMES}
+
+
+def test_a_raw_report_is_evidence_too(
+    chip: sev_snp.SevSnpChip, service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measurements = {"measurement": bytes(48), "host_data": bytes(32)}
+    evidence, _ = chip.evidence(measurements, bytes(64), b"", now=datetime.now(UTC))
+    raw, root = tmp_path / "raw" / "report", tmp_path / "ark.der"
+    raw.parent.mkdir()
+    raw.write_bytes(evidence.value)
+    root.write_bytes(chip.endorsements["ark.der"])
+    arguments = ["collateral", "fetch", "--kds", service.base, "--root", str(root), str(raw), "--beside"]
+    assert cli.run(arguments) == 0
+    files = {path.name: path.read_bytes() for path in raw.parent.iterdir() if path != raw}
+    assert files == chip.endorsements
+    assert status_of(raw.parent, capsys)[0] == 0
+
+
+def test_a_second_fetch_asks_nobody(fetching: list[str], gathered: Path, service: Service) -> None:
+    asked = len(service.asked)
+    assert cli.run([*fetching, "--out", str(gathered)]) == 0
+    assert len(service.asked) == asked
+    assert list(default_cache().iterdir())
+
+
+def test_without_a_cache_everything_is_asked_for_again(
+    fetching: list[str], gathered: Path, service: Service
+) -> None:
+    asked = len(service.asked)
+    assert cli.run([*fetching, "--out", str(gathered), "--no-cache"]) == 0
+    assert len(service.asked) > asked
+
+
+def test_json_says_what_was_fetched(
+    fetching: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*fetching, "--out", str(tmp_path / "out"), "--json"]) == 0
+    (machine,) = json.loads(capsys.readouterr().out)
+    assert machine["platform"] == "tdx"
+    assert machine["error"] is None
+    assert [each["subject"] for each in machine["documents"]] == [
+        "tcb-info/1ab0c06f0000",
+        "qe-identity",
+        "pck-crl/platform",
+        "root-ca-crl",
+    ]
+
+
+def test_a_wrong_answer_is_refused_and_writes_nothing_beside(
+    fetching: list[str], folder: Path, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.serve_intel(Forge().endorsements(), FMSPC)
+    assert cli.run([*fetching, "--beside"]) == 1
+    assert [path.name for path in folder.iterdir()] == ["quote.bin"]
+    assert "chain-invalid" in capsys.readouterr().err
+
+
+def test_a_service_that_is_down_is_exit_code_3(fetching: list[str], folder: Path, service: Service) -> None:
+    service.faults.append(Answer(status=503, headers={"Retry-After": "9999"}))
+    assert cli.run([*fetching, "--beside"]) == 3
+
+
+def test_evidence_that_is_none_is_a_usage_error(
+    fetching: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "junk").write_bytes(b"junk")
+    assert cli.run([*fetching[:-1], str(tmp_path / "junk"), "--beside"]) == 2
+    (tmp_path / "junk").write_bytes(bytes(1184))
+    assert cli.run([*fetching[:-1], str(tmp_path / "junk"), "--beside"]) == 2
+    assert "can't be read" in capsys.readouterr().err
+
+
+def test_a_place_to_write_to_has_to_be_named(fetching: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(fetching) == 2
+    assert "--beside" in capsys.readouterr().err
+
+
+def status_of(path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    code = cli.run(["collateral", "status", str(path), "--json", *more])
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return code, data
+
+
+def test_status_says_how_each_document_stands(gathered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, data = status_of(gathered, capsys)
+    assert code == 0
+    assert {document["file"] for document in data["documents"]} == NAMES
+    (info,) = [each for each in data["documents"] if each["file"] == "tcb_info.json"]
+    assert info["state"] == "current"
+    assert info["subject"].startswith("TDX 1ab0c06f0000")
+    assert 28 < info["days_left"] < 31
+    assert 0 <= info["age_days"] < 1
+
+
+def test_status_for_people_is_a_table(gathered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["collateral", "status", str(gathered)]) == 0
+    shown = capsys.readouterr().out
+    assert "tcb_info.json" in shown
+    assert "not signed" in shown
+
+
+def test_what_expires_soon_is_said_and_strictly_is_a_failure(
+    gathered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, data = status_of(gathered, capsys, "--soon", "60")
+    assert code == 0
+    assert "soon" in {document["state"] for document in data["documents"]}
+    assert status_of(gathered, capsys, "--soon", "60", "--strict")[0] == 1
+
+
+def test_what_has_expired_is_a_failure(
+    fetching: list[str], folder: Path, today: Forge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*fetching, "--beside"]) == 0
+    old = today.issuer.sign("tcbInfo", tcb_info(datetime.now(UTC) - timedelta(days=60)))
+    (folder / "tcb_info.json").write_bytes(old)
+    code, data = status_of(folder, capsys)
+    assert code == 1
+    assert [each["file"] for each in data["documents"] if each["state"] == "expired"] == ["tcb_info.json"]
+
+
+def test_what_can_not_be_read_is_a_failure(
+    fetching: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*fetching, "--beside"]) == 0
+    (folder / "pck_crl.der").write_bytes(b"junk")
+    code, data = status_of(folder, capsys)
+    assert code == 1
+    assert [each["file"] for each in data["documents"] if each["state"] == "unreadable"] == ["pck_crl.der"]
+
+
+def test_a_folder_without_collateral_is_a_usage_error(folder: Path) -> None:
+    assert cli.run(["collateral", "status", str(folder)]) == 2
+
+
+def test_a_file_that_is_no_collateral_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "junk").write_bytes(b"junk")
+    assert cli.run(["collateral", "status", str(tmp_path / "junk")]) == 2
+    assert "sealbus collateral fetch" in capsys.readouterr().err
+
+
+def sign(source: Path, out: Path, anchor: Path, *keys: Path) -> int:
+    named = [argument for key in keys for argument in ("--key", str(key))]
+    return cli.run(["collateral", "sign", str(source), "--anchor", str(anchor), "--out", str(out), *named])
+
+
+def test_operators_sign_one_after_the_other(
+    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anchor, bundle = tmp_path / "anchor", tmp_path / "bundle"
+    assert sign(gathered, bundle, anchor, tmp_path / "alice.key") == 0
+    assert "needs 1 more" in capsys.readouterr().out
+    assert status_of(bundle, capsys, "--anchor", str(anchor))[0] == 1
+    assert sign(bundle, bundle, anchor, tmp_path / "bob.key") == 0
+    code, data = status_of(bundle, capsys, "--anchor", str(anchor))
+    assert code == 0
+    assert "signed by enough" in data["signatures"]
+    opened, mesh = open_anchor(anchor.read_bytes())
+    assert open_bundle(opened, mesh, bundle.read_bytes()).entries == decode_file(gathered.read_bytes())
+
+
+def test_a_stranger_can_not_sign(
+    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mallory.key").write_bytes(b"m" * 32)
+    assert sign(gathered, tmp_path / "bundle", tmp_path / "anchor", tmp_path / "mallory.key") == 2
+    assert not (tmp_path / "bundle").exists()
+    assert (b"m" * 32).decode() not in capsys.readouterr().err
+
+
+def test_what_has_expired_is_not_signed(
+    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, today: Forge
+) -> None:
+    old = today.issuer.sign("tcbInfo", tcb_info(datetime.now(UTC) - timedelta(days=60)))
+    entries = tuple(
+        CollateralEntry(
+            subject=entry.subject, files={**entry.files, "tcb_info.json": old}, fetched=entry.fetched
+        )
+        if "tcb_info.json" in entry.files
+        else entry
+        for entry in decode_file(gathered.read_bytes())
+    )
+    gathered.write_bytes(encode_file(entries))
+    assert sign(gathered, tmp_path / "bundle", tmp_path / "anchor", tmp_path / "alice.key") == 1
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_signed_bundle_is_not_added_to(
+    gathered: Path, keys: dict[str, SigningKey], fetching: list[str], tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    assert sign(gathered, bundle, tmp_path / "anchor", tmp_path / "alice.key", tmp_path / "bob.key") == 0
+    before = bundle.read_bytes()
+    assert cli.run([*fetching, "--out", str(bundle)]) == 2
+    assert bundle.read_bytes() == before
+
+
+def test_a_key_file_that_is_none_says_what_one_is(
+    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short.key").write_bytes(b"short")
+    assert sign(gathered, tmp_path / "bundle", tmp_path / "anchor", tmp_path / "short.key") == 2
+    assert "32 bytes" in capsys.readouterr().err
