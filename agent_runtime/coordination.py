@@ -17,7 +17,7 @@ from agent_runtime.clock import LocalClock, MeshClock
 from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
 from agent_runtime.witness import Witness
-from attestation import appraise
+from attestation import Memory, appraise
 from attestation.attester import Attester
 from schemas import codec
 from schemas.documents import Anchor, Profile
@@ -94,6 +94,7 @@ class Coordination:
         self._transport = transport
         self._refusals = refusals
         self._on_change = on_change
+        self._memory = Memory()
         self._line: _Line | None = None
         self._time_asked: Millis = 0
         self._offer_refused: Reason | None = None
@@ -188,7 +189,7 @@ class Coordination:
                     host_time=time.time_ns() // 1_000_000,
                     profile=self.party.profile,
                 )
-                await anyio.to_thread.run_sync(_appraise, appraisal)
+                await anyio.to_thread.run_sync(_appraise, appraisal, self._memory)
                 return coordinator
             except PeerError as refusal:
                 self._offer_refused = refusal.reason
@@ -328,7 +329,7 @@ class Coordination:
         return self.clock.highest() >= admission.issued * SECOND + life * share // 100
 
 
-def _appraise(appraisal: joining.Appraisal) -> None:
+def _appraise(appraisal: joining.Appraisal, memory: Memory) -> None:
     appraise(
         appraisal.evidence,
         appraisal.endorsements,
@@ -336,4 +337,5 @@ def _appraise(appraisal: joining.Appraisal) -> None:
         key_binding=appraisal.key_binding,
         challenge=appraisal.challenge,
         now=appraisal.now,
+        memory=memory,
     )

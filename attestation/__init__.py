@@ -9,6 +9,7 @@ from attestation.errors import (
     NotAcceptableError,
     NotGenuineError,
 )
+from attestation.memory import Memory
 from attestation.own_keys import report_own_keys
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DescriptorAttester",
     "EvidenceMalformedError",
     "Machine",
+    "Memory",
     "NotAcceptableError",
     "NotGenuineError",
     "appraise",

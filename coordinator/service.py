@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from attestation import Attester, appraise
+from attestation import Attester, Memory, appraise
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
 from coordinator.core import Core
 from coordinator.errors import RefusedError
@@ -70,6 +70,7 @@ class Service:
         self._hello_came, self._boot_came, self._action_came = anyio.Event(), anyio.Event(), anyio.Event()
         self._actions: deque[Action] = deque()
         self._subscriptions: dict[str, Subscription | None] = {}  # None: the broker does not know yet
+        self._memory = Memory()
         self._appraisers = anyio.CapacityLimiter(APPRAISERS)
         self._told: Counter[Reason] = Counter()
 
@@ -146,7 +147,7 @@ class Service:
             await anyio.sleep(TICK)
 
     async def _appraise(self, request: AppraisalRequest) -> None:
-        outcome = await to_thread.run_sync(_appraised, request, limiter=self._appraisers)
+        outcome = await to_thread.run_sync(_appraised, request, self._memory, limiter=self._appraisers)
         self._do(self.core.handle_appraisal(request, outcome, now=self._clock()))
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
@@ -238,7 +239,7 @@ class Service:
                 return None
 
 
-def _appraised(request: AppraisalRequest) -> AttestationResult | PeerError:
+def _appraised(request: AppraisalRequest, memory: Memory) -> AttestationResult | PeerError:
     try:
         return appraise(
             request.evidence,
@@ -247,6 +248,7 @@ def _appraised(request: AppraisalRequest) -> AttestationResult | PeerError:
             key_binding=request.key_binding,
             challenge=request.challenge,
             now=datetime.fromtimestamp(request.now / SECOND, UTC),
+            memory=memory,
         )
     except PeerError as refusal:
         return refusal
