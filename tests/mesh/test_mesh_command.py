@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from lab.attached import attach
-from lab.facts import LAB_FILE, LabFacts
+from lab.facts import LAB_FILE, LabFacts, read_facts
 from lab.mesh import recording_of
 from lab.start import initialise
 from lab.state import hold_part, open_state
@@ -115,6 +115,24 @@ async def test_a_client_elsewhere_finds_the_lab(lab: Path, up: LabFacts) -> None
     # Evicting needs an operator's session with the coordinator.
     found = await sealbus("lab", "evict", "--dir", str(lab), "--kind", "chip", "00ff")
     assert found.returncode == 0, found.stderr
+
+
+async def test_what_is_written_of_the_processes_follows_them(lab: Path, up: LabFacts) -> None:
+    async def follows(name: str) -> None:
+        before = read_facts(lab).pids[name]
+        os.kill(before, signal.SIGKILL)
+        await eventually(lambda: read_facts(lab).pids.get(name, before) != before, within=60)
+        assert is_alive(read_facts(lab).pids[name])
+
+    for name in ("scheduler", "broker", "relay"):
+        await follows(name)
+
+    async def told() -> dict[str, Any]:
+        return dict(json.loads((await sealbus("lab", "status", "--dir", str(lab), "--json")).stdout))
+
+    with anyio.fail_after(60):
+        while (found := await told())["dead"] or len(found["admitted"]) < len(AGENTS):  # noqa: ASYNC110
+            await anyio.sleep(0.1)
 
 
 def judge_tdx(folder: Path, meta: dict[str, Any]) -> None:
