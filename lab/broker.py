@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 # The default of other people's brokers, so that nothing here grows beyond what they take.
 MONITOR_PORT = 8222
 MAX_PAYLOAD = 1024 * 1024
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0  # of a busy machine, with streams to read again
 STOP_TIMEOUT = 5.0
 POLL = 0.01
 MEMORY_STORE = 256 * 1024 * 1024

@@ -46,8 +46,8 @@ from transport import Credentials
 
 WIRE = "wire/broker.recording"  # in a folder of its own, which can be shown to others
 LAB_FILE = "lab.json"
-ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
-TERM_PATIENCE = 60.0  # seconds for a coordinator to take its first order
+ADMISSION_PATIENCE = 120.0  # seconds for all agents to be admitted or refused, on a busy machine
+TERM_PATIENCE = 120.0  # seconds for a coordinator to take its first order
 LOOK_AGAIN = 0.05
 OWN_KEYS_PATIENCE = 60.0  # seconds to search a recording of some GB
 

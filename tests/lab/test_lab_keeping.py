@@ -54,7 +54,7 @@ async def test_only_an_agent_that_was_refused_for_good_is_let_be(
         for name, status in statuses.items():
             send.send_nowait(Exited(name, status))
         machines = {name: cast("Machine", name) for name in names}
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             await keep_machines(
                 state, cast("Rack", rack), machines, exits, refused=refused.__setitem__, again=told
             )
@@ -76,7 +76,7 @@ async def test_a_broker_is_started_again_also_when_its_port_is_taken_for_a_momen
             await start()
 
         monkeypatch.setattr(broker, "start", started)
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(keep_broker, broker, again.set)
                 os.kill(broker.pid, signal.SIGKILL)
