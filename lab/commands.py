@@ -1,6 +1,7 @@
 """`sealbus lab`: make a lab, bring it up, measure again, evict."""
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -225,10 +226,19 @@ async def _evict(root: Path, kind: str, value: str, reason: str) -> int:
     with open_state(root, exclusive=False) as state:
         mesh = attach(state)
         if kind == "instance":
-            value = {agent.name: agent.instance for agent in mesh.admitted()}.get(value, value)
+            value = _instance(value, {agent.name: agent.instance for agent in mesh.admitted()})
         await Operators(state, mesh.url).revoke(kind, value, reason)
     console.print(f"revoked: the coordinator's signed receipt is here ({kind} {value})")
     return 0
+
+
+def _instance(value: str, admitted: Mapping[str, str]) -> str:
+    if value in admitted:
+        return admitted[value]
+    if re.fullmatch("[0-9a-f]{64}", value):
+        return value
+    names = ", ".join(sorted(admitted)) or "nobody"
+    raise UsageError(f"{value!r} is no instance id and names no agent that is admitted: there are {names}")
 
 
 def show_status(console: Console, root: Path, found: Status) -> None:

@@ -116,6 +116,9 @@ async def test_a_client_elsewhere_finds_the_lab(lab: Path, up: LabFacts) -> None
     # Evicting needs an operator's session with the coordinator.
     found = await sealbus("lab", "evict", "--dir", str(lab), "--kind", "chip", "00ff")
     assert found.returncode == 0, found.stderr
+    unknown = await sealbus("lab", "evict", "--dir", str(lab), "worker-7")
+    assert unknown.returncode == 2
+    assert b"worker-1, worker-2" in unknown.stderr
 
 
 async def test_what_is_written_of_the_processes_follows_them(lab: Path, up: LabFacts) -> None:

@@ -199,7 +199,7 @@ async def test_the_sharers_of_a_durable_get_each_message_once(
 
 async def test_what_is_not_acknowledged_in_time_comes_again(alice: Transport, unique: str) -> None:
     await alice.ensure_stream(stream(unique))
-    consumer = await alice.consume(durable(unique, ack_wait=0.3))
+    consumer = await alice.consume(durable(unique, ack_wait=1.0))
     await fill(alice, unique, 1)
     [first] = await take(consumer, 1)
     [second] = await take(consumer, 1)
@@ -211,11 +211,12 @@ async def test_what_is_not_acknowledged_in_time_comes_again(alice: Transport, un
 
 async def test_in_progress_keeps_a_message(alice: Transport, unique: str) -> None:
     await alice.ensure_stream(stream(unique))
-    consumer = await alice.consume(durable(unique, ack_wait=0.4))
+    # Long enough that a machine which stands still for a second does not let it run out.
+    consumer = await alice.consume(durable(unique, ack_wait=1.5))
     await fill(alice, unique, 1)
     [item] = await take(consumer, 1)
     again = asyncio.ensure_future(take(consumer, 1))
-    for _ in range(6):
+    for _ in range(20):
         await asyncio.wait((again,), timeout=0.1)
         assert not again.done()
         await item.in_progress()
