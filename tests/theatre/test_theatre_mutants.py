@@ -56,7 +56,7 @@ MUTANTS = {
     "lying-scheduler": ("agent_runtime/gate.py", "if known is not None:", "if False:"),
     "withheld-beacons": (
         "agent_runtime/membership.py",
-        "self.clock.now() - self._counted <= self.grace",
+        "now - self._counted <= self.grace",
         "True",
     ),
 }
