@@ -11,11 +11,13 @@ from functools import partial
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from msgspec.structs import replace
 
 from agent_runtime import joining
 from agent_runtime.clock import LocalClock, MeshClock
 from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
+from agent_runtime.trust import joined
 from agent_runtime.witness import Witness
 from attestation import Memory, appraise
 from attestation.attester import Attester
@@ -28,9 +30,11 @@ from schemas.messages import (
     Body,
     Credential,
     EvidenceAnswer,
+    Get,
     Holdings,
     Millis,
     Refused,
+    RevokedPage,
     State,
     Time,
 )
@@ -132,9 +136,20 @@ class Coordination:
 
     async def refresh(self) -> None:
         """Get all that is held: after a beacon that names something that is not here."""
-        body = await self.request("get", ["holdings", ""])
-        self.membership.hold(codec.convert(body.fields, Holdings))
+        line = self._line
+        if line is None:
+            raise UnreachableError("no session with a coordinator")
+        body = await self._ask(line, "get", Get("holdings", ""), STEP_DEADLINE)
+        self.membership.hold(await self._whole(line, codec.convert(body.fields, Holdings)))
         await self._on_change()
+
+    async def _whole(self, line: _Line, holdings: Holdings) -> Holdings:
+        """Return holdings with the revoked set whole. If it changes meanwhile, its hash will not match."""
+        pages = [holdings.revoked]
+        for number in range(1, holdings.revoked_pages):
+            body = await self._ask(line, "get", Get("revoked", str(number)), STEP_DEADLINE)
+            pages.append(codec.convert(body.fields, RevokedPage).revoked)
+        return replace(holdings, revoked=joined(pages), revoked_pages=1)
 
     async def ask_time(self) -> None:
         """Set the clock by the coordinator's answer, if it is time to."""
@@ -276,7 +291,8 @@ class Coordination:
         admitted = joining.open_admitted(body)
         self.membership.enter(line.coordinator.term, line.coordinator.profile.grace)
         if line.coordinator.term:
-            self.membership.admitted(admitted)
+            holdings = await self._whole(line, admitted.holdings)
+            self.membership.admitted(replace(admitted, holdings=holdings))
 
     async def _ask(self, line: _Line, purpose: str, fields: object, within: float) -> Body:
         request = self.party.random(16)
@@ -306,8 +322,12 @@ class Coordination:
             if waiting is not None:
                 waiting.send_nowait(body)
             elif body.purpose == "push":
-                self.membership.hold(codec.convert(body.fields, Holdings))
-                await self._on_change()
+                holdings = codec.convert(body.fields, Holdings)
+                # Of several pages, all are got as soon as a beacon names what is not here: this handler
+                # would have to wait for itself.
+                if holdings.revoked_pages == 1:
+                    self.membership.hold(holdings)
+                    await self._on_change()
 
     async def _enqueue(self, queue: MemoryObjectSendStream[bytes], place: str, delivery: Delivery) -> None:
         try:

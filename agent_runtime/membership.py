@@ -192,6 +192,9 @@ class Membership:
         if beacon is not None:
             self.witness.compare(holdings.beacon, beacon)
         trust = adopt(self.mesh, base, holdings)
+        # A set with a page too few, or with pages of two sets, would let somebody pass who is out.
+        if beacon is not None and beacon.revoked_hash != trust.revoked_hash:
+            raise SealingError(Reason.NOT_LIVE, "a revoked set that its beacon does not name")
         # Frames may come late: a revoked set from before a beacon that counted must not undo the newer one.
         if base.revoked_hash != trust.revoked_hash and self.witness.is_passed(beacon):
             raise SealingError(Reason.STATE_ROLLED_BACK, "revoked set")

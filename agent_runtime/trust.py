@@ -3,8 +3,10 @@
 A `Trust` is only made by `adopt`, which verifies everything in it under the key of the term.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from schemas import codec
 from schemas.documents import Admission, Beacon, ClassInfo, Constraints, Grant, OpenEpoch, View
@@ -101,6 +103,18 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
 def revoked_hash(revoked: tuple[Revocation, ...]) -> bytes:
     """Return the hash of a revoked set as beacons carry it."""
     return sha256(codec.encode(tuple(sorted(revoked, key=lambda entry: (entry.kind, entry.value)))))
+
+
+def joined(pages: Sequence[tuple[Revocation, ...]]) -> tuple[Revocation, ...]:
+    """Return the revoked set whose pages these are. Whether all are of one set, its hash has to tell."""
+    entries: list[Revocation] = []
+    for entry in (entry for page in pages for entry in page):
+        last = entries[-1] if entries else None
+        if last is not None and (last.kind, last.value, last.time) == (entry.kind, entry.value, entry.time):
+            entries[-1] = replace(last, instances=last.instances + entry.instances)
+        else:
+            entries.append(entry)
+    return tuple(entries)
 
 
 def _check_successor(held: View, view: View) -> None:

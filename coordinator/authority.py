@@ -13,14 +13,14 @@ from coordinator.beacons import Beacons, revoked_hash
 from coordinator.epochs import Epochs, spans
 from coordinator.errors import RefusedError
 from coordinator.granting import Views
-from coordinator.holdings import holdings
+from coordinator.holdings import holdings, pages
 from coordinator.ledger import INSTANCE, WORKLOAD, Ledger, Party
 from coordinator.terms import Standing, take_order, take_policy
 from schemas import codec
 from schemas.documents import Anchor, Beacon, LogReceipt
 from schemas.errors import MalformedError, Reason
 from schemas.limits import MINUTE, SECOND
-from schemas.messages import ENCLAVE, Event, Holdings, Millis, State
+from schemas.messages import ENCLAVE, Event, Holdings, Millis, Revocation, State
 from schemas.policy import Policy
 from sealing.context import Mesh, sha256
 from sealing.documents import open_revocation, sign_message
@@ -68,6 +68,7 @@ class Authority:
         self._views = Views(mesh, keys.signing)
         self._views.update(self.standing, self._epochs)
         self._beacons = Beacons(mesh, keys, random)
+        self._pages: tuple[tuple[Revocation, ...], tuple[tuple[Revocation, ...], ...]] | None = None
         self._logged = 0  # entries of the log that the last beacon covers
 
     @property
@@ -97,12 +98,19 @@ class Authority:
             party,
             epochs=self._epochs,
             views=self._views,
-            revoked=self.ledger.revoked(),
+            revoked=self.revoked_pages(),
             beacon=self._beacons.last,
             random=self._random,
         )
         self.ledger.holds_keys(party.instance, until)
         return held
+
+    def revoked_pages(self) -> tuple[tuple[Revocation, ...], ...]:
+        """Return the revoked set, cut to what fits a message."""
+        revoked = self.ledger.revoked()
+        if self._pages is None or self._pages[0] is not revoked:
+            self._pages = revoked, pages(revoked)
+        return self._pages[1]
 
     def enter(self, party: Party, now: Millis) -> Effect:
         """Enter an admission that was judged."""

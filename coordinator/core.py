@@ -17,7 +17,7 @@ from coordinator.ledger import Party
 from coordinator.links import LINGER, Link, Links, Phase
 from schemas import codec
 from schemas.documents import Anchor
-from schemas.errors import PeerError, Reason
+from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import AttestationResult, Endorsements, Evidence
 from schemas.messages import (
     OPERATOR,
@@ -29,6 +29,8 @@ from schemas.messages import (
     Get,
     Millis,
     Refused,
+    Revocation,
+    RevokedPage,
     Time,
 )
 from schemas.subjects import Kind, subject
@@ -38,6 +40,7 @@ from sealing.session import session_id_of
 
 APPRAISALS_PENDING = 512  # up to 224 KiB of a stranger's each, and some seconds' work
 DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a role, not all
+PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
 
 
@@ -216,6 +219,9 @@ class Core:
         party = self._party(link)
         if get.what == "holdings":
             return self._answer(link, body.request, "got", self._authority.holdings(party, time))
+        if get.what == "revoked":
+            page = RevokedPage(self._revoked_page(get.arg))
+            return self._answer(link, body.request, "got", page)
         if get.what != "directory":
             raise RefusedError(Reason.NO_HANDLER, "no such thing to get")
         if not may_look_up(self._authority.standing.policy, party.roles, get.arg):
@@ -223,6 +229,14 @@ class Core:
         holders = self._authority.ledger.holders(get.arg, time)[:DIRECTORY_MAX]
         directory = Directory(tuple(holder.admission for holder in holders))
         return self._answer(link, body.request, "got", directory)
+
+    def _revoked_page(self, number: str) -> tuple[Revocation, ...]:
+        pages = self._authority.revoked_pages()
+        if not (number.isascii() and number.isdecimal() and len(number) <= PAGE_DIGITS):
+            raise MalformedError("not a page's number")
+        if int(number) >= len(pages):
+            raise RefusedError(Reason.NO_HANDLER, "no such page: the revoked set has changed")
+        return pages[int(number)]
 
     def _event(self, link: Link, body: Body, time: Millis) -> list[Action]:
         if link.credential.kind != OPERATOR:

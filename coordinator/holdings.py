@@ -6,14 +6,19 @@ client that restarts with the same instance id, so no key and counter ever meet 
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from coordinator.epochs import MESH_GROUP, Epochs
 from coordinator.granting import Rights, Views
 from coordinator.ledger import Party
+from schemas.limits import REVOKED_PAGE
 from schemas.messages import Holdings, MemberPackage, Millis, Revocation, SenderPackage
 from sealing.context import Mesh
 from sealing.groups import Sender, sender_package
 
 NONCE = 12
+ENTRY_SIZE = 300  # a revocation's kind, value and time, at their longest
+INSTANCE_SIZE = 34
 
 
 def holdings(
@@ -22,11 +27,14 @@ def holdings(
     *,
     epochs: Epochs,
     views: Views,
-    revoked: tuple[Revocation, ...],
+    revoked: tuple[tuple[Revocation, ...], ...],
     beacon: bytes,
     random: Callable[[int], bytes],
 ) -> tuple[Holdings, Millis]:
-    """Return everything that `party` holds, and when the last epoch closes that it gets keys of."""
+    """Return everything that `party` holds, and when the last epoch closes that it gets keys of.
+
+    `revoked` are the pages of the revoked set, of which it gets the first.
+    """
     rights = {role: views.rights(role) for role in party.roles}
     member_of = frozenset({MESH_GROUP}).union(*(each.opens for each in rights.values()))
     members = _members(epochs, member_of)
@@ -38,7 +46,27 @@ def holdings(
     held: list[MemberPackage | SenderPackage] = [*members, *senders]
     signed = tuple(views.of(role) for role in party.roles)
     until = max((package.closes for package in held), default=0)
-    return Holdings(members, tuple(senders), signed, revoked, beacon), until
+    return Holdings(members, tuple(senders), signed, revoked[0], beacon, len(revoked)), until
+
+
+def pages(revoked: tuple[Revocation, ...]) -> tuple[tuple[Revocation, ...], ...]:
+    """Cut a revoked set, in its order, into pages that fit a message: one at least."""
+    made: list[tuple[Revocation, ...]] = []
+    page: list[Revocation] = []
+    room = REVOKED_PAGE
+    for entry in revoked:
+        rest = entry.instances
+        while True:
+            if room < ENTRY_SIZE + INSTANCE_SIZE:
+                made.append(tuple(page))
+                page, room = [], REVOKED_PAGE
+            fit = (room - ENTRY_SIZE) // INSTANCE_SIZE
+            page.append(replace(entry, instances=rest[:fit]))
+            room -= ENTRY_SIZE + INSTANCE_SIZE * len(rest[:fit])
+            rest = rest[fit:]
+            if not rest:
+                break
+    return (*made, tuple(page))
 
 
 def _members(epochs: Epochs, groups: frozenset[str]) -> tuple[MemberPackage, ...]:

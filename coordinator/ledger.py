@@ -70,6 +70,7 @@ class Ledger:
         self._past: dict[bytes, Party] = {}
         self._banned: set[tuple[str, str]] = set()
         self._listed: dict[tuple[str, str], _Listed] = {}
+        self._revoked: tuple[Revocation, ...] | None = None
 
     def admitted(self, instance: bytes) -> Party | None:
         """Return the party of an admitted instance."""
@@ -96,8 +97,10 @@ class Ledger:
         return sorted(live, key=lambda party: party.expires, reverse=True)
 
     def revoked(self) -> tuple[Revocation, ...]:
-        """Return the revoked set in its one order."""
-        return tuple(listed.entry for _, listed in sorted(self._listed.items()))
+        """Return the revoked set in its one order: the same object until it changes."""
+        if self._revoked is None:
+            self._revoked = tuple(self._listed[key].entry for key in sorted(self._listed))
+        return self._revoked
 
     def check(self, instance: bytes, result: AttestationResult | None) -> None:
         """Refuse what the operators revoked: this instance, its chip or its workload."""
@@ -156,6 +159,7 @@ class Ledger:
             self._past.pop(party.instance, None)
             instances.add(party.instance)
             until = max(until, party.expires + grace, party.keys_until + grace)
+        self._revoked = None
         self._listed[kind, value] = _Listed(
             Revocation(kind, value, last.entry.time if last else now, tuple(sorted(instances))),
             max(until, last.until if last else 0),
@@ -178,11 +182,15 @@ class Ledger:
         self._past = {key: party for key, party in self._past.items() if now < party.keys_until}
         before = len(self._listed)
         self._listed = {key: listed for key, listed in self._listed.items() if now < listed.until}
-        return len(self._listed) != before
+        if len(self._listed) == before:
+            return False
+        self._revoked = None
+        return True
 
     def _unlist(self, instance: bytes) -> bool:
         for key, listed in list(self._listed.items()):
             if instance in listed.entry.instances:
+                self._revoked = None
                 rest = tuple(each for each in listed.entry.instances if each != instance)
                 if rest:
                     entry = msgspec.structs.replace(listed.entry, instances=rest)

@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 # The default of other people's brokers, so that nothing here grows beyond what they take.
 MONITOR_PORT = 8222
 MAX_PAYLOAD = 1024 * 1024
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0  # of a busy machine, with streams to read again
 STOP_TIMEOUT = 5.0
 POLL = 0.01
 MEMORY_STORE = 256 * 1024 * 1024
@@ -114,6 +114,8 @@ class Broker:
         self._monitor = monitor
         self._monitor_url: str | None = None
         self._process: anyio.abc.Process | None = None
+        self._running = anyio.Event()
+        self.starts = 0  # its counters begin anew with each
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -142,6 +144,11 @@ class Broker:
         if self._monitor_url is None:
             raise UsageError("start the broker with monitor=True for its counters")
         return self._monitor_url
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a server, as far as is known."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -175,6 +182,7 @@ class Broker:
                 cwd=self._directory,
                 # The server needs nothing of our environment, which may hold what others should not read.
                 env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                start_new_session=True,  # Ctrl-C reaches the lab alone: what it stops in order needs us
             )
         try:
             with anyio.fail_after(START_TIMEOUT):
@@ -188,6 +196,21 @@ class Broker:
             with anyio.CancelScope(shield=True):
                 await self.kill()
             raise
+        self.starts += 1
+        self._running.set()
+
+    async def lost(self) -> None:
+        """Return when the server has ended and neither `stop` nor `kill` did it: it can be started again."""
+        while True:
+            process = self._process
+            if process is None:
+                await self._running.wait()
+                continue
+            await process.wait()
+            if self._process is process:
+                self._process, self._running = None, anyio.Event()
+                _ports_file(self._directory, process.pid).unlink(missing_ok=True)
+                return
 
     async def stop(self) -> None:
         """End the server in order, by force after STOP_TIMEOUT. Does nothing if it is not running."""
@@ -201,6 +224,7 @@ class Broker:
         process, self._process = self._process, None
         if process is None:
             return
+        self._running = anyio.Event()
         with anyio.CancelScope(shield=True):
             if process.returncode is None and not force:
                 process.terminate()

@@ -1,6 +1,7 @@
 """`sealbus lab`: make a lab, bring it up, measure again, evict."""
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -10,6 +11,7 @@ import anyio
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lab import setup
@@ -194,8 +196,19 @@ async def _up(state: State, tapped: bool, machine: bool) -> int:
         await wait_admitted(mesh)
         facts = facts_of(mesh)
         path = state.root / LAB_FILE
+
+        def write() -> None:
+            state.save(LAB_FILE, msgspec.json.format(msgspec.json.encode(facts_of(mesh))))
+
+        def rewrite() -> None:
+            try:
+                write()
+            except UsageError as error:
+                console.print(f"[yellow]{escape(str(error))}[/yellow]", soft_wrap=True)
+
         try:
-            state.save(LAB_FILE, msgspec.json.format(msgspec.json.encode(facts)))
+            write()
+            mesh.on_change = rewrite
             if machine:
                 click.echo(msgspec.json.encode(facts))
             else:
@@ -203,6 +216,7 @@ async def _up(state: State, tapped: bool, machine: bool) -> int:
                 console.print(f"up at {mesh.url}; {path} says more; Ctrl-C ends it")
             await anyio.sleep_forever()
         finally:
+            mesh.on_change = lambda: None
             path.unlink(missing_ok=True)
     return 0
 
@@ -212,10 +226,19 @@ async def _evict(root: Path, kind: str, value: str, reason: str) -> int:
     with open_state(root, exclusive=False) as state:
         mesh = attach(state)
         if kind == "instance":
-            value = {agent.name: agent.instance for agent in mesh.admitted()}.get(value, value)
+            value = _instance(value, {agent.name: agent.instance for agent in mesh.admitted()})
         await Operators(state, mesh.url).revoke(kind, value, reason)
     console.print(f"revoked: the coordinator's signed receipt is here ({kind} {value})")
     return 0
+
+
+def _instance(value: str, admitted: Mapping[str, str]) -> str:
+    if value in admitted:
+        return admitted[value]
+    if re.fullmatch("[0-9a-f]{64}", value):
+        return value
+    names = ", ".join(sorted(admitted)) or "nobody"
+    raise UsageError(f"{value!r} is no instance id and names no agent that is admitted: there are {names}")
 
 
 def show_status(console: Console, root: Path, found: Status) -> None:
@@ -228,6 +251,8 @@ def show_status(console: Console, root: Path, found: Status) -> None:
     for name, pid in sorted(found.parts.items()):
         console.print(f"{name} runs here as process {pid}")
     show_admitted(console, found.admitted, found.refused)
+    for name in found.dead:
+        console.print(f"[red]dead[/red] {name}: no process of it runs at this moment")
     for name in found.missing:
         console.print(f"[yellow]missing[/yellow] {name}: neither admitted nor refused")
 

@@ -14,14 +14,17 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agent_runtime.errors import EXIT_REFUSED
 from lab import logs
+from lab.broker import Broker
 from lab.children import dying_with_parent
 from lab.launch import Exited, Rack
 from lab.machine import Machine
 from lab.plan import COORDINATOR, SCHEDULER, log_of
 from lab.state import RUN, State
+from schemas.errors import UsageError
 
 log = logging.getLogger("sealbus.lab")
 
+BROKER = "broker"
 RESTART_PAUSE, RESTART_MOST = 0.5, 8.0  # seconds; doubled for what does not last
 SETTLED = 20.0  # seconds after which what ends has not failed at its start
 STOP_DEADLINE = 3.0
@@ -72,6 +75,24 @@ async def keep_machines(
             tasks.start_soon(restart, exited.name)
 
 
+async def keep_broker(broker: Broker, again: Callable[[], None]) -> None:
+    """Start the broker again, on its port and with its streams, when it ends by itself; tell `again`."""
+    pauses = _Pauses()
+    while True:
+        await broker.lost()
+        log.warning("the broker ended: starting it again")
+        while True:
+            await anyio.sleep(pauses.next(BROKER, anyio.current_time()))
+            try:
+                await broker.start()
+            except UsageError as error:
+                # Its port may be taken for a moment, by a connection of somebody who looks for it.
+                log.warning("the broker does not start: %s", error)
+            else:
+                break
+        again()
+
+
 async def keep_scheduler(
     state: State,
     mesh: bytes,
@@ -101,6 +122,7 @@ async def keep_scheduler(
                 stdout=output,
                 stderr=output,
                 env=environment,
+                start_new_session=True,  # Ctrl-C reaches the lab alone
             )
         started(process.pid)
         task_status.started()

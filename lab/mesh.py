@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -26,7 +25,7 @@ from lab.blueprint import read_blueprint
 from lab.broker import Broker, BrokerUser
 from lab.evidence import EVIDENCE
 from lab.image import Builder
-from lab.keeping import keep_machines, keep_scheduler
+from lab.keeping import BROKER, keep_broker, keep_machines, keep_scheduler
 from lab.launch import Exited, Rack, open_rack
 from lab.layers import Store
 from lab.logs import Admitted
@@ -47,8 +46,8 @@ from transport import Credentials
 
 WIRE = "wire/broker.recording"  # in a folder of its own, which can be shown to others
 LAB_FILE = "lab.json"
-ADMISSION_PATIENCE = 60.0  # seconds for all agents to be admitted or refused, on a busy machine
-TERM_PATIENCE = 60.0  # seconds for a coordinator to take its first order
+ADMISSION_PATIENCE = 120.0  # seconds for all agents to be admitted or refused, on a busy machine
+TERM_PATIENCE = 120.0  # seconds for a coordinator to take its first order
 LOOK_AGAIN = 0.05
 OWN_KEYS_PATIENCE = 60.0  # seconds to search a recording of some GB
 
@@ -71,6 +70,16 @@ class RunningMesh:
     refused: dict[str, str] = field(default_factory=dict)  # agent: reason
     urls: dict[str, str] = field(default_factory=dict)  # party: where it finds the broker, or the tap
     tap: Tap | None = None
+    on_change: Callable[[], None] = lambda: None  # other processes run than before
+
+    def changed(self) -> None:
+        """Tell whoever keeps a list of the processes."""
+        self.on_change()
+
+    def scheduler_started(self, pid: int) -> None:
+        """Note the scheduler's process."""
+        self.scheduler_pid = pid
+        self.changed()
 
     def credentials(self, party: str) -> Credentials | None:
         """Return the broker account of a kind of party; None on a broker of somebody else's."""
@@ -108,13 +117,21 @@ class RunningMesh:
     def pids(self) -> dict[str, int]:
         """Return every process of the mesh."""
         pids = {**self.rack.pids(), SCHEDULER: self.scheduler_pid}
-        return pids | ({"broker": self.broker.pid} if self.broker else {})
+        if self.broker is not None and self.broker.is_running:
+            pids[BROKER] = self.broker.pid
+        return pids
 
     async def broker_messages(self) -> int | None:
-        """Return the embedded broker's own count of messages that came in; None on another broker."""
-        if self.broker is None:
+        """Return the embedded broker's own count of messages that came in.
+
+        None on another broker, and on one that was started again: it has forgotten what it had counted.
+        """
+        if self.broker is None or self.broker.starts > 1:
             return None
-        counters = await anyio.to_thread.run_sync(_get_json, f"{self.broker.monitor_url}/varz")
+        try:
+            counters = await anyio.to_thread.run_sync(_get_json, f"{self.broker.monitor_url}/varz")
+        except OSError:
+            return None  # it ended at this moment
         return int(counters["in_msgs"])
 
     async def own_keys(self) -> dict[str, OwnKeys]:
@@ -185,6 +202,8 @@ async def running_mesh(
         )
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
+        if broker is not None:
+            tasks.start_soon(keep_broker, broker, running.changed)
         say("measuring and launching the coordinator")
         _make_machines(running)
         await rack.start(running.machines[COORDINATOR])
@@ -196,7 +215,7 @@ async def running_mesh(
             mesh.id,
             urls[SCHEDULER],
             seeds.get(Party.SCHEDULER),
-            partial(setattr, running, "scheduler_pid"),
+            running.scheduler_started,
         )
         say("measuring and launching the agents")
         async with anyio.create_task_group() as launching:
@@ -260,6 +279,7 @@ def _make_machines(running: RunningMesh) -> None:
 
 async def _keep(running: RunningMesh, reports: MemoryObjectReceiveStream[Exited]) -> None:
     async def again(name: str) -> None:
+        running.changed()
         if name == COORDINATOR:
             await running.operators.open_term()
 

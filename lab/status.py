@@ -10,9 +10,10 @@ from pathlib import Path
 
 import anyio
 
-from lab.attached import attach
-from lab.facts import LAB_FILE
+from lab.attached import UP, attach
+from lab.facts import LAB_FILE, read_facts
 from lab.logs import Admitted
+from lab.plan import COORDINATOR, SCHEDULER
 from lab.state import RUN, State, held_parts, holder
 from schemas.errors import UsageError
 from schemas.subjects import Party
@@ -36,13 +37,14 @@ class Status:
     admitted: list[Admitted] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)  # what was started here and does not run now
 
     @property
     def code(self) -> int:
         """The exit code that it stands for."""
         if not self.reachable:
             return NOT_UP
-        return SOME_NOT if self.refused or self.missing else ALL_ADMITTED
+        return SOME_NOT if self.refused or self.missing or self.dead else ALL_ADMITTED
 
 
 async def status_of(state: State) -> Status:
@@ -54,10 +56,31 @@ async def status_of(state: State) -> Status:
         return Status(parts=parts)
     if not await _reachable(mesh.url, mesh.credentials(Party.CLIENT)):
         return Status(mesh.url, parts=parts)
-    admitted, refused = mesh.admitted(), mesh.refused
-    known = {agent.name for agent in admitted} | set(refused)
+    refused = mesh.refused
+    dead = sorted(_dead(state, parts, set(mesh.workloads)) - set(refused))
+    # The coordinator hears nothing of a death: to it an agent is admitted until its admission expires.
+    admitted = [agent for agent in mesh.admitted() if agent.name not in dead]
+    known = {agent.name for agent in admitted} | set(refused) | set(dead)
     missing = sorted(set(mesh.workloads) - known)
-    return Status(mesh.url, True, parts, admitted, refused, missing)
+    return Status(mesh.url, True, parts, admitted, refused, missing, dead)
+
+
+def _dead(state: State, parts: dict[str, int], machines: set[str]) -> set[str]:
+    """Name what should run here and does not; nothing where all of it runs elsewhere."""
+    if UP in parts:
+        pids = read_facts(state.root).pids
+        running = {name for name, pid in pids.items() if _is_child(pid, parts[UP])}
+        return {COORDINATOR, SCHEDULER, *machines} - running
+    return machines - set(parts) if machines & set(parts) else set()
+
+
+def _is_child(pid: int, parent: int) -> bool:
+    """Tell whether a process runs and is this parent's: its number alone may be somebody else's by now."""
+    try:
+        state, father, *_ = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return not Path("/proc/self/stat").exists()  # another system than Linux: what was written down holds
+    return state != "Z" and int(father) == parent
 
 
 async def _reachable(url: str, credentials: Credentials | None) -> bool:

@@ -9,6 +9,8 @@ MAX_MESSAGE = 1024 * 1024  # the default max_payload of a NATS server that someb
 MAX_BODY = MAX_MESSAGE - 16 * 1024 - 4  # the last Padmé size that leaves room for headers, less its length
 MAX_OFFER = 256 * 1024  # evidence with TDX collateral is about 45 KiB; a bootstrapping agent parses no more
 MAX_HANDSHAKE = 64 * 1024  # an admission is about 2 KiB, an X-Wing encapsulation 1.1 KiB
+REVOKED_PAGE = 64 * 1024  # of instances and entries, beside views and keys that may take ten times as much
+MAX_REVOKED_PAGES = 1_024  # twenty times what all the parties that a coordinator remembers would fill
 MAX_DOCUMENT = 512 * 1024  # a signed policy with a thousand rules is about 120 KiB
 
 CHALLENGE_LIFETIME = 30 * SECOND  # a quote takes 40 ms; a throttled chip some seconds

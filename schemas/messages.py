@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from schemas.codec import Message
 from schemas.evidence import Endorsements, Evidence
-from schemas.limits import MAX_DOCUMENT, MAX_HANDSHAKE, MAX_MESSAGE
+from schemas.limits import MAX_DOCUMENT, MAX_HANDSHAKE, MAX_MESSAGE, MAX_REVOKED_PAGES
 
 Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -161,13 +161,23 @@ class Revocation(Message, frozen=True):
 
 
 class Holdings(Message, frozen=True):
-    """Everything an admitted party holds besides its admission: sent whole, swapped whole."""
+    """Everything an admitted party holds besides its admission: swapped whole.
+
+    `revoked` is the first of so many pages of the revoked set; the others are got one by one.
+    """
 
     members: tuple[MemberPackage, ...]
     senders: tuple[SenderPackage, ...]
     views: tuple[Signed, ...]
     revoked: tuple[Revocation, ...]
     beacon: Signed
+    revoked_pages: Annotated[int, Meta(ge=1, le=MAX_REVOKED_PAGES)]
+
+
+class RevokedPage(Message, frozen=True):
+    """A further page of the revoked set; an entry that fits on none goes on on the next."""
+
+    revoked: tuple[Revocation, ...]
 
 
 class Admitted(Message, frozen=True):
@@ -185,7 +195,7 @@ class Refused(Message, frozen=True):
 
 
 class Get(Message, frozen=True):
-    """Ask the coordinator for something: `directory` (arg: role), `holdings`, `policy`."""
+    """Ask the coordinator for something: `directory` (arg: role), `holdings`, `revoked` (arg: page)."""
 
     what: Name
     arg: Annotated[str, Meta(max_length=128)]

@@ -63,7 +63,7 @@ def show(
 
 def _saw(saw: Saw) -> list[tuple[str, str]]:
     found, keys = saw.found, saw.own_keys
-    counted = "the broker is not ours to ask"
+    counted = "which the broker itself could not be asked to confirm"
     if saw.complete is not None:
         counted = "[green]as many as it counted itself[/green]"
         if not saw.complete:

@@ -42,12 +42,12 @@ class Stage:
         except FileNotFoundError:
             return ""
 
-    def refusals(self, name: str, reason: Reason) -> int:
-        """Return how often an agent has said so far that it refused something for `reason`."""
+    def refusals(self, name: str, reason: Reason, place: str = "") -> int:
+        """Return how often an agent has said so far that it refused something for `reason`, at `place`."""
         latest: dict[str, int] = {}
         for line in self.log_of(name).splitlines():
             found = _REFUSED.search(line)
-            if found is not None and found[2] == reason.value:
+            if found is not None and found[2] == reason.value and place in ("", found[1]):
                 # A process that was started again counts from the beginning.
                 latest[found[1]] = int(found[3])
         return sum(latest.values())

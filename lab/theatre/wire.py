@@ -51,7 +51,8 @@ async def redirected_task(stage: Stage) -> Verdict:
     match = Match(
         SCHEDULER, Towards.BROKER, Kind.ASSIGN, every=3, where=lambda passing: passing.frame.subject in theirs
     )
-    return await _disturb(stage, match, redirect, Reason.NOT_AUTHENTIC)
+    # Where it would be taken: who waits for its result would refuse that for the same reason.
+    return await _disturb(stage, match, redirect, Reason.NOT_AUTHENTIC, "task")
 
 
 async def lying_scheduler(stage: Stage) -> Verdict:
@@ -96,22 +97,22 @@ async def withheld_beacons(stage: Stage) -> Verdict:
     return recovered(Reason.NOT_LIVE.value, f"{name} stopped within the grace, and resumed by itself")
 
 
-async def _disturb(stage: Stage, match: Match, action: Action, reason: Reason) -> Verdict:
+async def _disturb(stage: Stage, match: Match, action: Action, reason: Reason, place: str = "") -> Verdict:
     with _rule(stage, reason.value, match, action) as rule:
-        verdict = await _disturbed(stage, reason)
+        verdict = await _disturbed(stage, reason, place)
     if rule.fired == 0:
         return succeeded("there was nothing to disturb: nothing was shown")
     return verdict
 
 
-async def _disturbed(stage: Stage, reason: Reason) -> Verdict:
-    before = _refusals(stage, reason)
+async def _disturbed(stage: Stage, reason: Reason, place: str = "") -> Verdict:
+    before = _refusals(stage, reason, place)
     if trouble := await stage.work():
         return succeeded(f"honest work suffered: {trouble}")
-    if not await stage.until(lambda: _refusals(stage, reason) > before):
+    if not await stage.until(lambda: _refusals(stage, reason, place) > before):
         return succeeded("nobody refused anything")
     await anyio.sleep(TOLD_WITHIN)  # the others tell it too, each in its own half second
-    news = Counter(_refusals(stage, reason)) - before
+    news = Counter(_refusals(stage, reason, place)) - before
     who = ", ".join(f"{name} {count} times" for name, count in sorted(news.items()))
     return refused(reason.value, who)
 
@@ -125,8 +126,8 @@ def _rule(stage: Stage, name: str, match: Match, action: Action) -> Iterator[Rul
         stage.tap.script.remove(rule)
 
 
-def _refusals(stage: Stage, reason: Reason) -> Counter[str]:
-    return Counter({name: stage.refusals(name, reason) for name in stage.mesh.workloads})
+def _refusals(stage: Stage, reason: Reason, place: str = "") -> Counter[str]:
+    return Counter({name: stage.refusals(name, reason, place) for name in stage.mesh.workloads})
 
 
 def _spare(stage: Stage, workload: str) -> bool:

@@ -35,6 +35,7 @@ def holdings(*packages: MemberPackage | SenderPackage) -> Holdings:
         (),
         (),
         b"",
+        1,
     )
 
 

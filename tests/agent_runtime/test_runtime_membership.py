@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from agent_runtime.errors import RefusedError
 from agent_runtime.membership import Membership
+from coordinator.beacons import revoked_hash
 from schemas import codec
 from schemas.documents import Beacon, Grant, View
 from schemas.errors import PeerError, Reason
@@ -455,8 +456,20 @@ def test_admission_by_another_coordinator_counts_by_that_ones_beacon_only(
 
 def test_revocation_entry_names_instances_whatever_it_revokes(world: World, planner: Member) -> None:
     entry = Revocation("chip", "c0" * 64, world.now, (INSTANCE, b"y" * 32))
-    planner.membership.hold(replace(planner.party.holdings(), revoked=(entry,)))
-    assert planner.membership.held().revoked == {INSTANCE, b"y" * 32}
-    # No beacon names such a set, so it cannot count.
     world.tick(1_000)
-    assert planner.beacons() == [False]
+    held = planner.party.holdings()
+    beacon = signed_beacon(world, held.beacon, sequence=1_000, revoked_hash=revoked_hash((entry,)))
+    planner.membership.hold(replace(held, revoked=(entry,), beacon=beacon))
+    assert planner.membership.held().revoked == {INSTANCE, b"y" * 32}
+
+
+def test_revoked_set_that_its_beacon_does_not_name_is_none(world: World, planner: Member) -> None:
+    other = enclave(world, "redactor")
+    world.up_again().event(world.revocation("instance", other.instance.hex()))
+    before = planner.membership.held()
+    without = replace(planner.party.holdings(), revoked=())
+    refusal = refused(planner.membership, lambda: planner.membership.hold(without))
+    assert refusal.reason is Reason.NOT_LIVE
+    assert planner.membership.held() is before
+    world.tick(1_000)
+    assert planner.beacons()[-1] is False

@@ -12,6 +12,8 @@ import anyio
 import pytest
 
 from tests.mesh.fixtures import lab_template
+from tests.mesh.world import is_alive
+from tests.ports import free_ports
 from transport import connect
 
 # Before testcontainers is imported, which reads them once. Ports on loopback need no detour through a
@@ -31,8 +33,11 @@ from testcontainers.core.container import DockerContainer  # noqa: E402
 __all__ = ["lab_template"]
 
 BROKER = "nats:2.15-alpine"
+LABEL = "sealbus-test"  # the process that made it
+COMPOSE_LABEL = "com.docker.compose.project"
+PROJECT_PREFIX = "sealbus-test-"
 DEFAULT_SOCKET = "/var/run/docker.sock"
-BROKER_PATIENCE = 30.0
+BROKER_PATIENCE = 120.0
 PAUSED = 6.0  # seconds: longer than it takes a client to take the broker for lost
 
 
@@ -64,10 +69,34 @@ def engine() -> None:
     """Skip, or fail if the environment says that one is required, where no engine answers."""
     reason = why_no_engine()
     if reason is None:
+        remove_leftovers()
         return
     if os.environ.get("SEALBUS_ENGINE") == "required":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def remove_leftovers() -> None:
+    """Remove what test processes that were killed have left: nobody else would."""
+
+    def is_left(labels: dict[str, str]) -> bool:
+        pid = labels.get(LABEL) or labels.get(COMPOSE_LABEL, "").removeprefix(PROJECT_PREFIX)
+        return pid.isdecimal() and not is_alive(int(pid))
+
+    client = docker.from_env()
+    try:
+        for label in (LABEL, COMPOSE_LABEL):
+            for container in client.containers.list(all=True, filters={"label": label}):
+                if is_left(container.labels):
+                    container.remove(force=True, v=True)
+        for network in client.networks.list(filters={"label": COMPOSE_LABEL}):
+            if is_left(network.attrs.get("Labels") or {}):
+                network.remove()
+        for volume in client.volumes.list(filters={"label": COMPOSE_LABEL}):
+            if is_left(volume.attrs.get("Labels") or {}):
+                volume.remove(force=True)
+    finally:
+        client.close()
 
 
 class ContainerBroker:
@@ -93,16 +122,11 @@ class ContainerBroker:
 
 @contextmanager
 def broker_container() -> Iterator[ContainerBroker]:
-    port = free_port()
+    port = free_ports()
     container = DockerContainer(BROKER).with_command(["nats-server", "-js", "-p", "4222"])
+    container.with_kwargs(labels={LABEL: str(os.getpid())})
     with container.with_bind_ports(4222, port):
         yield ContainerBroker(container, port)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

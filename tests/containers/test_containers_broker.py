@@ -6,7 +6,7 @@ import itertools
 import anyio
 import pytest
 
-from tests.containers.conftest import ContainerBroker
+from tests.containers.conftest import BROKER_PATIENCE, ContainerBroker
 from transport import (
     BucketSpec,
     Consumer,
@@ -19,7 +19,7 @@ from transport import (
     connect,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 MEBIBYTE = 1024 * 1024
 FAULTS = ("restart", "kill", "stop", "pause")
 BEFORE, AFTER = 200, 100
@@ -47,7 +47,7 @@ async def test_subjects_streams_and_buckets_work(container_broker: ContainerBrok
 
         await bob.subscribe(f"{unique}-said.*", hear)
         await alice.publish(f"{unique}-said.hello", b"hello")
-        assert await asyncio.wait_for(heard.get(), 10) == b"hello"
+        assert await asyncio.wait_for(heard.get(), 90) == b"hello"
 
         await alice.ensure_stream(stream(unique))
         for number in (1, 2, 2, 3):
@@ -98,14 +98,14 @@ async def test_nothing_acknowledged_is_lost(
                 while len(acknowledged) < back + AFTER:  # noqa: ASYNC110 - the count is of another task
                     await anyio.sleep(0.02)
                 again.set()
-    async with connect(container_broker.url, name="bob", patience=30) as bob:
+    async with connect(container_broker.url, name="bob", patience=BROKER_PATIENCE) as bob:
         consumer = await bob.consume(workers(unique))
         read = [int(await taken(consumer)) for _ in acknowledged]
     assert read == acknowledged == list(range(len(acknowledged)))
 
 
 async def taken(consumer: Consumer) -> bytes:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         item = await anext(consumer)
     await item.ack()
     return bytes(item.payload)

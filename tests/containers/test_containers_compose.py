@@ -12,11 +12,13 @@ from lab.attached import TAP
 from lab.blueprint import installed_blueprint, read_blueprint
 from lab.plan import CLIENTS, COORDINATOR, OPERATORS, SCHEDULER, machine_names, parties
 from lab.start import BROKER, TAP_PORT
-from tests.containers.conftest import free_port
+from tests.containers.conftest import PROJECT_PREFIX
+from tests.ports import free_ports
 
-pytestmark = pytest.mark.slow
+# Whichever comes first builds the image and brings everything up.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
-PROJECT = f"sealbus-test-{os.getpid()}"
+PROJECT = f"{PROJECT_PREFIX}{os.getpid()}"
 BLUEPRINT = read_blueprint(installed_blueprint())
 MACHINES = {COORDINATOR, *machine_names(BLUEPRINT)}
 
@@ -29,7 +31,7 @@ class Compose:
         self._environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": PROJECT,
-            "SEALBUS_PORT": str(free_port()),
+            "SEALBUS_PORT": str(free_ports()),
             "SEALBUS_OUT": str(out),
             "SEALBUS_INPUT": str(out),
         }
@@ -64,7 +66,6 @@ def lab_in_containers(engine: None, tmp_path_factory: pytest.TempPathFactory) ->
         compose.run("--profile", "demo", "down", "-v", "--remove-orphans")
 
 
-@pytest.mark.timeout(600)
 def test_the_demo_does_its_job_in_containers(lab_in_containers: Compose) -> None:
     done = lab_in_containers.run("run", "--rm", "-T", "demo", "--json")
     said = json.loads(done.stdout)
@@ -79,7 +80,6 @@ def test_the_demo_does_its_job_in_containers(lab_in_containers: Compose) -> None
     assert len(list((lab_in_containers.out / "redacted-out" / "redacted").rglob("*.*"))) == 30
 
 
-@pytest.mark.timeout(600)
 def test_files_of_ones_own_are_redacted_in_containers(lab_in_containers: Compose) -> None:
     (lab_in_containers.out / "mine.txt").write_text("Write to anna.berg@example.org today.")
     lab_in_containers.run("run", "--rm", "-T", "demo", "mine.txt")
@@ -91,7 +91,6 @@ def test_files_of_ones_own_are_redacted_in_containers(lab_in_containers: Compose
     assert "sealbus: nothing.txt cannot be read" in missing.stderr
 
 
-@pytest.mark.timeout(600)
 def test_a_coordinator_that_dies_gets_its_next_term_from_the_operators(lab_in_containers: Compose) -> None:
     def term() -> str:
         return lab_in_containers.run("exec", "-T", OPERATORS, "cat", "/lab/term").stdout

@@ -10,13 +10,13 @@ from agent_runtime import Node, RefusedError
 from agent_runtime.agent import Task
 from lab.mesh import RunningMesh
 from schemas.errors import Reason
-from tests.containers.conftest import ContainerBroker, broker_container
+from tests.containers.conftest import BROKER_PATIENCE, ContainerBroker, broker_container
 from tests.mesh.world import client_identity, copy_lab, in_own_task, joined, up
 from transport import connect
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
 TASKS = 40
-DONE_WITHIN = 90.0
+DONE_WITHIN = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ async def shaken(
     """A mesh, and its broker in a container."""
     lab = copy_lab(lab_template, tmp_path_factory.mktemp("shaken"))
     with broker_container() as broker:
-        async with connect(broker.url, name="first", patience=30):
+        async with connect(broker.url, name="first", patience=BROKER_PATIENCE):
             pass
         async with in_own_task(up(lab, url=broker.url)) as mesh:
             yield mesh, broker

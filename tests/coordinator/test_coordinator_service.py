@@ -273,7 +273,7 @@ async def test_mesh_comes_up_over_a_transport(chips: Chips, caplog: pytest.LogCa
     caplog.set_level(logging.INFO)
     broker = MemoryBroker()
     world = World(appraise=really_appraise, now=wall())
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         async with serving(world, Card(chips), broker), broker.connect(name="all") as transport:
             operator = Remote(Party(world, "operator", ("operator",), signing=world.operators[0]), transport)
             await operator.join(chips)
@@ -292,7 +292,7 @@ async def test_mesh_comes_up_over_a_transport(chips: Chips, caplog: pytest.LogCa
 async def test_one_quote_answers_the_hellos_of_a_tick(chips: Chips) -> None:
     broker, card = MemoryBroker(), Card(chips)
     world = World(appraise=really_appraise, now=wall())
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         async with serving(world, card, broker), broker.connect(name="all") as transport:
             remotes = [Remote(Party.enclave(world, "planner"), transport) for _ in range(20)]
             async with anyio.create_task_group() as tasks:
@@ -306,7 +306,7 @@ async def test_junk_is_counted_and_stops_nobody(chips: Chips, caplog: pytest.Log
     caplog.set_level(logging.INFO)
     broker = MemoryBroker()
     world = World(appraise=really_appraise, now=wall())
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
             operator = Remote(Party(world, "operator", ("operator",), signing=world.operators[0]), transport)
             await operator.open(chips)
@@ -332,7 +332,7 @@ async def test_inits_that_wait_are_bounded(chips: Chips, monkeypatch: pytest.Mon
     monkeypatch.setattr("coordinator.service.BOOTS_WAITING", 3)
     broker = MemoryBroker()
     world = World(appraise=really_appraise, now=wall())
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
             for _ in range(5):
                 await transport.publish(subject(world.mesh.id, Kind.BOOT), b"junk")
@@ -344,7 +344,7 @@ async def test_inits_that_wait_are_bounded(chips: Chips, monkeypatch: pytest.Mon
 async def test_broken_device_is_counted_and_stops_nobody(chips: Chips) -> None:
     broker, card = MemoryBroker(), Card(chips, broken=True)
     world = World(appraise=really_appraise, now=wall())
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         async with serving(world, card, broker) as service, broker.connect(name="all") as transport:
             remote = Remote(Party.enclave(world, "planner"), transport)
             async with anyio.create_task_group() as tasks:
@@ -389,7 +389,7 @@ async def test_what_is_said_while_the_broker_is_away_is_said_when_it_is_back_but
     broker = MemoryBroker()
     world = World(appraise=really_appraise, now=wall())
     beacon = subject(world.mesh.id, Kind.BEACON)
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
             operator = Remote(Party(world, "operator", ("operator",), signing=world.operators[0]), transport)
             await operator.join(chips)
@@ -418,7 +418,7 @@ async def test_a_broker_that_refuses_a_sessions_subject_ends_that_session_alone(
 ) -> None:
     broker = MemoryBroker()
     world = World(appraise=really_appraise, now=wall())
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
             subscribe, refused = service._transport.subscribe, list[str]()
 
@@ -449,7 +449,7 @@ async def serve_until_broken(world: World, chips: Chips, monkeypatch: pytest.Mon
 async def test_bug_in_the_service_ends_it(chips: Chips, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = pytest.RaisesGroup(LookupError, allow_unwrapped=True, flatten_subgroups=True)
     world = World(appraise=really_appraise, now=wall())
-    with anyio.fail_after(30), bug:
+    with anyio.fail_after(90), bug:
         await serve_until_broken(world, chips, monkeypatch)
 
 
@@ -528,7 +528,7 @@ async def test_sigterm_ends_the_process_cleanly(tmp_path: Path, broker: Broker) 
         async with process:
             assert process.stderr is not None
             said = b""
-            with anyio.fail_after(30):
+            with anyio.fail_after(90):
                 while b"coordinator" not in said:
                     said += await process.stderr.receive()
                 process.send_signal(signal.SIGTERM)

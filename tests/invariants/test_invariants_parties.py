@@ -97,7 +97,7 @@ async def test_invariant_03_whoever_did_not_prove_itself_hears_nothing_but_a_hel
         await impostor.listen()
         node = Node(client_identity(mesh), ours)
         async with node.running():
-            with anyio.fail_after(20):
+            with anyio.fail_after(90):
                 while not expected <= {reason for _, reason in node.refusals.counts}:  # noqa: ASYNC110
                     await anyio.sleep(0.02)
             assert not node.membership.live()
@@ -178,7 +178,7 @@ async def test_invariant_08_no_secret_is_in_a_log_a_repr_or_a_file(
     payload = b"a payload that nobody may find"
     async with joined(mesh, client_identity(mesh)) as node:
         task = await node.context().submit("echo", payload.decode())
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             await task.result(str)
         member = node.membership
         seed, secrets = seed_of(member.keys.signing), epoch_secrets(member)

@@ -39,7 +39,7 @@ def messages(mesh: RunningMesh) -> Iterator[tuple[Record, Frame]]:
 async def work(node: Node, text: str) -> None:
     """Submit, have an agent submit, and call: every way in which payloads travel."""
     context = node.context()
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         assert await (await context.submit("echo", text)).result(str) == text
         assert await (await context.submit("fan", [text])).result(list[str]) == [text]
         await (await context.submit("tally", text)).result(str)
@@ -62,7 +62,7 @@ async def test_invariant_01_the_recording_is_complete(mesh: RunningMesh) -> None
     async with joined(mesh, client_identity(mesh)) as node:
         await work(node, "to be counted")
     counted, recorded = 0, -1
-    with anyio.fail_after(20):
+    with anyio.fail_after(90):
         while counted != recorded:
             recorded = tap_of(mesh).recorder.messages
             counted = await mesh.broker_messages() or 0

@@ -1,5 +1,7 @@
 """What ends is started again, ever more slowly if it does not last; what was refused for good is let be."""
 
+import os
+import signal
 from pathlib import Path
 from typing import cast
 
@@ -8,11 +10,13 @@ import pytest
 
 from agent_runtime.errors import EXIT_REFUSED
 from lab import keeping
-from lab.keeping import RESTART_MOST, RESTART_PAUSE, SETTLED, keep_machines
+from lab.broker import Broker
+from lab.keeping import RESTART_MOST, RESTART_PAUSE, SETTLED, keep_broker, keep_machines
 from lab.launch import Exited, Rack
 from lab.machine import Machine
 from lab.plan import COORDINATOR
 from lab.state import State
+from schemas.errors import UsageError
 
 
 class Racked:
@@ -50,12 +54,36 @@ async def test_only_an_agent_that_was_refused_for_good_is_let_be(
         for name, status in statuses.items():
             send.send_nowait(Exited(name, status))
         machines = {name: cast("Machine", name) for name in names}
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             await keep_machines(
                 state, cast("Rack", rack), machines, exits, refused=refused.__setitem__, again=told
             )
     assert sorted(rack.started) == sorted(again) == sorted(statuses)
     assert refused == {"barred": "measurement-not-in-policy"}
+
+
+@pytest.mark.anyio
+async def test_a_broker_is_started_again_also_when_its_port_is_taken_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeping, "RESTART_PAUSE", 0.01)
+    async with Broker(tmp_path) as broker:
+        start, taken, again = broker.start, [UsageError("port is taken")], anyio.Event()
+
+        async def started() -> None:
+            if taken:
+                raise taken.pop()
+            await start()
+
+        monkeypatch.setattr(broker, "start", started)
+        with anyio.fail_after(120):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keep_broker, broker, again.set)
+                os.kill(broker.pid, signal.SIGKILL)
+                await again.wait()
+                tasks.cancel_scope.cancel()
+        assert broker.is_running
+    assert "port is taken" in caplog.text
 
 
 def test_what_does_not_last_is_started_again_ever_more_slowly_to_a_bound() -> None:

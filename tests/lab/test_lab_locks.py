@@ -1,14 +1,17 @@
 """What runs in a lab's directory is told by locks: they cannot outlive who holds them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from lab import state, status
-from lab.facts import LAB_FILE
+from lab.attached import UP
+from lab.facts import LAB_FILE, LabFacts
 from lab.operators import TERM, Operators
 from lab.state import RUN, State, held_parts, hold_part, holder
 from lab.status import stop
@@ -75,10 +78,30 @@ async def test_stop_ends_every_part_also_one_that_does_not_listen(
 @pytest.mark.anyio
 async def test_stop_cleans_up_after_one_that_was_killed_and_where_there_is_nothing(tmp_path: Path) -> None:
     (tmp_path / LAB_FILE).write_bytes(b"{}")
-    with anyio.fail_after(10):
+    with anyio.fail_after(90):
         assert await stop(tmp_path) == {}
         assert await stop(tmp_path / "nowhere") == {}
     assert not (tmp_path / LAB_FILE).exists()
+
+
+def test_a_process_that_died_is_not_believed_to_run_and_neither_is_another_of_its_number(
+    tmp_path: Path,
+) -> None:
+    parts = {UP: os.getpid()}
+    with subprocess.Popen(["sleep", "600"]) as ours:
+        pids = {"coordinator": ours.pid, "scheduler": ours.pid, "vault": ours.pid, "linker": os.getppid()}
+        facts = LabFacts("nats://127.0.0.1:1", pids, {}, [])
+        (tmp_path / LAB_FILE).write_bytes(msgspec.json.encode(facts))
+        # The planner was not even started again.
+        assert status._dead(State(tmp_path), parts, {"vault", "linker", "planner"}) == {"linker", "planner"}
+        ours.kill()
+        ours.wait()
+        assert "vault" in status._dead(State(tmp_path), parts, {"vault"})
+
+
+def test_a_part_of_many_that_died_is_told_and_nothing_is_where_all_run_elsewhere(tmp_path: Path) -> None:
+    assert status._dead(State(tmp_path), {"tap": 1, "vault": 2}, {"vault", "planner"}) == {"planner"}
+    assert status._dead(State(tmp_path), {"tap": 1}, {"vault", "planner"}) == set()
 
 
 def test_a_disk_that_is_as_good_as_full_is_told_before_anything_fails_for_it(

@@ -117,7 +117,7 @@ def test_a_lab_killed_while_it_was_made_is_detected_and_made_afresh(root: Path) 
 
 def test_a_directory_of_another_version_is_refused(root: Path) -> None:
     make(root)
-    (root / "version").write_text("sealbus lab 2")
+    (root / "version").write_text("sealbus lab 0")
     with pytest.raises(UsageError, match="another version"), open_state(root):
         pass
 

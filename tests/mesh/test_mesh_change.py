@@ -43,7 +43,7 @@ async def test_a_changed_agent_is_refused_and_after_resign_it_is_admitted(change
         assert mesh.refused["relay"].startswith(Reason.MEASUREMENT_NOT_IN_POLICY.value)
         assert "relay" not in {agent.name for agent in mesh.admitted()}
         assert "sealbus lab resign" in shown(mesh)
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             assert await mesh.machines["relay"].run() == EXIT_REFUSED
             async with joined(mesh, client_identity(mesh)) as node:
                 task = await node.context().submit("echo", "the others work")
@@ -69,5 +69,5 @@ async def test_a_new_policy_is_adopted_by_a_mesh_that_works(changed: Path) -> No
         assert before.items() <= {agent.name: agent.instance for agent in mesh.admitted()}.items()
         await eventually(lambda: node.membership.witness.policy_version == 2 and node.membership.live())
         task = await node.context().submit("fan", ["by the new policy"])
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             assert await task.result(list[str]) == ["by the new policy"]

@@ -23,12 +23,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from lab.attached import attach
-from lab.facts import LAB_FILE, LabFacts
+from lab.facts import LAB_FILE, LabFacts, read_facts
 from lab.mesh import recording_of
 from lab.start import initialise
 from lab.state import hold_part, open_state
 from tests.attestation.tdx_forge import judge
 from tests.mesh.world import copy_lab, eventually, in_own_task, is_alive
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ def environment(url: str | None = None) -> dict[str, str]:
 
 async def sealbus(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[bytes]":
     """Run one command to its end."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         return await anyio.run_process([*SEALBUS, *arguments], check=False, env=environment(url))
 
 
@@ -53,7 +54,7 @@ async def lab_up(root: Path) -> AsyncIterator[tuple[anyio.abc.Process, LabFacts]
     async with await anyio.open_process(command, stderr=None, env=environment()) as process:
         assert process.stdout is not None
         try:
-            with anyio.fail_after(60):
+            with anyio.fail_after(120):
                 facts = msgspec.json.decode(await process.stdout.receive(), type=LabFacts)
             yield process, facts
         finally:
@@ -67,7 +68,7 @@ async def up(anyio_backend: str, lab: Path) -> AsyncIterator[LabFacts]:
     async with in_own_task(lab_up(lab)) as (process, facts):
         yield facts
         process.terminate()
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             assert await process.wait() == 0
     assert not any(map(is_alive, facts.pids.values()))
 
@@ -115,6 +116,27 @@ async def test_a_client_elsewhere_finds_the_lab(lab: Path, up: LabFacts) -> None
     # Evicting needs an operator's session with the coordinator.
     found = await sealbus("lab", "evict", "--dir", str(lab), "--kind", "chip", "00ff")
     assert found.returncode == 0, found.stderr
+    unknown = await sealbus("lab", "evict", "--dir", str(lab), "worker-7")
+    assert unknown.returncode == 2
+    assert b"worker-1, worker-2" in unknown.stderr
+
+
+async def test_what_is_written_of_the_processes_follows_them(lab: Path, up: LabFacts) -> None:
+    async def follows(name: str) -> None:
+        before = read_facts(lab).pids[name]
+        os.kill(before, signal.SIGKILL)
+        await eventually(lambda: read_facts(lab).pids.get(name, before) != before, within=120)
+        assert is_alive(read_facts(lab).pids[name])
+
+    for name in ("scheduler", "broker", "relay"):
+        await follows(name)
+
+    async def told() -> dict[str, Any]:
+        return dict(json.loads((await sealbus("lab", "status", "--dir", str(lab), "--json")).stdout))
+
+    with anyio.fail_after(120):
+        while (found := await told())["dead"] or len(found["admitted"]) < len(AGENTS):  # noqa: ASYNC110
+            await anyio.sleep(0.1)
 
 
 def judge_tdx(folder: Path, meta: dict[str, Any]) -> None:
@@ -255,33 +277,10 @@ async def test_a_lab_that_is_told_to_end_leaves_no_process(
             assert str(process.pid).encode() in found.stderr
         else:
             process.send_signal(signal.SIGINT)
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             assert await process.wait() == 0
     assert not any(map(is_alive, facts.pids.values()))
     assert not (lab / LAB_FILE).exists()
-
-
-def free_ports(count: int) -> int:
-    """Return the first of some ports in a row that were free a moment ago."""
-    for first in range(21000, 30000, count):
-        with contextmanager(_bound)(first, count) as free:
-            if free:
-                return first
-    raise AssertionError("no ports")
-
-
-def _bound(first: int, count: int) -> Iterator[bool]:
-    sockets = []
-    try:
-        for port in range(first, first + count):
-            sockets.append(socket.socket())
-            sockets[-1].bind(("127.0.0.1", port))
-        yield True
-    except OSError:
-        yield False
-    finally:
-        for each in sockets:
-            each.close()
 
 
 @pytest.mark.slow
@@ -302,7 +301,7 @@ async def test_a_lab_of_parts_is_the_same_lab(lab_template: Path, tmp_path: Path
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(url)
             )
             parts[name] = process
-            with anyio.fail_after(60):
+            with anyio.fail_after(120):
                 while not ready[name].exists():  # noqa: ASYNC110 - a file tells nobody that it is there
                     await anyio.sleep(0.05)
 
@@ -313,7 +312,7 @@ async def test_a_lab_of_parts_is_the_same_lab(lab_template: Path, tmp_path: Path
                 await run(name)
             for name in sorted(AGENTS):
                 tasks.start_soon(run, name)
-            await eventually(lambda: all(path.exists() for path in ready.values()), within=60)
+            await eventually(lambda: all(path.exists() for path in ready.values()), within=120)
             up = await sealbus("lab", "status", "--dir", str(lab), "--json", url=at["clients"])
             assert up.returncode == 0, up.stdout
             assert set(json.loads(up.stdout)["parts"]) == set(ready)
@@ -323,7 +322,7 @@ async def test_a_lab_of_parts_is_the_same_lab(lab_template: Path, tmp_path: Path
             await parts["coordinator"].wait()
             ready["coordinator"].unlink()
             await run("coordinator")
-            await eventually(lambda: (lab / "term").read_bytes() == b"2", within=40)
+            await eventually(lambda: (lab / "term").read_bytes() == b"2", within=120)
             heard = await sealbus(
                 "lab", "evict", "--dir", str(lab), "--kind", "chip", "00ff", url=at["clients"]
             )

@@ -10,6 +10,7 @@ import pytest
 
 from agent_runtime import Node, RefusedError
 from agent_runtime.agent import Task
+from lab.keeping import BROKER
 from lab.mesh import RunningMesh
 from lab.plan import COORDINATOR
 from schemas.errors import Reason
@@ -18,7 +19,7 @@ from tests.mesh.world import client_identity, eventually, is_alive, joined
 pytestmark = pytest.mark.anyio
 
 Held = Callable[[str], Awaitable[list[Task]]]
-DONE_WITHIN = 60.0
+DONE_WITHIN = 120.0
 
 
 async def counted(node: Node, prefix: str) -> dict[str, list[int]]:
@@ -29,7 +30,7 @@ async def counted(node: Node, prefix: str) -> dict[str, list[int]]:
 async def hold(node: Node, names: list[str]) -> list[Task]:
     """Submit a task for each name, and return when each waits in some worker."""
     tasks = [await node.context().submit("hold", name) for name in names]
-    with anyio.fail_after(20):
+    with anyio.fail_after(90):
         while set(await counted(node, "held")) < set(names):  # noqa: ASYNC110 - only the counter knows
             await anyio.sleep(0.05)
     return tasks
@@ -85,17 +86,20 @@ async def test_invariant_10_nothing_is_lost_when_a_scheduler_is_killed(mesh: Run
     assert not is_alive(first)
 
 
-async def test_invariant_10_nothing_is_lost_when_a_broker_is_killed_and_comes_back(mesh: RunningMesh) -> None:
+async def test_invariant_10_nothing_is_lost_when_a_broker_is_killed(mesh: RunningMesh) -> None:
     assert mesh.broker is not None
+    url, pid = mesh.broker.url, mesh.broker.pid
     async with joined(mesh, client_identity(mesh)) as desk:
         before = [await desk.context().submit("tally", f"broker {number}") for number in range(30)]
-        await mesh.broker.kill()
-        await mesh.broker.start()
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: mesh.pids().get(BROKER, pid) != pid, within=120)
         after = [await desk.context().submit("tally", f"broker later {number}") for number in range(30)]
         with anyio.fail_after(DONE_WITHIN):
             for task in [*before, *after]:
                 await task.result(str)
         assert [effects for effects, _ in (await counted(desk, "broker")).values()] == [1] * 60
+    assert mesh.broker.url == url
+    assert await mesh.broker_messages() is None  # it has forgotten what it had counted
 
 
 async def test_invariant_10_nothing_is_lost_when_a_coordinator_is_killed(mesh: RunningMesh) -> None:
@@ -106,7 +110,7 @@ async def test_invariant_10_nothing_is_lost_when_a_coordinator_is_killed(mesh: R
         instances = {agent.name: agent.instance for agent in mesh.admitted()}
 
         await mesh.rack.kill(COORDINATOR)
-        await eventually(lambda: desk.membership.term == term + 1 and desk.membership.live(), within=60)
+        await eventually(lambda: desk.membership.term == term + 1 and desk.membership.live(), within=120)
 
         # The same processes, admitted again; what was under way is sealed again and ends.
         await release(desk, names, held)

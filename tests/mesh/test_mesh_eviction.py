@@ -8,8 +8,12 @@ import pytest
 from agent_runtime import Agent, CallFailedError, Context, Node
 from agent_runtime.agent import Task
 from agent_runtime.joining import AdmissionRefusedError
+from console.documents import sign_revocation
+from coordinator.holdings import ENTRY_SIZE
 from lab.mesh import RunningMesh
 from schemas.errors import Reason
+from schemas.limits import REVOKED_PAGE
+from schemas.messages import Event
 from tests.mesh.world import client_identity, enclave_identity, eventually, joined, log_of
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +74,7 @@ async def test_an_evicted_instance_has_lost_its_tasks_its_calls_its_keys_and_its
         assert await desk.context().call("read", "before", dict) == {"before": [1, 0]}
         listing = evicted.calls._listings["counter"]
         tasks: list[Task] = []
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             while not rogue.taken.is_set():
                 tasks.append(await desk.context().submit("echo", f"task {len(tasks)}"))
         before = epochs_of(desk, "worker")
@@ -80,7 +84,7 @@ async def test_an_evicted_instance_has_lost_its_tasks_its_calls_its_keys_and_its
         await mesh.operators.revoke("instance", process.instance, "test")
 
         # Its tasks are done by others, who got a new epoch that it has no keys of.
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             assert [await task.result(str) for task in tasks] == [
                 f"task {number}" for number in range(len(tasks))
             ]
@@ -101,3 +105,21 @@ async def test_an_evicted_instance_has_lost_its_tasks_its_calls_its_keys_and_its
         # A process of honest code ends, and says why.
         await eventually(lambda: "worker-2" in mesh.refused)
         assert mesh.refused["worker-2"].startswith(Reason.INSTANCE_REVOKED.value)
+
+
+async def test_a_revoked_set_of_several_pages_reaches_who_is_here_and_who_comes(mesh: RunningMesh) -> None:
+    revoked = {number.to_bytes(32, "big") for number in range(2 * REVOKED_PAGE // ENTRY_SIZE)}
+    operators = mesh.operators
+    async with joined(mesh, client_identity(mesh)) as here:
+        async with operators._line() as line:
+            for each in sorted(revoked):
+                documents = sign_revocation(
+                    operators.mesh, operators._keys, kind="instance", value=each.hex(), reason="test", time=1
+                )
+                await line.send(Event("revocation", documents, None))
+        await eventually(lambda: revoked <= here.membership.held().revoked and here.membership.live(), 60)
+    async with joined(mesh, client_identity(mesh)) as comes:
+        assert revoked <= comes.membership.held().revoked
+        task = await comes.context().submit("fan", ["in spite of it"])
+        with anyio.fail_after(120):
+            assert await task.result(list[str]) == ["in spite of it"]

@@ -21,7 +21,7 @@ async def killed(lab: Path) -> dict[str, int]:
     """Bring a lab up in a process of its own and kill that; return the processes that there were."""
     async with await anyio.open_process([*UP, str(lab)], stderr=subprocess.DEVNULL) as up:
         assert up.stdout is not None
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             pids = msgspec.json.decode(await up.stdout.receive(), type=LabFacts).pids
         assert all(is_alive(pid) for pid in pids.values())
         up.kill()

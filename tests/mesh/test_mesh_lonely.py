@@ -44,7 +44,7 @@ async def lonely(mesh: RunningMesh, log: Path, port: int) -> AsyncIterator[tuple
 
     async with anyio.create_task_group() as tasks:
         await tasks.start(run)
-        await eventually(lambda: LOOKING in log.read_text(), within=60)
+        await eventually(lambda: LOOKING in log.read_text(), within=120)
         yield machine, ended
         tasks.cancel_scope.cancel()
 
@@ -59,7 +59,7 @@ async def test_an_agent_takes_part_when_its_broker_comes_and_is_not_ended_by_a_q
             assert machine._process is not None
             machine._process.send_signal(signal.SIGUSR1)  # whose default action is to end a process
             await mesh.tap.listen("lonely", port=port)
-            await eventually(lambda: ADMITTED in log.read_text(), within=60)
+            await eventually(lambda: ADMITTED in log.read_text(), within=120)
             assert ended == []
 
 
@@ -69,7 +69,7 @@ async def test_an_agent_that_is_told_to_end_before_it_found_a_broker_ends_in_ord
     with nobody() as port:
         async with lonely(mesh, tmp_path / "log", port) as (machine, ended):
             machine.terminate()
-            await eventually(lambda: ended == [0], within=60)
+            await eventually(lambda: ended == [0], within=120)
 
 
 @pytest.mark.parametrize(

@@ -40,21 +40,21 @@ async def test_tasks_come_back_done(mesh: RunningMesh) -> None:
     texts = [f"task {number}" for number in range(100)]
     async with joined(mesh, client_identity(mesh)) as node:
         tasks = [await node.context().submit("echo", text) for text in texts]
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             assert [await task.result(str) for task in tasks] == texts
 
 
 async def test_an_enclave_submits_to_another(mesh: RunningMesh) -> None:
     async with joined(mesh, client_identity(mesh)) as node:
         task = await node.context().submit("fan", ["one", "two"])
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             assert await task.result(list[str]) == ["one", "two"]
 
 
 async def test_an_agent_calls_the_tool_of_another(mesh: RunningMesh) -> None:
     async with joined(mesh, client_identity(mesh)) as node:
         task = await node.context().submit("tally", "counted")
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             await task.result(str)
             assert await node.context().call("read", "counted", dict) == {"counted": [1, 0]}
 
@@ -80,7 +80,7 @@ async def test_invariant_04_a_task_without_a_grant_is_refused_at_the_gate(
     async with joined(mesh, client_identity(mesh)) as node:
         believe(node, "submit", "guarded", "worker")
         task = await node.context().submit("guarded", "text")
-        with anyio.fail_after(20), pytest.raises(TaskFailedError) as failure:
+        with anyio.fail_after(90), pytest.raises(TaskFailedError) as failure:
             await task.result(str)
     assert failure.value.reason is Reason.NO_GRANT
 

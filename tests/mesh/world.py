@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 BLUEPRINT = Path(__file__).parent / "blueprint"
 LAB, AGENTS = "lab", "agents"
-JOIN_DEADLINE = 30.0
+JOIN_DEADLINE = 90.0
 LOOK_AGAIN = 0.02
 # What a run leaves behind, and what every copy shares with its template.
 _NOT_COPIED = ("layers", "logs", "broker", "accounts", "lock", "term", "lab.json", "run", "wire", "evidence")
@@ -86,7 +86,7 @@ async def in_own_task(manager: AbstractAsyncContextManager[T]) -> AsyncIterator[
         await task
 
 
-async def eventually(holds: Callable[[], bool], within: float = 20.0) -> None:
+async def eventually(holds: Callable[[], bool], within: float = 90.0) -> None:
     """Return when something outside of this process has come about, which tells nobody when it does."""
     with anyio.fail_after(within):
         while not holds():  # noqa: ASYNC110

@@ -69,7 +69,7 @@ def test_a_broker_of_others_is_not_said_to_have_counted() -> None:
     found = replace(FOUND, size={RECORDING: 9000}, controls=frozenset({RECORDING}))
     theirs = replace(CLEAN, broker_messages=None, found=found, own_keys={}, enclaves=0)
     assert theirs.nothing
-    assert "not ours to ask" in said(theirs)
+    assert "could not be asked to confirm" in said(theirs)
     assert "not asked" in said(theirs)
     assert _wire(theirs)["store_bytes"] is None
 

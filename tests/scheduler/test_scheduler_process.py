@@ -121,7 +121,7 @@ async def test_it_works_within_its_account_and_stops_on_sigterm(anyio_backend: s
                     assigned.set()
 
                 await transport.subscribe(subject(MESH, Kind.ASSIGN, token(1, "a")), on_assign)
-                with anyio.fail_after(20):
+                with anyio.fail_after(90):
                     said = await hear(process, "started")
                     data = task(1, deadline=NOW + 100 * 365 * 24 * HOUR)
                     await transport.append(subject(MESH, Kind.TASK, RED), data, message_id="1")
@@ -147,7 +147,7 @@ async def test_it_works_within_its_account_and_stops_on_sigterm(anyio_backend: s
 async def test_it_can_be_stopped_while_it_waits_for_its_broker(anyio_backend: str, unused_port: int) -> None:
     process = await start(f"nats://127.0.0.1:{unused_port}")
     try:
-        with anyio.fail_after(20):
+        with anyio.fail_after(90):
             await hear(process, "connecting")
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0

@@ -150,7 +150,7 @@ class Place:
 
 async def until(condition: Callable[[], bool], *, each: Callable[[], Awaitable[None]] | None = None) -> None:
     """Return as soon as a condition of another task's state holds, or fail after 20 s."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(90):
         while not condition():
             if each is not None:
                 await each()

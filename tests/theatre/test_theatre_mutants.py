@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from lab.theatre import ACTS
+
 HOME = Path(__file__).parents[2]
 PACKAGES = (
     *("schemas", "sealing", "attestation", "transport", "coordinator", "scheduler"),
@@ -26,19 +28,19 @@ LIMIT = 240  # seconds
 # act: file, check, what stands in its place
 MUTANTS = {
     "tampered-image": (
-        "attestation/appraise.py",
-        "measured = [each for each in named if _measures(each, genuine)]",
-        'measured = [x for x in named if _measures(x, genuine)] or [x for x in named if "red" in x.workload]',
+        "attestation/acceptable.py",
+        "measured = [each for each in named if _mismatch(each, genuine) is None]",
+        'measured = [x for x in named if not _mismatch(x, genuine) or "red" in x.workload]',
     ),
-    "debug-enclave": ("attestation/appraise.py", "genuine.debug and not admissible", "False"),
-    "foreign-root": ("attestation/appraise.py", "genuine.root not in values.roots", "False"),
+    "debug-enclave": ("attestation/acceptable.py", "genuine.debug and not admissible", "False"),
+    "foreign-root": ("attestation/acceptable.py", "genuine.root not in values.anchors", "False"),
     "replayed-evidence": (
-        "attestation/appraise.py",
+        "attestation/acceptable.py",
         'genuine.platform == NITRO and not hmac.compare_digest(genuine.nonce or b"", challenge)',
         "False",
     ),
     "relayed-evidence": (
-        "attestation/appraise.py",
+        "attestation/acceptable.py",
         "not hmac.compare_digest(genuine.report_data, key_binding)",
         "False",
     ),
@@ -54,7 +56,7 @@ MUTANTS = {
     "lying-scheduler": ("agent_runtime/gate.py", "if known is not None:", "if False:"),
     "withheld-beacons": (
         "agent_runtime/membership.py",
-        "self.clock.now() - self._counted <= self.grace",
+        "now - self._counted <= self.grace",
         "True",
     ),
 }
@@ -74,6 +76,20 @@ SEALING_OFF = (
         "return header + pad(body) + bytes(_TAG)",
     ),
 )
+# A task is of its role by the key of the handle in it, and by the tag over its header.
+ONE_HANDLE_KEY = (
+    (
+        "sealing/groups.py",
+        'key = derive(package.secret, mesh, "handle", package.group, package.epoch)',
+        "key = bytes(32)",
+    ),
+    (
+        "sealing/groups.py",
+        '(\n            derive(package.secret, mesh, "handle", package.group, package.epoch)\n        )',
+        "(bytes(32))",
+    ),
+)
+UNSEALED = {"flipped-bit": SEALING_OFF, "redirected-task": (*SEALING_OFF, *ONE_HANDLE_KEY)}
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +116,17 @@ def sealbus(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @contextmanager
-def changed(tree: Path, file: str, old: str, new: str) -> Iterator[None]:
-    """Change one place of the copy, and have the lab's operators sign what it measures then."""
-    path = tree / file
-    source = path.read_text("utf-8")
-    assert source.count(old) == 1
-    path.write_text(source.replace(old, new), "utf-8")
+def changed(tree: Path, *changes: tuple[str, str, str]) -> Iterator[None]:
+    """Change places of the copy, and have the lab's operators sign what it measures then."""
+    sources = {tree / file: (tree / file).read_text("utf-8") for file, _, _ in changes}
     try:
+        for file, old, new in changes:
+            (tree / file).write_text((tree / file).read_text("utf-8").replace(old, new), "utf-8")
         assert sealbus(tree, "lab", "resign", "--dir", str(tree / "state")).returncode == 0
         yield
     finally:
-        path.write_text(source, "utf-8")
+        for path, source in sources.items():
+            path.write_text(source, "utf-8")
 
 
 def played(tree: Path, *acts: str) -> tuple[int, list[dict[str, Any]]]:
@@ -119,6 +135,17 @@ def played(tree: Path, *acts: str) -> tuple[int, list[dict[str, Any]]]:
     done = sealbus(tree, "demo", "--attack", *named, "--json", "--dir", str(tree / "state"))
     assert done.stdout, done.stderr[-2000:]
     return done.returncode, json.loads(done.stdout)["attacks"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old"), [(file, old) for file, old, _ in (*MUTANTS.values(), *SEALING_OFF, *ONE_HANDLE_KEY)]
+)
+def test_every_check_that_can_be_taken_away_stands_in_one_place(file: str, old: str) -> None:
+    assert (HOME / file).read_text("utf-8").count(old) == 1
+
+
+def test_every_act_rests_on_a_check_that_is_taken_away() -> None:
+    assert {*MUTANTS, *UNSEALED} == {act.name for act in ACTS}
 
 
 @pytest.mark.slow
@@ -134,7 +161,7 @@ def test_every_guarantee_holds(tree: Path) -> None:
 @pytest.mark.timeout(2 * LIMIT)
 @pytest.mark.parametrize("act", MUTANTS)
 def test_without_its_check_an_act_fails(tree: Path, act: str) -> None:
-    with changed(tree, *MUTANTS[act]):
+    with changed(tree, MUTANTS[act]):
         code, (attack,) = played(tree, act)
     outcome = "refused" if act in REFUSED_OTHERWISE else "SUCCEEDED"
     assert (attack["outcome"], attack["as_expected"]) == (outcome, False)
@@ -143,9 +170,10 @@ def test_without_its_check_an_act_fails(tree: Path, act: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * LIMIT)
-def test_with_sealing_switched_off_nobody_minds_a_flipped_bit(tree: Path) -> None:
-    with changed(tree, *SEALING_OFF[0]), changed(tree, *SEALING_OFF[1]):
-        code, (attack,) = played(tree, "flipped-bit")
+@pytest.mark.parametrize("act", UNSEALED)
+def test_with_sealing_switched_off_nobody_minds_what_the_broker_does_to_frames(tree: Path, act: str) -> None:
+    with changed(tree, *UNSEALED[act]):
+        code, (attack,) = played(tree, act)
     assert not attack["as_expected"]
     assert code == 1
 
@@ -155,7 +183,7 @@ def test_with_sealing_switched_off_nobody_minds_a_flipped_bit(tree: Path) -> Non
 def test_with_sealing_switched_off_the_search_finds_the_input(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "letter.txt").write_text("Dear Ms Keller,\nthe canary of this test sings at dawn.\n")
-    with changed(tree, *SEALING_OFF[0]), changed(tree, *SEALING_OFF[1]):
+    with changed(tree, *SEALING_OFF):
         out, state = str(tmp_path / "out"), str(tree / "state")
         done = sealbus(tree, "demo", str(tmp_path / "in"), "--out", out, "--json", "--dir", state)
     assert done.stdout, done.stderr[-2000:]

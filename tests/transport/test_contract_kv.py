@@ -19,7 +19,7 @@ async def bucket(anyio_backend: str, alice: Transport, unique: str) -> str:
 
 
 async def take(watch: Watch, count: int) -> list[KvEntry | None]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         return [await anext(watch) for _ in range(count)]
 
 

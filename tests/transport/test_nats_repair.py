@@ -38,13 +38,13 @@ async def test_a_consumer_that_the_broker_forgot_is_made_again(alice: NatsTransp
     await alice.ensure_stream(StreamSpec(name=unique, subjects=(f"{unique}.>",), max_bytes=MEBIBYTE))
     consumer = await alice.consume(ConsumerSpec(stream=unique, subject=f"{unique}.>", durable="workers"))
     await append(alice, unique, range(1))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         first = await anext(consumer)
     # So the broker has our pull request and will say that it is void; otherwise only silence would tell.
     await first.ack()
     await alice._session.api(f"CONSUMER.DELETE.{unique}.workers", {})
     await append(alice, unique, range(1, 2))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         assert b"1" in {(await anext(consumer)).payload, (await anext(consumer)).payload}
 
 
@@ -52,12 +52,12 @@ async def test_an_ordered_consumer_closes_a_gap(alice: NatsTransport, unique: st
     await alice.ensure_stream(StreamSpec(name=unique, subjects=(f"{unique}.>",), max_bytes=MEBIBYTE))
     consumer = await alice.consume(ConsumerSpec(stream=unique, subject=f"{unique}.>"))
     await append(alice, unique, range(3))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         got = [(await anext(consumer)).payload for _ in range(3)]
     # As if a message had been lost on the way.
     consumer._next_consumer_seq += 1
     await append(alice, unique, range(3, 6))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         got += [(await anext(consumer)).payload for _ in range(3)]
     assert got == [b"%d" % number for number in range(6)]
 
@@ -82,8 +82,9 @@ async def test_a_put_whose_acknowledgement_was_lost_does_not_conflict_with_itsel
 
 
 async def test_a_cancelled_block_closes_its_connection(broker: Broker) -> None:
-    with anyio.move_on_after(0.2) as scope:
+    with anyio.CancelScope() as scope:
         async with connect(broker.url, name="carol") as carol:
+            scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
     assert carol.state == "closed"
@@ -165,7 +166,7 @@ async def test_a_broker_with_a_trusted_certificate_is_used(
         heard: asyncio.Queue[bytes] = asyncio.Queue()
         await alice.subscribe("a", lambda delivery: heard.put(delivery.payload))
         await alice.publish("a", b"x" * 500_000)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             assert len(await heard.get()) == 500_000
         assert alice._session._wire is not None
         assert alice._session._wire._streams()[1].get_extra_info("cipher") is not None
