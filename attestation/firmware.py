@@ -48,12 +48,6 @@ def _collateral(genuine: Genuine, values: PlatformValues, now: datetime) -> Iter
         yield _hardware(Reason.COLLATERAL_TOO_OLD, seen, f"not over {days} days old")
 
 
-def _product(genuine: Genuine, values: PlatformValues) -> ProductValues | None:
-    if genuine.platform != SEV_SNP or values.products is None:
-        return ProductValues()
-    return values.products.get(genuine.product)
-
-
 def product_of(genuine: Genuine, values: PlatformValues) -> ProductValues | None:
     """Return what the policy demands of the processor line, None if it accepts none such."""
     if genuine.platform != SEV_SNP or values.products is None:
@@ -71,7 +65,7 @@ def _floors(have: Mapping[str, int], floors: Mapping[str, int], which: str) -> I
 
 
 def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
-    if genuine.platform != TDX or not genuine.status:
+    if genuine.platform != TDX or (not genuine.status and genuine.missing):
         return  # without collateral there is no status, and that was said
     if genuine.status == REVOKED:
         yield _hardware(Reason.TCB_REVOKED, REVOKED, "a TCB that Intel has not revoked")
@@ -81,9 +75,8 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
     elif until := _excepted(genuine.status, values, now):
         yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, f"accepted until {until.isoformat()}")
     else:
-        yield _hardware(
-            Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status, f"one of {', '.join(values.statuses)}"
-        )
+        wanted = f"one of {', '.join(values.statuses)}"
+        yield _hardware(Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status or "none stated", wanted)
 
 
 def _advisories(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:

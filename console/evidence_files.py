@@ -1,7 +1,7 @@
 """Evidence on disk: a folder of raw files, or one file that wraps Evidence with its type (CMW, RFC 9999)."""
 
 import binascii
-from base64 import b64decode, urlsafe_b64decode
+from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import msgspec
 
 from attestation import nitro, sev_snp, tdx
 from attestation.missing import CODES
-from schemas.codec import convert, decode_any
+from schemas.codec import decode_any
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Endorsements, Evidence
 
@@ -92,17 +92,34 @@ def _read_wrapped(path: Path) -> Found:
 
 
 def _unwrap(path: Path, data: bytes) -> tuple[str, bytes]:
-    """Read a CMW record: an array of type and value, in JSON (base64url) or CBOR."""
+    """Read a CMW record: an array of type, value and perhaps an indicator, in JSON (base64url) or CBOR."""
+    record: object
     if data.lstrip()[:1] == b"[":
         try:
-            media_type, text, *_ = msgspec.json.decode(data, type=list[str])
-            return media_type, urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            record = msgspec.json.decode(data, type=list[str | int])
         except (msgspec.DecodeError, ValueError) as error:
             raise _not_wrapped(path) from error
+    else:
+        try:
+            record = decode_any(data, "wrapper")
+        except MalformedError as error:
+            raise _not_wrapped(path) from error
+    match record:
+        # The indicator says which kinds of conceptual message it may be: the media type says it better.
+        case [str() as media_type, str() | bytes() as value] | [
+            str() as media_type,
+            str() | bytes() as value,
+            int(),
+        ]:
+            return media_type, value if isinstance(value, bytes) else _from_base64url(path, value)
+        case _:
+            raise _not_wrapped(path)
+
+
+def _from_base64url(path: Path, text: str) -> bytes:
     try:
-        media_type, value = convert(decode_any(data, "wrapper"), tuple[str, bytes])
-        return media_type, value
-    except MalformedError as error:
+        return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError as error:
         raise _not_wrapped(path) from error
 
 

@@ -4,6 +4,7 @@ Deny is the default: what no rule allows is refused. `parse` reads TOML for peop
 is wrong; `check` finds what is well-formed but contradicts itself. Signing lives in `sealing`.
 """
 
+from datetime import datetime
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -127,7 +128,7 @@ def parse(text: str) -> Policy:
 
 def dump(policy: Policy) -> str:
     """Write a policy as TOML that `parse` reads back."""
-    plain: Any = _without_none(msgspec.to_builtins(policy))
+    plain: Any = _without_none(msgspec.to_builtins(policy, builtin_types=(datetime,)))
     return msgspec.toml.encode(plain).decode()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from attestation import AttestationError, appraise, nitro, sev_snp
-from attestation.appraise import judge
+from attestation.acceptable import judge, judge_binding
+from attestation.appraise import accepted
 from attestation.claims import Genuine
 from schemas.errors import Reason
 from schemas.evidence import (
@@ -20,6 +21,7 @@ from schemas.evidence import (
     Endorsements,
     Evidence,
     PlatformValues,
+    ProductValues,
     ReferenceValues,
     WorkloadValues,
 )
@@ -90,8 +92,13 @@ def verified(vector: Path, meta: dict[str, Any]) -> Genuine:
 def policy(platform: str, measurements: dict[str, str]) -> ReferenceValues:
     """Write the policy under which this evidence is as good as it gets."""
     pinned = {name: measurements.get(name, "00") for name in MEASURED[platform]}
+    products = {"Milan": ProductValues(any_chip=True), "Genoa": ProductValues(), "Turin": ProductValues()}
     return ReferenceValues(
-        platforms={platform: PlatformValues(roots=ROOTS[platform])},
+        platforms={
+            platform: PlatformValues(
+                roots=ROOTS[platform], products=products if platform == SEV_SNP else None
+            )
+        },
         workloads=(WorkloadValues(workload="vector", platform=platform, measurements=pinned),),
     )
 
@@ -119,12 +126,17 @@ def test_genuine_vector_is_accepted_as_a_strict_policy_should(vector: Path | Non
         verified(vector, meta), report_data=KEY_BINDING, nonce=CHALLENGE, public_key_absent=True
     )
     values = policy(genuine.platform, genuine.measurements)
+    judgement = judge(
+        genuine,
+        values,
+        binding=judge_binding(genuine, KEY_BINDING, CHALLENGE),
+        now=datetime.fromisoformat(meta["valid_at"]),
+    )
     if meta["production_policy"]["verdict"] == "accept":
-        result = judge(genuine, values, key_binding=KEY_BINDING, challenge=CHALLENGE)
-        assert result.workload == "vector"
+        assert accepted(genuine, judgement, values).workload == "vector"
         return
     with pytest.raises(AttestationError) as refusal:
-        judge(genuine, values, key_binding=KEY_BINDING, challenge=CHALLENGE)
+        accepted(genuine, judgement, values)
     assert refusal.value.reason is Reason.DEBUG_ENABLED
 
 

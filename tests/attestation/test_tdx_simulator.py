@@ -43,12 +43,14 @@ def test_evidence_is_genuine_and_both_verifiers_say_the_same(later: timedelta) -
     assert {name: genuine.measurements[name] for name in MEASURED} == {
         name: value.hex() for name, value in MEASUREMENTS.items()
     }
-    assert (genuine.status, genuine.debug, genuine.migratable, genuine.warnings) == (
+    assert (genuine.status, genuine.debug, genuine.migratable, genuine.missing) == (
         "UpToDate",
         False,
         False,
         (),
     )
+    assert genuine.sept_ve_disable
+    assert not genuine.service_td
     judgement = judge(evidence.value, endorsements, FILES["tdx-root.der"], now=now)
     assert (judgement.status, judgement.advisories, judgement.refusal) == ("UpToDate", (), "")
 
@@ -158,4 +160,4 @@ def test_door_refuses_a_td_whose_host_may_inject_exceptions() -> None:
     forge.td.attributes ^= SEPT_VE_DISABLE
     with pytest.raises(AttestationError) as caught:
         admit()
-    assert caught.value.reason == Reason.TCB_NOT_ACCEPTED
+    assert caught.value.reason == Reason.SEPT_VE_ENABLED

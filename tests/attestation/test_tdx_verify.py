@@ -21,6 +21,7 @@ from attestation.errors import AttestationError
 from attestation.tdx.collateral import NAMES, read_chain
 from attestation.tdx.pck import FMSPC, SGX_EXTENSION, read_pck
 from attestation.tdx.pck import PPID as PPID_OID
+from attestation.tdx.tcb import INTEL_QE_SIGNER
 from attestation.x509 import Extension
 from lab.simulate import certificates
 from lab.simulate.tdx import assemble, certification_data, point
@@ -80,12 +81,12 @@ def test_unchanged_forge_is_genuine_and_says_so(forge: Forge) -> None:
         tcb=genuine.tcb,
         chip=PPID.hex(),
         status="UpToDate",
-        crl_checked=True,
+        collateral_time=genuine.collateral_time,
     )
     assert genuine.measurements["rtmr3"] == "13" * 48
     assert genuine.measurements["mrowner"] == "03" * 48
     assert genuine.tcb["TCB_EVALUATION_DATA_NUMBER"] == 19
-    assert genuine.tcb["SEPT_VE_DISABLE"] == 1
+    assert genuine.collateral_time == datetime.fromisoformat(forge.tcb_info["issueDate"])
 
 
 # --- the quote ---------------------------------------------------------------------------------
@@ -174,6 +175,10 @@ def test_root_of_a_stranger_is_returned_for_the_policy_to_refuse(forge: Forge) -
 
 def test_pck_of_a_stranger_does_not_match_our_collateral(forge: Forge) -> None:
     forge.pck_chain = Forge(issuer=STRANGER, pck_key=forge.pck_key).pck_chain
+    # The CRL that says it is of this root's name was signed by our root.
+    assert refusal(forge).reason == Reason.SIGNATURE_INVALID
+    for name in ("root_ca_crl.der", "pck_crl.der", "pck_crl_chain.pem"):
+        forge.replaced[name] = STRANGER.collateral(now=NOW)[name]
     assert refusal(forge).reason == Reason.CHAIN_INVALID
 
 
@@ -284,17 +289,38 @@ def test_masked_ppid_names_no_chip(forge: Forge) -> None:
 # --- revocation --------------------------------------------------------------------------------
 
 
+def sign_by_intels_enclave(forge: Forge) -> None:
+    forge.qe.mrsigner = INTEL_QE_SIGNER
+    forge.qe_identity["mrsigner"] = INTEL_QE_SIGNER.hex()
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "empty"])
-def test_every_endorsement_is_required(forge: Forge, name: str, absent: bool) -> None:
+def test_every_endorsement_that_is_absent_is_told(forge: Forge, name: str, absent: bool) -> None:
+    sign_by_intels_enclave(forge)
     endorsements = forge.endorsements()
     if absent:
         del endorsements[name]
     else:
         endorsements[name] = b""
+    assert tdx.verify(forge.quote(), endorsements, now=NOW).missing == (name,)
+
+
+def test_without_any_endorsement_all_are_told_and_nothing_is_said_of_the_tcb(forge: Forge) -> None:
+    sign_by_intels_enclave(forge)
+    genuine = tdx.verify(forge.quote(), {}, now=NOW)
+    assert (genuine.missing, genuine.status, genuine.collateral_time) == (NAMES, "", None)
+    assert "TCB_EVALUATION_DATA_NUMBER" not in genuine.tcb
+
+
+def test_without_a_qe_identity_only_intels_enclave_may_quote(forge: Forge) -> None:
+    endorsements = forge.endorsements()
+    del endorsements["qe_identity.json"]
     with pytest.raises(AttestationError) as caught:
         tdx.verify(forge.quote(), endorsements, now=NOW)
-    assert caught.value.reason == Reason.NO_COLLATERAL
+    assert caught.value.reason == Reason.TCB_MISMATCH
+    sign_by_intels_enclave(forge)
+    assert tdx.verify(forge.quote(), endorsements, now=NOW).missing == ("qe_identity.json",)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -318,7 +344,7 @@ def test_revoked_authority_is_refused(forge: Forge, authority: Authority) -> Non
 
 def test_other_revocations_do_not_matter(forge: Forge) -> None:
     forge.replaced["pck_crl.der"] = ISSUER.revoke(ISSUER.pck_ca, [1, 2, 3], now=NOW)
-    assert forge.verify().crl_checked
+    assert forge.verify().missing == ()
 
 
 @pytest.mark.parametrize("name", ["pck_crl.der", "root_ca_crl.der"])
@@ -529,31 +555,29 @@ def test_migratable_attribute_is_claimed(forge: Forge) -> None:
     assert forge.verify().migratable
 
 
-def test_service_td_makes_migratable(forge: Forge) -> None:
+def test_service_td_is_claimed(forge: Forge) -> None:
     forge.version = 5
-    assert not forge.verify().migratable
+    assert not forge.verify().service_td
     forge.mrservicetd = bytes(47) + b"\x01"
-    assert forge.verify().migratable
+    assert forge.verify().service_td
 
 
-def test_enabled_virtualization_exceptions_are_a_warning(forge: Forge) -> None:
-    assert forge.verify().warnings == ()
+def test_enabled_virtualization_exceptions_are_claimed(forge: Forge) -> None:
+    assert forge.verify().sept_ve_disable
     forge.td.attributes ^= SEPT_VE_DISABLE
-    genuine = forge.verify()
-    assert len(genuine.warnings) == 1
-    assert genuine.tcb["SEPT_VE_DISABLE"] == 0
+    assert not forge.verify().sept_ve_disable
 
 
 @pytest.mark.parametrize("bit", [27, 30, 31, 62, 63])
-def test_attributes_of_known_harmless_meaning_are_no_warning(forge: Forge, bit: int) -> None:
+def test_attributes_of_known_harmless_meaning_are_known(forge: Forge, bit: int) -> None:
     forge.td.attributes |= 1 << bit
-    assert forge.verify().warnings == ()
+    assert not forge.verify().unknown_attributes
 
 
 @pytest.mark.parametrize("bit", [8, 26, 32, 61])
-def test_attributes_of_unknown_meaning_are_a_warning(forge: Forge, bit: int) -> None:
+def test_attributes_of_unknown_meaning_are_claimed(forge: Forge, bit: int) -> None:
     forge.td.attributes |= 1 << bit
-    assert len(forge.verify().warnings) == 1
+    assert forge.verify().unknown_attributes
 
 
 # --- nothing else escapes, nothing else passes --------------------------------------------------
@@ -596,7 +620,7 @@ def test_flipped_bit_of_an_endorsement_changes_no_claim(name: str, position: int
     refused_or_the_same(QUOTE, {**ENDORSEMENTS, name: flip(value, position % len(value), bit)})
 
 
-@given(name=st.sampled_from(NAMES), value=st.binary(max_size=600))
+@given(name=st.sampled_from(NAMES), value=st.binary(min_size=1, max_size=600))
 def test_any_bytes_as_endorsement_are_refused(name: str, value: bytes) -> None:
     with pytest.raises(AttestationError):
         tdx.verify(QUOTE, {**ENDORSEMENTS, name: value}, now=NOW)

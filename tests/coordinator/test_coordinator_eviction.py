@@ -58,7 +58,7 @@ def test_unchanged_policy_keeps_everyone() -> None:
     ("changes", "verdict"),
     [
         ({"statuses": ("UpToDate",)}, Verdict.OUT),
-        ({"lab": True}, Verdict.OUT),
+        ({"roots": (), "lab_roots": ("aa" * 32, "bb" * 32)}, Verdict.OUT),
         ({"roots": ("aa" * 32,)}, Verdict.MUST_PROVE),
         ({"roots": ("aa" * 32, "bb" * 32, "cc" * 32)}, Verdict.STAYS),
         ({"minimum_tcb": {"pcesvn": 6}}, Verdict.MUST_PROVE),

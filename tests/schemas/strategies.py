@@ -1,5 +1,6 @@
 """Hypothesis strategies for any message, made from the type itself: what `schemas` may say, it must say."""
 
+from datetime import UTC
 from typing import Any
 
 from hypothesis import strategies as st
@@ -73,6 +74,8 @@ def _of(info: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.IntType(ge=ge, le=le, lt=lt):
             highest = le if le is not None else lt - 1 if lt is not None else 2**64 - 1
             return st.integers(ge if ge is not None else -(2**64), highest)
+        case inspect.DateTimeType(tz=True):
+            return st.datetimes(timezones=st.just(UTC))
         case inspect.BoolType():
             return st.booleans()
         case inspect.NoneType():

@@ -124,7 +124,7 @@ TWIN = Workload(roles=("redactor",), on=POLICY.workloads["redactor"].on)
 CONTRADICTIONS = {
     "a lab's roots beside a vendor's": (
         but(platforms={**POLICY.platforms, TDX: LAB}),
-        "platforms mix lab roots",
+        "platforms mix lab_roots",
     ),
     "a platform that is not known": (
         but(platforms={**POLICY.platforms, "sgx": POLICY.platforms[SEV_SNP]}),
@@ -231,7 +231,10 @@ MISTAKES = {
     "a fraction": (TEXT.replace("max_bytes = 1000", "max_bytes = 10.5"), r"\$\.rules\[0\]\.max_bytes"),
     "upper-case digits": (TEXT.replace(MESH, MESH.upper()), r"\$\.mesh"),
     "a role with a space": (TEXT.replace('roles = ["submitter"]', 'roles = ["a b"]'), r"\$\.clients"),
-    "no root": (TEXT.replace(f'roots = ["{"bb" * 32}"]', "roots = []"), r"\$\.platforms"),
+    "no root": (
+        TEXT.replace(f'roots = ["{"bb" * 32}"]', "roots = []"),
+        r"platforms\.nitro: name the SHA-256",
+    ),
     "brackets without end": ("a = " + "[" * 100_000, "not TOML"),
     "half a character": (TEXT + "# \udc80", "not TOML"),
 }

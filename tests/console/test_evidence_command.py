@@ -1,0 +1,471 @@
+"""`sealbus evidence`: every vector is judged as its collectors recorded, and bad input is told apart."""
+
+import ast
+import json
+from base64 import encodebytes, urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import cbor2
+import pytest
+
+import attestation
+from attestation.explain import explain_finding
+from attestation.missing import CODES
+from attestation.tdx.collateral import NAMES
+from attestation.trust import Claim, Finding
+from console.cli import run
+from schemas.errors import Reason
+from schemas.evidence import MAX_EVIDENCE, MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
+from tests.attestation.vectors import EVIDENCE, FILES, folders, load, parameters, present
+
+Verify = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Verify:
+    """Run `sealbus evidence verify --json` and give its exit code and what it printed."""
+
+    def run_it(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
+        code = run(["evidence", "verify", str(path), *options, "--json"])
+        out = capsys.readouterr().out
+        return code, json.loads(out) if out else {}
+
+    return run_it
+
+
+def at(folder: Path) -> tuple[str, str]:
+    return "--at", json.loads((folder / "meta.json").read_text())["valid_at"]
+
+
+def one_of(platform: str, name: str) -> Path:
+    folder = EVIDENCE / platform / name
+    return present(folder if folder.exists() else None)
+
+
+def copy_of(folder: Path, to: Path) -> Path:
+    made = Path(copytree(folder, to / folder.name))
+    for file in (made, *made.iterdir()):
+        file.chmod(0o700)
+    return made
+
+
+# --- the vectors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", parameters(folders(*PLATFORMS)))
+def test_vector_is_judged_as_recorded(folder: Path | None, verify: Verify) -> None:
+    folder = present(folder)
+    meta = load(folder).meta
+    code, result = verify(folder, *at(folder))
+    assert result["genuine"] == (meta["expect"] == "ok")
+    accepted = meta["production_policy"]["verdict"] == "accept"
+    # What is altered so that nothing can be read is refused by being unreadable.
+    unreadable = result["reasons"] == ["malformed"]
+    assert code == (0 if accepted else 2 if unreadable else 1)
+    assert unreadable <= folder.name.startswith("neg-")
+    assert (result["status"] == "contraindicated") == (not accepted)
+    assert result["platform"] == folder.parent.name
+    if meta["expect"] == "ok":
+        recorded = meta["measurement"]
+        for name in result["measurements"].keys() & recorded.keys():
+            assert result["measurements"][name] == recorded[name]
+        assert result["debug"] == bool(
+            meta.get("debug") or "td-debug" in meta["production_policy"]["reasons"]
+        )
+        assert result["tcb_status"] == meta["tcb_status"]
+        assert result["missing"] == [each for each in NAMES if not (folder / each).exists()] or (
+            folder.parent.name != TDX
+        )
+
+
+PLANNED: dict[str, tuple[int, bool, str | None, str | None]] = {
+    # name: exit code, genuine, TCB status, first reason of a refusal
+    "confneeded": (1, True, "ConfigurationNeeded", "tcb-status-not-accepted"),
+    "confswhardening": (1, True, "ConfigurationAndSWHardeningNeeded", "tcb-status-not-accepted"),
+    "debug": (1, True, "UpToDate", "debug-enabled"),
+    "outofdate": (1, True, "OutOfDate", "tcb-status-not-accepted"),
+    "outofdateconf": (1, True, "OutOfDateConfigurationNeeded", "tcb-status-not-accepted"),
+    "pck-revoked": (1, False, None, "certificate-revoked"),
+    "revoked": (1, True, "Revoked", "tcb-revoked"),
+    "swhardening": (0, True, "SWHardeningNeeded", None),
+    "uptodate": (0, True, "UpToDate", None),
+    "v5-uptodate": (0, True, "UpToDate", None),
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_synthetic_vector_has_its_planned_status_under_its_own_root(name: str, verify: Verify) -> None:
+    folder = one_of(TDX, f"neg-derived-testroot-{name}")
+    planned = load(folder).meta["with_test_root"]
+    code, genuine, status, reason = PLANNED[name]
+    exit_code, result = verify(folder, *at(folder), "--root", str(folder / planned["root"]))
+    assert (exit_code, result["genuine"], result["tcb_status"]) == (code, genuine, status)
+    assert status == planned["mine"]["tcb_status"]
+    assert reason is None or result["reasons"][0] == reason
+    # The root that lies in the folder is never the one to go by.
+    assert verify(folder, *at(folder))[0] == 1
+
+
+def test_every_synthetic_vector_is_planned() -> None:
+    present(folders(TDX)[0] if folders(TDX) else None)
+    assert {
+        each.name.removeprefix("neg-derived-testroot-") for each in folders(TDX) if "testroot" in each.name
+    } == set(PLANNED)
+
+
+def test_genuine_evidence_is_not_genuine_under_another_root(verify: Verify) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    root = one_of(TDX, "neg-derived-testroot-uptodate") / "test_root.der"
+    code, result = verify(folder, *at(folder), "--root", str(root))
+    assert (code, result["genuine"], result["reasons"][0]) == (1, False, "root-not-in-policy")
+
+
+@pytest.mark.parametrize("folder", parameters(folders("sgx")))
+def test_sgx_is_a_platform_that_is_not_judged(folder: Path | None, verify: Verify) -> None:
+    folder = present(folder)
+    code, result = verify(folder, *at(folder))
+    assert (code, result["reasons"], result["genuine"]) == (1, ["unsupported-platform"], False)
+    assert result["platform"] == "unknown"
+
+
+# --- endorsements -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*NAMES])
+def test_tdx_without_one_piece_of_collateral_is_genuine_and_refused_with_its_code(
+    name: str, tmp_path: Path, verify: Verify
+) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    copy = copy_of(folder, tmp_path)
+    assert verify(copy, *at(folder))[0] == 0
+    (copy / name).unlink()
+    code, result = verify(copy, *at(folder))
+    assert (code, result["genuine"], result["status"]) == (1, True, "contraindicated")
+    assert result["reasons"] == ["no-collateral", CODES[name].value]
+    assert result["missing"] == [name]
+
+
+@pytest.mark.parametrize("name", ["vcek.der", "ask.der", "ark.der"])
+def test_snp_without_a_certificate_is_not_genuine_and_refused_with_its_code(
+    name: str, tmp_path: Path, verify: Verify
+) -> None:
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    copy = copy_of(folder, tmp_path)
+    assert verify(copy, *at(folder))[0] == 0
+    (copy / name).unlink()
+    code, result = verify(copy, *at(folder))
+    assert (code, result["genuine"]) == (1, False)
+    assert result["reasons"] == ["no-collateral", CODES[name].value]
+
+
+def test_certificates_may_be_pem(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    copy = copy_of(folder, tmp_path)
+    for name in ("vcek.der", "ask.der", "ark.der"):
+        text = encodebytes((copy / name).read_bytes())
+        (copy / name).write_bytes(b"\n-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n")
+    assert verify(copy, *at(folder))[0] == 0
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "one byte": lambda data: data[:1],
+    "truncated": lambda data: data[: len(data) // 2],
+    "10 MB": lambda data: data.ljust(10_000_000, b"\0"),
+    "10 MB of junk": lambda data: b"\xa5" * 10_000_000,
+    "as much as is read": lambda data: b"\xa5" * MAX_EVIDENCE,
+    "text": lambda data: b"no evidence",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize(
+    "name", ["sev-snp/genoa-v5-vcek-lunal", "tdx/v4-uptodate-b0c06f-phala", "nitro/base-2024-11"]
+)
+def test_what_is_no_evidence_is_unreadable(name: str, how: str, tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(*name.split("/"))
+    copy = copy_of(folder, tmp_path)
+    file = copy / FILES[folder.parent.name][0]
+    file.write_bytes(DAMAGE[how](file.read_bytes()))
+    assert verify(copy, *at(folder))[0] == 2
+    wrapped = tmp_path / "file.cmw"
+    wrapped.write_bytes(file.read_bytes())
+    assert verify(wrapped)[0] == 2
+    assert run(["evidence", "show", str(copy)]) == 2
+    assert run(["evidence", "show", str(wrapped)]) == 2
+
+
+def test_extended_report_is_unreadable(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    copy = copy_of(folder, tmp_path)
+    (copy / "report.bin").write_bytes((copy / "report.bin").read_bytes() + b"\0")
+    assert verify(copy, *at(folder))[0] == 2
+
+
+def test_endorsement_that_is_too_large_or_damaged_is_unreadable(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    for name in NAMES:
+        for data in (bytes(10_000_000), b"junk"):
+            copy = copy_of(folder, tmp_path / name / str(len(data)))
+            (copy / name).write_bytes(data)
+            assert verify(copy, *at(folder))[0] == 2
+
+
+def test_folder_holds_one_piece_of_evidence(tmp_path: Path, verify: Verify) -> None:
+    assert verify(tmp_path)[0] == 2
+    (tmp_path / "report.bin").write_bytes(b"")
+    (tmp_path / "quote.bin").write_bytes(b"")
+    assert verify(tmp_path)[0] == 2
+    assert verify(tmp_path / "absent")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--at", "yesterday"),
+        ("--at", "2026-11-23T12:00:00"),
+        ("--nonce", "xyz"),
+        ("--nonce", "abc"),
+        ("--root", "/nonexistent"),
+        ("--policy", "/nonexistent"),
+    ],
+)
+def test_option_that_makes_no_sense_is_a_usage_error(
+    options: tuple[str, str], tmp_path: Path, verify: Verify
+) -> None:
+    (tmp_path / "report.bin").write_bytes(bytes(1184))
+    assert verify(tmp_path, *options)[0] == 2
+
+
+# --- nonce, root and policy ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["sev-snp/genoa-v5-vcek-lunal", "tdx/v4-uptodate-b0c06f-phala", "nitro/marlin-2024-02"]
+)
+def test_nonce_is_compared_where_it_is_given(name: str, verify: Verify) -> None:
+    folder = one_of(*name.split("/"))
+    meta = load(folder).meta
+    nonce = meta.get("nonce") if folder.parent.name == NITRO else meta["report_data"]
+    right = nonce or ""
+    code, result = verify(folder, *at(folder), "--nonce", right)
+    assert (code, result["reasons"]) == (0, verify(folder, *at(folder))[1]["reasons"])
+    code, result = verify(folder, *at(folder), "--nonce", "00" + right)
+    assert (code, result["genuine"], result["reasons"][0]) == (1, True, "challenge-unknown")
+
+
+def test_root_and_policy_together_are_a_usage_error(tmp_path: Path, verify: Verify) -> None:
+    (tmp_path / "report.bin").write_bytes(bytes(1184))
+    given = tmp_path / "given"
+    given.write_text("")
+    assert verify(tmp_path, "--root", str(given), "--policy", str(given))[0] == 2
+
+
+def policy_text(folder: Path, **changes: str) -> str:
+    vector = load(folder)
+    pinned = {
+        name: vector.meta["measurement"][name]
+        for name in MEASURED[vector.platform]
+        if name in vector.meta["measurement"]
+    }
+    root = vector.policy({}).platforms[vector.platform].anchors
+    lines = {
+        "roots": json.dumps(list(root)),
+        "measurements": "{"
+        + ", ".join(f'{key} = "{value}"' for key, value in (pinned | changes).items())
+        + "}",
+    }
+    return (
+        f"[platforms.{vector.platform}]\nroots = {lines['roots']}\nmax_evidence_seconds = 86400\n"
+        f"[workloads.vector]\non.{vector.platform}.measurements = {lines['measurements']}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["sev-snp/genoa-v5-vcek-lunal", "nitro/base-2024-11", "tdx/v4-uptodate-b0c06f-phala"]
+)
+def test_policy_judges_measurements_too(name: str, tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(*name.split("/"))
+    file = tmp_path / "policy.toml"
+    file.write_text(policy_text(folder))
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["workload"], result["genuine"]) == (0, "vector", True)
+    first = MEASURED[folder.parent.name][0]
+    file.write_text(policy_text(folder, **{first: "00" * 48}))
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["workload"], result["genuine"]) == (1, None, True)
+    assert result["reasons"][0] == "measurement-not-in-policy"
+
+
+def test_milan_is_refused_by_a_policy_that_names_no_chips(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(SEV_SNP, "milan-v3-vcek-oak-cb")
+    file = tmp_path / "policy.toml"
+    file.write_text(policy_text(folder))
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["reasons"][0]) == (1, "chip-not-in-policy")
+    assert result["advisories"] == ["milan-vcek-extractable"]
+    chip = load(folder).meta["chip_id"]
+    file.write_text(policy_text(folder) + f'on.sev-snp.chips = ["{chip}"]\n')
+    assert verify(folder, *at(folder), "--policy", str(file))[0] == 0
+
+
+@pytest.mark.parametrize("text", ["[platforms", "", "mesh = 1", "x = 1"])
+def test_policy_that_is_none_is_a_usage_error(text: str, tmp_path: Path, verify: Verify) -> None:
+    (tmp_path / "report.bin").write_bytes(bytes(1184))
+    (tmp_path / "policy.toml").write_text(text)
+    assert verify(tmp_path, "--policy", str(tmp_path / "policy.toml"))[0] == 2
+    (tmp_path / "policy.toml").write_bytes(b"\xff\xfe")
+    assert verify(tmp_path, "--policy", str(tmp_path / "policy.toml"))[0] == 2
+
+
+def test_policy_that_leaves_the_platform_out_refuses(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    file = tmp_path / "policy.toml"
+    file.write_text('[platforms.tdx]\nroots = ["' + "00" * 32 + '"]\n')
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["genuine"], result["reasons"]) == (1, False, ["platform-not-in-policy"])
+
+
+# --- for people ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", parameters(folders(*PLATFORMS)))
+def test_show_prints_what_evidence_says_of_itself(
+    folder: Path | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = present(folder)
+    if "corrupt" in folder.name:
+        assert run(["evidence", "show", str(folder)]) == 2
+        return
+    assert run(["evidence", "show", str(folder), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["platform"] == folder.parent.name
+    assert shown["fields"]["debug"] in ("yes", "no")
+    assert shown["endorsements"] == sorted(each for each in CODES if (folder / each).exists())
+    assert run(["evidence", "show", str(folder)]) == 0
+    text = "".join(capsys.readouterr().out.split())
+    assert all("".join(name.split()) in text for name in shown["fields"])
+
+
+def test_verdict_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = one_of(TDX, "v4-debug-outofdate-50806f-trustee")
+    assert run(["evidence", "verify", str(folder), *at(folder)]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "refused: tdx evidence, genuine, contraindicated by the built-in policy" in text
+    assert "the host can read all secrets" in text
+    assert "OutOfDate (wanted: one of UpToDate, SWHardeningNeeded); update the platform" in text
+    folder = one_of(NITRO, "base-2024-11")
+    assert run(["evidence", "verify", str(folder), *at(folder)]) == 0
+    assert "accepted: nitro evidence, genuine" in " ".join(capsys.readouterr().out.split())
+
+
+def test_sgx_can_not_be_shown() -> None:
+    found = folders("sgx")
+    assert run(["evidence", "show", str(present(found[0] if found else None))]) == 2
+
+
+# --- CMW ----------------------------------------------------------------------------------------
+
+
+def as_json(media_type: str, value: bytes, *more: object) -> bytes:
+    return json.dumps([media_type, urlsafe_b64encode(value).rstrip(b"=").decode(), *more]).encode()
+
+
+def as_cbor(media_type: str, value: bytes, *more: object) -> bytes:
+    return cbor2.dumps([media_type, value, *more], canonical=True)
+
+
+@pytest.mark.parametrize("wrap", [as_json, as_cbor])
+@pytest.mark.parametrize("more", [(), (4,)], ids=["without indicator", "with indicator"])
+@pytest.mark.parametrize(
+    "name", ["sev-snp/genoa-v5-vcek-lunal", "tdx/v4-uptodate-b0c06f-phala", "nitro/base-2024-11"]
+)
+def test_wrapped_evidence_is_judged_as_bare_with_what_lies_beside_it(
+    name: str, wrap: Callable[..., bytes], more: tuple[int, ...], tmp_path: Path, verify: Verify
+) -> None:
+    folder = one_of(*name.split("/"))
+    copy = copy_of(folder, tmp_path)
+    file, media_type = FILES[folder.parent.name]
+    (copy / "evidence.cmw").write_bytes(wrap(media_type, (copy / file).read_bytes(), *more))
+    (copy / file).unlink()
+    code, result = verify(copy / "evidence.cmw", *at(folder))
+    assert (code, result) == (0, verify(folder, *at(folder))[1])
+    assert run(["evidence", "show", str(copy / "evidence.cmw")]) == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        as_json("text/plain", b"x"),
+        as_cbor("text/plain", b"x"),
+        b"[]",
+        b"[1, 2]",
+        b'["application/vnd.sealbus.tdx-quote"]',
+        b'["application/vnd.sealbus.tdx-quote", "\xc3\xa4"]',
+        b'["application/vnd.sealbus.tdx-quote", "AAAA", "more"]',
+        b'["application/vnd.sealbus.tdx-quote", "AAAA", 4, 4]',
+        b'["application/vnd.sealbus.tdx-quote", "!!!!"]',
+        b"[" * 100_000,
+        cbor2.dumps({"a": 1}),
+        cbor2.dumps([1, b"x"]),
+        as_cbor("application/vnd.sealbus.tdx-quote", b"x", "more"),
+    ],
+)
+def test_wrapper_of_something_else_is_unreadable(data: bytes, tmp_path: Path, verify: Verify) -> None:
+    file = tmp_path / "evidence.cmw"
+    file.write_bytes(data)
+    assert verify(file)[0] == 2
+
+
+# --- sentences ----------------------------------------------------------------------------------
+
+
+# Beside them lie the attesters and the fetchers, whose reasons are told elsewhere.
+JUDGES = (
+    "acceptable.py",
+    "appraise.py",
+    "assess.py",
+    "der.py",
+    "errors.py",
+    "firmware.py",
+    "missing.py",
+    "x509.py",
+    "sev_snp/certificate.py",
+    "sev_snp/parse.py",
+    "sev_snp/verify.py",
+    "tdx/collateral.py",
+    "tdx/parse.py",
+    "tdx/pck.py",
+    "tdx/tcb.py",
+    "tdx/verify.py",
+    "nitro/cbor.py",
+    "nitro/parse.py",
+    "nitro/verify.py",
+)
+
+
+def reasons_in(source: str) -> set[Reason]:
+    """Return every reason that a source gives."""
+    return {
+        Reason[node.attr]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason"
+    }
+
+
+def test_every_reason_to_refuse_evidence_has_a_sentence() -> None:
+    # Which endorsement is absent is told by its name, in the sentence about all of them.
+    named_by_file = set(CODES.values()) - {Reason.NO_REVOCATION_LIST}
+    package = Path(next(iter(attestation.__path__)))
+    used = set().union(*(reasons_in((package / name).read_text()) for name in JUDGES)) - named_by_file
+    assert len(used) > 30
+    for reason in used:
+        sentence = explain_finding(Finding(Claim.HARDWARE, 96, reason, "this", "that"))
+        assert "It was refused" not in sentence, reason
+        assert ": this (wanted: that); " in sentence
+        assert sentence.endswith(f"[{reason.value}]")

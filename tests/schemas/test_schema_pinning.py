@@ -1,0 +1,316 @@
+"""The part of a policy about evidence: what contradicts itself is refused, naming the line to mend."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas import policy
+from schemas.errors import UsageError
+from schemas.evidence import (
+    MEASURED,
+    NITRO,
+    PLATFORMS,
+    SEV_SNP,
+    TDX,
+    PlatformValues,
+    ProductValues,
+    Publisher,
+    Tolerance,
+    WorkloadValues,
+)
+from schemas.pinning import (
+    Pinned,
+    check_pinned,
+    check_platforms,
+    expired_exceptions,
+    may_match_both,
+)
+from schemas.policy import parse_for_evidence
+
+ROOT, OTHER_ROOT = "aa" * 32, "bb" * 32
+KEY = "0f" * 48
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def vendor(**changes: Any) -> PlatformValues:
+    return msgspec.structs.replace(PlatformValues(roots=(ROOT,)), **changes)
+
+
+def lab(**changes: Any) -> PlatformValues:
+    return msgspec.structs.replace(PlatformValues(lab_roots=(ROOT,)), **changes)
+
+
+def pinned(platform: str, **changes: Any) -> Pinned:
+    measured = Pinned(measurements=dict.fromkeys(MEASURED[platform], "11" * 48))
+    return msgspec.structs.replace(measured, **changes)
+
+
+# --- platforms ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [vendor(), lab()], ids=["vendors", "lab"])
+def test_all_platforms_of_one_kind_hold_together(values: PlatformValues) -> None:
+    check_platforms(dict.fromkeys(PLATFORMS, values))
+
+
+@pytest.mark.parametrize(
+    ("platforms", "text"),
+    [
+        ({"sgx": vendor()}, "platforms.sgx: sealbus knows only sev-snp, tdx, nitro"),
+        ({"SEV-SNP": vendor()}, "platforms.SEV-SNP: sealbus knows only"),
+        ({TDX: PlatformValues()}, "platforms.tdx: name the SHA-256 of at least one manufacturer's root"),
+        ({SEV_SNP: vendor(), TDX: lab()}, "platforms mix lab_roots with manufacturers' roots"),
+        ({TDX: vendor(lab_roots=(OTHER_ROOT,))}, "platforms mix lab_roots with manufacturers' roots"),
+        ({NITRO: lab(roots=(ROOT,)), TDX: lab()}, "platforms mix lab_roots with manufacturers' roots"),
+        ({TDX: vendor(products={"Genoa": ProductValues()})}, "platforms.tdx.products: only sev-snp has it"),
+        ({NITRO: vendor(features=("ecc",))}, "platforms.nitro.features: only sev-snp has it"),
+        ({TDX: vendor(highest_vmpl=1)}, "platforms.tdx.highest_vmpl: only sev-snp has it"),
+        ({TDX: vendor(require_crl=True)}, "platforms.tdx.require_crl: only sev-snp has it"),
+        ({SEV_SNP: vendor(max_collateral_days=9)}, "platforms.sev-snp.max_collateral_days: only tdx has it"),
+        ({SEV_SNP: vendor(products={})}, "platforms.sev-snp.products: names none, so it refuses all"),
+        ({TDX: vendor(statuses=("UpToDate", "Revoked"))}, "there is no TCB status 'Revoked' to accept"),
+        ({TDX: vendor(statuses=("uptodate",))}, "there is no TCB status 'uptodate' to accept"),
+        ({TDX: vendor(statuses=("",))}, "there is no TCB status '' to accept"),
+    ],
+)
+def test_platforms_that_contradict_themselves_are_refused(
+    platforms: dict[str, PlatformValues], text: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(text)):
+        check_platforms(platforms)
+
+
+def test_what_is_of_a_platform_may_be_said_of_it() -> None:
+    check_platforms(
+        {
+            SEV_SNP: vendor(
+                products={"Genoa": ProductValues()}, features=("ecc",), highest_vmpl=3, require_crl=True
+            ),
+            TDX: vendor(max_collateral_days=30, statuses=("TDRelaunchAdvised", "OutOfDate")),
+        }
+    )
+
+
+def test_exceptions_whose_day_has_come_are_named() -> None:
+    gone, to_come = (NOW - timedelta(seconds=1)), (NOW + timedelta(seconds=1))
+    exceptions = tuple(Tolerance(accept=each.isoformat(), until=each) for each in (gone, NOW, to_come))
+    named = list(expired_exceptions({TDX: vendor(exceptions=exceptions)}, NOW))
+    assert named == [f"platforms.tdx: {each.isoformat()} until {each.isoformat()}" for each in (gone, NOW)]
+
+
+# --- pinned values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_every_measurement_that_is_required_has_to_be_there(platform: str, how: str) -> None:
+    check_pinned("workloads.w.on", platform, pinned(platform), {platform: vendor()})
+    for name in MEASURED[platform]:
+        measurements = dict(pinned(platform).measurements)
+        measurements.pop(name)
+        if how == "empty":
+            measurements[name] = ""
+        text = f"workloads.w.on.{platform}: measurement '{name}' is required"
+        with pytest.raises(UsageError, match=re.escape(text)):
+            check_pinned("workloads.w.on", platform, Pinned(measurements=measurements), {platform: vendor()})
+
+
+@pytest.mark.parametrize(
+    ("platform", "values", "text"),
+    [
+        (TDX, pinned(TDX, unsafe_any_measurement=True), "unsafe_any_measurement is for lab_roots only"),
+        (TDX, pinned(TDX, chips=()), "w.tdx.chips: names none, so it refuses all: leave it out for any"),
+        (TDX, pinned(TDX, publisher=Publisher(key=KEY)), "w.tdx.publisher: tdx has none"),
+        (
+            SEV_SNP,
+            pinned(SEV_SNP, publisher=Publisher(key="00" * 48, minimum_svn=0)),
+            "w.sev-snp.publisher.key: zeros are what evidence without a publisher has",
+        ),
+        (
+            NITRO,
+            pinned(NITRO, publisher=Publisher(key="00" * 48)),
+            "w.nitro.publisher.key: zeros are what evidence without a publisher has",
+        ),
+        (
+            SEV_SNP,
+            pinned(SEV_SNP, publisher=Publisher(key=KEY)),
+            "w.sev-snp.publisher: minimum_svn is required, or every old image would do",
+        ),
+        (
+            NITRO,
+            pinned(NITRO, publisher=Publisher(key=KEY, minimum_svn=1)),
+            "w.nitro.publisher: Nitro states no security version",
+        ),
+        (
+            SEV_SNP,
+            Pinned(publisher=Publisher(key=KEY, minimum_svn=1)),
+            "w.sev-snp: measurement 'host_data' is required",
+        ),
+    ],
+)
+def test_values_that_would_match_more_or_less_than_they_say_are_refused(
+    platform: str, values: Pinned, text: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(text)):
+        check_pinned("w", platform, values, {platform: vendor()})
+
+
+def test_values_of_a_platform_that_the_policy_does_not_name_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"coordinators\.tdx: the policy names no such platform"):
+        check_pinned("coordinators", TDX, pinned(TDX), {SEV_SNP: vendor()})
+
+
+def test_publisher_stands_for_measurements_where_somebody_checks_it_at_launch() -> None:
+    snp = Pinned(measurements={"host_data": "11"}, publisher=Publisher(key=KEY, minimum_svn=0))
+    check_pinned("w", SEV_SNP, snp, {SEV_SNP: vendor()})
+    check_pinned("w", NITRO, Pinned(publisher=Publisher(key=KEY)), {NITRO: vendor()})
+
+
+def test_any_measurement_may_be_said_in_a_lab() -> None:
+    for platform in PLATFORMS:
+        check_pinned("w", platform, Pinned(unsafe_any_measurement=True), {platform: lab()})
+
+
+def test_pinned_values_are_those_of_the_workload_with_nothing_lost() -> None:
+    values = Pinned(
+        measurements={"measurement": "11"},
+        publisher=Publisher(key=KEY, minimum_svn=7),
+        debuggable=True,
+        chips=("00ff",),
+        unsafe_any_measurement=True,
+    )
+    assert values.values("redactor", SEV_SNP) == WorkloadValues(
+        workload="redactor",
+        platform=SEV_SNP,
+        measurements={"measurement": "11"},
+        publisher=Publisher(key=KEY, minimum_svn=7),
+        debuggable=True,
+        chips=("00ff",),
+        unsafe_any_measurement=True,
+    )
+    assert set(Pinned.__struct_fields__) | {"workload", "platform"} == set(WorkloadValues.__struct_fields__)
+
+
+# --- two workloads that look the same -----------------------------------------------------------
+
+A, B = {"pcr0": "aa"}, {"pcr0": "bb"}
+LONG_KEY = "0e" * 48
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (Pinned(measurements=A), Pinned(measurements=A), True),
+        (Pinned(measurements=A), Pinned(measurements=B), False),
+        (Pinned(measurements=A), Pinned(measurements={"pcr1": "bb"}), True),
+        (Pinned(measurements=A, chips=("01",)), Pinned(measurements=A, chips=("02",)), False),
+        (Pinned(measurements=A, chips=("01", "02")), Pinned(measurements=A, chips=("02",)), True),
+        (Pinned(measurements=A, chips=("01",)), Pinned(measurements=A), True),
+        (Pinned(publisher=Publisher(key=KEY)), Pinned(publisher=Publisher(key=KEY)), True),
+        (Pinned(publisher=Publisher(key=KEY)), Pinned(measurements=A), True),
+        (
+            Pinned(publisher=Publisher(key=KEY, minimum_svn=1)),
+            Pinned(publisher=Publisher(key=KEY, minimum_svn=9)),
+            True,
+        ),
+        (Pinned(unsafe_any_measurement=True), Pinned(measurements=A), True),
+    ],
+)
+def test_two_workloads_match_one_piece_of_evidence_or_cannot(one: Pinned, other: Pinned, both: bool) -> None:
+    assert may_match_both(one, other) is may_match_both(other, one) is both
+
+
+# --- a policy for evidence alone ----------------------------------------------------------------
+
+EVIDENCE_ONLY = f"""
+[platforms.tdx]
+roots = ["{ROOT}"]
+statuses = ["UpToDate"]
+max_collateral_days = 30
+exceptions = [{{ accept = "OutOfDate", until = 2027-01-01T00:00:00+09:00 }}]
+
+[platforms.sev-snp]
+roots = ["{OTHER_ROOT}"]
+products.Milan = {{ any_chip = true, minimum_tcb = {{ snp = 22 }} }}
+
+[coordinators.sev-snp]
+measurements = {{ host_data = "{"01" * 32}" }}
+publisher = {{ key = "{KEY}", minimum_svn = 2 }}
+
+[workloads.linker]
+on.tdx.measurements = {{ {", ".join(f'{name} = "{"02" * 48}"' for name in MEASURED[TDX])} }}
+"""
+
+WHOLE = f"""
+mesh = "{"ab" * 32}"
+version = 1
+issued = 1_790_000_000_000
+{EVIDENCE_ONLY}
+[classes]
+[[rules]]
+role = "reader"
+may = "call"
+what = "look"
+[clients.desk]
+key = "{"0d" * 32}"
+roles = ["reader"]
+[tools]
+look = "linker"
+""".replace("[workloads.linker]", '[workloads.linker]\nroles = ["linker"]')
+
+
+def test_policy_for_evidence_alone_says_what_it_says() -> None:
+    read = parse_for_evidence(EVIDENCE_ONLY)
+    assert read.platforms[TDX].exceptions[0].until == datetime(2026, 12, 31, 15, tzinfo=UTC)
+    products = read.platforms[SEV_SNP].products
+    assert products == {"Milan": ProductValues(any_chip=True, minimum_tcb={"snp": 22})}
+    values = read.reference_values()
+    assert [(each.workload, each.platform) for each in values.workloads] == [
+        ("coordinator", SEV_SNP),
+        ("linker", TDX),
+    ]
+    assert values.platforms == read.platforms
+
+
+def test_whole_policy_is_read_for_its_part_about_evidence() -> None:
+    whole, part = parse_for_evidence(WHOLE), parse_for_evidence(EVIDENCE_ONLY)
+    assert (whole.platforms, whole.coordinators) == (part.platforms, part.coordinators)
+    assert whole.reference_values() == part.reference_values()
+
+
+def test_whole_policy_with_exceptions_survives_its_text() -> None:
+    read = policy.parse(WHOLE)
+    assert policy.parse(policy.dump(read)) == read
+    assert policy.from_compiled(policy.compiled(read)) == read
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (EVIDENCE_ONLY.replace("max_collateral_days", "max_colateral_days"), "unknown field"),
+        (EVIDENCE_ONLY.replace("minimum_svn", "min_svn"), "unknown field"),
+        (EVIDENCE_ONLY.replace("any_chip", "all_chips"), "unknown field"),
+        (EVIDENCE_ONLY + "\n[clients]\n", "unknown field `clients`"),
+        (EVIDENCE_ONLY.replace("+09:00", ""), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace(ROOT, ROOT.upper()), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace(ROOT, ""), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace("= 30", "= 0"), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace('"UpToDate"', '"Fine"'), "there is no TCB status 'Fine'"),
+        (EVIDENCE_ONLY.replace("rtmr2 =", "rtmr9 ="), "measurement 'rtmr2' is required"),
+        (EVIDENCE_ONLY.replace("host_data", "hostdata"), "coordinators.sev-snp: measurement 'host_data'"),
+        ("", "missing required field `platforms`"),
+        ("platforms = 3", "the policy is not valid"),
+        ("[platforms", "the policy is not TOML"),
+        ('mesh = "x"', "the policy is not valid"),
+        (WHOLE.replace("version = 1", ""), "missing required field `version`"),
+        (WHOLE.replace('may = "call"', 'may = "submit"'), "there is no 'look' to submit"),
+        ("a = " + "[" * 100_000, "the policy is not TOML"),
+        ("a = '\udc80'", "the policy is not TOML"),
+    ],
+)
+def test_mistake_in_a_policy_for_evidence_is_told(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        parse_for_evidence(text)
