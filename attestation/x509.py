@@ -225,12 +225,18 @@ def verify_chain(chain: Sequence[Certificate], *, now: datetime, memory: Remembe
     5. no critical extension is left unread, and the leaf is no CA.
     The caller compares the root's fingerprint with what its policy names.
     """
-    key = load_public_key(chain[0].key_info, memory)
-    for depth, certificate in enumerate(chain):
-        above = min(depth + 1, len(chain) - 1)
+    for certificate in chain:
         # 1.
         if not certificate.not_before <= now <= certificate.not_after:
             raise NotGenuineError(Reason.CERTIFICATE_EXPIRED, "certificate is not valid at this time")
+    # The rest does not depend on the time.
+    encoded = tuple(certificate.encoded for certificate in chain)
+    return memory.recall("chain", encoded, lambda: _verify_links(chain, memory))
+
+
+def _verify_links(chain: Sequence[Certificate], memory: Remembers) -> PublicKey:
+    for depth, certificate in enumerate(chain):
+        above = min(depth + 1, len(chain) - 1)
         # 2.
         if certificate.issuer != chain[above].subject:
             raise NotGenuineError(Reason.CHAIN_INVALID, "certificate names another issuer")
@@ -239,7 +245,7 @@ def verify_chain(chain: Sequence[Certificate], *, now: datetime, memory: Remembe
             raise NotGenuineError(Reason.CHAIN_INVALID, "certificate is not signed by its issuer")
         # 4. and 5.
         _check_constraints(certificate, depth)
-    return key
+    return load_public_key(chain[0].key_info, memory)
 
 
 def _check_constraints(certificate: Certificate, depth: int) -> None:

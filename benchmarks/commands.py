@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.channel import measure
+from benchmarks.attest import measure as measure_attestation
+from benchmarks.channel import measure as measure_channel
 from benchmarks.ratios import Row, machine
 
 
@@ -27,9 +28,20 @@ def channel(rounds: int, seconds: float, as_data: bool) -> int:
     """Sealed calls between attested processes against plain nats-py requests."""
     progress = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="sealbus-bench-") as folder:
-        work = partial(measure, Path(folder), rounds=rounds, seconds=seconds, say=progress.print)
+        work = partial(measure_channel, Path(folder), rounds=rounds, seconds=seconds, say=progress.print)
         rows = anyio.run(work)
     return report("sealed calls, against plain nats-py", rows, as_data=as_data)
+
+
+@bench.command()
+@click.option("--rounds", default=9, show_default=True, help="Rounds after the one that warms up.")
+@click.option("--seconds", default=0.1, show_default=True, help="Length of a slice.")
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def attest(rounds: int, seconds: float, as_data: bool) -> int:
+    """Judging Evidence against the bare signature checks in it, and against dcap-qvl."""
+    progress = Console(stderr=True, highlight=False)
+    rows = measure_attestation(rounds=rounds, seconds=seconds, say=progress.print)
+    return report("judging evidence", rows, as_data=as_data)
 
 
 def report(title: str, rows: list[Row], *, as_data: bool) -> int:

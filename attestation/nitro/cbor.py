@@ -19,6 +19,10 @@ _BREAK = 0xFF
 _SIMPLE_VALUES = {20: False, 21: True, 22: None}
 
 
+# The lowest argument that needs so many bytes: one value has one encoding.
+_LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
+
+
 def read(data: bytes) -> Item:
     """Read exactly one item, or raise `EvidenceMalformedError`."""
     item, rest = read_first(data)
@@ -29,104 +33,82 @@ def read(data: bytes) -> Item:
 
 def read_first(data: bytes) -> tuple[Item, bytes]:
     """Read one item and give what follows it, or raise `EvidenceMalformedError`."""
-    reader = _Reader(data)
-    return reader.item(MAX_DEPTH), data[reader.at :]
+    try:
+        item, end = _item(data, 0, MAX_DEPTH)
+    except IndexError as error:
+        raise EvidenceMalformedError("CBOR is cut short") from error
+    if end > len(data):
+        _refuse("CBOR is cut short")
+    return item, data[end:]
 
 
 def _refuse(detail: str) -> Never:
     raise EvidenceMalformedError(detail)
 
 
-class _Reader:
-    __slots__ = ("at", "data")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def item(self, depth: int) -> Item:
-        if depth == 0:
-            _refuse("CBOR is nested too deeply")
-        initial = self.take(1)[0]
-        major, info = initial >> 5, initial & 31
-        if major == _ARRAY:
-            return [self.item(depth - 1) for _ in self.members(info)]
-        if major == _MAP:
-            return self.map(info, depth - 1)
-        if major == _SIMPLE:
-            if info not in _SIMPLE_VALUES:
-                _refuse("CBOR has a simple value or float that is not used here")
-            return _SIMPLE_VALUES[info]
-        argument = self.argument(info)
-        if major == _UNSIGNED:
-            return argument
-        if major == _NEGATIVE:
-            return -1 - argument
-        if major == _BYTES:
-            return self.take(argument)
-        if major == _TEXT:
-            return self.text(argument)
-        _refuse("CBOR has a tag")
-
-    def map(self, info: int, depth: int) -> dict[int | str, Item]:
-        found: dict[int | str, Item] = {}
-        for _ in self.members(info):
-            key = self.item(depth)
-            if not isinstance(key, int | str) or isinstance(key, bool) or key in found:
-                _refuse("CBOR map key is repeated or of another type")
-            found[key] = self.item(depth)
-        return found
-
-    def members(self, info: int) -> "_Members":
-        return _Members(self, None if info == _INDEFINITE else self.argument(info))
-
-    def text(self, size: int) -> str:
-        try:
-            return self.take(size).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise EvidenceMalformedError("CBOR text is not UTF-8") from error
-
-    def argument(self, info: int) -> int:
-        if info < 24:
-            return info
-        if info > 27:
+def _item(data: bytes, at: int, depth: int) -> tuple[Item, int]:
+    # One function for what has no members, because a call costs more than what it does; an index past the
+    # end is caught once.
+    if depth == 0:
+        _refuse("CBOR is nested too deeply")
+    initial = data[at]
+    at += 1
+    major, argument = initial >> 5, initial & 31
+    if major == _SIMPLE:
+        if argument not in _SIMPLE_VALUES:
+            _refuse("CBOR has a simple value or float that is not used here")
+        return _SIMPLE_VALUES[argument], at
+    if argument == _INDEFINITE and major in (_ARRAY, _MAP):
+        return _members(data, at, None, depth - 1) if major == _ARRAY else _map(data, at, None, depth - 1)
+    if argument > 23:
+        if argument > 27:
             _refuse("CBOR argument is reserved or indefinite")
-        size = 1 << (info - 24)
-        value = int.from_bytes(self.take(size))
+        width = 1 << (argument - 24)
+        argument = int.from_bytes(data[at : at + width])
+        at += width
         # The shortest form, so that one value has one encoding.
-        if value < 24 or (size > 1 and value >> (4 * size) == 0):
+        if argument < _LEAST[width]:
             _refuse("CBOR argument is not minimal")
-        return value
-
-    def take(self, size: int) -> bytes:
-        end = self.at + size
-        if end > len(self.data):
+    if major in (_BYTES, _TEXT):
+        end = at + argument
+        if end > len(data):
             _refuse("CBOR is cut short")
-        taken = self.data[self.at : end]
-        self.at = end
-        return taken
+        return data[at:end] if major == _BYTES else _text(data[at:end]), end
+    if major == _UNSIGNED:
+        return argument, at
+    if major == _NEGATIVE:
+        return -1 - argument, at
+    if major == _ARRAY:
+        return _members(data, at, argument, depth - 1)
+    if major == _MAP:
+        return _map(data, at, argument, depth - 1)
+    _refuse("CBOR has a tag")
 
 
-class _Members:
-    """Count the members of an array or map, whose number is known or which a break ends."""
-
-    __slots__ = ("count", "reader", "seen")
-
-    def __init__(self, reader: _Reader, count: int | None) -> None:
-        self.reader = reader
-        self.count = count
-        self.seen = 0
-
-    def __iter__(self) -> "_Members":
-        return self
-
-    def __next__(self) -> None:
-        if self.count is None:
-            if self.reader.data[self.reader.at : self.reader.at + 1] == bytes((_BREAK,)):
-                self.reader.at += 1
-                raise StopIteration
-        elif self.seen == self.count:
-            raise StopIteration
-        self.seen += 1
-        if self.seen > MAX_ITEMS:
+def _members(data: bytes, at: int, size: int | None, depth: int) -> tuple[list[Item], int]:
+    items: list[Item] = []
+    while not (data[at] == _BREAK if size is None else len(items) == size):
+        if len(items) == MAX_ITEMS:
             _refuse("CBOR array or map has too many members")
+        item, at = _item(data, at, depth)
+        items.append(item)
+    return items, at + (size is None)
+
+
+def _map(data: bytes, at: int, size: int | None, depth: int) -> tuple[dict[int | str, Item], int]:
+    found: dict[int | str, Item] = {}
+    while not (data[at] == _BREAK if size is None else len(found) == size):
+        if len(found) == MAX_ITEMS:
+            _refuse("CBOR array or map has too many members")
+        key, at = _item(data, at, depth)
+        if (type(key) is not int and type(key) is not str) or key in found:
+            _refuse("CBOR map key is repeated or of another type")
+        found[key], at = _item(data, at, depth)
+    return found, at + (size is None)
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise EvidenceMalformedError("CBOR text is not UTF-8") from error
