@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 
 from attestation import nitro, sev_snp, tdx
+from attestation.errors import AttestationError
 from attestation.missing import CODES
+from attestation.sev_snp.table import read_table
 from schemas.codec import decode_any
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Endorsements, Evidence
@@ -19,6 +21,7 @@ FILES = {
     "quote.bin": (TDX, tdx.MEDIA_TYPE),
     "attestation.cbor": (NITRO, nitro.MEDIA_TYPE),
 }
+CERTIFICATE_TABLE = "auxblob.bin"  # as configfs-tsm gives it beside a report; files beside it come first
 PLATFORM_OF = {media_type: platform for platform, media_type in FILES.values()}
 PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -64,6 +67,14 @@ def _read_folder(folder: Path) -> Found:
 def read_endorsements(folder: Path) -> Endorsements:
     """Read what a folder holds of endorsements, by their names; certificates may be PEM in any of them."""
     endorsements: Endorsements = {}
+    table = folder / CERTIFICATE_TABLE
+    if table.is_file():
+        try:
+            endorsements |= read_table(read_bounded(table, MAX_ENDORSEMENTS))
+        except AttestationError as error:
+            raise UsageError(
+                f"{table} is no certificate table: {error}; take it away to do without"
+            ) from error
     for name in CODES:
         if (folder / name).is_file():
             endorsements[name] = _as_der(name, read_bounded(folder / name, MAX_ENDORSEMENTS))

@@ -469,3 +469,21 @@ def test_every_reason_to_refuse_evidence_has_a_sentence() -> None:
         assert "It was refused" not in sentence, reason
         assert ": this (wanted: that); " in sentence
         assert sentence.endswith(f"[{reason.value}]")
+
+
+# --- the certificate table of a host -------------------------------------------------------------
+
+
+def test_certificates_are_read_from_the_hosts_table(tmp_path: Path, verify: Verify) -> None:
+    folder = copy_of(one_of(SEV_SNP, "genoa-v3-vcek-veraison-tsm-report"), tmp_path)
+    for file in folder.glob("*.der"):
+        file.unlink()
+    code, result = verify(folder, *at(folder))
+    assert (code, result["genuine"], result["product"]) == (0, True, "Genoa")
+
+
+def test_a_table_that_is_none_is_unreadable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copy_of(one_of(SEV_SNP, "genoa-v3-vcek-veraison-tsm-report"), tmp_path)
+    (folder / "auxblob.bin").write_bytes(b"\x01" * 30)
+    assert run(["evidence", "verify", str(folder), *at(folder)]) == 2
+    assert "is no certificate table" in capsys.readouterr().err
