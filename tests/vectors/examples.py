@@ -1,7 +1,11 @@
 """One example of every body and document of the protocol, with values of every allowed shape."""
 
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
+
+from schemas import codec
 from schemas.codec import Message
 from schemas.documents import (
     Admission,
@@ -19,7 +23,7 @@ from schemas.documents import (
     RoleKind,
     View,
 )
-from schemas.evidence import MEASURED, NITRO, SEV_SNP, TDX, Evidence, PlatformValues, Publisher, Tolerance
+from schemas.evidence import MEASURED, SEV_SNP, TDX, Evidence, PlatformValues, Publisher, Tolerance
 from schemas.messages import (
     Accept,
     Admitted,
@@ -51,7 +55,6 @@ from schemas.scheduling import Assign, Load, Status, TaskHints, TaskMessage
 from sealing.context import Mesh
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
-from schemas import codec
 from tests.vectors.world import AGENT_KEM, COORDINATOR_KEM, PEER_KEM, TIME, Party, fixed
 
 COORDINATOR = Party("coordinator", COORDINATOR_KEM)
@@ -71,6 +74,8 @@ def _anchor(suite: int) -> Anchor:
 ANCHORS = tuple(_anchor(suite) for suite in (1, 2))
 MESH, SIV_MESH = (open_anchor(codec.encode(anchor))[1] for anchor in ANCHORS)
 MESHES: tuple[Mesh, Mesh] = (MESH, SIV_MESH)
+
+Case = tuple[str, dict[str, Any], dict[str, Any]]  # name, in, out
 
 
 def _pinned(platform: str, name: str) -> Pinned:
@@ -121,7 +126,15 @@ VIEW = View(
     (("look-up", "redactor"),),
 )
 BEACON = Beacon(
-    7, 300, TIME + 9, 4, fixed("a policy"), ((MESH.role_id("redactor"), 12),), 41, fixed("log"), fixed("revoked")
+    7,
+    300,
+    TIME + 9,
+    4,
+    fixed("a policy"),
+    ((MESH.role_id("redactor"), 12),),
+    41,
+    fixed("log"),
+    fixed("revoked"),
 )
 RECEIPT = LogReceipt(fixed("an event"), 40, 7, 4)
 ADMISSIONS = tuple(
@@ -216,3 +229,13 @@ BODIES: tuple[Message, ...] = (
     Status(_ID, "taken"),
     Load(_ID, (_ID,), 4, 7, (Status(_ID, "done"),), True),
 )
+
+
+def of(mesh: Mesh) -> dict[str, Any]:
+    """Return what every context starts from."""
+    return {"suite": mesh.suite, "mesh": mesh.id}
+
+
+def values(message: Any) -> Any:
+    """Return a message as plain data, in the order in which it is encoded."""
+    return msgspec.to_builtins(message, builtin_types=(bytes,))

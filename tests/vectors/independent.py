@@ -25,9 +25,21 @@ KINDS = {  # kind: number, and how the header goes on after suite and kind
     "result": (4, ("token", "epoch", "task_id", "salt")),
 }
 CLAIMS = {  # section 3; `signing_key` goes into cnf
-    **{"subject": 2, "audience": 3, "expires": 4, "issued": 6, "kem_key": -65538, "mesh": -65539},
-    **{"term": -65540, "policy_version": -65541, "kind": -65542, "workload": -65543, "platform": -65544},
-    **{"roles": -65545, "action": -65546, "what": -65547, "constraints": -65548},
+    "subject": 2,
+    "audience": 3,
+    "expires": 4,
+    "issued": 6,
+    "kem_key": -65538,
+    "mesh": -65539,
+    "term": -65540,
+    "policy_version": -65541,
+    "kind": -65542,
+    "workload": -65543,
+    "platform": -65544,
+    "roles": -65545,
+    "action": -65546,
+    "what": -65547,
+    "constraints": -65548,
 }
 
 
@@ -74,7 +86,10 @@ def signed(i: In, seed: bytes, label: str, message: bytes) -> In:
 
 def kem_parts(seed: bytes) -> tuple[MLKEM768PrivateKey, X25519PrivateKey, bytes]:
     expanded = hashlib.shake_256(seed).digest(96)
-    m, x = MLKEM768PrivateKey.from_seed_bytes(expanded[:64]), X25519PrivateKey.from_private_bytes(expanded[64:])
+    m, x = (
+        MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
+        X25519PrivateKey.from_private_bytes(expanded[64:]),
+    )
     return m, x, m.public_key().public_bytes_raw() + x.public_key().public_bytes_raw()
 
 
@@ -90,7 +105,14 @@ def sealed(seed: bytes, enc: bytes, info: bytes, message: bytes) -> In:
     aead = mac(secret, b"\x00\x20", version, b"key", context, b"\x01")
     nonce = mac(secret, b"\x00\x0c", version, b"base_nonce", context, b"\x01")[:12]
     wire = enc + AESGCM(aead).encrypt(nonce, pad(message), b"")
-    return {"public": public, "info": info, "shared_secret": shared, "key": aead, "nonce": nonce, "sealed": wire}
+    return {
+        "public": public,
+        "info": info,
+        "shared_secret": shared,
+        "key": aead,
+        "nonce": nonce,
+        "sealed": wire,
+    }
 
 
 def frame(i: In, kind: str, secret: bytes, fields: In, body: bytes, subject: str = "") -> In:
@@ -99,8 +121,8 @@ def frame(i: In, kind: str, secret: bytes, fields: In, body: bytes, subject: str
     header = bytes([i["suite"], number])
     header += b"".join(fields[n].to_bytes(sizes[n], "big") if n in sizes else fields[n] for n in names)
     nonce = fields.get("counter", 0).to_bytes(12, "big")
-    aead = {1: AESGCM, 2: AESGCMSIV}[i["suite"]](secret)
-    sealing = aead.encrypt(nonce, pad(body), header + subject.encode())
+    aeads: dict[int, Any] = {1: AESGCM, 2: AESGCMSIV}
+    sealing = aeads[i["suite"]](secret).encrypt(nonce, pad(body), header + subject.encode())
     return {"header": header, "nonce": nonce, "aad": header + subject.encode(), "frame": header + sealing}
 
 
@@ -234,8 +256,12 @@ def epochs(i: In) -> In:
     sender = key(i, secret, "sender", group, epoch, handle)
     package = cbor([group, epoch, handle, sender, derive[0][:16], *times])
     return {
-        **{"token": derive[0][:16], "handle_key": derive[1], "handle": handle, "sender_key": sender},
-        **{"sender_package": package, "member_package": cbor(i["member"])},
+        "token": derive[0][:16],
+        "handle_key": derive[1],
+        "handle": handle,
+        "sender_key": sender,
+        "sender_package": package,
+        "member_package": cbor(i["member"]),
         "names": {kind: key(i, secret, "name", kind, name)[:16] for kind, name in i["names"].items()},
     }
 
@@ -253,8 +279,13 @@ def tasks(i: In) -> In:
     result = frame(i, "result", result_key, fields, cbor(i["result"]))["frame"]
     message = cbor([i["hints"], task])
     return {
-        **{"reply_key": reply, "body": body, "frame": task, "message": message, "result_key": result_key},
-        **{"result_frame": result, "subject": address(i["mesh"], "result", reply_to)},
+        "reply_key": reply,
+        "body": body,
+        "frame": task,
+        "message": message,
+        "result_key": result_key,
+        "result_frame": result,
+        "subject": address(i["mesh"], "result", reply_to),
     }
 
 
@@ -270,11 +301,38 @@ def revoked(i: In) -> In:
     return {"revoked_hash": h(cbor(i["revoked"]))}
 
 
+def logs(i: In) -> In:
+    heads = [bytes(32)]
+    for entry in i["entries"]:
+        heads.append(h(heads[-1], json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()))
+    return {"log_size": len(i["entries"]), "log_root": heads[-1]}
+
+
 SECTIONS = {
     each.__name__: each
     for each in (
-        *(contexts, derivations, padding, bodies, parties, roles, workloads, key_bindings, challenges, anchors),
-        *(signatures, documents, cwts, seals, frames, handshakes, epochs, tasks, subjects, streams, revoked),
+        contexts,
+        derivations,
+        padding,
+        bodies,
+        parties,
+        roles,
+        workloads,
+        key_bindings,
+        challenges,
+        anchors,
+        signatures,
+        documents,
+        cwts,
+        seals,
+        frames,
+        handshakes,
+        epochs,
+        tasks,
+        subjects,
+        streams,
+        revoked,
+        logs,
     )
 }
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.exceptions import InvalidTag
 
 from schemas.subjects import Kind
 from sealing import frames
@@ -28,11 +27,15 @@ PROTOCOL = (HERE.parents[1] / "docs" / "protocol.md").read_text("utf-8")
 
 
 def test_the_file_is_what_the_code_makes_now() -> None:
-    assert generate.generated() == TEXT, "run `python -m tests.vectors.generate` and say why in docs/protocol.md"
+    assert generate.generated() == TEXT, (
+        "run `python -m tests.vectors.generate` and say why in docs/protocol.md"
+    )
 
 
 @pytest.mark.parametrize(("section", "case"), CASES)
-def test_the_text_of_the_protocol_is_enough_to_make_a_vector_again(section: str, case: dict[str, Any]) -> None:
+def test_the_text_of_the_protocol_is_enough_to_make_a_vector_again(
+    section: str, case: dict[str, Any]
+) -> None:
     assert independent.SECTIONS[section](case["in"]) == case["out"]
 
 
@@ -62,7 +65,7 @@ def other(value: Any) -> Any:
         case None:
             return b"\x01"
         case _:  # an empty list or map
-            return [b"\x01"]
+            return ["x"]
 
 
 def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
@@ -75,26 +78,20 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
+def derived(section: str, given: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a vector of these inputs, or None if there are none: no such suite, kind or claim."""
+    try:
+        return independent.SECTIONS[section](given)
+    except KeyError:
+        return None
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_one_input_changed_anywhere_changes_the_vector(section: str) -> None:
-    derive = independent.SECTIONS[section]
     for case in SECTIONS[section]:
         for path, value in leaves(case["in"]):
             mutant = changed(case["in"], path, other(value))
-            try:
-                out = derive(mutant)
-            except (InvalidTag, KeyError, ValueError, TypeError) as refusal:
-                # No derivation at all: a suite, kind or claim that is not, a key of another length.
-                assert path[0] in {"suite", "kind", "claims", "sender_key", "key"}, f"{case['name']}: {refusal!r}"
-                continue
-            assert out != case["out"], f"{case['name']}: nothing depends on {path}"
-
-
-@pytest.mark.parametrize(("section", "case"), CASES)
-def test_no_output_of_a_vector_is_there_for_nothing(section: str, case: dict[str, Any]) -> None:
-    out = independent.SECTIONS[section](case["in"])
-    for path, value in leaves(case["out"]):
-        assert changed(case["out"], path, other(value)) != out
+            assert derived(section, mutant) != case["out"], f"{case['name']}: nothing depends on {path}"
 
 
 def test_the_independent_derivation_imports_nothing_of_this_project() -> None:
@@ -114,7 +111,9 @@ def test_as_a_command_it_checks_a_file(tmp_path: Path) -> None:
     wrong = json.loads(TEXT)
     wrong["sections"]["subjects"][0]["out"]["subject"] += "0"
     (tmp_path / "wrong.json").write_text(json.dumps(wrong), "utf-8")
-    refused = subprocess.run([*command, "wrong.json"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    refused = subprocess.run(
+        [*command, "wrong.json"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert (refused.returncode, refused.stdout) == (1, "subjects: hello\n")
 
 
