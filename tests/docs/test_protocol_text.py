@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas import documents, evidence, messages, pinning, policy, scheduling
+from schemas import collateral, documents, evidence, messages, pinning, policy, scheduling
 from schemas.codec import Document, Message
 from schemas.documents import ADMISSION_CLAIMS, GRANT_CLAIMS
 from schemas.evidence import Evidence
@@ -45,7 +45,7 @@ def records() -> dict[str, type[Document]]:
     """Return every document that is a map, by its name."""
     return {
         name: kind
-        for module in (documents, evidence, pinning, policy)
+        for module in (collateral, documents, evidence, pinning, policy)
         for name, kind in vars(module).items()
         if isinstance(kind, type) and issubclass(kind, Document) and kind is not Document
     }
@@ -120,7 +120,15 @@ def test_every_record_of_policy_and_profile_stands_with_its_keys(name: str, keys
 
 
 def test_no_record_is_left_out() -> None:
-    elsewhere = {"Profile", "Admission", "Grant", "Constraints", "EvidencePolicy", "AttestationResult"}
+    elsewhere = {
+        "CollateralFile",
+        "Profile",
+        "Admission",
+        "Grant",
+        "Constraints",
+        "EvidencePolicy",
+        "AttestationResult",
+    }
     assert set(records()) - elsewhere == {row[0].strip("`") for row in rows("records")}
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from schemas import codec
 from schemas.codec import Message
+from schemas.collateral import CollateralBundle, CollateralEntry
 from schemas.documents import (
     Admission,
     Anchor,
@@ -28,7 +29,6 @@ from schemas.messages import (
     Accept,
     Admitted,
     Body,
-    Call,
     CoordinatorCredential,
     Credential,
     Directory,
@@ -41,14 +41,15 @@ from schemas.messages import (
     MemberPackage,
     Offer,
     Refused,
-    Reply,
     ResultBody,
     Revocation,
+    RevokedPage,
     SenderPackage,
     State,
     TaskBody,
     Time,
 )
+from schemas.peer import Call, Cancel, Confirm, PeerMessage, Reply
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, Rule, TaskClass, Workload
 from schemas.scheduling import Assign, Load, Status, TaskHints, TaskMessage
@@ -74,6 +75,16 @@ def _anchor(suite: int) -> Anchor:
 ANCHORS = tuple(_anchor(suite) for suite in (1, 2))
 MESH, SIV_MESH = (open_anchor(codec.encode(anchor))[1] for anchor in ANCHORS)
 MESHES: tuple[Mesh, Mesh] = (MESH, SIV_MESH)
+
+# What a frame between peers carries: of every kind, and of sizes with other MessagePack headers.
+_CALL = fixed("request", 16)
+SAID: tuple[tuple[PeerMessage, ...], ...] = (
+    (Confirm(),),
+    (Call(_CALL, "look-up", b"\x80", TIME, None), Cancel(_CALL)),
+    (Reply(_CALL, "no-grant", "d" * 40, b""), Reply(_CALL, "", "d" * 300, fixed("a", 300))),
+    (Call(_CALL, "t" * 32, fixed("a", 70_000 // 9), 200, fixed("task", 16)), *[Cancel(_CALL)] * 17),
+    tuple(Call(_CALL, "n", b"", number, None) for number in (0, 127, 128, 256, 65_536, 2**32, 2**63 - 1)),
+)
 
 Case = tuple[str, dict[str, Any], dict[str, Any]]  # name, in, out
 
@@ -165,6 +176,11 @@ GRANT = Grant(
     issued=TIME // 1000,
     constraints=Constraints(max_bytes=65_536),
 )
+COLLATERAL = CollateralBundle(
+    mesh=MESH.id,
+    issued=TIME,
+    entries=(CollateralEntry(subject="a chip", files={"vcek.der": b"\x30\x00"}, fetched=TIME // 1000),),
+)
 PUBLISHERS = (None, Publisher(key=fixed("an id key", 48).hex(), minimum_svn=3), Publisher(key="ab" * 48))
 
 EVIDENCE = Evidence("application/vnd.sealbus.tdx-quote", fixed("a quote", 40))
@@ -192,7 +208,7 @@ OFFER = Offer(
 CREDENTIAL = Credential("enclave", AGENT.signing.public, AGENT.kem.public, ("redactor",), None)
 COORDINATOR_CREDENTIAL = CoordinatorCredential(COORDINATOR.signing.public, COORDINATOR.kem.public)
 _SENDER = SenderPackage("redactor", 9, fixed("handle", 76), fixed("key"), fixed("t", 16), 1, 2, 3)
-HOLDINGS = Holdings((MEMBER,), (_SENDER,), (fixed("a view"),), REVOKED, fixed("a beacon"))
+HOLDINGS = Holdings((MEMBER,), (_SENDER,), (fixed("a view"),), REVOKED, fixed("a beacon"), 2)
 _ID = fixed("an id", 16)
 _FRAME = fixed("a task frame", 122)
 
@@ -219,8 +235,7 @@ BODIES: tuple[Message, ...] = (
     Directory((fixed("an admission"),)),
     Time(TIME),
     Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),)),
-    Call("look-up", b"\x80", TIME + 5, _ID),
-    Reply("", "", b"\x80"),
+    RevokedPage(REVOKED),
     TaskBody("redact", _ID, TIME, TIME + 1, bytes(32), 9, _ID, b"payload"),
     ResultBody(AGENT.instance, "", "", b"value"),
     HINTS,

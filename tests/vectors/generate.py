@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "derivations": primitives.derivations,
     "padding": primitives.padding,
     "bodies": primitives.bodies,
+    "peers": primitives.peers,
     "parties": primitives.parties,
     "roles": primitives.roles,
     "workloads": primitives.workloads,

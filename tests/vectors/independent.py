@@ -58,6 +58,27 @@ def cbor(value: Any) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
+def msgpack(value: Any) -> bytes:
+    """MessagePack in the shortest form, of nulls, unsigned integers, bytes, text and arrays."""
+    if value is None:
+        return b"\xc0"
+    if isinstance(value, int):
+        return bytes([value]) if value < 128 else sized(value, {1: 0xCC, 2: 0xCD, 4: 0xCE, 8: 0xCF})
+    if isinstance(value, bytes):
+        return sized(len(value), {1: 0xC4, 2: 0xC5, 4: 0xC6}) + value
+    if isinstance(value, str):
+        text = value.encode()
+        short = bytes([0xA0 | len(text)]) if len(text) < 32 else b""
+        return (short or sized(len(text), {1: 0xD9, 2: 0xDA, 4: 0xDB})) + text
+    short = bytes([0x90 | len(value)]) if len(value) < 16 else b""
+    return (short or sized(len(value), {2: 0xDC, 4: 0xDD})) + b"".join(map(msgpack, value))
+
+
+def sized(number: int, heads: dict[int, int]) -> bytes:
+    width = next(each for each in heads if number < 1 << 8 * each)
+    return bytes([heads[width]]) + number.to_bytes(width, "big")
+
+
 def ctx(i: In, label: str, *values: Any) -> bytes:
     return cbor(["sealbus/1 " + label, i["suite"], i["mesh"], *values])
 
@@ -154,6 +175,10 @@ def padding(i: In) -> In:
 
 def bodies(i: In) -> In:
     return {"cbor": cbor(i["fields"])}
+
+
+def peers(i: In) -> In:
+    return {"body": msgpack(i["messages"])}
 
 
 def parties(i: In) -> In:
@@ -315,6 +340,7 @@ SECTIONS = {
         derivations,
         padding,
         bodies,
+        peers,
         parties,
         roles,
         workloads,

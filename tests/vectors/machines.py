@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 from schemas import codec
 from schemas.messages import Body, ResultBody, TaskBody
+from schemas.peer import Call, Cancel, Confirm, PeerMessage, Reply, encode_message, join_messages
 from schemas.scheduling import TaskMessage
 from schemas.subjects import Kind, subject
 from sealing import cose, documents, kdf
@@ -99,8 +100,7 @@ def _handshake(
         )
         signed = unpad(ephemeral.open(wire2, mesh.ctx("accept", asked.init_hash)))
         ours = asked.accept(wire2, lambda _: None)
-    sent = [codec.encode(Body("confirm", bytes(16), None)), codec.encode(Body("time", TASK_ID, None))]
-    answered = [codec.encode(Body("time", TASK_ID, [TIME]))]
+    sent, answered = (_between_peers if rest[2] else _with_the_coordinator)()
     frames_i2r = [ours.seal(body) for body in sent]
     assert [theirs.open(frame) for frame in frames_i2r] == sent
     frames_r2i = [theirs.seal(body) for body in answered]
@@ -141,6 +141,20 @@ def _handshake(
         "report_data": key_binding(mesh, BIND_AGENT, challenge, ours.transcript, *keys),
     }
     return given, out
+
+
+def _with_the_coordinator() -> tuple[list[bytes], list[bytes]]:
+    asked = [Body("confirm", bytes(16), None), Body("time", TASK_ID, None)]
+    return [codec.encode(body) for body in asked], [codec.encode(Body("time", TASK_ID, [TIME]))]
+
+
+def _between_peers() -> tuple[list[bytes], list[bytes]]:
+    asked = [_joined(Confirm()), _joined(Call(TASK_ID, "look-up", b"\x80", TIME, None), Cancel(TASK_ID))]
+    return asked, [_joined(Reply(TASK_ID, "", "", b"\x80"))]
+
+
+def _joined(*said: PeerMessage) -> bytes:
+    return join_messages([encode_message(message) for message in said])
 
 
 def epochs() -> Iterator[Case]:

@@ -8,7 +8,7 @@ import msgspec
 
 from attestation import workload_id
 from coordinator.audit import AuditLog, replay
-from schemas import codec
+from schemas import codec, peer
 from schemas.evidence import TDX, WorkloadValues
 from schemas.subjects import Kind, stream_name, subject
 from sealing import documents, kdf, merkle
@@ -60,6 +60,7 @@ SIGNED = (
     "policy",
     "order",
     "revocation",
+    "collateral",
     "admission",
     "grant",
     "view",
@@ -109,6 +110,14 @@ def bodies() -> Iterator[Case]:
         data = codec.encode(body)
         assert codec.decode(data, type(body)) == body
         yield f"{type(body).__name__} {number}", {"fields": values(body)}, {"cbor": data}
+
+
+def peers() -> Iterator[Case]:
+    for number, said in enumerate(ex.SAID):
+        body = peer.join_messages([peer.encode_message(message) for message in said])
+        assert peer.decode_messages(body) == said
+        plain = [values(message) for message in said]
+        yield f"frame {number}, {len(said)} messages", {"messages": plain}, {"body": body}
 
 
 def parties() -> Iterator[Case]:

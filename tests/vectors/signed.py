@@ -41,13 +41,16 @@ def signed_documents() -> Iterator[Case]:
         ("profile", ex.PROFILE, operators),
         ("order", ex.ORDER, operators[::-1]),
         ("revocation", ex.REVOCATION, ex.OPERATORS),
+        ("collateral", ex.COLLATERAL, operators),
         ("view", ex.VIEW, term),
         ("beacon", ex.BEACON, term),
         ("receipt", ex.RECEIPT, term),
     ):
         each = [signing(MESH, key, label, codec.encode(document)) for key in keys]
         signed = [one["signed"] for one in each]
-        if keys is not term:
+        if label == "collateral":
+            assert documents.open_by_operators(ex.ANCHORS[0], MESH, label, signed) == codec.encode(document)
+        elif keys is not term:
             opened = getattr(documents, f"open_{label}")(ex.ANCHORS[0], MESH, signed)
             assert (opened[0] if label == "policy" else opened) == document
         seeds = [key.secrets()[0] for key in keys]

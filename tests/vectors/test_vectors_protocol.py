@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from schemas import peer
 from schemas.subjects import Kind
 from sealing import frames
 from tests.vectors import generate, independent
@@ -141,7 +142,7 @@ def test_every_body_of_the_protocol_has_a_vector() -> None:
 
 def test_every_signed_document_of_the_protocol_has_a_vector() -> None:
     labels = {case["in"]["label"] for name in ("documents", "cwts") for case in SECTIONS[name]}
-    assert labels == column("documents", 1) | {"policy", "admission", "grant"}
+    assert labels == column("documents", 1) | {"policy", "admission", "grant", "collateral"}
 
 
 def test_every_kind_of_frame_and_subject_has_a_vector_under_every_suite() -> None:
@@ -149,6 +150,11 @@ def test_every_kind_of_frame_and_subject_has_a_vector_under_every_suite() -> Non
     assert kinds == set(frames._HEADERS)
     assert {case["in"]["suite"] for case in SECTIONS["frames"]} == {1, 2}
     assert {case["in"]["kind"] for case in SECTIONS["subjects"]} == {kind.value for kind in Kind}
+
+
+def test_every_kind_of_message_between_peers_has_a_vector() -> None:
+    said = {message[0] for case in SECTIONS["peers"] for message in case["in"]["messages"]}
+    assert said == {kind.__struct_config__.tag for kind in get_args(peer.PeerMessage)}
 
 
 def test_every_section_is_explained() -> None:
