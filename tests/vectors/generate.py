@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.vectors import machines, primitives, signed
 from tests.vectors.examples import Case
+from tests.vectors.refused import refusals
 from tests.vectors.world import KEMS
 
 FILE = Path(__file__).with_name("protocol.json")
@@ -64,7 +65,12 @@ def generated() -> str:
         shown({"seed": kem.seed, "eseed": kem.eseed, "pk": kem.public, "ct": kem.enc})
         for kem in KEMS.values()
     ]
-    whole = {"protocol": "sealbus/1", "encapsulations": encapsulations, "sections": sections}
+    whole = {
+        "protocol": "sealbus/1",
+        "encapsulations": encapsulations,
+        "sections": sections,
+        "refused": shown(refusals()),
+    }
     return json.dumps(whole, indent=1) + "\n"
 
 

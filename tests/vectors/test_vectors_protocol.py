@@ -12,9 +12,10 @@ from typing import Any, get_args
 import pytest
 
 from schemas import peer
+from schemas.errors import PeerError
 from schemas.subjects import Kind
 from sealing import frames
-from tests.vectors import generate, independent
+from tests.vectors import generate, independent, refused
 
 HERE = Path(__file__).parent
 TEXT = generate.FILE.read_text("utf-8")
@@ -22,6 +23,11 @@ SECTIONS: dict[str, list[dict[str, Any]]] = independent.read(json.loads(TEXT)["s
 CASES = [
     pytest.param(section, case, id=f"{section}: {case['name']}")
     for section, cases in SECTIONS.items()
+    for case in cases
+]
+REFUSED = [
+    pytest.param(section, case, id=f"{section}: {case['name']}")
+    for section, cases in independent.read(json.loads(TEXT)["refused"]).items()
     for case in cases
 ]
 PROTOCOL = (HERE.parents[1] / "docs" / "protocol.md").read_text("utf-8")
@@ -159,4 +165,17 @@ def test_every_kind_of_message_between_peers_has_a_vector() -> None:
 
 def test_every_section_is_explained() -> None:
     explained = re.findall(r"^\| `(\w+)` \|", (HERE / "README.md").read_text("utf-8"), re.MULTILINE)
-    assert explained == list(SECTIONS)
+    assert explained == [*SECTIONS, *json.loads(TEXT)["refused"]]
+
+
+@pytest.mark.parametrize(("section", "case"), REFUSED)
+def test_what_is_nearly_right_is_refused_for_its_reason(section: str, case: dict[str, Any]) -> None:
+    with pytest.raises(PeerError) as refusal:
+        refused.SECTIONS[section][1](case["in"])
+    assert refusal.value.reason.value == case["reason"]
+
+
+def test_what_is_right_is_not_refused() -> None:
+    # So that a refusal is of the one thing that its name says.
+    for section, honest in refused.honest().items():
+        refused.SECTIONS[section][1](honest)
