@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas import documents, messages, scheduling
-from schemas.codec import Message
+from schemas import collateral, documents, evidence, messages, pinning, policy, scheduling
+from schemas.codec import Document, Message
 from schemas.documents import ADMISSION_CLAIMS, GRANT_CLAIMS
 from schemas.evidence import Evidence
 from sealing import frames
@@ -39,6 +39,16 @@ def bodies() -> dict[str, type[Message]]:
         if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
     }
     return found | {"Evidence": Evidence}
+
+
+def records() -> dict[str, type[Document]]:
+    """Return every document that is a map, by its name."""
+    return {
+        name: kind
+        for module in (collateral, documents, evidence, pinning, policy)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, Document) and kind is not Document
+    }
 
 
 def test_every_body_stands_with_its_fields_in_order() -> None:
@@ -101,6 +111,25 @@ def test_every_context_that_sealing_makes_has_a_label_that_stands_there() -> Non
     made |= set(re.findall(r'\b(?:sign|open_signed|sign_message)\([^"\n]*mesh, "([^"]+)"', source))
     assert len(made) >= 12
     assert made <= labels
+
+
+@pytest.mark.parametrize(("name", "keys"), [(row[0].strip("`"), row[1]) for row in rows("records")])
+def test_every_record_of_policy_and_profile_stands_with_its_keys(name: str, keys: str) -> None:
+    said = {key.split()[0].rstrip(":") for key in keys.split(", ")}
+    assert said == set(records()[name].__struct_fields__)
+
+
+def test_no_record_is_left_out() -> None:
+    elsewhere = {
+        "CollateralFile",
+        "Profile",
+        "Admission",
+        "Grant",
+        "Constraints",
+        "EvidencePolicy",
+        "AttestationResult",
+    }
+    assert set(records()) - elsewhere == {row[0].strip("`") for row in rows("records")}
 
 
 def test_every_body_is_an_array() -> None:

@@ -1,0 +1,182 @@
+"""What must be refused: bytes that are nearly right, each with the failure that it causes."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cbor2
+
+from schemas import cbor, peer
+from schemas.errors import PeerError
+from sealing import cose
+from sealing.frames import KIND_SESSION, SESSION_HEADER, aead, check_shape, open_frame, seal
+from sealing.padding import pad, unpad
+from tests.vectors import examples as ex
+from tests.vectors.examples import of
+from tests.vectors.world import KEMS, fixed
+
+MESH, KEY, SUBJECT = ex.MESH, fixed("key of a refused frame"), "sb.refused"
+Given = dict[str, Any]
+
+NOT_DETERMINISTIC = {
+    "a number in a longer form": "1817",
+    "a length in a longer form": "5801ff",
+    "an indefinite array": "9fff",
+    "an indefinite byte string": "5f41ffff",
+    "keys out of order": "a2020101" + "00",
+    "a key twice": "a201000100",
+    "a key that is a byte string": "a1410100",
+    "a tag": "c100",
+    "a float": "f93c00",
+    "undefined": "f7",
+    "text that is not UTF-8": "61ff",
+    "more after the item": "0000",
+    "less than the item": "4200",
+    "nothing": "",
+    "arrays in arrays, 25 deep": "81" * 25 + "00",
+    "an array of more than the data": "9a00020001",
+}
+NOT_MESSAGE_PACK = {
+    "no message": "90",
+    "an unknown kind": "919104",
+    "a field too many": "919200c0",
+    "a request id of 15 bytes": "919203c40f" + "00" * 15,
+    "more after the array": "91910000",
+    "a map": "80",
+}
+
+
+def undone(**given: Any) -> Given:
+    """Return what a receiver of a damaged session frame has."""
+    return {"suite": 1, "key": KEY, "subject": SUBJECT, **given}
+
+
+def texts() -> Iterator[tuple[str, Given]]:
+    for name, data in NOT_DETERMINISTIC.items():
+        yield name, {"data": bytes.fromhex(data)}
+
+
+def peers() -> Iterator[tuple[str, Given]]:
+    for name, data in NOT_MESSAGE_PACK.items():
+        yield name, {"data": bytes.fromhex(data)}
+
+
+def padded() -> Iterator[tuple[str, Given]]:
+    honest = pad(b"body")
+    yield "a byte that is not zero", {"data": honest[:-1] + b"\x01"}
+    yield "longer than its size", {"data": pad(bytes(300)) + bytes(256)}
+    yield "shorter than its size", {"data": honest[:-1]}
+    yield "a length beyond the end", {"data": (253).to_bytes(4, "big") + bytes(252)}
+    yield "a size for another length", {"data": (4).to_bytes(4, "big") + bytes(316)}
+
+
+def signatures() -> Iterator[tuple[str, Given]]:
+    key = ex.AGENT.signing
+    honest = cose.sign(key, MESH, "view", b"payload")
+    protected, _, payload, signature = cbor2.loads(honest)
+    given = {**of(MESH), "public": key.public, "label": "view"}
+    yield "another label", {**given, "label": "beacon", "data": honest}
+    yield "another mesh", {**given, "mesh": bytes(32), "data": honest}
+    yield "another suite", {**given, "suite": 2, "data": honest}
+    yield "another key", {**given, "public": ex.PEER.signing.public, "data": honest}
+    yield "another payload", {**given, "data": honest.replace(b"payload", b"paylOad")}
+    yield "a signature with one bit changed", {**given, "data": honest[:-1] + bytes([honest[-1] ^ 1])}
+    for name, parts in (
+        ("a tag", cbor2.CBORTag(18, [protected, {}, payload, signature])),
+        ("another algorithm", [bytes.fromhex("a10126"), {}, payload, signature]),
+        ("a header more", [bytes.fromhex("a201270300"), {}, payload, signature]),
+        ("an unprotected header", [protected, {4: b"11"}, payload, signature]),
+        ("a detached payload", [protected, {}, None, signature]),
+    ):
+        yield name, {**given, "data": cbor2.dumps(parts, canonical=True)}
+
+
+def frames() -> Iterator[tuple[str, Given]]:
+    header = SESSION_HEADER.pack(1, KIND_SESSION, bytes(8), 7)
+    honest = seal(aead(MESH, KEY), header, 7, b"body", SUBJECT.encode())
+    yield "another subject", undone(data=honest, subject="sb.other")
+    yield "another key", undone(data=honest, key=fixed("another key"))
+    for name, at in (
+        ("suite", 0),
+        ("kind", 1),
+        ("session id", 2),
+        ("counter", 17),
+        ("body", 18),
+        ("tag", -1),
+    ):
+        changed = bytearray(honest)
+        changed[at] ^= 1
+        yield f"another {name}", undone(data=bytes(changed))
+    yield "less than header and tag", undone(data=honest[:33])
+    unpadded = header + aead(MESH, KEY).encrypt((7).to_bytes(12, "big"), b"body", header + SUBJECT.encode())
+    yield "a body without padding", undone(data=unpadded)
+
+
+def seals() -> Iterator[tuple[str, Given]]:
+    kem = next(iter(KEMS.values()))
+    info = MESH.ctx("init", ex.PEER.instance)
+    wire = kem.seal(b"a message", info)
+    given = {"kem_seed": kem.seed, "info": info}
+    yield "another context", {**given, "info": MESH.ctx("accept", ex.PEER.instance), "data": wire}
+    for name, at in (("encapsulation", 0), ("share", 1_088), ("body", 1_120), ("tag", -1)):
+        changed = bytearray(wire)
+        changed[at] ^= 1
+        yield f"another {name}", {**given, "data": bytes(changed)}
+    yield "less than an encapsulation", {**given, "data": wire[:1_119]}
+
+
+def honest() -> dict[str, Given]:
+    """Return for each section one input that the refused ones differ from, and that is taken."""
+    kem, key = next(iter(KEMS.values())), ex.AGENT.signing
+    header, info = SESSION_HEADER.pack(1, KIND_SESSION, bytes(8), 7), MESH.ctx("init", ex.PEER.instance)
+    signed = cose.sign(key, MESH, "view", b"payload")
+    return {
+        "cbor": {"data": bytes.fromhex("a2000001" + "81" * 22 + "00")},
+        "peers": {"data": bytes.fromhex("919203c410" + "00" * 16)},
+        "padding": {"data": pad(b"body")},
+        "signatures": {**of(MESH), "public": key.public, "label": "view", "data": signed},
+        "frames": undone(data=seal(aead(MESH, KEY), header, 7, b"body", SUBJECT.encode())),
+        "seals": {"kem_seed": kem.seed, "info": info, "data": kem.seal(b"a message", info)},
+    }
+
+
+def _open_frame(given: Given) -> None:
+    mesh = type(MESH)(MESH.id, given["suite"])
+    check_shape(mesh, given["data"], KIND_SESSION)
+    counter = int.from_bytes(given["data"][10:18], "big")
+    open_frame(aead(mesh, given["key"]), given["data"], 18, counter, given["subject"].encode())
+
+
+def _open_signed(given: Given) -> None:
+    mesh = type(MESH)(given["mesh"], given["suite"])
+    cose.open_signed(given["data"], given["public"], mesh, given["label"])
+
+
+def _open_sealed(given: Given) -> None:
+    kem = next(kem for kem in KEMS.values() if kem.seed == given["kem_seed"])
+    kem.open(given["data"], given["info"])
+
+
+Opening = Callable[[Given], object]
+SECTIONS: dict[str, tuple[Callable[[], Iterator[tuple[str, Given]]], Opening]] = {
+    "cbor": (texts, lambda given: cbor.read(given["data"])),
+    "peers": (peers, lambda given: peer.decode_messages(given["data"])),
+    "padding": (padded, lambda given: unpad(given["data"])),
+    "signatures": (signatures, _open_signed),
+    "frames": (frames, _open_frame),
+    "seals": (seals, _open_sealed),
+}
+
+
+def refusals() -> dict[str, list[Given]]:
+    """Return every section with the reason code for which each of its inputs is refused."""
+    found: dict[str, list[Given]] = {}
+    for section, (cases, opening) in SECTIONS.items():
+        found[section] = []
+        for name, given in cases():
+            try:
+                opening(given)
+            except PeerError as refusal:
+                found[section].append({"name": name, "in": given, "reason": refusal.reason.value})
+            else:
+                raise AssertionError(f"{section}: {name} is not refused")
+    return found

@@ -1,0 +1,77 @@
+"""What is signed: messages, documents and CWTs, case by case."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from schemas import codec
+from schemas.policy import compiled
+from sealing import cose, documents
+from sealing.context import Mesh, sha256
+from sealing.keys import SigningKey
+from tests.vectors import examples as ex
+from tests.vectors.examples import Case, of, values
+from tests.vectors.primitives import SIGNED
+from tests.vectors.world import (
+    fixed,
+)
+
+MESH = ex.MESH
+
+
+def signing(mesh: Mesh, key: SigningKey, label: str, payload: bytes) -> dict[str, Any]:
+    """Return SIGN with what the signature is over."""
+    data = cose.sign(key, mesh, label, payload)
+    assert cose.open_signed(data, key.public, mesh, label) == payload
+    structure = cose._to_be_signed(mesh, label, payload)
+    return {"payload": payload, "sig_structure": structure, "signed": data}
+
+
+def signatures() -> Iterator[Case]:
+    seed = fixed("agent signs")
+    for mesh in ex.MESHES:
+        for label in SIGNED:
+            given = {**of(mesh), "seed": seed, "label": label, "message": b"a message"}
+            yield f"{label}, suite {mesh.suite}", given, signing(mesh, SigningKey(seed), label, b"a message")
+
+
+def signed_documents() -> Iterator[Case]:
+    operators, term = ex.OPERATORS[:2], [ex.COORDINATOR.signing]
+    for label, document, keys in (
+        ("policy", ex.POLICY, operators),
+        ("profile", ex.PROFILE, operators),
+        ("order", ex.ORDER, operators[::-1]),
+        ("revocation", ex.REVOCATION, ex.OPERATORS),
+        ("collateral", ex.COLLATERAL, operators),
+        ("view", ex.VIEW, term),
+        ("beacon", ex.BEACON, term),
+        ("receipt", ex.RECEIPT, term),
+    ):
+        each = [signing(MESH, key, label, codec.encode(document)) for key in keys]
+        signed = [one["signed"] for one in each]
+        if label == "collateral":
+            assert documents.open_by_operators(ex.ANCHORS[0], MESH, label, signed) == codec.encode(document)
+        elif keys is not term:
+            opened = getattr(documents, f"open_{label}")(ex.ANCHORS[0], MESH, signed)
+            assert (opened[0] if label == "policy" else opened) == document
+        seeds = [key.secrets()[0] for key in keys]
+        given = {**of(MESH), "seeds": seeds, "label": label, "fields": values(document)}
+        yield label, given, {**each[0], "hash": sha256(each[0]["payload"]), "signed": signed}
+    assert compiled(ex.POLICY) == codec.encode(ex.POLICY)
+
+
+def cwts() -> Iterator[Case]:
+    key = ex.COORDINATOR.signing
+    for name, admission in zip(("agent", "peer", "client"), ex.ADMISSIONS, strict=True):
+        data = documents.sign_admission(key, MESH, admission)
+        assert documents.open_admission(data, key.public, MESH) == admission
+        yield f"admission of {name}", *_cwt("admission", admission, data)
+    data = documents.sign_grant(key, MESH, ex.GRANT)
+    assert documents.open_grant(data, key.public, MESH) == ex.GRANT
+    yield "grant", *_cwt("grant", ex.GRANT, data)
+
+
+def _cwt(label: str, document: Any, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    given = {**of(MESH), "seed": fixed("coordinator signs"), "label": label, "claims": values(document)}
+    payload = cose.unverified_payload(data)
+    structure = cose._to_be_signed(MESH, label, payload)
+    return given, {"payload": payload, "sig_structure": structure, "signed": data}
