@@ -362,7 +362,7 @@ MUTANTS = [
     Mutant(
         TDX_COLLATERAL,
         "        verify_not_revoked(signer, root, root_ca_crl, now=now, memory=memory)\n",
-        "",
+        "        pass\n",
         VERIFY,
         "revoked_authority",
     ),
@@ -472,7 +472,7 @@ MUTANTS = [
         "if each.platform == genuine.platform",
         "if True",
         ACCEPTABLE,
-        "platform_is_no_other or values_of_another",
+        "values_of_another_platform",
     ),
     Mutant(JUDGE, "if _mismatch(each, genuine) is None]", "if True]", ACCEPTABLE, "required_measurement"),
     Mutant(JUDGE, "if each.debuggable or not genuine.debug]", "if True]", ACCEPTABLE, "debuggable"),

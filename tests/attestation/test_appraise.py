@@ -489,7 +489,7 @@ def test_report_that_names_another_chip_is_refused(snp: Case, report_with: Repor
     snp.assert_refused(NotGenuineError, Reason.CHIP_MISMATCH)
 
 
-@pytest.mark.parametrize("cpuid", [b"\x19\x01", b"\x1a\x01", b"\x00\x00"])
+@pytest.mark.parametrize("cpuid", [b"\x19\x01", b"\x1a\x11", b"\x1a\x01", b"\x00\x00"])
 def test_report_of_another_processor_line_is_refused(
     cpuid: bytes, snp: Case, report_with: ReportWith
 ) -> None:
@@ -869,6 +869,7 @@ def test_nitro_document_with_an_unprotected_header_is_refused(enclave: Case) -> 
     [
         ({"digest": "SHA256"}, Reason.MALFORMED),
         ({"pcrs": {0: bytes(48), 1: bytes(48)}}, Reason.MALFORMED),
+        ({"pcrs": {0: bytes(48), 1: bytes(48), 3: bytes(48)}}, Reason.MALFORMED),
         ({"pcrs": {0: bytes(32), 1: bytes(48), 2: bytes(48)}}, Reason.MALFORMED),
         ({"pcrs": {**dict.fromkeys(range(32), bytes(48)), 32: bytes(48)}}, Reason.MALFORMED),
         ({"timestamp": -1}, Reason.MALFORMED),
