@@ -248,6 +248,15 @@ def test_measurement_beyond_the_required_ones_counts_where_it_is_pinned(platform
     assert refused_for(genuine(platform, measurements=more), values) == ()
 
 
+def test_values_of_another_platform_match_nothing_though_all_they_pin_is_there() -> None:
+    everything = {name: "aa" * 48 for names in MEASURED.values() for name in names}
+    for platform in PLATFORMS:
+        for other in set(PLATFORMS) - {platform}:
+            claims = genuine(platform, measurements=everything)
+            values = policy(platform, workload(other))
+            assert refused_for(claims, values) == (Reason.MEASUREMENT_NOT_IN_POLICY,)
+
+
 def test_refusal_tells_of_the_workload_that_comes_nearest() -> None:
     names = MEASURED[TDX]
     far = workload(TDX, "far", measurements=dict.fromkeys(names, "bb"))

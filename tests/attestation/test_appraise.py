@@ -40,6 +40,7 @@ from schemas.evidence import (
     Endorsements,
     Evidence,
     PlatformValues,
+    Publisher,
     ReferenceValues,
     WorkloadValues,
 )
@@ -488,7 +489,7 @@ def test_report_that_names_another_chip_is_refused(snp: Case, report_with: Repor
     snp.assert_refused(NotGenuineError, Reason.CHIP_MISMATCH)
 
 
-@pytest.mark.parametrize("cpuid", [b"\x19\x01", b"\x1a\x01", b"\x00\x00"])
+@pytest.mark.parametrize("cpuid", [b"\x19\x01", b"\x1a\x11", b"\x1a\x01", b"\x00\x00"])
 def test_report_of_another_processor_line_is_refused(
     cpuid: bytes, snp: Case, report_with: ReportWith
 ) -> None:
@@ -552,6 +553,43 @@ def test_report_with_unknown_bits_is_refused(
 ) -> None:
     snp.evidence = report_with(changes)
     snp.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
+
+
+def test_report_from_before_processors_were_named_names_none(snp: Case, report_with: ReportWith) -> None:
+    snp.evidence = report_with({0x000: b"\2", 0x188: bytes(3)})
+    snp.appraise()
+    for offset in (0x188, 0x189, 0x18A):
+        snp.evidence = report_with({0x000: b"\2", 0x188: bytes(3), offset: b"\x19"})
+        snp.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
+
+
+def test_features_are_those_that_the_platform_has_on(snp: Case, report_with: ReportWith) -> None:
+    # The simulated platform has SMT, ECC memory and checked aliases.
+    snp.demand(features=("ecc", "alias-check"))
+    snp.appraise()
+    for feature in ("tsme", "rapl-disabled", "ciphertext-hiding", "tio", "smt-disabled"):
+        snp.demand(features=("ecc", feature))
+        snp.assert_refused(NotAcceptableError, Reason.FEATURE_ABSENT)
+    snp.demand(features=("smt-disabled",))
+    snp.evidence = report_with({0x040: b"\x24"})
+    snp.appraise()
+
+
+def test_zeros_where_a_publisher_would_be_mean_that_nobody_signed(
+    snp: Case, enclave: Case, report_with: ReportWith
+) -> None:
+    for case, key in ((snp, "00" * 48), (enclave, "00" * 48)):
+        case.name(publisher=Publisher(key=key, minimum_svn=0 if case is snp else None))
+        case.assert_refused(NotAcceptableError, Reason.PUBLISHER_NOT_IN_POLICY)
+    # An author key counts only where the report says that there is one.
+    author = {0x110: b"\x0f" * 48}
+    snp.name(publisher=Publisher(key="0f" * 48, minimum_svn=0))
+    snp.evidence = report_with(author)
+    snp.assert_refused(NotAcceptableError, Reason.PUBLISHER_NOT_IN_POLICY)
+    snp.evidence = report_with({**author, 0x048: b"\x01"})
+    snp.appraise()
+    snp.evidence = report_with({0x0E0: b"\x0f" * 48})
+    snp.appraise()
 
 
 def test_report_of_another_signature_algorithm_is_refused(snp: Case, report_with: ReportWith) -> None:
@@ -831,6 +869,7 @@ def test_nitro_document_with_an_unprotected_header_is_refused(enclave: Case) -> 
     [
         ({"digest": "SHA256"}, Reason.MALFORMED),
         ({"pcrs": {0: bytes(48), 1: bytes(48)}}, Reason.MALFORMED),
+        ({"pcrs": {0: bytes(48), 1: bytes(48), 3: bytes(48)}}, Reason.MALFORMED),
         ({"pcrs": {0: bytes(32), 1: bytes(48), 2: bytes(48)}}, Reason.MALFORMED),
         ({"pcrs": {**dict.fromkeys(range(32), bytes(48)), 32: bytes(48)}}, Reason.MALFORMED),
         ({"timestamp": -1}, Reason.MALFORMED),

@@ -1,6 +1,7 @@
 """Any bytes parse or give a typed error; what the encoders write the readers read; formats are as stated."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -265,6 +266,12 @@ def test_chain_longer_than_an_authority_allows_is_refused() -> None:
     x509.verify_chain(build(path_lengths=(2, 1, 0)), now=NOW)
     refused_chain(build(path_lengths=(None, 0, 0)), Reason.CHAIN_INVALID)
     refused_chain(build(path_lengths=(0, None)), Reason.CHAIN_INVALID)
+
+
+def test_certificate_that_names_another_issuer_than_the_one_who_signed_it_is_refused() -> None:
+    leaf, *above = build()
+    x509.verify_chain([leaf, *above], now=NOW)
+    refused_chain([replace(leaf, issuer=above[1].subject), *above], Reason.CHAIN_INVALID)
 
 
 def test_leaf_issues_nothing() -> None:

@@ -580,6 +580,14 @@ def test_attributes_of_unknown_meaning_are_claimed(forge: Forge, bit: int) -> No
     assert forge.verify().unknown_attributes
 
 
+def test_age_of_collateral_is_that_of_the_older_of_the_two_documents(forge: Forge) -> None:
+    older = "2026-11-01T00:00:00Z"
+    for document in (forge.tcb_info, forge.qe_identity):
+        kept, document["issueDate"] = document["issueDate"], older
+        assert forge.verify().collateral_time == datetime.fromisoformat(older)
+        document["issueDate"] = kept
+
+
 # --- nothing else escapes, nothing else passes --------------------------------------------------
 
 

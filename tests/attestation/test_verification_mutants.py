@@ -1,0 +1,102 @@
+"""Each verification step is there for a reason: with it disabled, a test fails.
+
+A copy of the source tree is changed in one place, and the tests named for that place are run from there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.attestation.mutants import MUTANTS, Mutant
+
+HOME = Path(__file__).parents[2]
+PARTS = ("schemas", "sealing", "attestation", "lab", "tests/attestation")
+# Less than the project's own settings: a run of a few tests starts in half the time.
+SETTINGS = "[pytest]\naddopts = --import-mode=importlib\nmarkers = slow\nfilterwarnings = error\n"
+LIMIT = 100  # seconds
+FAILED = 1  # pytest's exit code for failed tests; 5 would say that no test has such a name
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory, amd: dict[str, bytes]) -> Path:
+    """A copy of what the tests need, with the keys that are costly to make."""
+    root = tmp_path_factory.mktemp("tree")
+    for part in PARTS:
+        shutil.copytree(HOME / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "pytest.ini").write_text(SETTINGS)
+    (root / "amd").mkdir()
+    for name, data in amd.items():
+        (root / "amd" / name).write_bytes(data)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(root)], check=True, timeout=LIMIT)
+    return root
+
+
+def outcome(tree: Path, suite: str, tests: str) -> int:
+    """Run some tests from a copy of the tree; return pytest's exit code."""
+    selected = [f"tests/attestation/{suite}", "-k", tests]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+            "--tb=no",
+            *selected,
+        ],
+        cwd=tree,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tree),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            # Compiled code of what was there a moment ago would be taken for that of the mutant.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "SEALBUS_TEST_AMD": str(tree / "amd"),
+        },
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return done.returncode
+
+
+def occurrences(mutant: Mutant) -> int:
+    return (HOME / "attestation" / mutant.file).read_text("utf-8").count(mutant.old)
+
+
+def test_every_mutant_changes_one_place() -> None:
+    assert [mutant for mutant in MUTANTS if occurrences(mutant) != 1] == []
+    assert len(set(MUTANTS)) == len(MUTANTS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+def test_without_a_change_the_tests_that_notice_one_pass(tree: Path) -> None:
+    for suite in sorted({mutant.suite for mutant in MUTANTS}):
+        named = sorted({mutant.tests for mutant in MUTANTS if mutant.suite == suite})
+        assert outcome(tree, suite, " or ".join(named)) == 0, suite
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * LIMIT)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[f"{each.file}-{n}" for n, each in enumerate(MUTANTS)])
+def test_step_that_is_disabled_is_noticed(tree: Path, mutant: Mutant) -> None:
+    path = tree / "attestation" / mutant.file
+    source = path.read_text("utf-8")
+    assert source.count(mutant.old) == 1
+    compiled = list(path.parent.glob(f"__pycache__/{path.stem}.*.pyc"))
+    for each in compiled:
+        each.unlink()
+    path.write_text(source.replace(mutant.old, mutant.new), "utf-8")
+    try:
+        assert outcome(tree, mutant.suite, mutant.tests) == FAILED
+    finally:
+        path.write_text(source, "utf-8")
