@@ -363,7 +363,7 @@ def test_change_of_another_platform_evicts_nobody(world: World) -> None:
     planner = Party.enclave(world, "planner").join()
     platforms = {
         **world.policy().platforms,
-        NITRO: PlatformValues(lab_roots=("cd" * 32,), require_crl=True),
+        NITRO: PlatformValues(lab_roots=("cd" * 32,), max_evidence_seconds=60),
     }
     assert not evicted_by(world, planner, world.next_policy(world.policy(), platforms=platforms))
 
