@@ -64,7 +64,8 @@ def judge(
     named = [
         each
         for each in reference_values.workloads
-        if each.platform == genuine.platform and (values.lab or not each.unsafe_any_measurement)
+        if each.platform == genuine.platform
+        and (genuine.root in values.lab_roots or not each.unsafe_any_measurement)
     ]
     measured = [each for each in named if _mismatch(each, genuine) is None]
     admissible = [each for each in measured if each.debuggable or not genuine.debug]

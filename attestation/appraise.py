@@ -89,7 +89,7 @@ def accepted(genuine: Genuine, judgement: Judgement, reference_values: Reference
         measurements=genuine.measurements,
         chip=genuine.chip,
         debug=genuine.debug,
-        lab=reference_values.platforms[genuine.platform].lab,
+        lab=genuine.root in reference_values.platforms[genuine.platform].lab_roots,
         status=genuine.status,
         advisories=genuine.advisories,
         warnings=tuple(judgement.warnings),

@@ -466,7 +466,13 @@ MUTANTS = [
         ACCEPTABLE,
         "everything_that_is_amiss",
     ),
-    Mutant(JUDGE, "and (values.lab or not each.unsafe_any_measurement)", "", ACCEPTABLE, "any_measurement"),
+    Mutant(
+        JUDGE,
+        "and (genuine.root in values.lab_roots or not each.unsafe_any_measurement)",
+        "",
+        ACCEPTABLE,
+        "any_measurement",
+    ),
     Mutant(
         JUDGE,
         "if each.platform == genuine.platform",
