@@ -5,9 +5,7 @@ needs no files of others. "Anew" verifies everything; "remembered" is what a coo
 collateral come again: then only the signature of the Evidence itself is left.
 """
 
-import gc
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from attestation import Memory, appraise
 from attestation.x509 import PSS_PADDING
 from benchmarks.ratios import Aim, Row
+from benchmarks.slices import microseconds
 from lab.setup import simulator
 from lab.simulate import nitro, sev_snp, tdx
 from schemas.evidence import (
@@ -97,7 +96,7 @@ def _rounds(
     for number in range(rounds + 1):
         say(f"round {number} of {rounds}" if number else "warming up")
         for index, (_, own, peer, _) in enumerate(rows):
-            pair = _microseconds(own, seconds), _microseconds(peer, seconds)
+            pair = microseconds(own, seconds), microseconds(peer, seconds)
             if number:
                 ours[index].append(pair[0])
                 peers[index].append(pair[1])
@@ -105,21 +104,6 @@ def _rounds(
         Row(name, "us", tuple(own), tuple(other), aim)
         for (name, _, _, aim), own, other in zip(rows, ours, peers, strict=True)
     ]
-
-
-def _microseconds(work: Work, seconds: float) -> float:
-    """Return the CPU time of one run, on average over a slice."""
-    gc.collect()
-    gc.disable()
-    try:
-        runs, start = 0, time.process_time()
-        end = start + seconds
-        while time.process_time() < end:
-            work()
-            runs += 1
-        return (time.process_time() - start) / runs * 1e6
-    finally:
-        gc.enable()
 
 
 def _case(platform: str) -> _Case:

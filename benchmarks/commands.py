@@ -13,6 +13,11 @@ from rich.table import Table
 from benchmarks.attest import measure as measure_attestation
 from benchmarks.channel import measure as measure_channel
 from benchmarks.ratios import Row, machine
+from benchmarks.sealed import measure as measure_sealing
+
+
+ROUNDS = click.IntRange(min=1, max=1000)
+SECONDS = click.FloatRange(min=0, min_open=True, max=60)
 
 
 @click.group()
@@ -21,8 +26,10 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--rounds", default=7, show_default=True, help="Rounds after the one that warms up.")
-@click.option("--seconds", default=0.5, show_default=True, help="Length of a slice.")
+@click.option(
+    "--rounds", type=ROUNDS, default=7, show_default=True, help="Rounds after the one that warms up."
+)
+@click.option("--seconds", type=SECONDS, default=0.5, show_default=True, help="Length of a slice.")
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 def channel(rounds: int, seconds: float, as_data: bool) -> int:
     """Sealed calls between attested processes against plain nats-py requests."""
@@ -34,14 +41,27 @@ def channel(rounds: int, seconds: float, as_data: bool) -> int:
 
 
 @bench.command()
-@click.option("--rounds", default=9, show_default=True, help="Rounds after the one that warms up.")
-@click.option("--seconds", default=0.1, show_default=True, help="Length of a slice.")
+@click.option(
+    "--rounds", type=ROUNDS, default=9, show_default=True, help="Rounds after the one that warms up."
+)
+@click.option("--seconds", type=SECONDS, default=0.1, show_default=True, help="Length of a slice.")
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 def attest(rounds: int, seconds: float, as_data: bool) -> int:
     """Judging Evidence against the bare signature checks in it, and against dcap-qvl."""
     progress = Console(stderr=True, highlight=False)
     rows = measure_attestation(rounds=rounds, seconds=seconds, say=progress.print)
     return report("judging evidence", rows, as_data=as_data)
+
+
+@bench.command()
+@click.option(
+    "--rounds", type=ROUNDS, default=9, show_default=True, help="Rounds after the one that warms up."
+)
+@click.option("--seconds", type=SECONDS, default=0.1, show_default=True, help="Length of a slice.")
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def sealing(rounds: int, seconds: float, as_data: bool) -> int:
+    """Handshakes, tasks and idle sessions against the bare primitives."""
+    return report("the sealing layer", measure_sealing(rounds=rounds, seconds=seconds), as_data=as_data)
 
 
 def report(title: str, rows: list[Row], *, as_data: bool) -> int:
@@ -61,6 +81,10 @@ def _table(title: str, rows: list[Row]) -> Table:
         data = row.as_json()
         must = "" if row.aim is None else f"{'<=' if row.aim.better == 'lower' else '>='} {row.aim.must}"
         spread = f"{data['ratio_min']:.2f} to {data['ratio_max']:.2f}"
-        figures = [f"{data['ours']:,.0f}", f"{data['peer']:,.0f}", row.unit, f"{data['ratio']:.2f}", spread]
+        figures = [_figure(data["ours"]), _figure(data["peer"]), row.unit, f"{data['ratio']:.2f}", spread]
         table.add_row(row.name, *figures, must, row.verdict)
     return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"

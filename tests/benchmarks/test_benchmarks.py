@@ -1,0 +1,64 @@
+"""The benchmarks run and say what they measured; how fast anything is, no test asks."""
+
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks.ratios import Aim, Row
+from console.cli import run
+
+BRIEF = ("--rounds", "1", "--seconds", "0.001", "--json")
+SLOW_BRIEF = ("--rounds", "1", "--seconds", "0.05", "--json")
+
+
+def measured(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """Run a benchmark; whether its aims were met is nothing that a busy machine can tell."""
+    assert run(["bench", *arguments]) in (0, 1)
+    said: dict[str, Any] = json.loads(capsys.readouterr().out)
+    for row in said["rows"]:
+        assert row["ours"] > 0
+        assert row["peer"] > 0
+        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
+        assert row["rounds"] == 1
+    return said
+
+
+def test_the_sealing_layer_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    said = measured(capsys, "sealing", *BRIEF)
+    assert [row["unit"] for row in said["rows"]] == ["us", "us", "KiB"]
+    assert said["machine"]["cores"] >= 1
+
+
+@pytest.mark.slow
+def test_judging_evidence_is_measured_on_every_platform(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [row["name"] for row in measured(capsys, "attest", *BRIEF)["rows"]]
+    assert {name.split(",")[0] for name in names} == {"SEV-SNP", "Nitro", "TDX"}
+
+
+@pytest.mark.slow
+def test_sealed_calls_are_measured_against_plain_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [row["name"] for row in measured(capsys, "channel", *SLOW_BRIEF)["rows"]]
+    assert names == [
+        "call, 1 KiB, p50",
+        "call, 16 KiB, p50",
+        "64 calls in flight, 1 KiB",
+        "64 calls in flight, 16 KiB",
+    ]
+
+
+def test_a_must_is_missed_only_if_every_round_misses_it() -> None:
+    def verdict(*ours: float, better: str = "lower") -> str:
+        return Row("", "us", ours, (1.0,) * len(ours), Aim(1.5, better)).verdict
+
+    assert verdict(1.0, 1.2, 1.4) == "met"
+    assert verdict(1.4, 1.6, 1.7) == "met at times"
+    assert verdict(1.6, 1.7, 1.8) == "missed"
+    assert verdict(1.6, 1.7, 1.4, better="higher") == "met"
+    assert verdict(1.0, 1.1, 1.4, better="higher") == "missed"
+
+
+@pytest.mark.parametrize("name", ["attest", "channel", "sealing"])
+@pytest.mark.parametrize("option", ["--rounds", "--seconds"])
+def test_no_rounds_or_no_time_is_a_usage_error(name: str, option: str) -> None:
+    assert run(["bench", name, option, "0"]) == 2
