@@ -15,7 +15,6 @@ from benchmarks.channel import measure as measure_channel
 from benchmarks.ratios import Row, machine
 from benchmarks.sealed import measure as measure_sealing
 
-
 ROUNDS = click.IntRange(min=1, max=1000)
 SECONDS = click.FloatRange(min=0, min_open=True, max=60)
 
