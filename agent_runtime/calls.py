@@ -233,7 +233,7 @@ class Calls:
             peers = self._verified(codec.convert(body.fields, Directory).admissions)
             # One that ends sooner must not be chosen after its end.
             ends = [peer.expires * SECOND for peer, _ in peers]
-            until = min(now + DIRECTORY_LIFETIME, *ends)
+            until = min((now + DIRECTORY_LIFETIME, *ends))
             listing = self._listings[role] = _Listing(peers, until, revoked)
         elif listing.revoked is not revoked:
             peers = tuple(each for each in listing.peers if each[0].subject not in revoked)
