@@ -72,6 +72,8 @@ class Policy(Document, frozen=True, kw_only=True):
     version: Positive
     predecessor: KeyHex | None = None  # SHA-256 of the predecessor's compiled bytes
     issued: Millis
+    not_before: Millis | None = None  # no coordinator adopts it earlier
+    expires: Millis | None = None  # nor from here on; one that adopted it in time keeps to it
     platforms: dict[str, PlatformValues]
     coordinators: dict[str, Pinned]  # platform: Reference Values
     workloads: dict[Name, Workload]
@@ -147,6 +149,9 @@ def from_compiled(data: bytes) -> Policy:
 
 def check(policy: Policy) -> Policy:
     """Return `policy` if it does not contradict itself, else raise `ContradictionError` with what to mend."""
+    if policy.expires is not None and policy.expires <= max(policy.issued, policy.not_before or 0):
+        text = "expires: it would end before it begins: choose a later time, in milliseconds since 1970"
+        raise ContradictionError(("expires",), text)
     _check_platforms(policy)
     kinds = policy.role_kinds()
     clients = {role for client in policy.clients.values() for role in client.roles}
