@@ -68,10 +68,15 @@ def read_toml(text: str, kind: type[T], name: str) -> T:
 
 def place_of(text: str, path: Path) -> Place:
     """Return where `path` stands in valid TOML, or the closest that it lies in."""
+    return nearest(places_in(text), path)
+
+
+def places_in(text: str) -> dict[Path, Place]:
+    """Return where each key of valid TOML stands; nothing for text that is too odd to be looked through."""
     try:
-        return nearest(places(text), path)
+        return places(text)
     except (ValueError, IndexError, RecursionError):
-        return Place(1, 1)
+        return {}
 
 
 def placed(text: str, name: str, error: ContradictionError) -> UsageError:
