@@ -3,6 +3,7 @@
 Pure. Decisions are compared as sets (`schemas.decisions`), so no wording of a rule can hide a change.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,17 @@ def difference(old: Policy, new: Policy) -> Difference:
         gained=tuple(sorted(holds - held)),
         lost=tuple(sorted(held - holds)),
         demands=_demands(old, new),
-        other=(*_pins(old, new), *_clients(old, new), *_lifetimes(old, new), *_limits(old, new)),
+        other=(
+            *_came_and_went("workload", old.workloads, new.workloads),
+            *_pins(old, new),
+            *_came_and_went("client", old.clients, new.clients),
+            *_clients(old, new),
+            *_came_and_went("task class", old.classes, new.classes),
+            *_classes(old, new),
+            *_came_and_went("tool", old.tools, new.tools),
+            *_tools(old, new),
+            *_limits(old, new),
+        ),
     )
 
 
@@ -101,6 +112,11 @@ def _demands(old: Policy, new: Policy) -> tuple[Demand, ...]:
     return tuple(found)
 
 
+def _came_and_went(what: str, old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    lines = [f"{what} {name} is new" for name in sorted(new.keys() - old.keys())]
+    return lines + [f"{what} {name} is gone" for name in sorted(old.keys() - new.keys())]
+
+
 def _pins(old: Policy, new: Policy) -> list[str]:
     before: dict[Path, Pinned] = {path: pinned for path, _, pinned in pins(old)}
     after: dict[Path, Pinned] = {path: pinned for path, _, pinned in pins(new)}
@@ -152,13 +168,24 @@ def _clients(old: Policy, new: Policy) -> list[str]:
     ]
 
 
-def _lifetimes(old: Policy, new: Policy) -> list[str]:
-    both = sorted(old.classes.keys() & new.classes.keys())
+def _classes(old: Policy, new: Policy) -> list[str]:
+    lines = []
+    for name in sorted(old.classes.keys() & new.classes.keys()):
+        before, after = old.classes[name], new.classes[name]
+        if before.role != after.role:
+            lines.append(f"{name} tasks go to {after.role}, went to {before.role}")
+        if before.lifetime_seconds != after.lifetime_seconds:
+            lines.append(
+                f"{name} tasks live {after.lifetime_seconds} seconds, lived {before.lifetime_seconds}"
+            )
+    return lines
+
+
+def _tools(old: Policy, new: Policy) -> list[str]:
     return [
-        f"{name} tasks live {new.classes[name].lifetime_seconds} seconds, "
-        f"were {old.classes[name].lifetime_seconds}"
-        for name in both
-        if old.classes[name].lifetime_seconds != new.classes[name].lifetime_seconds
+        f"the tool {name} is offered by {new.tools[name]}, was by {old.tools[name]}"
+        for name in sorted(old.tools.keys() & new.tools.keys())
+        if old.tools[name] != new.tools[name]
     ]
 
 
