@@ -118,13 +118,16 @@ class Policy(Document, frozen=True, kw_only=True):
         return Constraints(max_bytes=rule.max_bytes, per_minute=rule.per_minute)
 
 
-def parse(text: str) -> Policy:
-    """Read a policy from TOML, or raise `UsageError` that says what is wrong at which line and column."""
-    policy = read_toml(text, Policy, "the policy")
+def parse(text: str, name: str = "the policy") -> Policy:
+    """Read a policy from TOML, or raise `UsageError` that says what is wrong at which line and column.
+
+    `name` is what the error calls it.
+    """
+    policy = read_toml(text, Policy, name)
     try:
         return check(policy)
     except ContradictionError as error:
-        raise placed(text, "the policy", error) from error
+        raise placed(text, name, error) from error
 
 
 def dump(policy: Policy) -> str:

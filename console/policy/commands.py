@@ -111,9 +111,9 @@ def check(
 ) -> int:
     """Say what is amiss with the policy FILE. Exit 0 if nothing is, 1 with findings, 2 if it is no policy."""
     text = files.read_text(file)
-    found = unfilled(read_toml(text, dict[str, Any], "the policy"))
+    found = unfilled(read_toml(text, dict[str, Any], files.title(file)))
     if not found:
-        read = parse(text)
+        read = parse(text, files.title(file))
         found = findings(read, now=datetime.now(UTC)) + _chain(read, file, previous, anchor_file)
         if evidence:
             found += excluded(replay_all(read, recordings(evidence, at)))
@@ -142,7 +142,7 @@ def _chain(read: Policy, file: Path, previous: Path | None, anchor_file: Path | 
 @json_option
 def diff(old: Path, new: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
     """Say what the policy NEW permits, forbids and demands that OLD does not. Exit 1 if they differ."""
-    before, after = parse(files.read_text(old)), parse(files.read_text(new))
+    before, after = files.read_policy(old), files.read_policy(new)
     found = difference(before, after)
     judged = evictions(before, after, recordings(evidence, at)) if evidence else []
     lines = sentences(found)
@@ -169,7 +169,7 @@ _VERDICTS = {
 @json_option
 def replay(file: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
     """Judge recorded EVIDENCE by the policy FILE. Exit 1 if it refuses any, 2 if some can't be read."""
-    judged = replay_all(parse(files.read_text(file)), recordings(evidence, at))
+    judged = replay_all(files.read_policy(file), recordings(evidence, at))
     refused = sum(not each.assessment.accepted for each in judged)
     if as_data:
         print_json({"evidence": [replayed_data(each) for each in judged], "refused": refused})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from console.evidence_files import read_bounded
 from schemas.errors import UsageError
+from schemas.policy import Policy, parse
 
 MAX_POLICY = 4 * 1024 * 1024
 MAX_SIGNED = 16 * 1024 * 1024  # 64 operators, each with policy and profile of 64 KiB and more
@@ -25,6 +26,16 @@ def read_text(path: Path, limit: int = MAX_POLICY) -> str:
         return read(path, limit).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text") from error
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy, or raise `UsageError` that names its file, line and column."""
+    return parse(read_text(path), title(path))
+
+
+def title(path: Path) -> str:
+    """Return what errors call a policy's file."""
+    return f"the policy {path}"
 
 
 def read(path: Path, limit: int) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from attestation.sev_snp import FEATURES, SMT_DISABLED
 from attestation.sev_snp.verify import LEAKED
 from attestation.vendors import AMD_ROOTS
 from schemas.evidence import SEV_SNP, PlatformValues
@@ -14,6 +15,7 @@ from schemas.limits import SECOND
 from schemas.pinning import Pinned
 from schemas.placeholders import placeholders
 from schemas.policy import Policy, Rule
+from schemas.toml_errors import did_you_mean
 from schemas.toml_place import Path, dotted
 
 
@@ -77,6 +79,7 @@ def _platforms(policy: Policy, now: datetime) -> Iterator[Finding]:
                     else "; the switch does nothing for a line whose keys have not leaked: remove it"
                 )
                 yield Finding("unsafe-switch", (*at, "products", line, "any_chip"), text)
+        yield from _names(at, values)
         for index, each in enumerate(values.exceptions):
             place: Path = (*at, "exceptions", index)
             if each.until <= now:
@@ -85,6 +88,22 @@ def _platforms(policy: Policy, now: datetime) -> Iterator[Finding]:
             elif each.accept in values.statuses:
                 text = f"{each.accept} is accepted by `statuses` without an end: remove one of the two"
                 yield Finding("needless-exception", place, text)
+
+
+def _names(at: Path, values: PlatformValues) -> Iterator[Finding]:
+    """Tell of names that no evidence carries: what they demand refuses all, what they accept is nothing."""
+    for line in values.products or ():
+        if line not in AMD_ROOTS:
+            text = f"there is no processor line {line} here{did_you_mean(line, AMD_ROOTS)}"
+            yield Finding("unknown-name", (*at, "products", line), text)
+        elif AMD_ROOTS[line] not in values.roots and set(AMD_ROOTS.values()) & set(values.roots):
+            text = f"{line} is accepted and its root is not: add {AMD_ROOTS[line]} to `roots`"
+            yield Finding("line-without-root", (*at, "products", line), text)
+    known = {*FEATURES, SMT_DISABLED}
+    for index, feature in enumerate(values.features):
+        if feature not in known:
+            text = f"no platform has the feature {feature}, so all are refused{did_you_mean(feature, known)}"
+            yield Finding("unknown-name", (*at, "features", index), text)
 
 
 def _pins(policy: Policy) -> Iterator[Finding]:

@@ -16,7 +16,6 @@ from schemas import codec
 from schemas.documents import Anchor, OperatorKey
 from schemas.errors import UsageError
 from schemas.messages import Millis
-from schemas.policy import parse
 from sealing import keyfile
 from sealing.context import Mesh
 from sealing.documents import open_anchor
@@ -95,7 +94,7 @@ def sign(
 ) -> int:
     """Add your signature of the policy FILE and of the profile that follows from it to FILE.signed."""
     opened, mesh = load_anchor(anchor_file, file)
-    policy = parse(files.read_text(file))
+    policy = files.read_policy(file)
     before = None if previous is None else load_signed(opened, mesh, previous)
     if problems := signatures.chain(policy, before):
         raise UsageError(f"{file} is not signed: {problems[0].text}")
@@ -124,7 +123,7 @@ def join(file: Path, others: tuple[Path, ...], anchor_file: Path | None) -> int:
         given = signatures.decode_signed(files.read(other, files.MAX_SIGNED), str(other))
         whole = signatures.join(opened, mesh, whole, given)
     signed = signatures.read_signed(opened, mesh, whole)
-    if file != mine and file.exists() and parse(files.read_text(file)) != signed.policy:
+    if file != mine and file.exists() and files.read_policy(file) != signed.policy:
         raise UsageError(f"the signatures are over another text than {file}: get the file that they signed")
     files.replace(mine, codec.encode(whole))
     say(signed_lines(signed, (), _now()))
@@ -142,10 +141,10 @@ def show(file: Path, anchor_file: Path | None, previous: Path | None, as_data: b
     whole = signed_path(file)
     if whole.exists():
         signed = load_signed(opened, mesh, whole)
-        if file != whole and parse(files.read_text(file)) != signed.policy:
+        if file != whole and files.read_policy(file) != signed.policy:
             raise UsageError(f"{file} was changed since it was signed: put it back, or remove {whole}")
     else:
-        signed = signatures.unsigned(opened, parse(files.read_text(file)))
+        signed = signatures.unsigned(opened, files.read_policy(file))
     before = None if previous is None else load_signed(opened, mesh, previous)
     problems = signatures.chain(signed.policy, before)
     if as_data:

@@ -181,6 +181,30 @@ def test_what_is_no_policy_is_unreadable(run: Run, command: str, text: str, said
     assert said in told
 
 
+def test_of_two_policies_the_bad_one_is_named(run: Run) -> None:
+    Path("good.toml").write_text(dump(POLICY))
+    Path("bad.toml").write_text(dump(POLICY).replace("survey", "Survey", 1))
+    code, said = run("diff", "good.toml", "bad.toml")
+    assert code == 2
+    assert "the policy bad.toml is not valid: line " in said
+
+
+def test_a_passphrase_is_asked_for_twice_and_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool, bool]] = []
+
+    def prompt(text: str, *, hide_input: bool, confirmation_prompt: bool, err: bool) -> str:
+        asked.append((text, hide_input, confirmation_prompt))
+        return PHRASE
+
+    monkeypatch.setattr("click.prompt", prompt)
+    code, said = run("keygen", "alice")
+    assert (code, asked) == (0, [("a passphrase for alice.key", True, True)])
+    assert PHRASE not in said
+    assert (
+        keyfile.unlock(Path("alice.key").read_bytes(), PHRASE).public.hex() in Path("alice.pub").read_text()
+    )
+
+
 def test_what_is_not_there_is_told(run: Run) -> None:
     assert run("check", "nowhere.toml")[0] == 2
     Path("good.toml").write_text(dump(POLICY))

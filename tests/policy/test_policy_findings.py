@@ -66,6 +66,21 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         "unsafe-switch",
         ("platforms", SEV_SNP, "highest_vmpl"),
     ),
+    "a processor line that is none": (
+        platform(SEV_SNP, products={"Genao": ProductValues()}),
+        "unknown-name",
+        ("platforms", SEV_SNP, "products", "Genao"),
+    ),
+    "a processor line without its root": (
+        platform(SEV_SNP, roots=(AMD_ROOTS["Genoa"],), products={"Turin": ProductValues()}),
+        "line-without-root",
+        ("platforms", SEV_SNP, "products", "Turin"),
+    ),
+    "a feature that is none": (
+        platform(SEV_SNP, features=("alias-chek",), products={"Genoa": ProductValues()}),
+        "unknown-name",
+        ("platforms", SEV_SNP, "features", 0),
+    ),
     "any chip of a line whose keys have leaked": (
         platform(SEV_SNP, products={"Milan": ProductValues(any_chip=True)}),
         "unsafe-switch",
@@ -155,7 +170,7 @@ def test_a_rule_is_not_shadowed_where_somebody_holds_its_role_alone() -> None:
     [
         ({"products": {"Milan": ProductValues()}}, True),
         ({"roots": (AMD_ROOTS["Milan"],)}, True),
-        ({"roots": (AMD_ROOTS["Milan"],), "products": {"Genoa": ProductValues()}}, False),
+        ({"roots": tuple(AMD_ROOTS.values()), "products": {"Genoa": ProductValues()}}, False),
         ({"roots": (AMD_ROOTS["Genoa"],)}, False),
     ],
     ids=["named", "by its root", "not among the lines", "not by its root"],
