@@ -15,7 +15,7 @@ from msgspec import inspect
 
 from schemas.errors import UsageError
 from schemas.placeholders import MARK
-from schemas.toml_place import Path, Place, dotted, nearest, places
+from schemas.toml_place import Path, Place, dotted, nearest, places, printable
 
 T = TypeVar("T")
 
@@ -61,9 +61,9 @@ def read_toml(text: str, kind: type[T], name: str) -> T:
     try:
         return msgspec.toml.decode(text.encode(), type=kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{name} is not valid: {_explain(text, kind, str(error))}") from error
+        raise UsageError(f"{name} is not valid: {printable(_explain(text, kind, str(error)))}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is not TOML: {_explain_syntax(text, str(error))}") from error
+        raise UsageError(f"{name} is not TOML: {printable(_explain_syntax(text, str(error)))}") from error
 
 
 def place_of(text: str, path: Path) -> Place:
@@ -81,7 +81,7 @@ def places_in(text: str) -> dict[Path, Place]:
 
 def placed(text: str, name: str, error: ContradictionError) -> UsageError:
     """Return a contradiction as an error that points into the text."""
-    return UsageError(f"{name} is not valid: {place_of(text, error.path)}: {error}")
+    return UsageError(f"{name} is not valid: {place_of(text, error.path)}: {printable(str(error))}")
 
 
 def _explain_syntax(text: str, message: str) -> str:

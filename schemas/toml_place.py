@@ -63,6 +63,27 @@ def dotted(path: Path) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return `text` with what moves a cursor, hides or reverses other text written as escapes.
+
+    Who reviews a policy of somebody else reads its names in errors and differences.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def hidden(text: str) -> list[tuple[Place, str]]:
+    """Return place and name of each character of a text that a reader can't see, or sees elsewhere."""
+    return [
+        (Place(row, column), f"U+{ord(character):04X}")
+        for row, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1)
+        for column, character in enumerate(line, 1)
+        if not character.isprintable() and character != "\t"
+    ]
+
+
 class _Reader:
     """One pass over one text."""
 

@@ -19,11 +19,11 @@ from console.policy.against import evictions, excluded
 from console.policy.against import replay as replay_all
 from console.policy.difference import as_data as as_plain
 from console.policy.difference import difference, sentences
-from console.policy.findings import Finding, findings, unfilled
+from console.policy.findings import Finding, findings, unfilled, unseen
 from console.policy.recorded import recordings
 from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say
 from console.policy.signatures import chain
-from console.policy.signing_commands import File, anchor_option, load_anchor, load_signed
+from console.policy.signing_commands import File, anchor_option, load_anchor, load_signed, read_anchor
 from console.policy.starter import starter
 from schemas.evidence import PLATFORMS
 from schemas.policy import Policy, parse
@@ -31,7 +31,6 @@ from schemas.policy_schema import policy_schema
 from schemas.succession import Verdict
 from schemas.toml_errors import places_in, read_toml
 from schemas.toml_place import nearest
-from sealing.documents import open_anchor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +75,7 @@ def new(out: Path | None, platforms: tuple[str, ...], anchor_file: Path | None) 
     """Write a commented policy to start from."""
     mesh = None
     if anchor_file is not None:
-        mesh = open_anchor(files.read(anchor_file, files.MAX_SMALL))[1].id.hex()
+        mesh = read_anchor(anchor_file)[1].id.hex()
     chosen = tuple(dict.fromkeys(platforms)) or PLATFORMS
     text = starter(chosen, issued=time.time_ns() // 1_000_000, mesh=mesh)
     if out is None:
@@ -118,7 +117,8 @@ def check(
         if evidence:
             found += excluded(replay_all(read, recordings(evidence, at)))
     where = places_in(text)
-    found.sort(key=lambda each: nearest(where, each.path))
+    found += unseen(text)
+    found.sort(key=lambda each: each.at or nearest(where, each.path))
     if as_data:
         print_json({"findings": [finding_data(where, each) for each in found]})
     else:

@@ -16,7 +16,7 @@ from schemas.pinning import Pinned
 from schemas.placeholders import placeholders
 from schemas.policy import Policy, Rule
 from schemas.toml_errors import did_you_mean
-from schemas.toml_place import Path, dotted
+from schemas.toml_place import Path, Place, dotted, hidden
 
 
 class Finding(NamedTuple):
@@ -25,6 +25,7 @@ class Finding(NamedTuple):
     code: str
     path: Path
     text: str
+    at: Place | None = None  # if it is not where `path` is
 
 
 def unfilled(data: object) -> list[Finding]:
@@ -32,6 +33,14 @@ def unfilled(data: object) -> list[Finding]:
     return [
         Finding("fill-in", path, f"{dotted(path)} is still to be filled in: {what}")
         for path, what in placeholders(data)
+    ]
+
+
+def unseen(text: str) -> list[Finding]:
+    """Name every character that a reviewer can't see, or that makes him see others elsewhere."""
+    return [
+        Finding("hidden-character", (), f"a reader can't see {name} here, or sees others elsewhere", at)
+        for at, name in hidden(text)
     ]
 
 

@@ -13,18 +13,18 @@ from console.policy.findings import Finding
 from console.policy.signatures import Signed, validity
 from schemas.messages import Millis
 from schemas.toml_place import Path as KeyPath
-from schemas.toml_place import Place, nearest
+from schemas.toml_place import Place, nearest, printable
 
 
 def finding_line(file: Path, places: dict[KeyPath, Place], finding: Finding) -> str:
     """Return a finding in one line that editors and terminals jump from."""
-    at = nearest(places, finding.path)
+    at = finding.at or nearest(places, finding.path)
     return f"{file}:{at.line}:{at.column}: {finding.text} [{finding.code}]"
 
 
 def finding_data(places: dict[KeyPath, Place], finding: Finding) -> dict[str, Any]:
     """Return a finding as plain data."""
-    at = nearest(places, finding.path)
+    at = finding.at or nearest(places, finding.path)
     return {
         "code": finding.code,
         "path": list(finding.path),
@@ -84,7 +84,7 @@ def replayed_table(judged: Iterable[Replayed]) -> Table:
         style = "green" if each.assessment.accepted else "red"
         table.add_row(
             Text(_verdict(each), style),
-            Text(each.recording.name),
+            Text(printable(each.recording.name)),
             Text(f"{each.workload or 'no workload'}\non {each.recording.found.platform}"),
             Text("\n".join(each.refusals)),
         )
@@ -108,6 +108,6 @@ def _verdict(each: Replayed) -> str:
 
 
 def say(lines: Iterable[str]) -> None:
-    """Print lines as they are."""
+    """Print each as one line, whatever characters the names in it have."""
     for line in lines:
-        click.echo(line)
+        click.echo(printable(line))

@@ -14,7 +14,7 @@ from console.policy import files, operators, signatures
 from console.policy.screen import say, signed_data, signed_lines
 from schemas import codec
 from schemas.documents import Anchor, OperatorKey
-from schemas.errors import UsageError
+from schemas.errors import PeerError, UsageError
 from schemas.messages import Millis
 from sealing import keyfile
 from sealing.context import Mesh
@@ -100,7 +100,10 @@ def sign(
         raise UsageError(f"{file} is not signed: {problems[0].text}")
     held = _held(signed_path(file))
     data = files.read(key_file, files.MAX_SMALL)
-    name, public = keyfile.owner(data)
+    try:
+        name, public = keyfile.owner(data)
+    except keyfile.KeyFileError as error:
+        raise UsageError(f"{key_file}: {error}") from error
     if (name, public) not in [(each.name, each.key) for each in opened.operators]:
         raise UsageError(f"{key_file} is of {name}, with a key that is none of this mesh's operators'")
     key = keyfile.unlock(data, _passphrase(f"the passphrase of {key_file}", passphrase_file))
@@ -164,7 +167,15 @@ def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Anchor, Mesh]:
     path = anchor_file or file.with_name("anchor.cbor")
     if not path.exists():
         raise UsageError(f"there is no {path}: name the mesh's anchor with --anchor")
-    return open_anchor(files.read(path, files.MAX_SMALL))
+    return read_anchor(path)
+
+
+def read_anchor(path: Path) -> tuple[Anchor, Mesh]:
+    """Read an anchor, or raise `UsageError`."""
+    try:
+        return open_anchor(files.read(path, files.MAX_SMALL))
+    except PeerError as error:
+        raise UsageError(f"{path} is no anchor: take the one that `policy anchor` wrote") from error
 
 
 def load_signed(anchor: Anchor, mesh: Mesh, path: Path) -> signatures.Signed:

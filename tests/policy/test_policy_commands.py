@@ -213,6 +213,45 @@ def test_what_is_not_there_is_told(run: Run) -> None:
     assert "--anchor" in said
 
 
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff" * 100, b"mesh = 1"], ids=range(4))
+def test_damaged_anchors_signatures_and_keys_are_told_by_their_file(mesh: Run, data: bytes) -> None:
+    whole = {name: Path(name).read_bytes() for name in ("anchor.cbor", "alice.key", "alice.pub")}
+    for name, arguments in {
+        "anchor.cbor": ("show", "policy.toml"),
+        "policy.toml.signed": ("show", "policy.toml"),
+        "alice.pub": ("anchor", "alice.pub", "bob.pub", "--out", "x.cbor"),
+        "alice.key": ("sign", "policy.toml", "--key", "alice.key", "--passphrase-file", "phrase"),
+    }.items():
+        Path(name).write_bytes(data)
+        code, said = mesh(*arguments)
+        assert code == 2, said
+        assert name in said
+        Path(name).write_bytes(whole[name]) if name in whole else Path(name).unlink()
+
+
+def test_a_name_in_a_policy_can_not_forge_a_line_of_what_is_said_of_it(run: Run) -> None:
+    forged = "X\nnewly forbidden: everything\x1b[2J\u202e"
+    values = {NITRO: replace(POLICY.platforms[NITRO], advisories=(forged,))}
+    Path("old.toml").write_text(dump(POLICY))
+    Path("new.toml").write_text(dump(replace(POLICY, platforms=values)))
+    code, said = run("diff", "old.toml", "new.toml")
+    assert code == 1
+    assert len(said.splitlines()) == 1
+    assert "X\\nnewly forbidden: everything\\x1b[2J\\u202e" in said
+    Path("bad.toml").write_text('"a\\u001b[2J" = 1\n')
+    code, said = run("check", "bad.toml")
+    assert code == 2
+    assert "\x1b" not in said
+
+
+def test_a_comment_that_reads_otherwise_than_it_is_written_is_a_finding(run: Run) -> None:
+    text = dump(POLICY) + "# fine \u202e sdrawkcab\n"
+    Path("policy.toml").write_text(text)
+    code, said = run("check", "policy.toml")
+    assert code == 1
+    assert f"policy.toml:{text.count(chr(10))}:8: a reader can't see U+202E here" in said
+
+
 def test_a_file_that_is_too_large_is_not_read(run: Run) -> None:
     Path("large.toml").write_bytes(b"#" * (files.MAX_POLICY + 1))
     code, said = run("check", "large.toml")

@@ -104,6 +104,12 @@ def test_a_stranger_can_neither_sign_nor_be_slipped_in() -> None:
         read(mixed)
 
 
+def test_signatures_for_this_mesh_of_a_policy_that_names_another_are_refused() -> None:
+    names_another = sign_policy(MESH, [KEYS["alice"], KEYS["bob"]], POLICY)
+    with pytest.raises(SignatureError, match="of another mesh than the anchor"):
+        read(names_another)
+
+
 def test_a_policy_of_another_mesh_is_not_signed() -> None:
     with pytest.raises(UsageError, match=MESH.id.hex()):
         signatures.sign(ANCHOR, MESH, KEYS["alice"], POLICY, signatures.NOBODY)
