@@ -14,6 +14,7 @@ from rich.console import Console
 from console.collateral import collateral
 from console.doctor import doctor
 from console.evidence import evidence
+from console.policy.commands import policy
 from schemas.errors import PeerError, Reason, SealbusError, UsageError
 from transport import TransportError, UnavailableError
 
@@ -50,6 +51,7 @@ def sealbus() -> None:
 sealbus.add_command(doctor)
 sealbus.add_command(collateral)
 sealbus.add_command(evidence)
+sealbus.add_command(policy)
 
 
 def main() -> None:

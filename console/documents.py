@@ -31,15 +31,20 @@ class SignedPolicy(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     profile: SignedByOperators
 
 
-def sign_policy(mesh: Mesh, keys: Sequence[SigningKey], policy: Policy) -> SignedPolicy:
-    """Have operators sign a policy and the profile that follows from it."""
-    profile = Profile(
+def profile_of(mesh: Mesh, policy: Policy) -> Profile:
+    """Return the profile that follows from a policy: what parties know of the coordinator beforehand."""
+    return Profile(
         mesh=mesh.id,
         version=policy.version,
         issued=policy.issued,
         reference_values=policy.coordinator_values(),
         grace=policy.limits.grace_seconds * SECOND,
     )
+
+
+def sign_policy(mesh: Mesh, keys: Sequence[SigningKey], policy: Policy) -> SignedPolicy:
+    """Have operators sign a policy and the profile that follows from it."""
+    profile = profile_of(mesh, policy)
     return SignedPolicy(
         sign_by_operators(keys, mesh, "policy", compiled(policy)),
         sign_by_operators(keys, mesh, "profile", codec.encode(profile)),

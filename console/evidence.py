@@ -25,7 +25,9 @@ MAX_ROOT = 8 * 1024
 ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
 
 
-class _Time(click.ParamType[datetime]):
+class RFC3339(click.ParamType[datetime]):
+    """A time with its zone."""
+
     name = "RFC3339"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
@@ -81,7 +83,7 @@ def show(path: Path, as_data: bool) -> int:
 
 @evidence.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--at", type=_Time(), default=None, help="Judge at this time; now if absent.")
+@click.option("--at", type=RFC3339(), default=None, help="Judge at this time; now if absent.")
 @click.option("--nonce", type=_Hex(), default=None, help="The nonce that the evidence has to carry.")
 @click.option(
     "--root",

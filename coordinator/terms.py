@@ -80,7 +80,12 @@ def take_policy(
     ordered = standing.order.policy_hash
     if standing.policy is None and ordered is not None and ordered not in (digest, predecessor):
         raise RefusedError(Reason.PREDECESSOR_MISMATCH, "the order names another policy")
-    # 5. The profile, for those who are not admitted yet: there is always one, and it never goes back.
+    # 5. It is of now: what operators signed long ago and nobody published is not adopted by surprise.
+    if policy.not_before is not None and now < policy.not_before:
+        raise RefusedError(Reason.NOT_YET_VALID, "policy")
+    if policy.expires is not None and policy.expires <= now:
+        raise RefusedError(Reason.EXPIRED, "policy")
+    # 6. The profile, for those who are not admitted yet: there is always one, and it never goes back.
     signed, version = standing.profile, standing.profile_version
     if event.profile is not None or not signed:
         signed = event.profile or ()

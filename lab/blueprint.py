@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, field
 
 from schemas.codec import Document
@@ -17,6 +16,7 @@ from schemas.errors import UsageError
 from schemas.evidence import PLATFORMS, SEV_SNP
 from schemas.messages import Name
 from schemas.policy import Limits, Rule, TaskClass
+from schemas.toml_errors import read_toml
 
 GROUP = "sealbus.blueprints"
 DEFAULT = "redaction"
@@ -50,11 +50,12 @@ class Blueprint(Document, frozen=True, kw_only=True):
 def read_blueprint(path: Path) -> Blueprint:
     """Read a blueprint, or raise `UsageError` that says what is wrong where."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Blueprint)
+        text = path.read_text("utf-8")
     except OSError as error:
         raise UsageError(f"cannot read the blueprint {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise UsageError(f"the blueprint {path} is not valid: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the blueprint {path} is not UTF-8 text") from error
+    return read_toml(text, Blueprint, f"the blueprint {path}")
 
 
 def installed_blueprint(name: str = DEFAULT) -> Path:

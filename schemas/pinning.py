@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from msgspec import field
 
 from schemas.codec import Document
-from schemas.errors import UsageError
 from schemas.evidence import (
     MEASURED,
     NITRO,
@@ -20,6 +19,8 @@ from schemas.evidence import (
     WorkloadValues,
     required_measurements,
 )
+from schemas.toml_errors import ContradictionError, did_you_mean
+from schemas.toml_place import Path
 
 # What is of one platform only, by the platform whose values may name it.
 _ONLY = {
@@ -66,64 +67,75 @@ class Pinned(Document, frozen=True, kw_only=True):
 
 
 def check_platforms(platforms: Mapping[str, PlatformValues]) -> None:
-    """Raise `UsageError` where what is demanded of the platforms contradicts itself."""
+    """Raise `ContradictionError` where what is demanded of the platforms contradicts itself."""
     if unknown := sorted(set(platforms) - set(MEASURED)):
-        raise UsageError(f"platforms.{unknown[0]}: sealbus knows only {', '.join(MEASURED)}")
+        text = f"sealbus knows only {', '.join(MEASURED)}{did_you_mean(unknown[0], MEASURED)}"
+        raise _contradiction(("platforms", unknown[0]), text)
     for name, values in platforms.items():
         if not values.anchors:
-            raise UsageError(
-                f"platforms.{name}: name the SHA-256 of at least one manufacturer's root in `roots`, "
-                "or of a simulator's in `lab_roots`"
-            )
+            text = "name the SHA-256 of at least one manufacturer's root in `roots`, "
+            raise _contradiction(("platforms", name), text + "or of a simulator's in `lab_roots`")
         _check_fields(name, values)
     if len({bool(values.lab_roots) for values in platforms.values()}) > 1 or any(
         values.roots and values.lab_roots for values in platforms.values()
     ):
-        raise UsageError("platforms mix lab_roots with manufacturers' roots: a mesh is one or the other")
+        lab = next(name for name, values in platforms.items() if values.lab_roots)
+        text = "platforms mix lab_roots with manufacturers' roots: a mesh is one or the other"
+        raise ContradictionError(("platforms", lab, "lab_roots"), text)
 
 
 def _check_fields(name: str, values: PlatformValues) -> None:
     blank = PlatformValues()
     for what, platform in _ONLY.items():
         if platform != name and getattr(values, what) != getattr(blank, what):
-            raise UsageError(f"platforms.{name}.{what}: only {platform} has it, so it would check nothing")
+            text = f"only {platform} has it, so it would check nothing"
+            raise _contradiction(("platforms", name, what), text)
     if unknown := sorted(set(values.statuses) - _NAMES_STATUSES):
-        raise UsageError(f"platforms.{name}.statuses: there is no TCB status {unknown[0]!r} to accept")
+        text = f"there is no TCB status {unknown[0]!r} to accept{did_you_mean(unknown[0], _NAMES_STATUSES)}"
+        raise _contradiction(("platforms", name, "statuses"), text)
     if values.products is not None and not values.products:
-        raise UsageError(f"platforms.{name}.products: names none, so it refuses all: leave it out for any")
+        text = "names none, so it refuses all: leave it out for any"
+        raise _contradiction(("platforms", name, "products"), text)
 
 
-def check_pinned(place: str, platform: str, pinned: Pinned, platforms: Mapping[str, PlatformValues]) -> None:
-    """Raise `UsageError` where the Reference Values at `place` would match more, or less, than they say."""
+def check_pinned(place: Path, pinned: Pinned, platforms: Mapping[str, PlatformValues]) -> None:
+    """Raise `ContradictionError` where the Reference Values at `place` match more, or less, than they say.
+
+    The last part of `place` is the platform's name.
+    """
+    platform = str(place[-1])
     values = platforms.get(platform)
     if values is None:
-        raise UsageError(f"{place}.{platform}: the policy names no such platform")
+        text = f"the policy names no such platform{did_you_mean(platform, platforms)}"
+        raise _contradiction(place, text)
     if pinned.unsafe_any_measurement and not values.lab:
-        raise UsageError(f"{place}.{platform}: unsafe_any_measurement is for lab_roots only")
-    _check_publisher(f"{place}.{platform}", platform, pinned.publisher)
+        raise _contradiction(place, "unsafe_any_measurement is for lab_roots only")
+    _check_publisher((*place, "publisher"), platform, pinned.publisher)
     required = required_measurements(
         platform, published=pinned.publisher is not None, unsafe=pinned.unsafe_any_measurement
     )
     if missing := [name for name in required if not pinned.measurements.get(name)]:
-        raise UsageError(f"{place}.{platform}: measurement {missing[0]!r} is required")
+        raise _contradiction(place, f"measurement {missing[0]!r} is required")
     if pinned.chips is not None and not pinned.chips:
-        raise UsageError(f"{place}.{platform}.chips: names none, so it refuses all: leave it out for any")
+        raise _contradiction((*place, "chips"), "names none, so it refuses all: leave it out for any")
 
 
-def _check_publisher(place: str, platform: str, publisher: Publisher | None) -> None:
+def _check_publisher(place: Path, platform: str, publisher: Publisher | None) -> None:
     if publisher is None:
         return
     if platform not in PUBLISHED:
-        raise UsageError(
-            f"{place}.publisher: {platform} has none: nobody checks MROWNER at launch. Pin measurements; "
-            "mrowner and mrownerconfig may stand beside them"
-        )
+        text = f"{platform} has none: nobody checks MROWNER at launch. Pin measurements; "
+        raise _contradiction(place, text + "mrowner and mrownerconfig may stand beside them")
     if not any(bytes.fromhex(publisher.key)):
-        raise UsageError(f"{place}.publisher.key: zeros are what evidence without a publisher has")
+        raise _contradiction((*place, "key"), "zeros are what evidence without a publisher has")
     if platform == SEV_SNP and publisher.minimum_svn is None:
-        raise UsageError(f"{place}.publisher: minimum_svn is required, or every old image would do")
+        raise _contradiction(place, "minimum_svn is required, or every old image would do")
     if platform == NITRO and publisher.minimum_svn is not None:
-        raise UsageError(f"{place}.publisher: Nitro states no security version, so leave minimum_svn out")
+        raise _contradiction(place, "Nitro states no security version, so leave minimum_svn out")
+
+
+def _contradiction(path: Path, text: str) -> ContradictionError:
+    return ContradictionError(path, f"{'.'.join(map(str, path))}: {text}")
 
 
 def may_match_both(one: Pinned, other: Pinned) -> bool:

@@ -19,6 +19,7 @@ from schemas.evidence import PlatformValues, ReferenceValues
 from schemas.limits import GRACE, SECOND
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Millis, Name
 from schemas.pinning import Pinned, check_pinned, check_platforms, may_match_both
+from schemas.toml_errors import ContradictionError, did_you_mean, placed, read_toml
 
 COORDINATOR = "coordinator"
 Positive = Annotated[int, Meta(ge=1, le=2**40)]
@@ -71,6 +72,8 @@ class Policy(Document, frozen=True, kw_only=True):
     version: Positive
     predecessor: KeyHex | None = None  # SHA-256 of the predecessor's compiled bytes
     issued: Millis
+    not_before: Millis | None = None  # no coordinator adopts it earlier
+    expires: Millis | None = None  # nor from here on; one that adopted it in time keeps to it
     platforms: dict[str, PlatformValues]
     coordinators: dict[str, Pinned]  # platform: Reference Values
     workloads: dict[Name, Workload]
@@ -115,15 +118,16 @@ class Policy(Document, frozen=True, kw_only=True):
         return Constraints(max_bytes=rule.max_bytes, per_minute=rule.per_minute)
 
 
-def parse(text: str) -> Policy:
-    """Read a policy from TOML, or raise `UsageError` that says what is wrong where."""
+def parse(text: str, name: str = "the policy") -> Policy:
+    """Read a policy from TOML, or raise `UsageError` that says what is wrong at which line and column.
+
+    `name` is what the error calls it.
+    """
+    policy = read_toml(text, Policy, name)
     try:
-        policy = msgspec.toml.decode(text.encode(), type=Policy)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"the policy is not valid: {error}") from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UsageError(f"the policy is not TOML: {error}") from error
-    return check(policy)
+        return check(policy)
+    except ContradictionError as error:
+        raise placed(text, name, error) from error
 
 
 def dump(policy: Policy) -> str:
@@ -147,44 +151,70 @@ def from_compiled(data: bytes) -> Policy:
 
 
 def check(policy: Policy) -> Policy:
-    """Return `policy` if it does not contradict itself, else raise `UsageError` naming the line to mend."""
+    """Return `policy` if it does not contradict itself, else raise `ContradictionError` with what to mend."""
+    if policy.expires is not None and policy.expires <= max(policy.issued, policy.not_before or 0):
+        text = "expires: it would end before it begins: choose a later time, in milliseconds since 1970"
+        raise ContradictionError(("expires",), text)
     _check_platforms(policy)
     kinds = policy.role_kinds()
     clients = {role for client in policy.clients.values() for role in client.roles}
     enclaves = {role for workload in policy.workloads.values() for role in workload.roles}
     # The owner of a task id is an instance for a client's role and a role for an enclave's.
     if mixed := sorted(clients & enclaves):
-        raise UsageError(f"role {mixed[0]!r} is held by workloads and by clients: give the clients another")
+        text = f"role {mixed[0]!r} is held by workloads and by clients: give the clients another"
+        raise ContradictionError(_holder(policy, mixed[0]), text)
     if reserved := sorted({COORDINATOR, OPERATOR, "mesh"} & set(kinds)):
-        raise UsageError(f"role {reserved[0]!r} is reserved: choose another name")
+        text = f"role {reserved[0]!r} is reserved: choose another name"
+        raise ContradictionError(_holder(policy, reserved[0]), text)
     keys = [client.key for client in policy.clients.values()]
     # A client is its key: two names for one would leave open which roles it has.
     if shared := sorted(name for name, client in policy.clients.items() if keys.count(client.key) > 1):
-        raise UsageError(f"clients.{shared[-1]}: has the key of clients.{shared[0]}: give each its own")
+        text = f"clients.{shared[-1]}: has the key of clients.{shared[0]}: give each its own"
+        raise ContradictionError(("clients", shared[-1], "key"), text)
     for name, task_class in policy.classes.items():
         if task_class.role not in enclaves:
-            raise UsageError(f"classes.{name}: no workload holds role {task_class.role!r}")
+            text = f"classes.{name}: no workload holds role {task_class.role!r}"
+            text += did_you_mean(task_class.role, enclaves)
+            raise ContradictionError(("classes", name, "role"), text)
     for tool, role in policy.tools.items():
         if role not in enclaves:
-            raise UsageError(f"tools.{tool}: no workload holds role {role!r}")
+            text = f"tools.{tool}: no workload holds role {role!r}{did_you_mean(role, enclaves)}"
+            raise ContradictionError(("tools", tool), text)
+    _check_rules(policy, kinds)
+    return policy
+
+
+def _holder(policy: Policy, role: str) -> tuple[str, ...]:
+    """Return the path of the roles of some client, or else workload, that holds `role`."""
+    for name, client in policy.clients.items():
+        if role in client.roles:
+            return ("clients", name, "roles")
+    return next(("workloads", name, "roles") for name, each in policy.workloads.items() if role in each.roles)
+
+
+def _check_rules(policy: Policy, kinds: dict[str, str]) -> None:
     seen: dict[tuple[str, str, str], int] = {}
     for number, rule in enumerate(policy.rules, 1):
+        at = ("rules", number - 1)
         if rule.role not in kinds:
-            raise UsageError(f"rule {number}: nobody holds role {rule.role!r}")
+            text = f"rule {number}: nobody holds role {rule.role!r}{did_you_mean(rule.role, kinds)}"
+            raise ContradictionError((*at, "role"), text)
         known = policy.classes if rule.may == "submit" else policy.tools
         if rule.what not in known:
-            raise UsageError(f"rule {number}: there is no {rule.what!r} to {rule.may}")
+            text = f"rule {number}: there is no {rule.what!r} to {rule.may}{did_you_mean(rule.what, known)}"
+            raise ContradictionError((*at, "what"), text)
         key = (rule.role, rule.may, rule.what)
         if key in seen:
-            raise UsageError(f"rule {number} is rule {seen[key]} again: join their limits into one")
+            text = f"rule {number} is rule {seen[key]} again: join their limits into one"
+            raise ContradictionError(at, text)
         seen[key] = number
-    return policy
 
 
 def _check_platforms(policy: Policy) -> None:
     check_platforms(policy.platforms)
     if not policy.coordinators:
-        raise UsageError("coordinators: name at least one platform with its Reference Values")
+        text = "coordinators: name at least one platform with its Reference Values"
+        raise ContradictionError(("coordinators",), text)
     check_workloads(policy.platforms, policy.coordinators, {n: w.on for n, w in policy.workloads.items()})
 
 
@@ -193,20 +223,19 @@ def check_workloads(
     coordinators: dict[str, Pinned],
     workloads: dict[str, dict[str, Pinned]],
 ) -> None:
-    """Raise `UsageError` where Reference Values are incomplete or two workloads look the same."""
-    places = [("coordinators", coordinators)]
-    places += [(f"workloads.{name}.on", on) for name, on in workloads.items()]
+    """Raise `ContradictionError` where Reference Values are incomplete or two workloads look the same."""
+    places: list[tuple[tuple[str, ...], dict[str, Pinned]]] = [(("coordinators",), coordinators)]
+    places += [(("workloads", name, "on"), on) for name, on in workloads.items()]
     for place, pins in places:
         for platform, pinned in pins.items():
-            check_pinned(place, platform, pinned, platforms)
+            check_pinned((*place, platform), pinned, platforms)
     # Evidence that two workloads match would leave open which roles it may hold.
     for (one, first), (other, second) in combinations(sorted(workloads.items()), 2):
         for platform in sorted(first.keys() & second.keys()):
             if may_match_both(first[platform], second[platform]):
-                raise UsageError(
-                    f"workloads.{other}.on.{platform}: evidence may match workloads.{one} too: "
-                    "make them one, or pin different chips"
-                )
+                text = f"workloads.{other}.on.{platform}: evidence may match workloads.{one} too: "
+                text += "make them one, or pin different chips"
+                raise ContradictionError(("workloads", other, "on", platform), text)
 
 
 class EvidencePolicy(Document, frozen=True, kw_only=True):
@@ -231,21 +260,18 @@ class EvidencePolicy(Document, frozen=True, kw_only=True):
 
 def parse_for_evidence(text: str) -> EvidencePolicy:
     """Read a whole policy, or only its part about evidence, from TOML, or raise `UsageError`."""
-    try:
-        top = msgspec.toml.decode(text.encode())
-        if isinstance(top, dict) and "mesh" in top:
-            policy = parse(text)
-            return EvidencePolicy(
-                platforms=policy.platforms, coordinators=policy.coordinators, workloads=policy.workloads
-            )
-        evidence = msgspec.toml.decode(text.encode(), type=EvidencePolicy)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"the policy is not valid: {error}") from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UsageError(f"the policy is not TOML: {error}") from error
-    check_platforms(evidence.platforms)
+    if "mesh" in read_toml(text, dict[str, Any], "the policy"):
+        policy = parse(text)
+        return EvidencePolicy(
+            platforms=policy.platforms, coordinators=policy.coordinators, workloads=policy.workloads
+        )
+    evidence = read_toml(text, EvidencePolicy, "the policy")
     on = {name: each.on for name, each in evidence.workloads.items()}
-    check_workloads(evidence.platforms, evidence.coordinators, on)
+    try:
+        check_platforms(evidence.platforms)
+        check_workloads(evidence.platforms, evidence.coordinators, on)
+    except ContradictionError as error:
+        raise placed(text, "the policy", error) from error
     return evidence
 
 

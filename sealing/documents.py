@@ -58,13 +58,14 @@ def open_by_operators(anchor: Anchor, mesh: Mesh, label: str, signed: Sequence[b
     for document in signed:
         if cose.unverified_payload(document) != payload:
             raise SignatureError("the signatures are over different texts")
-        signers.add(_signer(anchor, mesh, label, document))
+        signers.add(signer_of(anchor, mesh, label, document))
     if len(signers) < anchor.threshold:
         raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(signers)} of {anchor.threshold}")
     return payload
 
 
-def _signer(anchor: Anchor, mesh: Mesh, label: str, document: bytes) -> str:
+def signer_of(anchor: Anchor, mesh: Mesh, label: str, document: bytes) -> str:
+    """Return the operator who signed a document for `label`, or raise `SignatureError`."""
     for operator in anchor.operators:
         try:
             cose.open_signed(document, operator.key, mesh, label)

@@ -191,6 +191,21 @@ def test_policy_fork_is_refused(world: World) -> None:
     assert refusal_of(party, world.policy_event(orphan)) == "predecessor-mismatch"
 
 
+def test_policy_is_adopted_within_the_time_that_its_operators_gave_it_and_at_no_other(world: World) -> None:
+    party = operator(world)
+    party.event(world.order())
+    bounded = world.policy(not_before=START + 60_000, expires=START + 120_000)
+    assert refusal_of(party, world.policy_event(bounded)) == "not-yet-valid"
+    world.tick(60_000)
+    party = operator(world)
+    party.event(world.policy_event(bounded))
+    world.tick(60_000)
+    late = world.next_policy(bounded, not_before=None)
+    assert refusal_of(operator(world), world.policy_event(late)) == "expired"
+    unbounded = world.next_policy(bounded, not_before=None, expires=None)
+    operator(world).event(world.policy_event(unbounded))
+
+
 def test_restarted_coordinator_holds_to_the_policy_that_its_order_names(world: World) -> None:
     party = operator(world)
     held = world.policy(version=4)

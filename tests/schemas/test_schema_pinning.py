@@ -107,7 +107,7 @@ def test_exceptions_whose_day_has_come_are_named() -> None:
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_every_measurement_that_is_required_has_to_be_there(platform: str, how: str) -> None:
-    check_pinned("workloads.w.on", platform, pinned(platform), {platform: vendor()})
+    check_pinned(("workloads", "w", "on", platform), pinned(platform), {platform: vendor()})
     for name in MEASURED[platform]:
         measurements = dict(pinned(platform).measurements)
         measurements.pop(name)
@@ -115,7 +115,9 @@ def test_every_measurement_that_is_required_has_to_be_there(platform: str, how: 
             measurements[name] = ""
         text = f"workloads.w.on.{platform}: measurement '{name}' is required"
         with pytest.raises(UsageError, match=re.escape(text)):
-            check_pinned("workloads.w.on", platform, Pinned(measurements=measurements), {platform: vendor()})
+            check_pinned(
+                ("workloads", "w", "on", platform), Pinned(measurements=measurements), {platform: vendor()}
+            )
 
 
 @pytest.mark.parametrize(
@@ -155,23 +157,23 @@ def test_values_that_would_match_more_or_less_than_they_say_are_refused(
     platform: str, values: Pinned, text: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(text)):
-        check_pinned("w", platform, values, {platform: vendor()})
+        check_pinned(("w", platform), values, {platform: vendor()})
 
 
 def test_values_of_a_platform_that_the_policy_does_not_name_are_refused() -> None:
     with pytest.raises(UsageError, match=r"coordinators\.tdx: the policy names no such platform"):
-        check_pinned("coordinators", TDX, pinned(TDX), {SEV_SNP: vendor()})
+        check_pinned(("coordinators", TDX), pinned(TDX), {SEV_SNP: vendor()})
 
 
 def test_publisher_stands_for_measurements_where_somebody_checks_it_at_launch() -> None:
     snp = Pinned(measurements={"host_data": "11"}, publisher=Publisher(key=KEY, minimum_svn=0))
-    check_pinned("w", SEV_SNP, snp, {SEV_SNP: vendor()})
-    check_pinned("w", NITRO, Pinned(publisher=Publisher(key=KEY)), {NITRO: vendor()})
+    check_pinned(("w", SEV_SNP), snp, {SEV_SNP: vendor()})
+    check_pinned(("w", NITRO), Pinned(publisher=Publisher(key=KEY)), {NITRO: vendor()})
 
 
 def test_any_measurement_may_be_said_in_a_lab() -> None:
     for platform in PLATFORMS:
-        check_pinned("w", platform, Pinned(unsafe_any_measurement=True), {platform: lab()})
+        check_pinned(("w", platform), Pinned(unsafe_any_measurement=True), {platform: lab()})
 
 
 def test_pinned_values_are_those_of_the_workload_with_nothing_lost() -> None:

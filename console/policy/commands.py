@@ -1,0 +1,183 @@
+"""`sealbus policy`: write, check, sign, compare and try a policy before it is published.
+
+Exit codes: 0 fine, 1 findings or refused, 2 unreadable.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from console.evidence import RFC3339, print_json
+from console.policy import files, signing_commands
+from console.policy.against import evictions, excluded
+from console.policy.against import replay as replay_all
+from console.policy.difference import as_data as as_plain
+from console.policy.difference import difference, sentences
+from console.policy.findings import Finding, findings, unfilled, unseen
+from console.policy.recorded import recordings
+from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say
+from console.policy.signatures import chain
+from console.policy.signing_commands import File, anchor_option, load_anchor, load_signed, read_anchor
+from console.policy.starter import starter
+from schemas.evidence import PLATFORMS
+from schemas.policy import Policy, parse
+from schemas.policy_schema import policy_schema
+from schemas.succession import Verdict
+from schemas.toml_errors import places_in, read_toml
+from schemas.toml_place import nearest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FINE, FOUND = 0, 1
+
+at_option = click.option("--at", type=RFC3339(), help="Judge at this time; when it was recorded if absent.")
+json_option = click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
+
+
+def evidence_option(purpose: str) -> Callable[[F], F]:
+    """Return the option that names folders of evidence, for a purpose."""
+    path = click.Path(exists=True, path_type=Path)
+    return click.option("--evidence", multiple=True, type=path, help=purpose)
+
+
+@click.group()
+def policy() -> None:
+    """Write, check, sign, compare and try a policy before it is published. Nothing here needs a mesh."""
+
+
+for _command in (
+    signing_commands.keygen,
+    signing_commands.anchor,
+    signing_commands.sign,
+    signing_commands.join,
+    signing_commands.show,
+):
+    policy.add_command(_command)
+
+
+@policy.command()
+@click.option("--out", type=File, help="Write it there; else it is printed.")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    type=click.Choice(PLATFORMS),
+    help="A platform to run on, the coordinator's first; all if absent.",
+)
+@click.option("--anchor", "anchor_file", type=File, help="Fill in the mesh of this anchor.")
+def new(out: Path | None, platforms: tuple[str, ...], anchor_file: Path | None) -> int:
+    """Write a commented policy to start from."""
+    mesh = None
+    if anchor_file is not None:
+        mesh = read_anchor(anchor_file)[1].id.hex()
+    chosen = tuple(dict.fromkeys(platforms)) or PLATFORMS
+    text = starter(chosen, issued=time.time_ns() // 1_000_000, mesh=mesh)
+    if out is None:
+        click.echo(text, nl=False)
+        return FINE
+    files.write_new(out, text.encode())
+    say([f"{out}: fill in what says so; `sealbus policy check {out}` names it one by one"])
+    return FINE
+
+
+@policy.command()
+def schema() -> int:
+    """Print a JSON Schema of the policy file, for editors."""
+    click.echo(json.dumps(policy_schema(), indent=1))
+    return FINE
+
+
+@policy.command()
+@click.argument("file", type=File)
+@click.option("--previous", type=File, help="The signed version before, which this one has to follow.")
+@anchor_option
+@evidence_option("Recorded evidence that the demands on platforms should not exclude.")
+@at_option
+@json_option
+def check(
+    file: Path,
+    previous: Path | None,
+    anchor_file: Path | None,
+    evidence: tuple[Path, ...],
+    at: datetime | None,
+    as_data: bool,
+) -> int:
+    """Say what is amiss with the policy FILE. Exit 0 if nothing is, 1 with findings, 2 if it is no policy."""
+    text = files.read_text(file)
+    found = unfilled(read_toml(text, dict[str, Any], files.title(file)))
+    if not found:
+        read = parse(text, files.title(file))
+        found = findings(read, now=datetime.now(UTC)) + _chain(read, file, previous, anchor_file)
+        if evidence:
+            found += excluded(replay_all(read, recordings(evidence, at)))
+    where = places_in(text)
+    found += unseen(text)
+    found.sort(key=lambda each: each.at or nearest(where, each.path))
+    if as_data:
+        print_json({"findings": [finding_data(where, each) for each in found]})
+    else:
+        say(finding_line(file, where, each) for each in found)
+        say([f"{file}: {_count(len(found), 'finding')}" if found else f"{file}: nothing is amiss"])
+    return FOUND if found else FINE
+
+
+def _chain(read: Policy, file: Path, previous: Path | None, anchor_file: Path | None) -> list[Finding]:
+    if previous is None:
+        return chain(read, None)
+    anchor, mesh = load_anchor(anchor_file, file)
+    return chain(read, load_signed(anchor, mesh, previous))
+
+
+@policy.command()
+@click.argument("old", type=File)
+@click.argument("new", type=File)
+@evidence_option("Recorded evidence of what runs: tell who would be evicted.")
+@at_option
+@json_option
+def diff(old: Path, new: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
+    """Say what the policy NEW permits, forbids and demands that OLD does not. Exit 1 if they differ."""
+    before, after = files.read_policy(old), files.read_policy(new)
+    found = difference(before, after)
+    judged = evictions(before, after, recordings(evidence, at)) if evidence else []
+    lines = sentences(found)
+    if as_data:
+        running = [{**each._asdict(), "verdict": each.verdict.value} for each in judged]
+        print_json({**as_plain(found), "running": running})
+    else:
+        say(lines or ["the two permit, forbid and demand the same"])
+        say(f"{each.name}, {each.workload} on {each.platform}: {_VERDICTS[each.verdict]}" for each in judged)
+    return FOUND if lines else FINE
+
+
+_VERDICTS = {
+    Verdict.STAYS: "stays",
+    Verdict.MUST_PROVE: "has to prove itself again",
+    Verdict.OUT: "would be evicted",
+}
+
+
+@policy.command()
+@click.argument("file", type=File)
+@click.argument("evidence", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@at_option
+@json_option
+def replay(file: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
+    """Judge recorded EVIDENCE by the policy FILE. Exit 1 if it refuses any, 2 if some can't be read."""
+    judged = replay_all(files.read_policy(file), recordings(evidence, at))
+    refused = sum(not each.assessment.accepted for each in judged)
+    if as_data:
+        print_json({"evidence": [replayed_data(each) for each in judged], "refused": refused})
+    else:
+        Console().print(replayed_table(judged))
+        say([f"{len(judged) - refused} accepted, {refused} refused"])
+    return FOUND if refused else FINE
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

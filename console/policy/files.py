@@ -1,0 +1,70 @@
+"""Files that operators work with: bounded reads, and writes that leave an old file whole or a new one."""
+
+import os
+import secrets
+from pathlib import Path
+
+from console.evidence_files import read_bounded
+from schemas.errors import UsageError
+from schemas.policy import Policy, parse
+
+MAX_POLICY = 4 * 1024 * 1024
+MAX_SIGNED = 16 * 1024 * 1024  # 64 operators, each with policy and profile of 64 KiB and more
+MAX_SMALL = 64 * 1024  # keys and anchors
+
+PRIVATE, PUBLIC = 0o600, 0o644
+
+
+def read_small_text(path: Path) -> str:
+    """Read the text of a public key or a passphrase, or raise `UsageError`."""
+    return read_text(path, MAX_SMALL)
+
+
+def read_text(path: Path, limit: int = MAX_POLICY) -> str:
+    """Read a policy's text, or raise `UsageError`."""
+    try:
+        return read(path, limit).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text") from error
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy, or raise `UsageError` that names its file, line and column."""
+    return parse(read_text(path), title(path))
+
+
+def title(path: Path) -> str:
+    """Return what errors call a policy's file."""
+    return f"the policy {path}"
+
+
+def read(path: Path, limit: int) -> bytes:
+    """Read a file of at most `limit` bytes, or raise `UsageError`."""
+    try:
+        return read_bounded(path, limit)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def write_new(path: Path, data: bytes, mode: int = PUBLIC) -> None:
+    """Write a file that is not there yet, or raise `UsageError`: nobody's key or policy is overwritten."""
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists already: name another, or remove it if nobody needs it") from error
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file whole in place of an older one, or raise `UsageError` and leave that."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_new(temporary, data)
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error

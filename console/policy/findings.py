@@ -1,0 +1,217 @@
+"""What is legal in a policy and yet hardly meant: dead and shadowed rules, unsafe switches, gaps.
+
+Pure. `schemas.policy.check` refuses what contradicts itself; here nothing is refused, a person is told.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from attestation.sev_snp import FEATURES, SMT_DISABLED
+from attestation.sev_snp.verify import LEAKED
+from attestation.vendors import AMD_ROOTS
+from schemas.evidence import SEV_SNP, PlatformValues
+from schemas.limits import SECOND
+from schemas.pinning import Pinned
+from schemas.placeholders import placeholders
+from schemas.policy import Policy, Rule
+from schemas.toml_errors import did_you_mean
+from schemas.toml_place import Path, Place, dotted, hidden
+
+
+class Finding(NamedTuple):
+    """One thing to mend or to know, where it stands, under a stable code."""
+
+    code: str
+    path: Path
+    text: str
+    at: Place | None = None  # if it is not where `path` is
+
+
+def unfilled(data: object) -> list[Finding]:
+    """Name every placeholder of a policy as plain data, one by one."""
+    return [
+        Finding("fill-in", path, f"{dotted(path)} is still to be filled in: {what}")
+        for path, what in placeholders(data)
+    ]
+
+
+def unseen(text: str) -> list[Finding]:
+    """Name every character that a reviewer can't see, or that makes him see others elsewhere."""
+    return [
+        Finding("hidden-character", (), f"a reader can't see {name} here, or sees others elsewhere", at)
+        for at, name in hidden(text)
+    ]
+
+
+def findings(policy: Policy, *, now: datetime) -> list[Finding]:
+    """Return all that there is to say of a policy that does not contradict itself."""
+    return [
+        *_times(policy, now),
+        *_platforms(policy, now),
+        *_pins(policy),
+        *_holders(policy),
+        *_rules(policy),
+        *_unreachable(policy),
+    ]
+
+
+def _times(policy: Policy, now: datetime) -> Iterator[Finding]:
+    if policy.expires is not None and policy.expires <= now.timestamp() * SECOND:
+        day = datetime.fromtimestamp(policy.expires / SECOND, UTC).isoformat()
+        yield Finding(
+            "expired-policy", ("expires",), f"nobody adopts this policy since {day}: move `expires`"
+        )
+
+
+def _platforms(policy: Policy, now: datetime) -> Iterator[Finding]:
+    used = {*policy.coordinators, *(name for each in policy.workloads.values() for name in each.on)}
+    for name, values in policy.platforms.items():
+        at: Path = ("platforms", name)
+        if name not in used:
+            yield Finding(
+                "unused-platform", at, f"nothing runs on {name}: remove it, or pin a workload there"
+            )
+        if values.lab:
+            text = f"{name} evidence of simulators is accepted: it proves nothing outside a lab"
+            yield Finding("unsafe-switch", (*at, "lab_roots"), text)
+        if values.highest_vmpl:
+            text = (
+                f"VMPL {values.highest_vmpl} is accepted: code with fewer privileges can speak for the guest"
+            )
+            yield Finding("unsafe-switch", (*at, "highest_vmpl"), text)
+        for line, product in (values.products or {}).items():
+            if product.any_chip:
+                text = f"any {line} chip is accepted" + (
+                    ": keys of this line have leaked, so anybody forges its reports; name chips instead"
+                    if line in LEAKED
+                    else "; the switch does nothing for a line whose keys have not leaked: remove it"
+                )
+                yield Finding("unsafe-switch", (*at, "products", line, "any_chip"), text)
+        yield from _names(at, values)
+        for index, each in enumerate(values.exceptions):
+            place: Path = (*at, "exceptions", index)
+            if each.until <= now:
+                text = f"the exception for {each.accept} ended {each.until.isoformat()}: remove it"
+                yield Finding("expired-exception", place, text)
+            elif each.accept in values.statuses:
+                text = f"{each.accept} is accepted by `statuses` without an end: remove one of the two"
+                yield Finding("needless-exception", place, text)
+
+
+def _names(at: Path, values: PlatformValues) -> Iterator[Finding]:
+    """Tell of names that no evidence carries: what they demand refuses all, what they accept is nothing."""
+    for line in values.products or ():
+        if line not in AMD_ROOTS:
+            text = f"there is no processor line {line} here{did_you_mean(line, AMD_ROOTS)}"
+            yield Finding("unknown-name", (*at, "products", line), text)
+        elif AMD_ROOTS[line] not in values.roots and set(AMD_ROOTS.values()) & set(values.roots):
+            text = f"{line} is accepted and its root is not: add {AMD_ROOTS[line]} to `roots`"
+            yield Finding("line-without-root", (*at, "products", line), text)
+    known = {*FEATURES, SMT_DISABLED}
+    for index, feature in enumerate(values.features):
+        if feature not in known:
+            text = f"no platform has the feature {feature}, so all are refused{did_you_mean(feature, known)}"
+            yield Finding("unknown-name", (*at, "features", index), text)
+
+
+def _pins(policy: Policy) -> Iterator[Finding]:
+    for at, platform, pinned in pins(policy):
+        whose = dotted(at)
+        if pinned.unsafe_any_measurement:
+            text = f"{whose} accepts any code whatever"
+            yield Finding("unsafe-switch", (*at, "unsafe_any_measurement"), text)
+        if pinned.debuggable:
+            text = f"{whose} may be debugged: its host reads all that it holds"
+            yield Finding("unsafe-switch", (*at, "debuggable"), text)
+        for line in leaked_lines(policy.platforms[platform]) if platform == SEV_SNP else ():
+            if pinned.chips is None:
+                text = (
+                    f"{whose} names no chips, so its evidence from {line} is always refused: name the chips, "
+                    f"or accept other lines only (platforms.sev-snp.products)"
+                )
+                yield Finding(f"{line.lower()}-without-chips", at, text)
+
+
+def pins(policy: Policy) -> Iterator[tuple[Path, str, Pinned]]:
+    """Yield path, platform and Reference Values of the coordinator and each workload."""
+    for platform, pinned in policy.coordinators.items():
+        yield ("coordinators", platform), platform, pinned
+    for name, workload in policy.workloads.items():
+        for platform, pinned in workload.on.items():
+            yield ("workloads", name, "on", platform), platform, pinned
+
+
+def leaked_lines(values: PlatformValues) -> list[str]:
+    """Name the processor lines with leaked keys that a platform accepts from named chips only."""
+    if values.products is None:
+        return [line for line in LEAKED if AMD_ROOTS.get(line) in values.roots]
+    return [line for line in LEAKED if line in values.products and not values.products[line].any_chip]
+
+
+def _holders(policy: Policy) -> Iterator[Finding]:
+    for name, workload in policy.workloads.items():
+        if not workload.on:
+            text = f"workload {name} runs nowhere: pin it on a platform, or remove it"
+            yield Finding("workload-nowhere", ("workloads", name), text)
+        if not workload.roles:
+            text = f"workload {name} may hold no role, so it can do nothing: name its roles, or remove it"
+            yield Finding("without-roles", ("workloads", name), text)
+    for name, client in policy.clients.items():
+        if not client.roles:
+            text = f"client {name} may hold no role, so it can do nothing: name its roles, or remove it"
+            yield Finding("without-roles", ("clients", name), text)
+    named = {rule.role for rule in policy.rules} | set(policy.tools.values())
+    named |= {each.role for each in policy.classes.values()}
+    held = [(("workloads", name), each.roles) for name, each in policy.workloads.items()]
+    held += [(("clients", name), each.roles) for name, each in policy.clients.items()]
+    for at, roles in held:
+        for index, role in enumerate(roles):
+            if role not in named:
+                text = f"role {role} does nothing: no rule, class or tool names it"
+                yield Finding("idle-role", (*at, "roles", index), text)
+
+
+def _rules(policy: Policy) -> Iterator[Finding]:
+    living = {role for client in policy.clients.values() for role in client.roles}
+    living |= {role for each in policy.workloads.values() if each.on for role in each.roles}
+    for index, rule in enumerate(policy.rules):
+        at: Path = ("rules", index)
+        dead = [role for role in (rule.role, policy.target(rule)) if role not in living]
+        if dead:
+            text = f"rule {index + 1} is dead: role {dead[0]} is held only by workloads that run nowhere"
+            yield Finding("dead-rule", at, text)
+        for other, wider in enumerate(policy.rules):
+            if _shadows(policy, wider, rule) and not (other > index and _shadows(policy, rule, wider)):
+                text = (
+                    f"rule {index + 1} is shadowed by rule {other + 1}: whoever holds {rule.role} holds "
+                    f"{wider.role} too, which may do the same within limits as wide"
+                )
+                yield Finding("shadowed-rule", at, text)
+                break
+
+
+def _shadows(policy: Policy, wider: Rule, rule: Rule) -> bool:
+    if wider.role == rule.role or (wider.may, wider.what) != (rule.may, rule.what):
+        return False
+    limits = ((wider.max_bytes, rule.max_bytes), (wider.per_minute, rule.per_minute))
+    if not all(ours is None or (theirs is not None and theirs <= ours) for ours, theirs in limits):
+        return False
+    holders = [each.roles for each in policy.workloads.values()]
+    holders += [each.roles for each in policy.clients.values()]
+    return all(wider.role in roles for roles in holders if rule.role in roles)
+
+
+def _unreachable(policy: Policy) -> Iterator[Finding]:
+    for code, table, names, may in (
+        ("unreachable-class", "classes", policy.classes, "submit"),
+        ("unreachable-tool", "tools", policy.tools, "call"),
+    ):
+        for name in _never_named(policy, names, may):
+            text = f"no rule lets anybody {may} {name}: add one, or remove it"
+            yield Finding(code, (table, name), text)
+
+
+def _never_named(policy: Policy, names: Iterable[str], may: str) -> list[str]:
+    reached = {rule.what for rule in policy.rules if rule.may == may}
+    return [name for name in names if name not in reached]

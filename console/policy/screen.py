@@ -1,0 +1,113 @@
+"""Findings, signatures and differences as a person reads them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from console.policy.against import Replayed
+from console.policy.findings import Finding
+from console.policy.signatures import Signed, validity
+from schemas.messages import Millis
+from schemas.toml_place import Path as KeyPath
+from schemas.toml_place import Place, nearest, printable
+
+
+def finding_line(file: Path, places: dict[KeyPath, Place], finding: Finding) -> str:
+    """Return a finding in one line that editors and terminals jump from."""
+    at = finding.at or nearest(places, finding.path)
+    return f"{file}:{at.line}:{at.column}: {finding.text} [{finding.code}]"
+
+
+def finding_data(places: dict[KeyPath, Place], finding: Finding) -> dict[str, Any]:
+    """Return a finding as plain data."""
+    at = finding.at or nearest(places, finding.path)
+    return {
+        "code": finding.code,
+        "path": list(finding.path),
+        "line": at.line,
+        "column": at.column,
+        "text": finding.text,
+    }
+
+
+def signed_lines(signed: Signed, problems: Iterable[Finding], now: Millis) -> list[str]:
+    """Say in words who has signed what, and what is missing."""
+    policy = signed.policy
+    follows = f"follows {policy.predecessor}" if policy.predecessor else "names no predecessor"
+    lines = [
+        f"policy version {policy.version} of mesh {policy.mesh}",
+        f"  hash {signed.digest.hex()}",
+        f"  {follows}",
+        f"  can be adopted: {validity(policy, now)}",
+    ]
+    lines += [f"{name} has signed version {policy.version} and its profile" for name in signed.signers]
+    lines += [f"{name} has not signed" for name in signed.others]
+    lines += [f"{problem.text} [{problem.code}]" for problem in problems]
+    have, need = len(signed.signers), signed.threshold
+    if signed.lacking:
+        more = "one more signature" if signed.lacking == 1 else f"{signed.lacking} more signatures"
+        lines.append(f"not in force: {have} of {need} signatures, {more} to go")
+    else:
+        lines.append(f"complete: {have} of {need} signatures that it needs")
+    return lines
+
+
+def signed_data(signed: Signed, problems: Iterable[Finding], now: Millis) -> dict[str, Any]:
+    """Return the same as plain data."""
+    policy = signed.policy
+    return {
+        "mesh": policy.mesh,
+        "version": policy.version,
+        "hash": signed.digest.hex(),
+        "predecessor": policy.predecessor,
+        "not_before": policy.not_before,
+        "expires": policy.expires,
+        "validity": validity(policy, now),
+        "signed": list(signed.signers),
+        "not_signed": list(signed.others),
+        "threshold": signed.threshold,
+        "lacking": signed.lacking,
+        "problems": [{"code": each.code, "text": each.text} for each in problems],
+    }
+
+
+def replayed_table(judged: Iterable[Replayed]) -> Table:
+    """Return a table of recordings and what a policy makes of them."""
+    table = Table("verdict")
+    for heading in ("evidence", "is", "because"):
+        table.add_column(heading, overflow="fold")
+    for each in judged:
+        style = "green" if each.assessment.accepted else "red"
+        table.add_row(
+            Text(_verdict(each), style),
+            Text(printable(each.recording.name)),
+            Text(f"{each.workload or 'no workload'}\non {each.recording.found.platform}"),
+            Text("\n".join(each.refusals)),
+        )
+    return table
+
+
+def replayed_data(each: Replayed) -> dict[str, Any]:
+    """Return the same as plain data."""
+    return {
+        "evidence": each.recording.name,
+        "platform": each.recording.found.platform,
+        "at": each.recording.at.isoformat(),
+        "workload": each.workload or None,
+        "verdict": _verdict(each),
+        "reasons": list(each.assessment.reasons),
+    }
+
+
+def _verdict(each: Replayed) -> str:
+    return "accepted" if each.assessment.accepted else "refused"
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print each as one line, whatever characters the names in it have."""
+    for line in lines:
+        click.echo(printable(line))

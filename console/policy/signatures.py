@@ -1,0 +1,169 @@
+"""Who has signed a policy: a set of signatures that grows to the threshold, each over policy and profile.
+
+Pure. A set is over one text; whoever signed another is named. The file is what is published once it is whole.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from console.documents import SignedPolicy, profile_of, sign_policy
+from console.policy.findings import Finding
+from schemas import codec
+from schemas.documents import Anchor
+from schemas.errors import MalformedError, UsageError
+from schemas.limits import SECOND
+from schemas.messages import Millis
+from schemas.policy import Policy, compiled, from_compiled
+from sealing import cose
+from sealing.context import Mesh, sha256
+from sealing.documents import signer_of
+from sealing.errors import SignatureError
+from sealing.keys import SigningKey
+
+NOBODY = SignedPolicy((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A policy with those who signed it; perhaps fewer than it needs."""
+
+    policy: Policy
+    digest: bytes  # what the successor names as its predecessor
+    signers: tuple[str, ...]
+    others: tuple[str, ...]  # operators who have not signed
+    threshold: int
+
+    @property
+    def lacking(self) -> int:
+        """How many signatures there are too few."""
+        return max(0, self.threshold - len(self.signers))
+
+
+def decode_signed(data: bytes, source: str) -> SignedPolicy:
+    """Read a file of signatures, or raise `UsageError` that names `source`."""
+    try:
+        return codec.decode(data, SignedPolicy)
+    except MalformedError as error:
+        raise UsageError(f"{source} is damaged or no signed policy: sign again, or take a copy") from error
+
+
+def read_signed(anchor: Anchor, mesh: Mesh, signed: SignedPolicy) -> Signed:
+    """Return the policy of a set of signatures and who they are by, or raise a `PeerError`.
+
+    1. Every signature is an operator's of this anchor, and all are over one text.
+    2. That text is a policy of this mesh, and the profile is the one that follows from it.
+    3. Whoever signed the policy has signed the profile.
+    """
+    # 1.
+    if not signed.policy:
+        raise SignatureError("it holds no signature")
+    texts = [cose.unverified_payload(document) for document in signed.policy]
+    signers = _signers(anchor, mesh, "policy", signed.policy, texts[0])
+    # 2.
+    policy = from_compiled(texts[0])
+    if policy.mesh != mesh.id.hex():
+        raise SignatureError("the policy is of another mesh than the anchor")
+    profile = codec.encode(profile_of(mesh, policy))
+    # 3.
+    if _signers(anchor, mesh, "profile", signed.profile, profile).keys() != signers.keys():
+        raise SignatureError("not everyone who signed the policy has signed its profile, or the reverse")
+    return _signed(anchor, policy, signers)
+
+
+def unsigned(anchor: Anchor, policy: Policy) -> Signed:
+    """Return a policy that nobody has signed yet."""
+    return _signed(anchor, policy, ())
+
+
+def _signed(anchor: Anchor, policy: Policy, signers: Iterable[str]) -> Signed:
+    names = sorted(signers)
+    others = [operator.name for operator in anchor.operators if operator.name not in names]
+    return Signed(policy, sha256(compiled(policy)), tuple(names), tuple(others), anchor.threshold)
+
+
+def _signers(
+    anchor: Anchor, mesh: Mesh, label: str, documents: Iterable[bytes], text: bytes
+) -> dict[str, bytes]:
+    """Return the signature of each operator over `text`; one over another text names its signer."""
+    found: dict[str, bytes] = {}
+    for document in documents:
+        name = signer_of(anchor, mesh, label, document)
+        payload = cose.unverified_payload(document)  # by now verified
+        if payload != text:
+            raise SignatureError(f"{name} signed another text of the {label}{_version(label, payload)}")
+        found.setdefault(name, document)
+    return found
+
+
+def _version(label: str, payload: bytes) -> str:
+    if label != "policy":
+        return ""
+    try:
+        return f", one of version {from_compiled(payload).version}"
+    except MalformedError:
+        return ""
+
+
+def sign(anchor: Anchor, mesh: Mesh, key: SigningKey, policy: Policy, held: SignedPolicy) -> SignedPolicy:
+    """Add an operator's signature of `policy` to those held, or raise: a signer counts once."""
+    if policy.mesh != mesh.id.hex():
+        raise UsageError(f"the policy is of another mesh: the anchor's is {mesh.id.hex()}")
+    if key.public not in [operator.key for operator in anchor.operators]:
+        raise SignatureError("the key is none of this mesh's operators")
+    return join(anchor, mesh, held, sign_policy(mesh, [key], policy))
+
+
+def join(anchor: Anchor, mesh: Mesh, first: SignedPolicy, second: SignedPolicy) -> SignedPolicy:
+    """Return the signatures of both in one set that is the same in whatever order they came."""
+    given = SignedPolicy(second.policy + first.policy, second.profile + first.profile)
+    if not given.policy or not given.profile:
+        raise SignatureError("there is no signature of both policy and profile")
+    policy = _signers(anchor, mesh, "policy", given.policy, cose.unverified_payload(given.policy[0]))
+    profile = _signers(anchor, mesh, "profile", given.profile, cose.unverified_payload(given.profile[0]))
+    joined = SignedPolicy(
+        tuple(policy[name] for name in sorted(policy)), tuple(profile[name] for name in sorted(profile))
+    )
+    read_signed(anchor, mesh, joined)
+    return joined
+
+
+def chain(policy: Policy, previous: Signed | None) -> list[Finding]:
+    """Say where a policy does not follow the one before; without that, only what can be seen alone."""
+    if previous is None:
+        if policy.version > 1 and policy.predecessor is None:
+            text = (
+                f"version {policy.version} names no predecessor, so no coordinator that has a policy "
+                "adopts it: set `predecessor`"
+            )
+            return [Finding("no-predecessor", ("version",), text)]
+        return []
+    found = []
+    before = previous.policy
+    if policy.mesh != before.mesh:
+        found.append(Finding("other-mesh", ("mesh",), "the version before is of another mesh"))
+    if policy.version <= before.version:
+        text = f"version {policy.version} does not follow version {before.version}: set {before.version + 1}"
+        found.append(Finding("version-not-newer", ("version",), text))
+    if policy.predecessor != previous.digest.hex():
+        text = f'the version before has another hash: set predecessor = "{previous.digest.hex()}"'
+        found.append(Finding("predecessor-mismatch", ("predecessor",), text))
+    return found
+
+
+def validity(policy: Policy, now: Millis) -> str:
+    """Say in words when a policy can be adopted, as seen at `now`."""
+    if policy.not_before is not None and now < policy.not_before:
+        return f"not before {_date(policy.not_before)}"
+    if policy.expires is None:
+        return "without an end"
+    if policy.expires <= now:
+        return f"ended {_date(policy.expires)}"
+    return f"until {_date(policy.expires)}"
+
+
+def _date(time: Millis) -> str:
+    try:
+        return datetime.fromtimestamp(time / SECOND, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{time} ms after 1970"

@@ -1,0 +1,133 @@
+"""The policy that an operator starts from: commented, strict, and complete but for what only operators know.
+
+Pure. Each gap is a placeholder that no field accepts, so a starter can't be signed by mistake.
+"""
+
+from collections.abc import Sequence
+
+from attestation.sev_snp.verify import LEAKED
+from attestation.vendors import AMD_ROOTS, VENDOR_ROOTS
+from schemas.evidence import MEASURED, NITRO, SEV_SNP, TDX
+from schemas.messages import Millis
+from schemas.placeholders import placeholder
+
+_HEAD = """\
+#:schema ./policy.schema.json
+# (for completion in an editor: sealbus policy schema > policy.schema.json)
+
+# The policy of one mesh: everything that its operators decide. What is not allowed here is refused.
+# Fill in what says so, then: sealbus policy check, policy sign (each operator), policy show.
+
+mesh = "{mesh}"
+version = 1        # rises by one with every change
+# predecessor = "…"  # from version 2 on: the hash that `sealbus policy show` prints of the version before
+issued = {issued}  # milliseconds since 1970
+# not_before = …   # no coordinator adopts this policy earlier
+# expires = …      # nor from here on, so that a signed policy does not lie about for ever
+"""
+
+_PLATFORMS = {
+    SEV_SNP: """
+# ---- AMD SEV-SNP: what is demanded of every machine, whatever runs on it.
+[platforms.sev-snp]
+roots = [
+{roots}
+]
+require_crl = true   # without the revocation list a revoked certificate would pass
+# features = ["alias-check"]   # refuse machines whose firmware does not check for aliased memory
+
+# The processor lines that are accepted. Floors make old firmware unacceptable:
+# minimum_tcb = {{ snp = 23, microcode = 84 }}, minimum_committed_tcb = {{ snp = 22 }}
+{products}
+#
+# {leaked} is left out on purpose: a root of its keys was extracted by software (arXiv 2605.12990), so that
+# evidence of any {leaked} chip can be forged. If you must: uncomment its root and the line below, and name
+# `chips = ["…"]` beside the measurements of every workload that runs there. Evidence of {leaked} is accepted
+# from named chips only (decision 0020).
+# [platforms.sev-snp.products.{leaked}]
+""",
+    TDX: """
+# ---- Intel TDX: what is demanded of every machine, whatever runs on it.
+[platforms.tdx]
+roots = ["{roots}"]
+statuses = ["UpToDate", "SWHardeningNeeded"]
+max_collateral_days = 30   # since Intel issued it: the network can't hold back news for longer
+# minimum_tcb = {{ TCB_EVALUATION_DATA_NUMBER = 19 }}
+# A status or advisory that you live with until a day, after which it is refused again:
+# exceptions = [{{ accept = "OutOfDate", until = 2027-01-31T00:00:00Z }}]
+""",
+    NITRO: """
+# ---- AWS Nitro Enclaves: what is demanded of every document.
+[platforms.nitro]
+roots = ["{roots}"]
+max_evidence_seconds = 300
+""",
+}
+
+_WORK = """
+# ---- Workloads: an image, the roles it may hold, and what it measures as on each platform.
+[workloads.worker]
+roles = ["worker"]
+"""
+
+_RIGHTS = """
+# ---- Clients: principals outside any enclave, known by their key alone.
+[clients.desk]
+key = "{client}"
+roles = ["requester"]
+
+# ---- What there is to do: classes of tasks with the role that takes them, tools with the role that offers
+# them. Names of roles, classes and tools are lower-case.
+[classes]
+work = {{ role = "worker", lifetime_seconds = 3600 }}
+
+[tools]
+look-up = "worker"
+
+# ---- Rules: who may do what. Deny is the default.
+[[rules]]
+role = "requester"
+may = "submit"       # tasks of a class
+what = "work"
+max_bytes = 1_000_000
+
+[[rules]]
+role = "requester"
+may = "call"         # a tool
+what = "look-up"
+per_minute = 60
+
+[limits]
+admission_seconds = 600    # evidence is asked for anew at half of it
+grace_seconds = 10         # how long a revocation can be withheld at most
+role_epoch_seconds = 3600
+"""
+
+
+def starter(platforms: Sequence[str], *, issued: Millis, mesh: str | None = None) -> str:
+    """Return the text of a starter for some platforms, its coordinator on the first of them."""
+    filled = mesh or placeholder("the mesh, which `sealbus policy anchor` prints")
+    parts = [_HEAD.format(mesh=filled, issued=f"{issued:_}")]
+    parts += [_platform(name) for name in platforms]
+    parts.append("\n# ---- The coordinator's image: what agents expect before they say anything to it.\n")
+    parts.append(_measurements(f"coordinators.{platforms[0]}", platforms[0], "the coordinator's image"))
+    parts.append(_WORK)
+    parts += [_measurements(f"workloads.worker.on.{name}", name, "the worker's image") for name in platforms]
+    parts.append(_RIGHTS.format(client=placeholder("the public key of this client, 64 hexadecimal digits")))
+    return "".join(parts)
+
+
+def _platform(name: str) -> str:
+    if name != SEV_SNP:
+        return _PLATFORMS[name].format(roots=VENDOR_ROOTS[name][0])
+    (leaked,) = LEAKED
+    roots = [
+        f'    {"# " if line == leaked else ""}"{root}",  # ARK of {line}' for line, root in AMD_ROOTS.items()
+    ]
+    products = [f"[platforms.sev-snp.products.{line}]" for line in AMD_ROOTS if line != leaked]
+    return _PLATFORMS[name].format(roots="\n".join(roots), products="\n".join(products), leaked=leaked)
+
+
+def _measurements(table: str, platform: str, image: str) -> str:
+    lines = [f'{name} = "{placeholder(f"{name} of {image}")}"' for name in MEASURED[platform]]
+    return "\n".join([f"\n[{table}.measurements]", *lines, ""])

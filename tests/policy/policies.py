@@ -1,0 +1,106 @@
+"""Policies to test with: one that is right, and any that does not contradict itself."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues
+from schemas.pinning import Pinned
+from schemas.policy import Client, Policy, Rule, TaskClass, Workload, check
+
+MESH = "ab" * 32
+ISSUED = 1_790_000_000_000
+
+
+def pcrs(byte: str) -> Pinned:
+    """Return Reference Values on Nitro."""
+    return Pinned(measurements=dict.fromkeys(("pcr0", "pcr1", "pcr2"), byte * 48))
+
+
+POLICY = check(
+    Policy(
+        mesh=MESH,
+        version=1,
+        issued=ISSUED,
+        platforms={NITRO: PlatformValues(roots=("aa" * 32,))},
+        coordinators={NITRO: pcrs("c0")},
+        workloads={
+            "planner": Workload(roles=("planner",), on={NITRO: pcrs("01")}),
+            "vault": Workload(roles=("vault",), on={NITRO: pcrs("02")}),
+        },
+        clients={"desk": Client(key="0d" * 32, roles=("requester",))},
+        classes={"survey": TaskClass(role="planner")},
+        tools={"pseudonym": "vault"},
+        rules=(
+            Rule(role="requester", may="submit", what="survey", max_bytes=1000),
+            Rule(role="planner", may="call", what="pseudonym", per_minute=60),
+        ),
+    )
+)
+
+
+def but(**changes: Any) -> Policy:
+    """Return the policy with fields changed."""
+    return check(replace(POLICY, **changes))
+
+
+def platform(name: str, **changes: Any) -> Policy:
+    """Return a policy for one vendor's platform, with demands changed."""
+    pinned = {
+        SEV_SNP: Pinned(measurements={"measurement": "01" * 48, "host_data": "02" * 32}),
+        TDX: Pinned(
+            measurements=dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid"), "01" * 48)
+        ),
+        NITRO: pcrs("01"),
+    }[name]
+    values = {"roots": ("aa" * 32,), **changes}
+    workloads = {role: Workload(roles=(role,), on={name: pinned}) for role in ("planner",)}
+    return but(
+        platforms={name: PlatformValues(**values)},
+        coordinators={name: pinned},
+        workloads=workloads,
+        tools={"pseudonym": "planner"},
+        rules=(POLICY.rules[0], Rule(role="requester", may="call", what="pseudonym")),
+    )
+
+
+ENCLAVES = ("e0", "e1", "e2")
+CLIENTS = ("c0", "c1")
+NAMES = ("t0", "t1", "t2")
+_BOUNDS = st.none() | st.integers(1, 3)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Draw a policy that does not contradict itself: any roles, holders, classes, tools and rules."""
+    held = draw(st.lists(st.sets(st.sampled_from(ENCLAVES), max_size=2), min_size=1, max_size=3))
+    workloads = {
+        f"w{n}": Workload(roles=tuple(sorted(roles)), on={NITRO: pcrs(f"{n:02x}")})
+        for n, roles in enumerate(held)
+    }
+    clients = {
+        f"k{n}": Client(key=f"{n:064x}", roles=tuple(sorted(roles)))
+        for n, roles in enumerate(draw(st.lists(st.sets(st.sampled_from(CLIENTS)), max_size=2)))
+    }
+    enclaves = sorted({role for each in workloads.values() for role in each.roles})
+    everyone = enclaves + sorted({role for each in clients.values() for role in each.roles})
+    targets = st.sampled_from(enclaves) if enclaves else st.nothing()
+    classes = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=3)) if enclaves else {}
+    tools = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=3)) if enclaves else {}
+    possible = [(role, "submit", what) for role in everyone for what in classes]
+    possible += [(role, "call", what) for role in everyone for what in tools]
+    chosen = draw(st.lists(st.sampled_from(possible), unique=True, max_size=6)) if possible else []
+    return check(
+        replace(
+            POLICY,
+            workloads=workloads,
+            clients=clients,
+            classes={name: TaskClass(role=role) for name, role in classes.items()},
+            tools=tools,
+            rules=tuple(
+                Rule(role=role, may=may, what=what, max_bytes=draw(_BOUNDS), per_minute=draw(_BOUNDS))
+                for role, may, what in chosen
+            ),
+        )
+    )

@@ -1,0 +1,363 @@
+"""`sealbus policy` from nothing to a signed policy, with its exit codes; and what it refuses on the way."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from console import cli
+from console.documents import open_signed_policy
+from console.policy import files
+from lab.simulate import nitro
+from lab.simulate.nitro import NitroCard
+from schemas.evidence import NITRO, PlatformValues
+from schemas.pinning import Pinned
+from schemas.policy import Policy, Workload, dump, parse
+from sealing import keyfile
+from sealing.documents import open_anchor
+from tests.policy.policies import POLICY, but
+from tests.policy.test_policy_starter import filled
+
+PHRASE = "correct horse battery"
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run `sealbus policy ...` in a folder of its own; return exit code and all that it said."""
+    monkeypatch.chdir(tmp_path)
+    # What guessing costs is not what these tests are about.
+    monkeypatch.setattr(keyfile.lock, "__kwdefaults__", {"operations": 1, "memory": 8192})
+    Path("phrase").write_text(f"{PHRASE}\n")
+
+    def command(*arguments: str) -> tuple[int, str]:
+        code = cli.run(["policy", *arguments])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return command
+
+
+@pytest.fixture
+def mesh(run: Run) -> Run:
+    """Three operators, two of whom sign, and a policy that is filled in."""
+    for name in ("alice", "bob", "carol"):
+        assert run("keygen", name, "--passphrase-file", "phrase")[0] == 0
+    assert run("anchor", "alice.pub", "bob.pub", "carol.pub")[0] == 0
+    assert run("new", "--anchor", "anchor.cbor", "--out", "policy.toml")[0] == 0
+    Path("policy.toml").write_text(filled(Path("policy.toml").read_text()))
+    return run
+
+
+def sign(run: Run, name: str, file: str = "policy.toml", *more: str) -> tuple[int, str]:
+    return run("sign", file, "--key", f"{name}.key", "--passphrase-file", "phrase", *more)
+
+
+def test_from_nothing_to_a_policy_that_a_coordinator_takes(mesh: Run) -> None:
+    assert mesh("check", "policy.toml") == (0, "policy.toml: nothing is amiss\n")
+    code, said = sign(mesh, "carol")
+    assert code == 0
+    assert "not in force: 1 of 2 signatures, one more signature to go" in said
+    assert mesh("show", "policy.toml")[0] == 1
+    assert "complete: 2 of 2" in sign(mesh, "alice")[1]
+    code, said = mesh("show", "policy.toml", "--json")
+    shown = json.loads(said)
+    assert (code, shown["signed"], shown["not_signed"]) == (0, ["alice", "carol"], ["bob"])
+    anchor, opened = open_anchor(Path("anchor.cbor").read_bytes())
+    verified = open_signed_policy(anchor, opened, Path("policy.toml.signed").read_bytes())
+    assert verified.policy == parse(Path("policy.toml").read_text())
+    assert verified.policy_hash.hex() == shown["hash"]
+
+
+def test_the_next_version_is_led_to_its_predecessor(mesh: Run) -> None:
+    sign(mesh, "alice")
+    sign(mesh, "bob")
+    text = Path("policy.toml").read_text()
+    Path("next.toml").write_text(text.replace("version = 1 ", "version = 2 "))
+    code, said = mesh("check", "next.toml", "--previous", "policy.toml.signed")
+    assert code == 1
+    line = next(word for word in said.splitlines() if "set predecessor" in word)
+    wanted = line.partition("set ")[2].partition(" [")[0]
+    assert sign(mesh, "alice", "next.toml", "--previous", "policy.toml.signed")[0] == 2
+    Path("next.toml").write_text(f"{wanted}\n{Path('next.toml').read_text()}")
+    assert mesh("check", "next.toml", "--previous", "policy.toml.signed")[0] == 0
+    assert sign(mesh, "alice", "next.toml", "--previous", "policy.toml.signed")[0] == 0
+
+
+def test_signatures_made_apart_are_joined(mesh: Run) -> None:
+    sign(mesh, "alice")
+    Path("policy.toml.signed").rename("from-alice.signed")
+    sign(mesh, "bob")
+    code, said = mesh("join", "policy.toml", "from-alice.signed")
+    assert code == 0
+    assert "complete" in said
+
+
+def test_a_policy_that_changes_after_a_signature_is_not_signed_under_it(mesh: Run) -> None:
+    sign(mesh, "alice")
+    before = Path("policy.toml.signed").read_bytes()
+    changed = Path("policy.toml").read_text().replace("per_minute = 60", "per_minute = 61")
+    Path("policy.toml").write_text(changed)
+    code, said = sign(mesh, "bob")
+    assert code == 1
+    assert "alice signed another text of the policy, one of version 1" in said
+    assert Path("policy.toml.signed").read_bytes() == before
+    code, said = mesh("show", "policy.toml")
+    assert code == 2
+    assert "was changed since it was signed" in said
+
+
+def test_a_wrong_passphrase_and_a_key_of_nobody_sign_nothing(mesh: Run) -> None:
+    Path("phrase").write_text("not the right one\n")
+    code, said = sign(mesh, "alice")
+    assert code == 2
+    assert "the passphrase does not open the key of alice" in said
+    mesh("keygen", "mallory", "--passphrase-file", "phrase")
+    code, said = sign(mesh, "mallory")
+    assert code == 2
+    assert "mallory.key is of mallory, with a key that is none of this mesh's operators'" in said
+    assert not Path("policy.toml.signed").exists()
+
+
+def test_keys_are_private_and_never_overwritten(mesh: Run) -> None:
+    assert Path("alice.key").stat().st_mode & 0o777 == 0o600
+    before = Path("alice.key").read_bytes()
+    code, said = mesh("keygen", "alice", "--passphrase-file", "phrase")
+    assert code == 2
+    assert "exists already" in said
+    assert Path("alice.key").read_bytes() == before
+    code, said = mesh("anchor", "alice.pub", "bob.pub")
+    assert code == 2
+    assert "exists already" in said
+
+
+def test_what_can_not_name_an_operator_is_refused(run: Run) -> None:
+    code, said = run("keygen", "A/../b", "--passphrase-file", "phrase")
+    assert code == 2
+    assert "can't name an operator" in said
+
+
+def test_half_of_the_operators_are_too_few(mesh: Run) -> None:
+    code, said = mesh("anchor", "alice.pub", "bob.pub", "--threshold", "1", "--out", "other.cbor")
+    assert code == 2
+    assert "it has to be more than half" in said
+    assert not Path("other.cbor").exists()
+
+
+def test_a_starter_is_checked_by_naming_its_gaps_with_their_lines(run: Run) -> None:
+    code, text = run("new", "--platform", "nitro")
+    assert code == 0
+    Path("policy.toml").write_text(text)
+    code, said = run("check", "policy.toml")
+    gaps = text.count("FILL IN: ")
+    assert code == 1
+    assert said.splitlines()[-1] == f"policy.toml: {gaps} findings"
+    for number, line in enumerate(text.splitlines(), 1):
+        if "FILL IN: " in line:
+            assert f"policy.toml:{number}:1: " in said
+    shown = json.loads(run("check", "policy.toml", "--json")[1])
+    assert {each["code"] for each in shown["findings"]} == {"fill-in"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("versoin = 1\n", "line 1, column 1"),
+        ("version 1\n", "not TOML"),
+        ("\udcff", "not UTF-8"),
+    ],
+    ids=["misspelt", "no TOML", "no text"],
+)
+@pytest.mark.parametrize("command", ["check", "replay", "diff"])
+def test_what_is_no_policy_is_unreadable(run: Run, command: str, text: str, said: str) -> None:
+    Path("bad.toml").write_bytes(text.encode(errors="surrogateescape"))
+    Path("good.toml").write_text(dump(POLICY))
+    more = {"check": (), "replay": (".",), "diff": ("good.toml",)}[command]
+    code, told = run(command, "bad.toml", *more)
+    assert code == 2
+    assert said in told
+
+
+def test_of_two_policies_the_bad_one_is_named(run: Run) -> None:
+    Path("good.toml").write_text(dump(POLICY))
+    Path("bad.toml").write_text(dump(POLICY).replace("survey", "Survey", 1))
+    code, said = run("diff", "good.toml", "bad.toml")
+    assert code == 2
+    assert "the policy bad.toml is not valid: line " in said
+
+
+def test_a_passphrase_is_asked_for_twice_and_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool, bool]] = []
+
+    def prompt(text: str, *, hide_input: bool, confirmation_prompt: bool, err: bool) -> str:
+        asked.append((text, hide_input, confirmation_prompt))
+        return PHRASE
+
+    monkeypatch.setattr("click.prompt", prompt)
+    code, said = run("keygen", "alice")
+    assert (code, asked) == (0, [("a passphrase for alice.key", True, True)])
+    assert PHRASE not in said
+    assert (
+        keyfile.unlock(Path("alice.key").read_bytes(), PHRASE).public.hex() in Path("alice.pub").read_text()
+    )
+
+
+def test_what_is_not_there_is_told(run: Run) -> None:
+    assert run("check", "nowhere.toml")[0] == 2
+    Path("good.toml").write_text(dump(POLICY))
+    code, said = run("show", "good.toml")
+    assert code == 2
+    assert "--anchor" in said
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff" * 100, b"mesh = 1"], ids=range(4))
+def test_damaged_anchors_signatures_and_keys_are_told_by_their_file(mesh: Run, data: bytes) -> None:
+    whole = {name: Path(name).read_bytes() for name in ("anchor.cbor", "alice.key", "alice.pub")}
+    for name, arguments in {
+        "anchor.cbor": ("show", "policy.toml"),
+        "policy.toml.signed": ("show", "policy.toml"),
+        "alice.pub": ("anchor", "alice.pub", "bob.pub", "--out", "x.cbor"),
+        "alice.key": ("sign", "policy.toml", "--key", "alice.key", "--passphrase-file", "phrase"),
+    }.items():
+        Path(name).write_bytes(data)
+        code, said = mesh(*arguments)
+        assert code == 2, said
+        assert name in said
+        Path(name).write_bytes(whole[name]) if name in whole else Path(name).unlink()
+
+
+def test_a_name_in_a_policy_can_not_forge_a_line_of_what_is_said_of_it(run: Run) -> None:
+    forged = "X\nnewly forbidden: everything\x1b[2J\u202e"
+    values = {NITRO: replace(POLICY.platforms[NITRO], advisories=(forged,))}
+    Path("old.toml").write_text(dump(POLICY))
+    Path("new.toml").write_text(dump(replace(POLICY, platforms=values)))
+    code, said = run("diff", "old.toml", "new.toml")
+    assert code == 1
+    assert len(said.splitlines()) == 1
+    assert "X\\nnewly forbidden: everything\\x1b[2J\\u202e" in said
+    Path("bad.toml").write_text('"a\\u001b[2J" = 1\n')
+    code, said = run("check", "bad.toml")
+    assert code == 2
+    assert "\x1b" not in said
+
+
+def test_a_comment_that_reads_otherwise_than_it_is_written_is_a_finding(run: Run) -> None:
+    text = dump(POLICY) + "# fine \u202e sdrawkcab\n"
+    Path("policy.toml").write_text(text)
+    code, said = run("check", "policy.toml")
+    assert code == 1
+    assert f"policy.toml:{text.count(chr(10))}:8: a reader can't see U+202E here" in said
+
+
+def test_a_file_that_is_too_large_is_not_read(run: Run) -> None:
+    Path("large.toml").write_bytes(b"#" * (files.MAX_POLICY + 1))
+    code, said = run("check", "large.toml")
+    assert code == 2
+    assert "check which file it is" in said
+
+
+def test_the_schema_is_printed(run: Run) -> None:
+    code, said = run("schema")
+    assert code == 0
+    assert json.loads(said)["title"] == "sealbus policy"
+
+
+def test_a_difference_is_said_and_its_absence_too(run: Run) -> None:
+    Path("old.toml").write_text(dump(POLICY))
+    Path("new.toml").write_text(dump(but(rules=POLICY.rules[:1], version=2)))
+    assert run("diff", "old.toml", "old.toml") == (0, "the two permit, forbid and demand the same\n")
+    code, said = run("diff", "old.toml", "new.toml")
+    assert code == 1
+    assert "newly forbidden: planner may call the tool pseudonym at vault" in said
+    assert json.loads(run("diff", "old.toml", "new.toml", "--json")[1])["permitted"] == []
+
+
+# Against recorded evidence: of simulated cards, as `sealbus lab evidence` writes it out.
+
+RECORDED = datetime(2026, 11, 20, 12, tzinfo=UTC)
+IMAGES = {"planner": b"\x01" * 48, "vault": b"\x02" * 48}
+
+
+@pytest.fixture(scope="module")
+def card() -> NitroCard:
+    return NitroCard.from_files(nitro.make_root(RECORDED - timedelta(days=3)), serial=1)
+
+
+@pytest.fixture
+def lab(run: Run, card: NitroCard) -> Policy:
+    """A lab's policy in old.toml, and evidence of its workloads in evidence/."""
+    policy = but(platforms={NITRO: PlatformValues(lab_roots=(card.root,))})
+    Path("old.toml").write_text(dump(policy))
+    for name, image in IMAGES.items():
+        folder = Path("evidence", name)
+        folder.mkdir(parents=True)
+        pcrs = dict.fromkeys(("pcr0", "pcr1", "pcr2"), image)
+        minted, _ = card.evidence(pcrs, bytes(64), bytes(32), now=RECORDED)
+        (folder / "attestation.cbor").write_bytes(minted.value)
+        (folder / "meta.json").write_text(json.dumps({"valid_at": RECORDED.isoformat(), "more": 1}))
+    return policy
+
+
+def test_recorded_evidence_is_judged_as_of_its_time(lab: Policy, run: Run) -> None:
+    code, said = run("replay", "old.toml", "evidence")
+    assert code == 0
+    assert "2 accepted, 0 refused" in said
+    code, said = run("replay", "old.toml", "evidence", "--at", "2026-11-20T13:00:00Z", "--json")
+    shown = json.loads(said)
+    assert (code, shown["refused"]) == (1, 2)
+    assert [each["evidence"] for each in shown["evidence"]] == ["planner", "vault"]
+    assert all("evidence-too-old" in each["reasons"] for each in shown["evidence"])
+
+
+def test_a_refusal_by_the_new_policy_is_in_the_table(lab: Policy, run: Run) -> None:
+    on = {NITRO: Pinned(measurements=dict.fromkeys(("pcr0", "pcr1", "pcr2"), "ff" * 48))}
+    vault = Workload(roles=("vault",), on=on)
+    Path("new.toml").write_text(dump(replace(lab, workloads={**lab.workloads, "vault": vault})))
+    code, said = run("replay", "new.toml", "evidence")
+    assert code == 1
+    assert "1 accepted, 1 refused" in said
+    code, said = run("diff", "old.toml", "new.toml", "--evidence", "evidence")
+    assert code == 1
+    assert "planner, planner on nitro: stays" in said
+    assert "vault, vault on nitro: would be evicted" in said
+
+
+def test_who_has_to_prove_again_is_told(lab: Policy, run: Run) -> None:
+    stricter = {NITRO: replace(lab.platforms[NITRO], max_evidence_seconds=60)}
+    Path("new.toml").write_text(dump(replace(lab, platforms=stricter)))
+    code, said = run("diff", "old.toml", "new.toml", "--evidence", "evidence", "--json")
+    assert code == 1
+    assert {each["verdict"] for each in json.loads(said)["running"]} == {"must-prove"}
+
+
+def test_demands_that_exclude_what_runs_are_findings(lab: Policy, run: Run) -> None:
+    assert "[unsafe-switch]" in run("check", "old.toml", "--evidence", "evidence")[1]
+    floored = {NITRO: replace(lab.platforms[NITRO], minimum_tcb={"nsm": 3})}
+    Path("new.toml").write_text(dump(replace(lab, platforms=floored)))
+    code, said = run("check", "new.toml", "--evidence", "evidence")
+    assert code == 1
+    assert "vault would be excluded: nsm not stated; wanted is at least 3 (tcb-not-accepted)" in said
+    assert said.count("[evidence-excluded]") == 2
+
+
+def test_evidence_that_is_forged_is_refused_and_what_is_none_is_unreadable(lab: Policy, run: Run) -> None:
+    file = Path("evidence", "vault", "attestation.cbor")
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    code, said = run("replay", "old.toml", "evidence", "--json")
+    assert code == 1
+    assert [each["verdict"] for each in json.loads(said)["evidence"]] == ["accepted", "refused"]
+    Path("empty").mkdir()
+    code, said = run("replay", "old.toml", "empty")
+    assert code == 2
+    assert "there is no evidence in there" in said
+
+
+@pytest.mark.parametrize("meta", ["{", '{"valid_at": "noon"}', '{"valid_at": "2026-11-20T12:00:00"}', "[1]"])
+def test_a_note_that_can_not_be_read_is_told_by_its_file(lab: Policy, run: Run, meta: str) -> None:
+    Path("evidence", "vault", "meta.json").write_text(meta)
+    code, said = run("replay", "old.toml", "evidence")
+    assert code == 2
+    assert "meta.json" in said

@@ -1,0 +1,199 @@
+"""What `policy check` tells: one thing changed in a policy that is right, one finding where it stands."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from attestation.vendors import AMD_ROOTS
+from console.policy.findings import findings, unfilled
+from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Tolerance
+from schemas.placeholders import placeholder
+from schemas.policy import Client, Policy, Rule, TaskClass, Workload
+from tests.policy.policies import ISSUED, POLICY, but, pcrs, platform
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+VAULT = POLICY.workloads["vault"]
+TWO_ROLES = {"desk": Client(key="0d" * 32, roles=("requester", "clerk"))}
+
+
+def vault(**changes: Any) -> Policy:
+    """Return the policy with another vault."""
+    return but(workloads={**POLICY.workloads, "vault": replace(VAULT, **changes)})
+
+
+def on_lab(**changes: Any) -> Policy:
+    """Return a lab's policy, with a switch of the vault's."""
+    pinned = replace(pcrs("02"), **changes)
+    return but(
+        platforms={NITRO: PlatformValues(lab_roots=("aa" * 32,))},
+        workloads={**POLICY.workloads, "vault": replace(VAULT, on={NITRO: pinned})},
+    )
+
+
+def excepted(accept: str, until: datetime) -> Policy:
+    return platform(TDX, exceptions=(Tolerance(accept=accept, until=until),))
+
+
+LATER = datetime(2027, 1, 1, tzinfo=UTC)
+
+CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
+    "a policy whose time is over": (but(expires=ISSUED + 1), "expired-policy", ("expires",)),
+    "an exception whose day has come": (
+        excepted("OutOfDate", NOW),
+        "expired-exception",
+        ("platforms", TDX, "exceptions", 0),
+    ),
+    "an exception for what is accepted": (
+        excepted("UpToDate", LATER),
+        "needless-exception",
+        ("platforms", TDX, "exceptions", 0),
+    ),
+    "a platform without use": (
+        but(platforms={**POLICY.platforms, TDX: PlatformValues(roots=("aa" * 32,))}),
+        "unused-platform",
+        ("platforms", TDX),
+    ),
+    "a lab": (on_lab(), "unsafe-switch", ("platforms", NITRO, "lab_roots")),
+    "a workload that may be debugged": (
+        vault(on={NITRO: replace(pcrs("02"), debuggable=True)}),
+        "unsafe-switch",
+        ("workloads", "vault", "on", NITRO, "debuggable"),
+    ),
+    "a lower privilege level": (
+        platform(SEV_SNP, highest_vmpl=2),
+        "unsafe-switch",
+        ("platforms", SEV_SNP, "highest_vmpl"),
+    ),
+    "a processor line that is none": (
+        platform(SEV_SNP, products={"Genao": ProductValues()}),
+        "unknown-name",
+        ("platforms", SEV_SNP, "products", "Genao"),
+    ),
+    "a processor line without its root": (
+        platform(SEV_SNP, roots=(AMD_ROOTS["Genoa"],), products={"Turin": ProductValues()}),
+        "line-without-root",
+        ("platforms", SEV_SNP, "products", "Turin"),
+    ),
+    "a feature that is none": (
+        platform(SEV_SNP, features=("alias-chek",), products={"Genoa": ProductValues()}),
+        "unknown-name",
+        ("platforms", SEV_SNP, "features", 0),
+    ),
+    "any chip of a line whose keys have leaked": (
+        platform(SEV_SNP, products={"Milan": ProductValues(any_chip=True)}),
+        "unsafe-switch",
+        ("platforms", SEV_SNP, "products", "Milan", "any_chip"),
+    ),
+    "a workload that runs nowhere": (
+        but(
+            workloads={**POLICY.workloads, "idle": Workload(roles=("vault",), on={})},
+        ),
+        "workload-nowhere",
+        ("workloads", "idle"),
+    ),
+    "a workload without roles": (
+        but(workloads={**POLICY.workloads, "idle": Workload(on={NITRO: pcrs("03")})}),
+        "without-roles",
+        ("workloads", "idle"),
+    ),
+    "a client without roles": (
+        but(clients={**POLICY.clients, "idle": Client(key="0e" * 32, roles=())}),
+        "without-roles",
+        ("clients", "idle"),
+    ),
+    "a role that does nothing": (but(clients=TWO_ROLES), "idle-role", ("clients", "desk", "roles", 1)),
+    "a tool that nobody may call": (
+        but(tools={**POLICY.tools, "lexicon": "vault"}),
+        "unreachable-tool",
+        ("tools", "lexicon"),
+    ),
+    "a class that nobody may submit": (
+        but(classes={**POLICY.classes, "redact": TaskClass(role="planner")}),
+        "unreachable-class",
+        ("classes", "redact"),
+    ),
+    "a rule within a wider one of the same holders": (
+        but(
+            clients=TWO_ROLES,
+            rules=(*POLICY.rules, Rule(role="clerk", may="submit", what="survey", max_bytes=10)),
+        ),
+        "shadowed-rule",
+        ("rules", 2),
+    ),
+    "one of two rules that permit the same holders the same": (
+        but(
+            clients=TWO_ROLES,
+            rules=(*POLICY.rules, Rule(role="clerk", may="submit", what="survey", max_bytes=1000)),
+        ),
+        "shadowed-rule",
+        ("rules", 2),
+    ),
+}
+
+
+def test_a_policy_that_is_right_has_no_findings() -> None:
+    assert findings(POLICY, now=NOW) == []
+    assert findings(platform(SEV_SNP, products={"Genoa": ProductValues()}), now=NOW) == []
+
+
+@pytest.mark.parametrize(("policy", "code", "path"), CASES.values(), ids=CASES.keys())
+def test_one_thing_amiss_is_one_finding_at_its_place(
+    policy: Policy, code: str, path: tuple[str | int, ...]
+) -> None:
+    (found,) = findings(policy, now=NOW)
+    assert (found.code, found.path) == (code, path)
+
+
+def test_a_rule_for_who_runs_nowhere_is_dead() -> None:
+    found = findings(vault(on={}), now=NOW)
+    assert [(each.code, each.path) for each in found] == [
+        ("workload-nowhere", ("workloads", "vault")),
+        ("dead-rule", ("rules", 1)),
+    ]
+
+
+def test_any_measurement_is_told_beside_the_lab_that_permits_it() -> None:
+    found = findings(on_lab(unsafe_any_measurement=True), now=NOW)
+    assert [each.path[-1] for each in found] == ["lab_roots", "unsafe_any_measurement"]
+
+
+def test_a_rule_is_not_shadowed_where_somebody_holds_its_role_alone() -> None:
+    clients = {**TWO_ROLES, "clerk": Client(key="0e" * 32, roles=("clerk",))}
+    rules = (*POLICY.rules, Rule(role="clerk", may="submit", what="survey", max_bytes=10))
+    assert findings(but(clients=clients, rules=rules), now=NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({"products": {"Milan": ProductValues()}}, True),
+        ({"roots": (AMD_ROOTS["Milan"],)}, True),
+        ({"roots": tuple(AMD_ROOTS.values()), "products": {"Genoa": ProductValues()}}, False),
+        ({"roots": (AMD_ROOTS["Genoa"],)}, False),
+    ],
+    ids=["named", "by its root", "not among the lines", "not by its root"],
+)
+def test_milan_is_for_workloads_with_chips(values: dict[str, Any], warned: bool) -> None:
+    policy = platform(SEV_SNP, **values)
+    found = [each for each in findings(policy, now=NOW) if each.code == "milan-without-chips"]
+    assert [each.path[0] for each in found] == (["coordinators", "workloads"] if warned else [])
+    chips = {SEV_SNP: replace(policy.coordinators[SEV_SNP], chips=("ab" * 64,))}
+    listed = replace(
+        policy, coordinators=chips, workloads={"planner": Workload(roles=("planner",), on=chips)}
+    )
+    assert findings(listed, now=NOW) == []
+
+
+def test_placeholders_are_named_one_by_one() -> None:
+    data = {
+        "mesh": placeholder("the mesh"),
+        "a": [{"b": placeholder("c")}],
+        placeholder("a name"): {"x": "FILL"},
+    }
+    assert [(each.code, each.path) for each in unfilled(data)] == [
+        ("fill-in", ("mesh",)),
+        ("fill-in", ("a", 0, "b")),
+        ("fill-in", (placeholder("a name"),)),
+    ]

@@ -1,0 +1,175 @@
+"""Bad TOML is answered with line, column and a suggestion; nothing in it makes the reader itself fail."""
+
+import re
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from schemas.errors import UsageError
+from schemas.policy import Policy, TaskClass, parse, parse_for_evidence
+from schemas.toml_errors import did_you_mean, find, read_toml
+
+MESH = "ab" * 32
+
+TEXT = f"""\
+mesh = "{MESH}"
+version = 3
+issued = 1_790_000_000_000
+
+[platforms.sev-snp]
+roots = ["{"aa" * 32}"]
+require_crl = true
+
+[coordinators.sev-snp.measurements]
+measurement = "{"c0" * 48}"
+host_data = "{"c1" * 32}"
+
+[workloads.redactor]
+roles = ["redactor"]
+on.sev-snp.measurements = {{ measurement = "{"01" * 48}", host_data = "{"02" * 32}" }}
+
+[clients.desk]
+key = "{"0d" * 32}"
+roles = ["submitter"]
+
+[clients.night]
+key = "{"0e" * 32}"
+roles = ["submitter"]
+
+[classes]
+redact = {{ role = "redactor", lifetime_seconds = 60 }}
+
+[tools]
+pseudonym = "redactor"
+
+[[rules]]
+role = "submitter"
+may = "submit"
+what = "redact"
+
+[[rules]]
+role = "redactor"
+may = "call"
+what = "pseudonym"
+"""
+
+# What was changed, into what, and where the error has to point with what to do.
+MISTAKES = {
+    "a misspelt key": ("require_crl", "requre_crl", "line 7, column 1", "did you mean `require_crl`?"),
+    "a misspelt key in an inline table": (
+        "lifetime_seconds",
+        "lifetime",
+        "line 26, column 31",
+        "did you mean `lifetime_seconds`?",
+    ),
+    "a misspelt table": ("[tools]", "[tool]", "line 28, column 1", "did you mean `tools`?"),
+    "a key that is absent": ("version = 3\n", "", "line 1, column 1", "add version = ... at the top"),
+    "a key that is absent of the second of two": (
+        'may = "call"\n',
+        "",
+        "line 36, column 1",
+        "add may = ... to [rules[1]]",
+    ),
+    "an action that is none": ('"call"', '"cal"', "line 38, column 1", "did you mean `call`?"),
+    "a bad name in the second of two clients": (
+        f'"{"0e" * 32}"\nroles = ["submitter"]',
+        f'"{"0e" * 32}"\nroles = ["submitter", "a b"]',
+        "line 23, column 23",
+        "clients.night.roles[1]",
+    ),
+    "a name of a table that is none": ("[clients.night]", '[clients."a b"]', "line 21, column 1", '"a b"'),
+    "upper-case digits": (MESH, MESH.upper(), "line 1, column 1", "lower-case hexadecimal"),
+    "a placeholder": (MESH, "FILL IN: the mesh", "line 1, column 1", "still to be filled in: the mesh"),
+    "a role that nobody holds": (
+        'role = "submitter"',
+        'role = "submiter"',
+        "line 32, column 1",
+        "did you mean `submitter`?",
+    ),
+    "a class that is none": (
+        'what = "redact"',
+        'what = "redac"',
+        "line 34, column 1",
+        "did you mean `redact`?",
+    ),
+    "a tool of nobody": ('= "redactor"\n\n[[', '= "redacter"\n\n[[', "line 29, column 1", "`redactor`?"),
+    "a workload on no platform": (
+        "on.sev-snp",
+        "on.sev_snp",
+        "line 15, column 4",
+        "names no such platform; did you mean `sev-snp`?",
+    ),
+    "a client's key twice": ("0e" * 32, "0d" * 32, "line 22, column 1", "give each its own"),
+    "text without quotes": ('"submit"', "submit", "line 33, column 7", 'text stands in "quotes"'),
+    "a table twice": ("[clients.night]", "[clients.desk]", "line 21, column 14", "join the two"),
+}
+
+
+class Classes(msgspec.Struct):
+    """A part of a policy."""
+
+    classes: dict[str, TaskClass]
+
+
+@pytest.mark.parametrize(("old", "new", "where", "hint"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_answered_with_its_place_and_a_suggestion(
+    old: str, new: str, where: str, hint: str
+) -> None:
+    assert parse(TEXT)
+    assert TEXT.count(old) >= 1
+    with pytest.raises(UsageError, match=re.escape(where) + r"\b.*" + re.escape(hint)):
+        parse(TEXT.replace(old, new, 1))
+
+
+def test_the_part_about_evidence_alone_points_as_well() -> None:
+    part = TEXT[TEXT.index("[platforms") : TEXT.index("[clients")]
+    assert parse_for_evidence(part)
+    with pytest.raises(UsageError, match=r"line 3, column 1: .*did you mean `require_crl`"):
+        parse_for_evidence(part.replace("require_crl", "require_crls"))
+    with pytest.raises(UsageError, match=r"line 5, column 1: coordinators\.sev-snp: measurement 'host_data'"):
+        parse_for_evidence(part.replace("host_data", "other", 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "[" * 90 + "]" * 90,
+        "a",
+        "=",
+        "[",
+        '"',
+        "a = '''",
+        "\x00",
+        "# \udc80",
+        "a.b.c",
+    ],
+    ids=range(10),
+)
+def test_what_is_no_policy_is_a_usage_error_however_odd(text: str) -> None:
+    with pytest.raises(UsageError, match="the policy is not"):
+        parse(text)
+
+
+@given(st.text(st.sampled_from("ab.=[]{}\"'#,\n 1\\"), max_size=60))
+@example("a = [[1], {b = 2}]")
+def test_any_text_reads_or_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="the policy is not"):
+        read_toml(text, Policy, "the policy")
+
+
+def test_the_one_bad_key_of_many_is_found_without_trying_each() -> None:
+    data = {"classes": {f"c{number}": {"role": "r"} for number in range(1_000)}}
+    data["classes"]["c707"] = {"role": ""}
+    with pytest.raises(msgspec.ValidationError) as error:
+        msgspec.convert(data, Classes)
+    assert find(data, Classes, str(error.value)) == (("classes", "c707", "role"), False)
+
+
+def test_a_suggestion_is_made_only_where_there_is_one() -> None:
+    assert did_you_mean("redactr", ["redactor", "vault"]) == "; did you mean `redactor`?"
+    assert did_you_mean("xyz", ["redactor", "vault"]) == "; there is redactor, vault"
+    assert did_you_mean("xyz", map(str, range(100))) == ""
+    assert did_you_mean("xyz", []) == ""
