@@ -1,0 +1,132 @@
+"""Mutation of CBOR as a tree: most changes to its bytes die at the first length that no longer fits.
+
+What can be read is taken apart, something in it is changed, and it is written again.
+"""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import cbor2
+
+from attestation.nitro import cbor as nitro_cbor
+from schemas import cbor
+from schemas.errors import PeerError
+
+# Data, size limit and seed in; changed data out. The second changes bytes that are no CBOR, or a string's.
+Havoc = Callable[[bytes, int], bytes]
+Mutate = Callable[[bytes, int, int, Havoc], bytes]
+
+NUMBERS = (0, 1, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 253_402_300_800_000)
+SIZES = (0, 1, 47, 48, 49, 96, 1024, 1025, 4096, 4097)
+NAMES = ("module_id", "digest", "pcrs", "certificate", "cabundle", "user_data", "nonce", "nitrotpm_pcrs")
+MOST_CHANGES = 3
+MOST_NESTED = 26  # one reader takes 24 levels
+FOREIGN = (1.5, cbor2.CBORTag(1, 0), cbor2.CBORSimpleValue(99), cbor2.undefined, -(2**64), 2**64)
+
+Slot = tuple[Any, Any]  # a list or map, and an index or key of it
+
+
+def mutate_document(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
+    """Change a COSE_Sign1, at most times in the map that is its payload."""
+    random = Random(seed)
+    try:
+        frame, rest = nitro_cbor.read_first(data.removeprefix(b"\xd2"))
+    except PeerError:
+        return havoc(data, max_size)
+    if random.randrange(4) == 0:
+        return havoc(data, max_size)
+    match frame:
+        case [protected, unprotected, bytes() as body, signature] if random.randrange(8):
+            try:
+                payload = _changed(nitro_cbor.read(body), random, havoc)
+            except PeerError:
+                payload = None
+            frame = [protected, unprotected, _written(payload, random), signature]
+        case _:
+            frame = _changed(frame, random, havoc)
+    prefix = random.choice((b"", b"\xd2"))
+    return (prefix + _written(frame, random) + rest)[:max_size]
+
+
+def mutate_canonical(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
+    """Change an item of deterministic CBOR."""
+    random = Random(seed)
+    try:
+        item = cbor.read(data)
+    except PeerError:
+        return havoc(data, max_size)
+    if random.randrange(4) == 0:
+        return havoc(data, max_size)
+    return cbor2.dumps(_changed(item, random, havoc), canonical=True)[:max_size]
+
+
+def _written(item: Any, random: Random) -> bytes:
+    """Write an item as modules do, maps with a length and maps without one; at times with a key twice."""
+    if isinstance(item, dict) and random.randrange(2):
+        pairs = [cbor2.dumps(key) + cbor2.dumps(value) for key, value in item.items()]
+        if pairs and random.randrange(8) == 0:
+            pairs.append(random.choice(pairs))
+        return b"\xbf" + b"".join(pairs) + b"\xff"
+    return cbor2.dumps(item)
+
+
+def _changed(item: Any, random: Random, havoc: Havoc) -> Any:
+    root = [item]
+    for _ in range(random.randint(1, MOST_CHANGES)):
+        slots = list(_slots(root))
+        if slots:
+            _change(random.choice(slots), random, havoc)
+    return root[0] if root else None
+
+
+def _slots(holder: Any) -> Iterator[Slot]:
+    for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+        yield holder, key
+        if isinstance(value, list | dict):
+            yield from _slots(value)
+
+
+def _change(slot: Slot, random: Random, havoc: Havoc) -> None:
+    holder, key = slot
+    value = holder[key]
+    match random.randrange(8):
+        case 0:
+            holder[key] = _anything(random)
+        case 1 if isinstance(holder, dict):
+            holder[random.choice((*NAMES, *NUMBERS, -1))] = holder.pop(key)
+        case 1:
+            holder.insert(key, value)
+        case 2 if isinstance(holder, dict) or len(holder) > 1:
+            del holder[key]
+        case 3 if isinstance(value, list):
+            holder[key] = (value * random.choice((2, 9, 70)))[: 1 << 10]
+        case _:
+            holder[key] = _near(value, random, havoc)
+
+
+def _near(value: Any, random: Random, havoc: Havoc) -> Any:
+    match value:
+        case bool() | None:
+            return random.choice((False, True, None, 0, ""))
+        case int():
+            near = value + random.choice((-1, 1, 8, -256))
+            return random.choice((near, random.choice(NUMBERS), -1 - random.choice(NUMBERS)))
+        case bytes() if random.randrange(2):
+            return bytes(random.choice(SIZES))
+        case bytes():
+            return havoc(value, len(value) + 64)
+        case str():
+            return havoc(value.encode(), len(value) + 64).decode("utf-8", "replace")
+        case _:
+            return _anything(random)
+
+
+def _anything(random: Random) -> Any:
+    nested: Any = 0
+    for _ in range(random.randint(1, MOST_NESTED)):
+        nested = random.choice(([nested], {0: nested}))
+    filled: Any = {number: bytes(48) for number in range(random.choice((3, 16, 33, 65)))}
+    return random.choice(
+        (nested, filled, random.choice(NUMBERS), random.choice(NAMES), *FOREIGN, b"", {}, [])
+    )
