@@ -18,10 +18,27 @@ from console import evidence_files
 from schemas import cbor
 from schemas.errors import SealbusError
 from schemas.peer import decode_messages
-from tests.fuzz import cbor_tree
+from tests.fuzz import trees
 from tests.fuzz.cost import within
 from tests.fuzz.world import NOW, World
 from transport.nats_parser import BrokenError, NatsParser
+
+NAMES = (
+    "sev-snp-report",
+    "sev-snp-table",
+    "tdx-quote",
+    "tdx-chain",
+    "tdx-collateral",
+    "tdx-pck",
+    "nitro-document",
+    "x509-certificate",
+    "x509-crl",
+    "cbor",
+    "peer",
+    "nats",
+    "cmw",
+    "assess",
+)
 
 MAX_PAYLOAD = 1000  # as a broker would have said
 LONGEST_CHAIN = 4
@@ -41,7 +58,7 @@ class Target:
     base: int
     per_byte: int
     refusals: tuple[type[Exception], ...] = (SealbusError,)
-    mutate: cbor_tree.Mutate | None = None
+    mutate: trees.Mutate | None = None
     share: int = 1  # of a number of runs, one in so many: what verifies signatures is slow
 
     def __call__(self, data: bytes) -> None:
@@ -65,13 +82,13 @@ def targets(world: World) -> dict[str, Target]:
         Target("sev-snp-table", read_table, 400, 1),
         Target("tdx-quote", parse_quote, 150, 0),
         Target("tdx-chain", _read_chain, 500, 4),
-        Target("tdx-collateral", _collateral_reader(world), 4000, 2),
+        Target("tdx-collateral", _collateral_reader(world), 4000, 2, mutate=trees.mutate_json),
         Target("tdx-pck", _pck_reader(world), 100, 4),
-        Target("nitro-document", nitro.parse, 300, 2, mutate=cbor_tree.mutate_document),
+        Target("nitro-document", nitro.parse, 300, 2, mutate=trees.mutate_document),
         Target("x509-certificate", x509.read_certificate, 500, 4),
         Target("x509-crl", x509.read_revocation_list, 500, 8),
-        Target("cbor", cbor.read, 50, 4, mutate=cbor_tree.mutate_canonical),
-        Target("peer", decode_messages, 20, 1),
+        Target("cbor", cbor.read, 50, 4, mutate=trees.mutate_canonical),
+        Target("peer", decode_messages, 20, 1, mutate=trees.mutate_msgpack),
         Target("nats", _feed, 50, 4, refusals=(SealbusError, BrokenError)),
         Target("cmw", lambda data: evidence_files._unwrap(Path("file"), data), 60, 4),
         Target("assess", _assessor(world), 40_000, 8, share=20),

@@ -8,25 +8,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.cost import TooDearError, within
 from tests.fuzz.seeds import make_world, seeds
-from tests.fuzz.targets import NotTheSameError, Target, targets
+from tests.fuzz.targets import NAMES, NotTheSameError, Target, targets
 from tests.fuzz.world import World
-
-NAMES = (
-    "sev-snp-report",
-    "sev-snp-table",
-    "tdx-quote",
-    "tdx-chain",
-    "tdx-collateral",
-    "tdx-pck",
-    "nitro-document",
-    "x509-certificate",
-    "x509-crl",
-    "cbor",
-    "peer",
-    "nats",
-    "cmw",
-    "assess",
-)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""Mutation of CBOR as a tree: most changes to its bytes die at the first length that no longer fits.
+"""Mutation of encoded data as a tree: most changes to its bytes die at the first length that no longer fits.
 
-What can be read is taken apart, something in it is changed, and it is written again.
+What can be read is taken apart, something in it is changed, and it is written again: CBOR, and what msgspec
+reads, into which a fuzzer by coverage does not see.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,12 +9,13 @@ from random import Random
 from typing import Any
 
 import cbor2
+import msgspec
 
 from attestation.nitro import cbor as nitro_cbor
 from schemas import cbor
 from schemas.errors import PeerError
 
-# Data, size limit and seed in; changed data out. The second changes bytes that are no CBOR, or a string's.
+# A Mutate takes data, a size limit, a seed, and a Havoc for bytes that have no tree.
 Havoc = Callable[[bytes, int], bytes]
 Mutate = Callable[[bytes, int, int, Havoc], bytes]
 
@@ -59,6 +61,35 @@ def mutate_canonical(data: bytes, max_size: int, seed: int, havoc: Havoc) -> byt
     if random.randrange(4) == 0:
         return havoc(data, max_size)
     return cbor2.dumps(_changed(item, random, havoc), canonical=True)[:max_size]
+
+
+def mutate_msgpack(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
+    """Change a MessagePack item."""
+    return _mutate_by(msgspec.msgpack.decode, msgspec.msgpack.encode, data, max_size, seed, havoc)
+
+
+def mutate_json(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
+    """Change a JSON value that stands behind one byte."""
+    changed = _mutate_by(msgspec.json.decode, msgspec.json.encode, data[1:], max_size - 1, seed, havoc)
+    return data[:1] + changed
+
+
+def _mutate_by(
+    read: Callable[[bytes], Any],
+    write: Callable[[Any], bytes],
+    data: bytes,
+    max_size: int,
+    seed: int,
+    havoc: Havoc,
+) -> bytes:
+    random = Random(seed)
+    if random.randrange(4):
+        try:
+            return write(_changed(read(data), random, havoc))[:max_size]
+        # Not to be read, or changed into what only CBOR has.
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            pass
+    return havoc(data, max_size)
 
 
 def _written(item: Any, random: Random) -> bytes:
