@@ -117,7 +117,7 @@ def _messages(document: bytes) -> list[bytes]:
     nested: object = 0
     for _ in range(20):
         nested = [nested]
-    samples = (
+    samples: tuple[object, ...] = (
         {"name": "alice", "roles": ["reader", "writer"], "since": 1_795_000_000, "key": bytes(32)},
         [1, -1, True, None, b"", "", {}, [], 2**64 - 1, -(2**64)],
         {number: bytes(number) for number in range(30)},

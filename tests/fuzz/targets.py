@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from attestation import nitro, sev_snp, x509
 from attestation.assess import as_json, assess
 from attestation.sev_snp.table import read_table
@@ -101,7 +103,7 @@ def _read_chain(data: bytes) -> object:
 
 
 def _collateral_reader(world: World) -> Callable[[bytes], object]:
-    kinds = {
+    kinds: dict[int, tuple[str, str, type[msgspec.Struct]]] = {
         TCB_INFO: (collateral.TCB_INFO, collateral.TCB_INFO_CHAIN, collateral.TcbInfo),
         QE_IDENTITY: (collateral.QE_IDENTITY, collateral.QE_IDENTITY_CHAIN, collateral.QeIdentity),
     }

@@ -4,7 +4,7 @@ What can be read is taken apart, something in it is changed, and it is written a
 reads, into which a fuzzer by coverage does not see.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -24,6 +24,7 @@ SIZES = (0, 1, 47, 48, 49, 96, 1024, 1025, 4096, 4097)
 NAMES = ("module_id", "digest", "pcrs", "certificate", "cabundle", "user_data", "nonce", "nitrotpm_pcrs")
 MOST_CHANGES = 3
 MOST_NESTED = 26  # one reader takes 24 levels
+MOST_MEMBERS = 260  # one reader takes 256, one 64
 FOREIGN = (1.5, cbor2.CBORTag(1, 0), cbor2.CBORSimpleValue(99), cbor2.undefined, -(2**64), 2**64)
 
 Slot = tuple[Any, Any]  # a list or map, and an index or key of it
@@ -105,17 +106,19 @@ def _written(item: Any, random: Random) -> bytes:
 def _changed(item: Any, random: Random, havoc: Havoc) -> Any:
     root = [item]
     for _ in range(random.randint(1, MOST_CHANGES)):
-        slots = list(_slots(root))
-        if slots:
-            _change(random.choice(slots), random, havoc)
+        if root:
+            _change(_somewhere(root, random), random, havoc)
     return root[0] if root else None
 
 
-def _slots(holder: Any) -> Iterator[Slot]:
-    for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
-        yield holder, key
-        if isinstance(value, list | dict):
-            yield from _slots(value)
+def _somewhere(holder: Any, random: Random) -> Slot:
+    """Walk down from a list or map that is not empty: what is wide costs no more than what is narrow."""
+    while True:
+        key = random.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+        value = holder[key]
+        if not isinstance(value, list | dict) or not value or random.randrange(4) == 0:
+            return holder, key
+        holder = value
 
 
 def _change(slot: Slot, random: Random, havoc: Havoc) -> None:
@@ -131,7 +134,7 @@ def _change(slot: Slot, random: Random, havoc: Havoc) -> None:
         case 2 if isinstance(holder, dict) or len(holder) > 1:
             del holder[key]
         case 3 if isinstance(value, list):
-            holder[key] = (value * random.choice((2, 9, 70)))[: 1 << 10]
+            holder[key] = (value * random.choice((2, 9, 70)))[:MOST_MEMBERS]
         case _:
             holder[key] = _near(value, random, havoc)
 
