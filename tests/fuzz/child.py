@@ -37,8 +37,9 @@ def fuzz(target: Target, folder: Path, limit: list[str]) -> None:
     if change is None:
         atheris.Setup(arguments, target)
     else:
+        # One call of it is change enough.
         atheris.Setup(
-            arguments,
+            [*arguments, "-mutate_depth=1"],
             target,
             custom_mutator=lambda data, size, seed: change(data, size, seed, atheris.Mutate),
         )

@@ -22,7 +22,7 @@ Mutate = Callable[[bytes, int, int, Havoc], bytes]
 NUMBERS = (0, 1, 23, 24, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 253_402_300_800_000)
 SIZES = (0, 1, 47, 48, 49, 96, 1024, 1025, 4096, 4097)
 NAMES = ("module_id", "digest", "pcrs", "certificate", "cabundle", "user_data", "nonce", "nitrotpm_pcrs")
-MOST_CHANGES = 3
+CHANGES = (1, 1, 2)  # how many at once; after many a document is refused at the first
 MOST_NESTED = 26  # one reader takes 24 levels
 MOST_MEMBERS = 260  # one reader takes 256, one 64
 FOREIGN = (1.5, cbor2.CBORTag(1, 0), cbor2.CBORSimpleValue(99), cbor2.undefined, -(2**64), 2**64)
@@ -105,7 +105,7 @@ def _written(item: Any, random: Random) -> bytes:
 
 def _changed(item: Any, random: Random, havoc: Havoc) -> Any:
     root = [item]
-    for _ in range(random.randint(1, MOST_CHANGES)):
+    for _ in range(random.choice(CHANGES)):
         if root:
             _change(_somewhere(root, random), random, havoc)
     return root[0] if root else None
@@ -114,7 +114,9 @@ def _changed(item: Any, random: Random, havoc: Havoc) -> Any:
 def _somewhere(holder: Any, random: Random) -> Slot:
     """Walk down from a list or map that is not empty: what is wide costs no more than what is narrow."""
     while True:
-        key = random.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+        keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+        # What is required comes first in most lists and maps.
+        key = random.choice(keys if random.randrange(3) else keys[:3])
         value = holder[key]
         if not isinstance(value, list | dict) or not value or random.randrange(4) == 0:
             return holder, key
@@ -131,9 +133,9 @@ def _change(slot: Slot, random: Random, havoc: Havoc) -> None:
             holder[random.choice((*NAMES, *NUMBERS, -1))] = holder.pop(key)
         case 1:
             holder.insert(key, value)
-        case 2 if isinstance(holder, dict) or len(holder) > 1:
+        case 2 | 3 if isinstance(holder, dict) or len(holder) > 1:
             del holder[key]
-        case 3 if isinstance(value, list):
+        case 4 if isinstance(value, list):
             holder[key] = (value * random.choice((2, 9, 70)))[:MOST_MEMBERS]
         case _:
             holder[key] = _near(value, random, havoc)
@@ -145,7 +147,8 @@ def _near(value: Any, random: Random, havoc: Havoc) -> Any:
             return random.choice((False, True, None, 0, ""))
         case int():
             near = value + random.choice((-1, 1, 8, -256))
-            return random.choice((near, random.choice(NUMBERS), -1 - random.choice(NUMBERS)))
+            far = random.choice(NUMBERS)
+            return random.choice((near, far, far, -1 - far))
         case bytes() if random.randrange(2):
             return bytes(random.choice(SIZES))
         case bytes():
