@@ -21,7 +21,7 @@ from tests.fuzz.world import World
 
 HOME = Path(__file__).parents[2]
 CHILD = ("-m", "tests.fuzz.child")
-WORLD, CORPUS, LOG = "world", "corpus", "log"
+WORLD, CORPUS, SEEDS, LOG = "world", "corpus", "seeds", "log"
 FINDINGS = ("crash-*", "timeout-*", "oom-*")
 _EXECUTED = re.compile(rb"^stat::number_of_executed_units: *([0-9]+)", re.MULTILINE)
 _COVERED = re.compile(rb"\bcov: ([0-9]+)")
@@ -71,10 +71,10 @@ def prepare(folder: Path, names: Sequence[str]) -> None:
         path.write_bytes(make_world().to_bytes())
     found = seeds(World.from_bytes(path.read_bytes()))
     for name in names:
-        corpus = folder / name / CORPUS
-        corpus.mkdir(parents=True, exist_ok=True)
+        (folder / name / CORPUS).mkdir(parents=True, exist_ok=True)
+        (folder / name / SEEDS).mkdir(exist_ok=True)
         for seed in found[name]:
-            (corpus / sha256(seed).hexdigest()).write_bytes(seed)
+            (folder / name / SEEDS / sha256(seed).hexdigest()).write_bytes(seed)
 
 
 def fuzz(
