@@ -61,6 +61,14 @@ def flip(data: bytes, max_size: int) -> bytes:
     return bytes(changed)
 
 
+def test_what_is_dearest_by_the_byte_is_linear_too(all_targets: dict[str, Target]) -> None:
+    full = b"\x98\x40" + bytes(64)
+    all_targets["nitro-document"](b"\x98\x40" + 64 * full)
+    all_targets["cbor"](b"\x99\x10\x00" + bytes(0x1000))
+    all_targets["cbor"](b"\x99\x10\x00" + b"\x80" * 0x1000)
+    all_targets["nats"](bytes(2) + b"+OK\r\n" * 1000)
+
+
 # The oracle sees what it is there for.
 
 
