@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_TARGETS ?=
+FUZZ_SECONDS ?= 60
 ALL := -m "slow or not slow"
 
-.PHONY: demo test check ci lab format clean
+.PHONY: demo test check ci fuzz lab format clean
 
 demo: $(STAMP)
 	$(BIN)/sealbus demo --out redacted-out --replace
@@ -30,6 +32,9 @@ ci: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ALL) || { echo "make ci: once more, only what failed" >&2; \
 		$(BIN)/python -m pytest $(ALL) --last-failed --last-failed-no-failures none; }
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run $(FUZZ_TARGETS) --seconds $(FUZZ_SECONDS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

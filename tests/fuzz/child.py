@@ -1,0 +1,84 @@
+"""The instrumented side of a run: `python -m tests.fuzz.child DIR runs|seconds NUMBER TARGET...`.
+
+Instrumenting is slow and a fuzzer's loop never returns, so the code is instrumented once and every target
+runs in a fork of it. What libFuzzer says of one goes to DIR/TARGET/log, inputs that crash it to DIR/TARGET.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import atheris
+
+with atheris.instrument_imports(include=["attestation", "schemas", "transport", "console"]):
+    from tests.fuzz.targets import Target, targets
+from tests.fuzz.trees import Mutate
+from tests.fuzz.world import World
+
+LARGEST = 1 << 13  # beyond every seed: what is too large has tests of its own
+HANGS = 60  # seconds, far beyond what a busy machine needs for one input
+
+
+def options(target: Target, limit: str, number: int) -> list[str]:
+    """Say how long to go on, in libFuzzer's words; a number of runs is the same runs each time."""
+    if limit == "seconds":
+        return [f"-max_total_time={number}"]
+    return [f"-runs={max(1, number // target.share)}", "-seed=1"]
+
+
+def from_seeds(change: Mutate, folder: Path) -> Callable[[bytes, int, int], bytes]:
+    """Change a seed half of the time: libFuzzer never picks those whose coverage another one has.
+
+    Where the reader is native they all look alike, and elsewhere most of a corpus is broken early on.
+    """
+    starts = [path.read_bytes() for path in sorted(folder.iterdir())]
+
+    def mutator(data: bytes, max_size: int, seed: int) -> bytes:
+        random = Random(seed)
+        start = random.choice(starts) if random.randrange(2) else data
+        return change(start, max_size, random.getrandbits(32), atheris.Mutate)
+
+    return mutator
+
+
+def fuzz(target: Target, folder: Path, limit: list[str]) -> None:
+    """Run one target, and end this process as it ended."""
+    log = os.open(folder / "log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    arguments = [
+        "fuzz",
+        *limit,
+        f"-max_len={LARGEST}",
+        f"-timeout={HANGS}",
+        "-print_final_stats=1",
+        f"-artifact_prefix={folder}/",
+        str(folder / "corpus"),
+        str(folder / "seeds"),
+    ]
+    if target.mutate is None:
+        atheris.Setup(arguments, target)
+    else:
+        # One call of a mutator is change enough.
+        mutator = from_seeds(target.mutate, folder / "seeds")
+        atheris.Setup([*arguments, "-mutate_depth=1"], target, custom_mutator=mutator)
+    atheris.Fuzz()
+
+
+def main(folder: Path, limit: str, number: int, names: list[str]) -> int:
+    """Fuzz each target in turn; return 1 if any of them crashed."""
+    known = targets(World.from_bytes((folder / "world").read_bytes()))
+    failed = 0
+    for name in names:
+        child = os.fork()
+        if child == 0:
+            fuzz(known[name], folder / name, options(known[name], limit, number))
+        _, status = os.waitpid(child, 0)
+        failed |= status != 0
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]))

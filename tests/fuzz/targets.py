@@ -1,0 +1,183 @@
+"""What is fuzzed, as plain functions of bytes: each returns, or raises because something is wrong.
+
+Three things are wrong: an error that is no refusal, two answers to one input, and a cost that is not linear
+in the input's size. Inputs that choose among several readers say which in their first byte.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from attestation import nitro, sev_snp, x509
+from attestation.assess import as_json, assess
+from attestation.sev_snp.table import read_table
+from attestation.tdx import collateral
+from attestation.tdx.parse import parse_quote
+from attestation.tdx.pck import SGX_EXTENSION, read_pck
+from console import evidence_files
+from schemas import cbor
+from schemas.errors import SealbusError
+from schemas.peer import decode_messages
+from tests.fuzz import trees
+from tests.fuzz.cost import within
+from tests.fuzz.world import NOW, World
+from transport.nats_parser import BrokenError, NatsParser
+
+NAMES = (
+    "sev-snp-report",
+    "sev-snp-table",
+    "tdx-quote",
+    "tdx-chain",
+    "tdx-collateral",
+    "tdx-pck",
+    "nitro-document",
+    "x509-certificate",
+    "x509-crl",
+    "cbor",
+    "peer",
+    "nats",
+    "cmw",
+    "assess",
+)
+
+MAX_PAYLOAD = 1000  # as a broker would have said
+LONGEST_CHAIN = 4
+TCB_INFO, QE_IDENTITY = range(2)
+
+
+class NotTheSameError(Exception):
+    """One input had two answers."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader, and what it may cost: `base` calls, and `per_byte` more for each byte."""
+
+    name: str
+    read: Callable[[bytes], object]
+    base: int
+    per_byte: int
+    refusals: tuple[type[Exception], ...] = (SealbusError,)
+    mutate: trees.Mutate | None = None
+    share: int = 1  # of a number of runs, one in so many: what verifies signatures is slow
+
+    def __call__(self, data: bytes) -> None:
+        """Read `data` twice, and raise if anything is wrong with it."""
+        answer = self._answer(data)
+        most = self.base + self.per_byte * len(data)
+        if within(most, lambda: self._answer(data)) != answer:
+            raise NotTheSameError(self.name)
+
+    def _answer(self, data: bytes) -> object:
+        try:
+            return self.read(data)
+        except self.refusals as refusal:
+            return type(refusal), str(refusal)
+
+
+def targets(world: World) -> dict[str, Target]:
+    """Return all targets by their names; `world` is what surrounds an input."""
+    listed = (
+        Target("sev-snp-report", sev_snp.parse, 120, 0),
+        Target("sev-snp-table", read_table, 400, 1),
+        Target("tdx-quote", parse_quote, 150, 0),
+        Target("tdx-chain", _read_chain, 500, 12),
+        Target("tdx-collateral", _collateral_reader(world), 4000, 2, mutate=trees.mutate_json),
+        Target("tdx-pck", _pck_reader(world), 100, 12),
+        Target("nitro-document", nitro.parse, 300, 8, mutate=trees.mutate_document),
+        Target("x509-certificate", x509.read_certificate, 500, 12),
+        Target("x509-crl", x509.read_revocation_list, 500, 12),
+        Target("cbor", cbor.read, 50, 8, mutate=trees.mutate_canonical),
+        Target("peer", decode_messages, 20, 1, mutate=trees.mutate_msgpack),
+        Target("nats", _feed, 50, 8, refusals=(SealbusError, BrokenError)),
+        Target("cmw", lambda data: evidence_files._unwrap(Path("file"), data), 60, 8),
+        Target("assess", _assessor(world), 40_000, 16, share=20),
+    )
+    return {target.name: target for target in listed}
+
+
+def _read_chain(data: bytes) -> object:
+    return collateral.read_chain(data[1:], data[0] % (LONGEST_CHAIN + 1)) if data else None
+
+
+def _collateral_reader(world: World) -> Callable[[bytes], object]:
+    kinds: dict[int, tuple[str, str, type[msgspec.Struct]]] = {
+        TCB_INFO: (collateral.TCB_INFO, collateral.TCB_INFO_CHAIN, collateral.TcbInfo),
+        QE_IDENTITY: (collateral.QE_IDENTITY, collateral.QE_IDENTITY_CHAIN, collateral.QeIdentity),
+    }
+
+    def read(data: bytes) -> object:
+        if not data:
+            return None
+        name, chain, kind = kinds[data[0] % len(kinds)]
+        found = collateral.read_collateral({name: data[1:], chain: world.endorsement(chain)})
+        signed = found.tcb_info or found.qe_identity
+        # What a signature keeps strangers from: its signer is not to be trusted with a crash either.
+        return signed and (signed, collateral._decode(signed[0].body, kind))
+
+    return read
+
+
+def _pck_reader(world: World) -> Callable[[bytes], object]:
+    pck = world.pck
+
+    def read(data: bytes) -> object:
+        extension = x509.Extension(critical=False, value=data)
+        return read_pck(replace(pck, extensions={SGX_EXTENSION: extension}))
+
+    return read
+
+
+class _Heard(list[tuple[object, ...]]):
+    """What a parser of NATS told."""
+
+    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
+        self.append((sid, subject, reply, payload, headers))
+
+    def on_ping(self) -> None:
+        self.append(("ping",))
+
+    def on_pong(self) -> None:
+        self.append(("pong",))
+
+    def on_error(self, text: str) -> None:
+        self.append(("error", text))
+
+
+def _feed(data: bytes) -> object:
+    """Feed a stream whole and cut in two, where its first two bytes say; what was told must be the same."""
+    cut, stream = int.from_bytes(data[:2]), data[2:]
+    whole, whole_broke = _told(stream)
+    pieces, pieces_broke = _told(stream[:cut], stream[cut:])
+    # A line that is longer than a parser waits for may be taken if it came at once, so one may break alone.
+    shorter = min(len(whole), len(pieces))
+    if whole[:shorter] != pieces[:shorter] or (whole != pieces and not (whole_broke or pieces_broke)):
+        raise NotTheSameError("a stream and its pieces")
+    return pieces, pieces_broke
+
+
+def _told(*pieces: bytes) -> tuple[_Heard, str]:
+    heard = _Heard()
+    parser = NatsParser(heard, MAX_PAYLOAD)
+    try:
+        for piece in pieces:
+            parser.feed(piece)
+    except BrokenError as error:
+        return heard, str(error)
+    return heard, ""
+
+
+def _assessor(world: World) -> Callable[[bytes], object]:
+    """Read the part that the first byte names, beside the others as they were: the door of the tool."""
+    parts = [(platform, name) for platform, name, _ in world.parts()]
+
+    def read(data: bytes) -> object:
+        if not data:
+            return None
+        platform, name = parts[data[0] % len(parts)]
+        evidence, endorsements = world.with_part(platform, name, data[1:])
+        return as_json(assess(evidence, endorsements, now=NOW), platform)
+
+    return read
