@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ALL := -m "slow or not slow"
 
-.PHONY: demo test check ci lab format clean
+.PHONY: demo test check ci lab model format clean
 
 demo: $(STAMP)
 	$(BIN)/sealbus demo --out redacted-out --replace
@@ -15,6 +15,10 @@ test: $(STAMP)
 
 lab: $(STAMP)
 	$(BIN)/sealbus lab up
+
+# Exhaustive searches of the protocol's models (docs/model.md): some minutes on two cores, needs spin and gcc.
+model: $(STAMP)
+	$(BIN)/python models/run.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
