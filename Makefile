@@ -7,7 +7,7 @@ FUZZ_TARGETS ?=
 FUZZ_SECONDS ?= 60
 ALL := -m "slow or not slow"
 
-.PHONY: demo test check ci fuzz lab format clean
+.PHONY: demo test check ci fuzz model lab format clean
 
 demo: $(STAMP)
 	$(BIN)/sealbus demo --out redacted-out --replace
@@ -17,6 +17,10 @@ test: $(STAMP)
 
 lab: $(STAMP)
 	$(BIN)/sealbus lab up
+
+# Exhaustive searches of the protocol's models (docs/model.md): some minutes on two cores, needs spin and gcc.
+model: $(STAMP)
+	$(BIN)/python models/run.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
