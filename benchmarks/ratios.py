@@ -3,8 +3,9 @@
 import os
 import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 
@@ -15,6 +16,9 @@ class Aim:
     must: float
     better: str  # "lower" or "higher"
 
+    def __str__(self) -> str:
+        return f"{'<=' if self.better == 'lower' else '>='}{self.must:.2f}"
+
     def missed_by_all(self, ratios: Sequence[float]) -> bool:
         """Say whether every round missed it: a must is missed only then."""
         return all(ratio > self.must if self.better == "lower" else ratio < self.must for ratio in ratios)
@@ -24,7 +28,9 @@ class Aim:
 class Row:
     """One thing measured against its peer, over the rounds."""
 
+    id: str  # stable, for programs
     name: str
+    peer: str  # what it is measured against
     unit: str
     ours: tuple[float, ...]
     peers: tuple[float, ...]
@@ -46,20 +52,33 @@ class Row:
         return "met" if reached else "met at times"
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything as JSON data."""
+        """Return the medians and the range of the ratio as JSON data."""
         ratios = self.ratios
         return {
+            "id": self.id,
             "name": self.name,
+            "value": statistics.median(self.ours),
             "unit": self.unit,
-            "ours": statistics.median(self.ours),
-            "peer": statistics.median(self.peers),
+            "peer": self.peer,
+            "peer_value": statistics.median(self.peers),
             "ratio": statistics.median(ratios),
-            "ratio_min": min(ratios),
-            "ratio_max": max(ratios),
-            "rounds": len(ratios),
-            "aim": None if self.aim is None else asdict(self.aim),
+            "low": min(ratios),
+            "high": max(ratios),
+            "must": None if self.aim is None else str(self.aim),
+            "aim": None if self.aim is None else str(self.aim),
             "verdict": self.verdict,
         }
+
+
+def versions(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the versions of packages, None for one that is not installed."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def machine() -> dict[str, Any]:

@@ -47,7 +47,7 @@ def verify(
     names = (name, "ask.der", "ark.der")
     refuse_without(names, endorsements)
     leaf, intermediate, root = (x509.read_certificate(endorsements[each], memory) for each in names)
-    endorsed = read_endorsed(leaf)
+    endorsed = memory.recall("AMD extensions", (leaf.encoded,), lambda: read_endorsed(leaf))
     if (
         leaf.common_name != subject
         or intermediate.common_name != issuer_prefix + endorsed.product_name

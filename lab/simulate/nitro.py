@@ -114,7 +114,10 @@ class NitroCard:
     def sign(self, fields: Mapping[str, Any]) -> bytes:
         """Sign a document: COSE_Sign1, untagged, over a map of indefinite length as modules now write."""
         members = b"".join(cbor2.dumps(name) + cbor2.dumps(value) for name, value in fields.items())
-        payload = b"\xbf" + members + b"\xff"
+        return self.sign_payload(b"\xbf" + members + b"\xff")
+
+    def sign_payload(self, payload: bytes) -> bytes:
+        """Sign any bytes as the payload of a document."""
         to_be_signed = cbor2.dumps(["Signature1", PROTECTED, b"", payload])
         r, s = decode_dss_signature(self.keys[3].sign(to_be_signed, ec.ECDSA(SHA384())))
         return cbor2.dumps([PROTECTED, {}, payload, r.to_bytes(48) + s.to_bytes(48)])

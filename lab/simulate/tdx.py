@@ -91,11 +91,16 @@ class TdxPlatform:
         debug: bool = False,
     ) -> tuple[Evidence, Endorsements]:
         """Quote a TD of these measurements; REPORTDATA is `key_binding`, which covers `challenge`."""
-        start = self._started(now.replace(microsecond=0))
         attributes = SEPT_VE_DISABLE | (DEBUG if debug else 0)
-        signed = header(self._ppid) + td_report(measurements, key_binding, attributes)
-        quote = assemble(signed, self._attestation_key, start.certification)
-        return Evidence(type=MEDIA_TYPE, value=quote), dict(start.collateral)
+        quote = self.quote(header(self._ppid) + td_report(measurements, key_binding, attributes), now=now)
+        return Evidence(type=MEDIA_TYPE, value=quote), dict(
+            self._started(now.replace(microsecond=0)).collateral
+        )
+
+    def quote(self, signed: bytes, *, now: datetime) -> bytes:
+        """Sign any bytes as header and body of a quote."""
+        start = self._started(now.replace(microsecond=0))
+        return assemble(signed, self._attestation_key, start.certification)
 
     def _started(self, now: datetime) -> _Start:
         start = self._start

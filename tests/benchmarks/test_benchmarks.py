@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.commands import BENCHMARKS, VERSIONS, bench
 from benchmarks.ratios import Aim, Row
 from console.cli import run
 
@@ -16,29 +17,33 @@ def measured(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
     """Run a benchmark; whether its aims were met is nothing that a busy machine can tell."""
     assert run(["bench", *arguments]) in (0, 1)
     said: dict[str, Any] = json.loads(capsys.readouterr().out)
-    for row in said["rows"]:
-        assert row["ours"] > 0
-        assert row["peer"] > 0
-        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
-        assert row["rounds"] == 1
+    assert said["name"] == arguments[0]
+    assert said["rounds"] == 1
+    assert said["missing"] == [package for package, version in said["versions"].items() if version is None]
+    for row in said["figures"]:
+        assert row["value"] > 0
+        assert row["peer_value"] > 0
+        assert row["low"] <= row["ratio"] <= row["high"]
+    identifiers = [row["id"] for row in said["figures"]]
+    assert len(set(identifiers)) == len(identifiers)
     return said
 
 
 def test_the_sealing_layer_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     said = measured(capsys, "sealing", *BRIEF)
-    assert [row["unit"] for row in said["rows"]] == ["us", "us", "KiB"]
+    assert [row["unit"] for row in said["figures"]] == ["us", "us", "KiB"]
     assert said["machine"]["cores"] >= 1
 
 
 @pytest.mark.slow
 def test_judging_evidence_is_measured_on_every_platform(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [row["name"] for row in measured(capsys, "attest", *BRIEF)["rows"]]
+    names = [row["name"] for row in measured(capsys, "attest", *BRIEF)["figures"]]
     assert {name.split(",")[0] for name in names} == {"SEV-SNP", "Nitro", "TDX"}
 
 
 @pytest.mark.slow
 def test_sealed_calls_are_measured_against_plain_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [row["name"] for row in measured(capsys, "channel", *SLOW_BRIEF)["rows"]]
+    names = [row["name"] for row in measured(capsys, "channel", *SLOW_BRIEF)["figures"]]
     assert names == [
         "call, 1 KiB, p50",
         "call, 16 KiB, p50",
@@ -49,13 +54,26 @@ def test_sealed_calls_are_measured_against_plain_ones(capsys: pytest.CaptureFixt
 
 def test_a_must_is_missed_only_if_every_round_misses_it() -> None:
     def verdict(*ours: float, better: str = "lower") -> str:
-        return Row("", "us", ours, (1.0,) * len(ours), Aim(1.5, better)).verdict
+        return Row("", "", "", "us", ours, (1.0,) * len(ours), Aim(1.5, better)).verdict
 
     assert verdict(1.0, 1.2, 1.4) == "met"
     assert verdict(1.4, 1.6, 1.7) == "met at times"
     assert verdict(1.6, 1.7, 1.8) == "missed"
     assert verdict(1.6, 1.7, 1.4, better="higher") == "met"
     assert verdict(1.0, 1.1, 1.4, better="higher") == "missed"
+
+
+def test_a_benchmark_of_every_name_in_the_list_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "list"]) == 0
+    listed = {line.partition(" ")[0] for line in capsys.readouterr().out.splitlines()}
+    assert listed == set(BENCHMARKS) == set(VERSIONS) == set(bench.commands) - {"list"}
+
+
+def test_a_peer_that_is_not_installed_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VERSIONS, "sealing", ("sealbus", "no-such-peer"))
+    assert measured(capsys, "sealing", *BRIEF)["missing"] == ["no-such-peer"]
 
 
 @pytest.mark.parametrize("name", ["attest", "channel", "sealing"])

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import cbor2
 import msgspec
+from hypothesis import HealthCheck, Phase, given, settings
 
 from attestation import nitro
 from attestation.errors import AttestationError
+from attestation.nitro import cbor as nitro_cbor
+from attestation.sev_snp.parse import SIGNED_SIZE
 from attestation.tdx.collateral import (
     PCK_CRL_CHAIN,
     QE_IDENTITY,
@@ -27,7 +30,9 @@ from schemas import codec, peer
 from schemas.evidence import NITRO, SEV_SNP, TDX
 from tests.attestation.tables import table_of
 from tests.fuzz import targets
+from tests.fuzz.signed import PCRS, nitro_card
 from tests.fuzz.world import NOW, World
+from tests.schemas.strategies import KINDS, of
 
 KEY_BINDING, CHALLENGE = bytes(range(64)), bytes(range(32))
 FILES = {SEV_SNP: "report.bin", TDX: "quote.bin", NITRO: "attestation.cbor"}
@@ -76,6 +81,10 @@ def seeds(world: World) -> dict[str, list[bytes]]:
         "nats": [len(each).to_bytes(2) + each for each in _streams()],
         "cmw": _wrapped(world),
         "assess": [bytes((index,)) + data for index, (_, _, data) in enumerate(world.parts())],
+        "message": _typed_messages(),
+        "signed-sev-snp": [each[:SIGNED_SIZE] for each in evidence[SEV_SNP]],
+        "signed-tdx": _signed_quotes(evidence[TDX]),
+        "signed-nitro": _payloads(evidence[NITRO]),
     }
 
 
@@ -88,6 +97,57 @@ def _quoted_chains(quotes: list[bytes]) -> list[bytes]:
         except AttestationError:
             continue
     return list(dict.fromkeys(found))
+
+
+def _signed_quotes(quotes: list[bytes]) -> list[bytes]:
+    """Return what was signed of each quote."""
+    found: list[bytes] = []
+    for quote in quotes:
+        try:
+            found.append(parse_quote(quote).signed)
+        except AttestationError:
+            continue
+    return found
+
+
+def _payloads(documents: list[bytes]) -> list[bytes]:
+    """Return payloads; of the first, the chain ends in the key that the target signs with."""
+    evidence, _ = nitro_card().evidence(PCRS, KEY_BINDING, CHALLENGE, now=NOW)
+    found: list[bytes] = []
+    for document in (evidence.value, *documents):
+        try:
+            frame, _ = nitro_cbor.read_first(document.removeprefix(b"\xd2"))
+        except AttestationError:
+            continue
+        match frame:
+            case [_, _, bytes() as payload, _]:
+                found.append(payload)
+    return found
+
+
+def _typed_messages() -> list[bytes]:
+    """Return a few messages of every type, each behind the number of its type."""
+    found = [bytes((number,)) + codec.encode(each) for number in range(len(KINDS)) for each in _some(number)]
+    return list(dict.fromkeys(found))
+
+
+def _some(number: int) -> list[object]:
+    found: list[object] = []
+
+    @settings(
+        max_examples=3,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(of(KINDS[number]))
+    def gather(message: object) -> None:
+        found.append(message)
+
+    gather()
+    return found
 
 
 def _tables(world: World) -> list[bytes]:

@@ -17,12 +17,14 @@ from attestation.tdx import collateral
 from attestation.tdx.parse import parse_quote
 from attestation.tdx.pck import SGX_EXTENSION, read_pck
 from console import evidence_files
-from schemas import cbor
+from schemas import cbor, codec
 from schemas.errors import SealbusError
+from schemas.evidence import NITRO, SEV_SNP, TDX
 from schemas.peer import decode_messages
-from tests.fuzz import trees
+from tests.fuzz import signed, trees
 from tests.fuzz.cost import within
 from tests.fuzz.world import NOW, World
+from tests.schemas.strategies import KINDS
 from transport.nats_parser import BrokenError, NatsParser
 
 NAMES = (
@@ -40,6 +42,10 @@ NAMES = (
     "nats",
     "cmw",
     "assess",
+    "message",
+    "signed-sev-snp",
+    "signed-tdx",
+    "signed-nitro",
 )
 
 MAX_PAYLOAD = 1000  # as a broker would have said
@@ -94,6 +100,10 @@ def targets(world: World) -> dict[str, Target]:
         Target("nats", _feed, 50, 8, refusals=(SealbusError, BrokenError)),
         Target("cmw", lambda data: evidence_files._unwrap(Path("file"), data), 60, 8),
         Target("assess", _assessor(world), 40_000, 16, share=20),
+        Target("message", _message, 600, 16, mutate=trees.mutate_message),
+        Target("signed-sev-snp", signed.reader(SEV_SNP), 4_000, 8, share=10),
+        Target("signed-tdx", signed.reader(TDX), 12_000, 8, share=10),
+        Target("signed-nitro", signed.reader(NITRO), 12_000, 16, mutate=trees.mutate_payload, share=10),
     )
     return {target.name: target for target in listed}
 
@@ -128,6 +138,39 @@ def _pck_reader(world: World) -> Callable[[bytes], object]:
         return read_pck(replace(pck, extensions={SGX_EXTENSION: extension}))
 
     return read
+
+
+def _message(data: bytes) -> object:
+    """Read a message or document of the type that the first byte says; written again it must be the same."""
+    kind = KINDS[data[0] % len(KINDS)] if data else KINDS[0]
+    read = codec.decode(data[1:], kind)
+    # As codec says, what it writes has maps whose keys are all text, or integers of one sign. What it reads
+    # may have others, in fields of any kind, and nobody writes those again.
+    if not _writable(cbor.read(data[1:])):
+        return read
+    written = codec.encode(read)
+    # A document's field that is absent has its default, so two encodings of it may mean one thing.
+    if written != data[1:] and not issubclass(kind, codec.Document):
+        raise NotTheSameError(kind.__name__)
+    try:
+        again = codec.decode(written, kind)
+    except SealbusError as error:
+        raise NotTheSameError(kind.__name__) from error
+    if again != read:
+        raise NotTheSameError(kind.__name__)
+    return read
+
+
+def _writable(item: object) -> bool:
+    match item:
+        case dict():
+            one_kind = len({type(key) for key in item}) < 2
+            negative = any(isinstance(key, int) and key < 0 for key in item)
+            return one_kind and not negative and all(map(_writable, item.values()))
+        case list():
+            return all(map(_writable, item))
+        case _:
+            return True
 
 
 class _Heard(list[tuple[object, ...]]):

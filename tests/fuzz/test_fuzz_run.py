@@ -36,7 +36,8 @@ def test_a_short_run_of_every_target_finds_nothing(tmp_path: Path) -> None:
     outcomes = fuzz(tmp_path, NAMES, "runs", RUNS)
     assert [outcome.row() for outcome in outcomes if outcome.finding] == []
     assert all(outcome.executions and outcome.covered for outcome in outcomes)
-    assert {outcome.name for outcome in outcomes if outcome.executions >= RUNS} == {*NAMES} - {"assess"}
+    slow = {name for name in NAMES if name == "assess" or name.startswith("signed-")}
+    assert {outcome.name for outcome in outcomes if outcome.executions >= RUNS} == {*NAMES} - slow
 
 
 @pytest.mark.slow

@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.claims import Genuine
+from schemas.codec import encode
+from schemas.messages import Body
+from tests.fuzz import signed
 from tests.fuzz.cost import TooDearError, within
 from tests.fuzz.seeds import make_world, seeds
 from tests.fuzz.targets import NAMES, NotTheSameError, Target, targets
-from tests.fuzz.world import World
+from tests.fuzz.world import PLATFORMS, World
+from tests.schemas.strategies import KINDS
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +72,19 @@ def test_what_is_dearest_by_the_byte_is_linear_too(all_targets: dict[str, Target
     all_targets["cbor"](b"\x99\x10\x00" + bytes(0x1000))
     all_targets["cbor"](b"\x99\x10\x00" + b"\x80" * 0x1000)
     all_targets["nats"](bytes(2) + b"+OK\r\n" * 1000)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_a_machine_signed_is_genuine_and_reaches_what_stands_behind_the_signature(
+    platform: str, all_seeds: dict[str, list[bytes]]
+) -> None:
+    assert isinstance(signed.reader(platform)(all_seeds[f"signed-{platform}"][0]), Genuine)
+
+
+def test_a_maps_keys_of_two_kinds_are_read_and_left_at_that(all_targets: dict[str, Target]) -> None:
+    body = next(number for number, kind in enumerate(KINDS) if kind is Body)
+    mixed = Body("p", bytes(16), None)
+    all_targets["message"](bytes((body,)) + encode(mixed)[:-1] + bytes.fromhex("a2 00 00 61 61 00"))
 
 
 # The oracle sees what it is there for.

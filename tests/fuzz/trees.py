@@ -52,6 +52,23 @@ def mutate_document(data: bytes, max_size: int, seed: int, havoc: Havoc) -> byte
     return (prefix + _written(frame, random) + rest)[:max_size]
 
 
+def mutate_payload(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
+    """Change the map that is the payload of a document."""
+    random = Random(seed)
+    try:
+        payload = nitro_cbor.read(data)
+    except PeerError:
+        return havoc(data, max_size)
+    if random.randrange(4) == 0:
+        return havoc(data, max_size)
+    return _written(_changed(payload, random, havoc), random)[:max_size]
+
+
+def mutate_message(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
+    """Change an item of deterministic CBOR that stands behind one byte."""
+    return data[:1] + mutate_canonical(data[1:], max_size - 1, seed, havoc)
+
+
 def mutate_canonical(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
     """Change an item of deterministic CBOR."""
     random = Random(seed)
