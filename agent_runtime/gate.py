@@ -18,6 +18,7 @@ from schemas.errors import PeerError, Reason
 from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
 from schemas.peer import Call
+from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
 
@@ -73,11 +74,15 @@ class Gate:
         sender_role = trust.role_names.get(sender.role_id, "")
         owner = sender.instance if trust.role_kinds.get(sender_role) == CLIENT else b"role:" + sender.role_id
         key = (owner, task_id)
+        content = sha256(body.task_class.encode(), b"\0", body.payload)
         known = self._seen.get(key)
+        if known is not None and known.content != content:
+            # Task ids are in the clear: an evicted member may have been first with one of its own making.
+            raise HandBackError(Reason.REPLAYED)
         if known is not None:
             self._seen.extend(key, body.expires + member.grace)
             return OpenedTask(body, sender, opener.token, key, known, None, repeat=True)
-        entry = self._seen.insert(key, body.expires + member.grace)
+        entry = self._seen.insert(key, body.expires + member.grace, content)
         # 5. Permitted. From here a refusal is the task's result.
         refusal = self._permission(
             trust, sender_role, "submit", body.task_class, opener.group, sender.instance, len(body.payload)

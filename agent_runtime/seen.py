@@ -19,6 +19,7 @@ class Entry:
     """One task: pending while `body` is None, then its encoded result body."""
 
     until: Millis
+    content: bytes = b""  # digest of class and payload: what the result is of
     body: bytes | None = None
 
 
@@ -38,9 +39,9 @@ class SeenTasks:
         """Return what is known of a task."""
         return self._entries.get(key)
 
-    def insert(self, key: TaskKey, until: Millis) -> Entry:
-        """Remember a task as pending until `until` has passed."""
-        entry = self._entries[key] = Entry(until)
+    def insert(self, key: TaskKey, until: Millis, content: bytes = b"") -> Entry:
+        """Remember a task of this content as pending until `until` has passed."""
+        entry = self._entries[key] = Entry(until, content)
         heapq.heappush(self._expiry, (until, key))
         return entry
 

@@ -46,8 +46,8 @@
 #ifndef OWN_RESULTS /* 1: with EVICT, claim that a result is of S's own task: a limit, see docs/model.md */
 #define OWN_RESULTS 0
 #endif
-#ifndef DIGEST /* 1: proposed: a kept result goes only to a copy with the same class and payload */
-#define DIGEST 0
+#ifndef DIGEST /* 1: a kept result goes only to a copy with the same class and payload; 0: to any copy */
+#define DIGEST 1
 #endif
 #ifndef EVICT
 #define EVICT 0

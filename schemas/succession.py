@@ -22,9 +22,10 @@ def judge_enclave(result: AttestationResult, roles: tuple[str, ...], old: Policy
     """Judge by `new` an enclave with these roles, whose evidence `old` accepted with this result."""
     if not _named(result, roles, new):
         return Verdict.OUT
-    if _publisher_changed(result, old, new):
+    before = old.platforms.get(result.platform)
+    if before is None or _identity_changed(result, old, new):
         return Verdict.MUST_PROVE
-    return _demands(result, old.platforms[result.platform], new.platforms[result.platform])
+    return _demands(result, before, new.platforms[result.platform])
 
 
 def client_permitted(policy: Policy, key: bytes, roles: tuple[str, ...]) -> bool:
@@ -46,12 +47,17 @@ def _named(result: AttestationResult, roles: tuple[str, ...], policy: Policy) ->
     return pinned.chips is None or bool(result.chip and result.chip in pinned.chips)
 
 
-def _publisher_changed(result: AttestationResult, old: Policy, new: Policy) -> bool:
-    # A result does not say who signed what runs.
-    pinned = new.workloads[result.workload].on[result.platform].publisher
-    before = old.workloads.get(result.workload)
-    held = before.on.get(result.platform) if before else None
-    return pinned is not None and (held is None or held.publisher != pinned)
+def _identity_changed(result: AttestationResult, old: Policy, new: Policy) -> bool:
+    pinned = new.workloads[result.workload].on[result.platform]
+    workload = old.workloads.get(result.workload)
+    held = workload.on.get(result.platform) if workload else None
+    if held is None:
+        return True
+    # A result says neither who signed what runs, nor of which processor line it is: without a list of chips
+    # another line may be refused.
+    return (pinned.publisher is not None and held.publisher != pinned.publisher) or (
+        pinned.chips is None and held.chips is not None
+    )
 
 
 def _demands(result: AttestationResult, old: PlatformValues, new: PlatformValues) -> Verdict:

@@ -191,6 +191,19 @@ def test_task_of_a_revoked_sender_is_refused(desk: Member, planner: Member) -> N
     assert refused(planner, desk.task()) is Reason.INSTANCE_REVOKED
 
 
+def test_a_task_of_other_content_under_a_known_id_gets_no_kept_result_and_goes_elsewhere(
+    desk: Member, planner: Member
+) -> None:
+    # An evicted member of the role may have been first, with one of its own making under this id.
+    taken = planner.gate.task(desk.task(payload=b"of somebody else's making"))
+    taken.entry.body = b"its result"
+    with pytest.raises(HandBackError) as handed_back:
+        planner.gate.task(desk.task())
+    assert handed_back.value.reason is Reason.REPLAYED
+    again = planner.gate.task(desk.task(payload=b"of somebody else's making"))
+    assert (again.repeat, again.entry.body) == (True, b"its result")
+
+
 def test_what_is_no_task_is_refused(desk: Member, planner: Member) -> None:
     sealer = desk.membership.keyring.sealer("planner", desk.world.now)
     assert refused(planner, sealer.seal_task(b"\x80", TASK), MalformedError) is Reason.MALFORMED

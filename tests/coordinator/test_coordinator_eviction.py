@@ -1,6 +1,7 @@
 """What a new policy makes of an appraisal that an older one accepted, one change at a time."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 
 from coordinator.eviction import Verdict, judge
 from coordinator.ledger import Party
-from schemas.evidence import TDX, AttestationResult, PlatformValues
+from schemas.evidence import TDX, AttestationResult, PlatformValues, ProductValues, Publisher, Tolerance
 from schemas.messages import ENCLAVE
 from schemas.pinning import Pinned
 from schemas.policy import Policy, Workload
@@ -87,6 +88,89 @@ def test_change_of_what_a_platform_must_be(changes: dict[str, Any], verdict: Ver
 def test_change_of_what_a_workload_must_be(changes: dict[str, Any], verdict: Verdict) -> None:
     changed = msgspec.structs.replace(PINNED, **changes)
     assert judge(PARTY, policy(), policy(pinned=changed)) is verdict
+
+
+FLOORED = ProductValues(minimum_tcb={"snp": 5}, minimum_committed_tcb={"snp": 4}, any_chip=True)
+TOLERANT = PlatformValues(
+    roots=("aa" * 32,),
+    statuses=("UpToDate", "OutOfDate"),
+    advisories=("SA-1", "SA-2"),
+    exceptions=(Tolerance(accept="SA-3", until=datetime(2027, 1, 1, tzinfo=UTC)),),
+    products={"Genoa": FLOORED, "Milan": FLOORED},
+    features=("tsme",),
+    highest_vmpl=2,
+    max_collateral_days=20,
+    max_evidence_seconds=200,
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "stricter", "looser"),
+    [
+        ("statuses", ("OutOfDate",), ("OutOfDate", "SWHardeningNeeded", "UpToDate")),
+        ("advisories", ("SA-1",), None),
+        ("advisories", (), ("SA-1", "SA-2", "SA-9")),
+        (
+            "exceptions",
+            (),
+            (*TOLERANT.exceptions, Tolerance(accept="SA-4", until=datetime.max.replace(tzinfo=UTC))),
+        ),
+        ("features", ("ecc", "tsme"), ()),
+        ("highest_vmpl", 1, 3),
+        ("max_collateral_days", 19, None),
+        ("max_evidence_seconds", 199, 201),
+        ("products", {"Genoa": FLOORED}, {"Genoa": FLOORED, "Milan": FLOORED, "Turin": FLOORED}),
+        ("products", None, TOLERANT.products),
+        (
+            "products",
+            {"Genoa": FLOORED, "Milan": msgspec.structs.replace(FLOORED, minimum_tcb={"snp": 6})},
+            {"Genoa": FLOORED, "Milan": msgspec.structs.replace(FLOORED, minimum_tcb={})},
+        ),
+        (
+            "products",
+            {"Genoa": FLOORED, "Milan": msgspec.structs.replace(FLOORED, minimum_committed_tcb={"snp": 5})},
+            {"Genoa": FLOORED, "Milan": msgspec.structs.replace(FLOORED, minimum_committed_tcb={"snp": 3})},
+        ),
+        (
+            "products",
+            {"Genoa": FLOORED, "Milan": msgspec.structs.replace(FLOORED, any_chip=False)},
+            TOLERANT.products,
+        ),
+    ],
+)
+def test_who_was_admitted_under_looser_demands_has_to_prove_again(
+    field: str, stricter: Any, looser: Any
+) -> None:
+    def verdict(value: Any) -> Verdict:
+        changed = msgspec.structs.replace(TOLERANT, **{field: value})
+        return judge(PARTY, policy(platform=TOLERANT), policy(platform=changed))
+
+    assert judge(PARTY, policy(platform=TOLERANT), policy(platform=TOLERANT)) is Verdict.STAYS
+    assert verdict(stricter) is Verdict.MUST_PROVE
+    assert verdict(looser) is Verdict.STAYS
+
+
+def test_advisories_that_were_never_listed_are_no_promise() -> None:
+    listed = msgspec.structs.replace(TOLERANT, advisories=("SA-1",))
+    unlisted = msgspec.structs.replace(TOLERANT, advisories=None)
+    assert judge(PARTY, policy(platform=unlisted), policy(platform=listed)) is Verdict.MUST_PROVE
+
+
+def test_a_list_of_chips_that_goes_has_to_be_made_up_for() -> None:
+    # The processor line is not in the result, and one whose keys leaked is accepted from named chips only.
+    named = msgspec.structs.replace(PINNED, chips=(CHIP,))
+    assert judge(PARTY, policy(pinned=named), policy()) is Verdict.MUST_PROVE
+    assert judge(PARTY, policy(), policy(pinned=named)) is Verdict.STAYS
+
+
+def test_a_publisher_that_is_new_or_another_has_to_be_proved() -> None:
+    def by(key: str) -> Policy:
+        return policy(pinned=msgspec.structs.replace(PINNED, publisher=Publisher(key=key)))
+
+    assert judge(PARTY, policy(), by("aa")) is Verdict.MUST_PROVE
+    assert judge(PARTY, by("aa"), by("bb")) is Verdict.MUST_PROVE
+    assert judge(PARTY, by("aa"), by("aa")) is Verdict.STAYS
+    assert judge(PARTY, by("aa"), policy()) is Verdict.STAYS
 
 
 def test_masked_chip_is_none_of_those_that_a_policy_names() -> None:
