@@ -30,7 +30,9 @@ MUTANTS = {
     "tampered-image": (
         "attestation/acceptable.py",
         "measured = [each for each in named if _mismatch(each, genuine) is None]",
-        'measured = [x for x in named if not _mismatch(x, genuine) or "red" in x.workload]',
+        # Whoever measures as one of the others is still that one: what matches comes first.
+        "measured = sorted((x for x in named if not _mismatch(x, genuine) or 'red' in x.workload), "
+        "key=lambda x: _mismatch(x, genuine) is not None)",
     ),
     "debug-enclave": ("attestation/acceptable.py", "genuine.debug and not admissible", "False"),
     "foreign-root": ("attestation/acceptable.py", "genuine.root not in values.anchors", "False"),
