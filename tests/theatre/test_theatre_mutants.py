@@ -31,8 +31,10 @@ MUTANTS = {
         "attestation/acceptable.py",
         "measured = [each for each in named if _mismatch(each, genuine) is None]",
         # Whoever measures as one of the others is still that one: what matches comes first.
-        "measured = sorted((x for x in named if not _mismatch(x, genuine) or 'red' in x.workload), "
-        "key=lambda x: _mismatch(x, genuine) is not None)",
+        (
+            "measured = sorted((x for x in named if not _mismatch(x, genuine) or 'red' in x.workload), "
+            "key=lambda x: _mismatch(x, genuine) is not None)"
+        ),
     ),
     "debug-enclave": ("attestation/acceptable.py", "genuine.debug and not admissible", "False"),
     "foreign-root": ("attestation/acceptable.py", "genuine.root not in values.anchors", "False"),
