@@ -96,12 +96,13 @@ def assess_by_policy(
     binding = () if nonce is None else judge_nonce(claims, nonce)
     judgement = judge(claims, reference_values, binding=binding, now=now)
     values = reference_values.platforms.get(claims.platform)
-    return Assessment(
-        values is not None and _has_root(claims, values),
-        vector_of(judgement.findings),
-        judgement,
-        claims,
-    )
+    if values is None:
+        # The policy has no word on this platform, so of nothing but that is anything said.
+        vector = dict.fromkeys(Claim, int(Value.NONE)) | {
+            Claim.INSTANCE_IDENTITY: int(Value.INSTANCE_UNKNOWN)
+        }
+        return Assessment(_has_root(claims, built_in_for(claims.platform, None)), vector, judgement, claims)
+    return Assessment(_has_root(claims, values), vector_of(judgement.findings), judgement, claims)
 
 
 def as_json(assessment: Assessment, platform: str) -> dict[str, Any]:

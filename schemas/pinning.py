@@ -16,6 +16,7 @@ from schemas.evidence import (
     Hex,
     PlatformValues,
     Publisher,
+    Tolerance,
     WorkloadValues,
     required_measurements,
 )
@@ -28,8 +29,11 @@ _ONLY = {
     "features": SEV_SNP,
     "highest_vmpl": SEV_SNP,
     "require_crl": SEV_SNP,
+    "statuses": TDX,
     "max_collateral_days": TDX,
+    "max_evidence_seconds": NITRO,
 }
+_REVOKED = "Revoked"  # by Intel: nothing can accept it
 _NAMES_STATUSES = frozenset(
     {
         "UpToDate",
@@ -93,9 +97,25 @@ def _check_fields(name: str, values: PlatformValues) -> None:
     if unknown := sorted(set(values.statuses) - _NAMES_STATUSES):
         text = f"there is no TCB status {unknown[0]!r} to accept{did_you_mean(unknown[0], _NAMES_STATUSES)}"
         raise _contradiction(("platforms", name, "statuses"), text)
+    for each in values.exceptions:
+        _check_exception(name, each)
     if values.products is not None and not values.products:
         text = "names none, so it refuses all: leave it out for any"
         raise _contradiction(("platforms", name, "products"), text)
+
+
+def _check_exception(name: str, each: Tolerance) -> None:
+    known = {status.lower(): status for status in _NAMES_STATUSES}
+    meant = known.get(each.accept.lower())
+    if name == NITRO:
+        text = "Nitro has neither statuses nor advisories, so it would except nothing"
+    elif each.accept.lower() == _REVOKED.lower():
+        text = "a TCB that Intel has revoked can't be accepted"
+    elif meant is not None and meant != each.accept:
+        text = f"there is no status {each.accept!r}: did you mean {meant!r}?"
+    else:
+        return
+    raise _contradiction(("platforms", name, "exceptions"), text)
 
 
 def check_pinned(place: Path, pinned: Pinned, platforms: Mapping[str, PlatformValues]) -> None:

@@ -33,6 +33,7 @@ from schemas.policy import parse_for_evidence
 ROOT, OTHER_ROOT = "aa" * 32, "bb" * 32
 KEY = "0f" * 48
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
+NEXT_YEAR = datetime(2027, 11, 23, tzinfo=UTC)
 
 
 def vendor(**changes: Any) -> PlatformValues:
@@ -316,3 +317,25 @@ def test_whole_policy_with_exceptions_survives_its_text() -> None:
 def test_mistake_in_a_policy_for_evidence_is_told(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=re.escape(says)):
         parse_for_evidence(text)
+
+
+@pytest.mark.parametrize(
+    ("platform", "changes"),
+    [
+        (SEV_SNP, {"statuses": ("UpToDate",)}),
+        (SEV_SNP, {"max_evidence_seconds": 5}),
+        (TDX, {"max_evidence_seconds": 5}),
+        (TDX, {"exceptions": (Tolerance(accept="Revoked", until=NEXT_YEAR),)}),
+        (TDX, {"exceptions": (Tolerance(accept="outofdate", until=NEXT_YEAR),)}),
+        (NITRO, {"exceptions": (Tolerance(accept="SA-1", until=NEXT_YEAR),)}),
+    ],
+)
+def test_what_looks_strict_and_would_check_nothing_is_refused(platform: str, changes: dict[str, Any]) -> None:
+    values = PlatformValues(roots=("aa" * 32,), **changes)
+    with pytest.raises(UsageError, match=r"nothing|did you mean|can't be accepted"):
+        check_platforms({platform: values})
+
+
+def test_an_exception_for_a_status_or_an_advisory_is_taken() -> None:
+    accepted = tuple(Tolerance(accept=each, until=NEXT_YEAR) for each in ("OutOfDate", "INTEL-SA-00615"))
+    check_platforms({TDX: PlatformValues(roots=("aa" * 32,), exceptions=accepted)})
