@@ -20,7 +20,7 @@ from examples.redaction.attack import attack
 from examples.redaction.generate import generate
 from examples.redaction.inputs import Passed, Source, refuse, walk
 from examples.redaction.job import Job, Report
-from examples.redaction.output import Results
+from examples.redaction.output import Results, check
 from examples.redaction.score import score
 from examples.redaction.screen import Scores, as_object, show
 from examples.redaction.truth import FILE as TRUTH
@@ -31,6 +31,7 @@ from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.saw import look
 from lab.state import State, open_state
 from lab.tap import Script
+from lab.theatre import chosen
 from lab.view import MeshView, client_key, require_every_workload
 from schemas.errors import UsageError
 from schemas.subjects import Party
@@ -100,6 +101,7 @@ def demo(
             raise click.UsageError("--attack has input of its own and keeps no results: leave both out")
         if attached:
             raise click.UsageError("--attack needs a mesh of its own: leave --attach out")
+        chosen(acts)
         with ready_state(root) as state:
             console = _console(picture)
             code = anyio.run(_attack, state, acts, console, machine)
@@ -119,6 +121,7 @@ def demo(
         elif not paths:
             paths, truth = (CORPUS,), CORPUS
         refuse(paths, out)
+        check(out, replace=replace)
         attached = attached or is_up(root)
         options = Options(paths, out, replace, truth, machine, attached)
         console = _console(picture)
@@ -147,12 +150,13 @@ def _draw(console: Console, picture: Path | None, title: str) -> None:
 async def _demo(state: State, options: Options, console: Console) -> int:
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        results = stack.enter_context(Results.create(options.out, replace=options.replace))
         mesh: MeshView
         if options.attached:
             mesh, client = await stack.enter_async_context(_attached_mesh(state, console))
         else:
             mesh, client = await stack.enter_async_context(_working_mesh(state, console))
+        # Not before there is a mesh to work in: what cannot begin must not cost the results that are there.
+        results = stack.enter_context(Results.create(options.out, replace=options.replace))
         working = time.monotonic()
         with _progress(console) as progress:
             bars = _Bars(progress)

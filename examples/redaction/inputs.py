@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from examples.redaction.reading import supported
+from examples.redaction.reading import SYNTAXES, supported
 from schemas.errors import UsageError
 
 
@@ -40,7 +40,7 @@ def walk(roots: Sequence[Path], out: Path) -> Iterator[Source | Passed]:
 
 
 def refuse(roots: Sequence[Path], out: Path) -> None:
-    """Raise `UsageError` for roots that are absent, and for results that would replace the input."""
+    """Raise `UsageError` for absent roots, only files that cannot be redacted, and results over the input."""
     results = os.path.realpath(out)
     for root in roots:
         try:
@@ -51,6 +51,9 @@ def refuse(roots: Sequence[Path], out: Path) -> None:
             raise UsageError(f"{root} cannot be read ({error.strerror}): name a file or a folder") from error
         if os.path.commonpath((results, real)) == results:
             raise UsageError(f"{root} lies in the output folder {out}: choose another --out")
+    if roots and not any(root.is_dir() or supported(root.name) for root in roots):
+        names = ", ".join(root.name for root in roots)
+        raise UsageError(f"{names}: of no supported type; name files of {', '.join(SYNTAXES)}, or a folder")
 
 
 def _prefixes(roots: Sequence[Path]) -> list[PurePosixPath]:

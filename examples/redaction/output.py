@@ -46,9 +46,10 @@ class Results:
     @classmethod
     def create(cls, folder: Path, *, replace: bool = False) -> "Results":
         """Make the folder, or with `replace` empty one that an earlier job made."""
+        check(folder, replace=replace)
         with _reported(folder):
-            if folder.is_symlink() or folder.exists():
-                _empty(folder, replace=replace)
+            if (folder / MARKER).is_file():
+                _empty(folder)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / MARKER).touch()
             (folder / "redacted").mkdir(exist_ok=True)
@@ -138,16 +139,42 @@ def _shown(name: PurePosixPath) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _empty(folder: Path, *, replace: bool) -> None:
-    if not folder.is_dir() or folder.is_symlink():
-        raise OutputError(f"{folder} is not a folder: choose another --out")
-    entries = [entry for entry in folder.iterdir() if not _UNFINISHED.fullmatch(entry.name)]
-    if not entries:
-        return
-    if not replace:
-        raise OutputError(f"{folder} exists already: choose another --out, or add --replace")
-    if not (folder / MARKER).is_file() or any(entry.name not in _OURS for entry in entries):
-        raise OutputError(f"{folder} holds files that are not results of sealbus: choose another --out")
+def check(folder: Path, *, replace: bool) -> None:
+    """Raise `OutputError` if `Results.create` would refuse the folder now; nothing is changed."""
+    with _reported(folder):
+        if not folder.is_symlink() and not folder.exists():
+            _require_writable(next(parent for parent in folder.absolute().parents if parent.exists()))
+            return
+        if not folder.is_dir() or folder.is_symlink():
+            raise OutputError(f"{folder} is not a folder: choose another --out")
+        _require_writable(folder)
+        entries = [entry for entry in folder.iterdir() if not _UNFINISHED.fullmatch(entry.name)]
+        if not entries or _abandoned(folder, entries):
+            return
+        if not replace:
+            raise OutputError(f"{folder} exists already: choose another --out, or add --replace")
+        if not (folder / MARKER).is_file() or any(entry.name not in _OURS for entry in entries):
+            raise OutputError(f"{folder} holds files that are not results of sealbus: choose another --out")
+
+
+def _require_writable(folder: Path) -> None:
+    # Asked before a mesh is brought up for results that nobody could keep.
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder} cannot be written: choose another --out")
+
+
+def _abandoned(folder: Path, entries: Sequence[Path]) -> bool:
+    """Tell whether a job began here and ended before its first result: then there is nothing to lose."""
+    redacted = folder / "redacted"
+    return (
+        (folder / MARKER).is_file()
+        and all(entry.name in (MARKER, redacted.name) for entry in entries)
+        and not redacted.is_symlink()
+        and not any(names for _, _, names in os.walk(redacted))
+    )
+
+
+def _empty(folder: Path) -> None:
     # The marker goes last: a removal that was interrupted can be repeated.
     for name in ("findings.csv", "links.json"):
         (folder / name).unlink(missing_ok=True)
