@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
         expected, bugs = group.split((SealbusError, KeyboardInterrupt))
         if bugs is not None:
             raise
-        return max(_report(error) for error in _leaves(expected)) if expected else 1
+        return max(_report(error) for error in leaves(expected)) if expected else 1
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -100,9 +100,10 @@ def _say(text: str) -> None:
     Console(stderr=True, highlight=False).print(f"sealbus: {text}", markup=False, soft_wrap=True)
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """Yield the errors that a group of errors holds, however deep."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves(error)
         else:
             yield error
