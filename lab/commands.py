@@ -253,6 +253,8 @@ def show_status(console: Console, root: Path, found: Status) -> None:
     show_admitted(console, found.admitted, found.refused)
     for name in found.dead:
         console.print(f"[red]dead[/red] {name}: no process of it runs at this moment")
+    for name, cause in sorted(found.revoked.items()):
+        console.print(f"[red]revoked[/red] {name}: {escape(cause)}", soft_wrap=True)
     for name in found.missing:
         console.print(f"[yellow]missing[/yellow] {name}: neither admitted nor refused")
 

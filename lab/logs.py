@@ -96,6 +96,23 @@ def standing(logs: Path, names: Iterable[str]) -> list[Admitted]:
     return [agent for agent in admitted(logs, names) if last[agent.instance] == "admitted"]
 
 
+def evicted(logs: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return which machines' agents the coordinator evicted and has not admitted since, and by what."""
+    last: dict[str, str] = {}
+    cause = ""
+    for entry in read_audit(logs / f"{COORDINATOR}.log"):
+        decision = entry.get("decision")
+        if decision == "evicted":
+            last[str(entry["instance"])] = cause
+        elif decision == "revoked":
+            cause = f"{entry['kind']} revoked by the operators: {entry['reason']}"
+        elif decision != "turned":  # comes between the evictions of one revocation
+            cause = "by a policy that the operators signed since"
+            if decision in _ADMISSION:
+                last.pop(str(entry["instance"]), None)
+    return {agent.name: last[agent.instance] for agent in admitted(logs, names) if agent.instance in last}
+
+
 def admission_times(logs: Path) -> dict[str, int]:
     """Return when the coordinator admitted each instance last, in its own milliseconds since 1970."""
     return {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 
+from lab import logs
 from lab.attached import UP, attach
 from lab.facts import LAB_FILE, read_facts
 from lab.logs import Admitted
@@ -36,6 +37,7 @@ class Status:
     parts: dict[str, int] = field(default_factory=dict)
     admitted: list[Admitted] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    revoked: dict[str, str] = field(default_factory=dict)  # was admitted, and by what it was put out
     missing: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)  # what was started here and does not run now
 
@@ -44,7 +46,7 @@ class Status:
         """The exit code that it stands for."""
         if not self.reachable:
             return NOT_UP
-        return SOME_NOT if self.refused or self.missing or self.dead else ALL_ADMITTED
+        return SOME_NOT if self.refused or self.revoked or self.missing or self.dead else ALL_ADMITTED
 
 
 async def status_of(state: State) -> Status:
@@ -61,8 +63,10 @@ async def status_of(state: State) -> Status:
     # The coordinator hears nothing of a death: to it an agent is admitted until its admission expires.
     admitted = [agent for agent in mesh.admitted() if agent.name not in dead]
     known = {agent.name for agent in admitted} | set(refused) | set(dead)
-    missing = sorted(set(mesh.workloads) - known)
-    return Status(mesh.url, True, parts, admitted, refused, missing, dead)
+    evicted = logs.evicted(state.logs, mesh.workloads)
+    revoked = {name: cause for name, cause in evicted.items() if name not in known}
+    missing = sorted(set(mesh.workloads) - known - set(revoked))
+    return Status(mesh.url, True, parts, admitted, refused, revoked, missing, dead)
 
 
 def _dead(state: State, parts: dict[str, int], machines: set[str]) -> set[str]:

@@ -1,0 +1,79 @@
+"""What status says of an agent that was admitted and is not any more."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lab import logs
+from lab.commands import show_status
+from lab.status import SOME_NOT, Status
+
+ONE, OTHER = "1" * 64, "2" * 64
+
+
+def decided(decision: str, instance: str = "", **more: str) -> dict[str, str]:
+    return {"decision": decision, **({"instance": instance} if instance else {}), **more}
+
+
+def admit(instance: str) -> dict[str, str]:
+    return decided("admitted", instance, platform="tdx", workload="greeter")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, instance in (("greeter-1", ONE), ("greeter-2", OTHER)):
+        (tmp_path / f"{name}.log").write_text(f"agent admitted as {instance[: logs.ID_SHOWN]}\n")
+    return tmp_path
+
+
+def evicted(folder: Path, *entries: dict[str, str]) -> dict[str, str]:
+    lines = [f"audit {json.dumps(entry, separators=(',', ':'))}\n" for entry in entries]
+    (folder / "coordinator.log").write_text("".join(lines))
+    return logs.evicted(folder, ["greeter-1", "greeter-2"])
+
+
+REVOKED = decided("revoked", kind="instance", value=ONE, reason="it was stolen")
+
+
+def test_who_was_revoked_is_named_with_the_operators_reason(folder: Path) -> None:
+    found = evicted(folder, admit(ONE), admit(OTHER), REVOKED, decided("evicted", ONE), decided("turned"))
+    assert found == {"greeter-1": "instance revoked by the operators: it was stolen"}
+
+
+def test_all_that_one_revocation_struck_have_its_reason(folder: Path) -> None:
+    revoked = decided("revoked", kind="workload", value="greeter", reason="a bug")
+    found = evicted(
+        folder, admit(ONE), admit(OTHER), revoked, decided("evicted", ONE), decided("evicted", OTHER)
+    )
+    assert set(found.values()) == {"workload revoked by the operators: a bug"}
+    assert len(found) == 2
+
+
+def test_a_policy_s_eviction_is_not_told_as_an_earlier_revocation(folder: Path) -> None:
+    found = evicted(
+        folder,
+        admit(ONE),
+        admit(OTHER),
+        REVOKED,
+        decided("evicted", ONE),
+        decided("policy"),
+        decided("evicted", OTHER),
+    )
+    assert "policy" in found["greeter-2"]
+
+
+def test_who_was_admitted_again_is_not_evicted(folder: Path) -> None:
+    assert evicted(folder, admit(ONE), REVOKED, decided("evicted", ONE), admit(ONE)) == {}
+    assert evicted(folder) == {}
+
+
+def test_status_shows_it_as_revoked_whatever_the_reason_looks_like() -> None:
+    output = StringIO()
+    found = Status("nats://x", True, revoked={"greeter-1": "instance revoked by the operators: [/red]"})
+    show_status(Console(file=output, width=140), Path("lab"), found)
+    assert "revoked greeter-1: instance revoked by the operators: [/red]" in output.getvalue()
+    assert "missing" not in output.getvalue()
+    assert found.code == SOME_NOT
