@@ -22,6 +22,7 @@ from sealing.own_keys import OwnKeys
 from transport import connect
 
 RECORDING, STORE = "recording", "store"
+CONTROL = re.compile(b"control [0-9a-f]{32}")  # the form of what is planted
 COUNT_PATIENCE = 10.0  # seconds for a moment in which nothing is under way
 
 
@@ -108,7 +109,7 @@ async def _count(mesh: MeshView) -> tuple[int, int, int | None]:
 
 def _planted(mesh: MeshView, control: str) -> re.Pattern[bytes]:
     # Who looked before us has planted as well, and all that we know of it is its form.
-    return re.compile(b"control [0-9a-f]{32}" if mesh.shared else re.escape(control.encode()))
+    return CONTROL if mesh.shared else re.compile(re.escape(control.encode()))
 
 
 def _unclassified(path: Path, planted: re.Pattern[bytes]) -> int:

@@ -4,6 +4,7 @@ It follows the recording of a tap, from its beginning, in a process of its own.
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from lab.attached import BROKER_URL, TAP, UP
 from lab.mesh import WIRE
-from lab.state import DEFAULT
+from lab.saw import CONTROL
+from lab.state import DEFAULT, held_parts, holder
 from lab.tap import CONNECTION, JETSTREAM, FrameError, Record, Towards, Unclassified, classify, records
 from schemas.errors import UsageError
 from schemas.subjects import TABLE
@@ -25,6 +28,7 @@ from schemas.subjects import TABLE
 REFRESH = 0.5  # seconds
 NAMED = 2  # more senders or receivers than that are counted
 UNCLASSIFIED = "UNCLASSIFIED"
+PLANTED = "planted"  # by a demo that searches what the broker saw: see `lab.saw`
 _SEALED = {
     "none": "by anybody",
     "hpke": "with one attested key",
@@ -33,6 +37,7 @@ _SEALED = {
     "group": "by admitted parties",
     "result": "by who asked",
 }
+_READABLE = {JETSTREAM: "by the broker", PLANTED: "a demo's own control"}
 _ORDER = [row.kind.value for row in TABLE]
 
 
@@ -73,7 +78,7 @@ class Wire:
             sight = classify(frame)
             kind, sealing, clear = sight.kind, sight.sealing, sight.clear
         except Unclassified:
-            kind, sealing, clear = UNCLASSIFIED, "none", {}
+            kind, sealing, clear = PLANTED if CONTROL.fullmatch(frame.body) else UNCLASSIFIED, "none", {}
         if kind == CONNECTION:
             return
         line = self.lines.setdefault((record.party, record.towards, kind), Line(sealing))
@@ -103,12 +108,16 @@ def bucket(size: int) -> str:
     return f"≤ {power} GiB"
 
 
-def table(wire: Wire, now: int) -> Table:
-    """Return what was seen for a person: a row for each kind, with who says it and who hears it."""
-    shown = Table(title=f"the wire: {wire.frames} frames", title_justify="left")
+def table(wire: Wire, now: int, ended: str = "") -> Table:
+    """Return what was seen for a person: a row for each kind, with who says it and who hears it.
+
+    `ended` says of when the recording is, if nothing is added to it any more.
+    """
+    title = f"not running: recording of {ended}" if ended else "the wire"
+    shown = Table(title=f"{title}: {wire.frames} frames", title_justify="left")
     for column in ("kind", "readable", "from", "to", "messages", "largest", "last"):
         shown.add_column(column, justify="right" if column in ("messages", "last") else "left")
-    for kind in [*_ORDER, JETSTREAM, UNCLASSIFIED]:
+    for kind in [*_ORDER, JETSTREAM, PLANTED, UNCLASSIFIED]:
         lines = [(party, way, line) for party, way, name, line in wire.sorted() if name == kind]
         if not lines:
             continue
@@ -117,7 +126,7 @@ def table(wire: Wire, now: int) -> Table:
         style = "red" if kind == UNCLASSIFIED else "yellow" if sealing == "none" else "green"
         shown.add_row(
             kind,
-            f"[{style}]{'by the broker' if kind == JETSTREAM else _SEALED[sealing]}[/{style}]",
+            f"[{style}]{_READABLE.get(kind, _SEALED[sealing])}[/{style}]",
             _names(party for party, way, _ in lines if way is Towards.BROKER),
             _names(party for party, way, _ in lines if way is Towards.PARTY),
             str(sum(line.count for line in said)),
@@ -137,9 +146,11 @@ def _names(parties: Iterable[str]) -> str:
     return ", ".join(name if len(members) > 1 else members[0] for name, members in groups.items()) or "nobody"
 
 
-def as_object(wire: Wire) -> dict[str, object]:
+def as_object(wire: Wire, ended: str = "") -> dict[str, object]:
     """Return the same for programs."""
     return {
+        "running": not ended,
+        "ended": ended or None,
         "frames": wire.frames,
         "unclassified": sum(line.count for (_, _, kind), line in wire.lines.items() if kind == UNCLASSIFIED),
         "lines": [
@@ -171,26 +182,43 @@ def as_object(wire: Wire) -> dict[str, object]:
 @click.option("--once", is_flag=True, help="Show the table as it is now, and end.")
 @click.option("--json", "machine", is_flag=True, help="One JSON object on standard output, and end.")
 def wire_command(root: Path, once: bool, machine: bool) -> None:
-    """Show who says what kind of message to whom, live. Needs a lab that runs behind a tap."""
+    """Show who says what kind of message to whom, live; the last recording if nothing is up."""
     path = root / WIRE
     if not path.is_file():
         raise UsageError(f"nothing is recorded in {root}: run: sealbus lab up --tap --dir {root}")
     wire = Wire()
     wire.follow(path)
+    ended = "" if _running(root) else _time_of(path)
     if machine:
-        click.echo(json.dumps(as_object(wire)))
+        click.echo(json.dumps(as_object(wire, ended)))
         return
     console = Console()
-    if once:
-        console.print(table(wire, _now()))
+    if once or ended:
+        console.print(table(wire, _now(), ended))
         return
     with Live(table(wire, _now()), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(REFRESH)
-            if path.stat().st_size < wire.offset:  # another lab's recording has begun in its place
+            if not path.is_file():  # another lab has begun in its place
+                wire = Wire()
+                continue
+            if path.stat().st_size < wire.offset:  # and has recorded
                 wire = Wire()
             wire.follow(path)
-            live.update(table(wire, _now()), refresh=True)
+            live.update(table(wire, _now(), "" if _running(root) else _time_of(path)), refresh=True)
+
+
+def _running(root: Path) -> bool:
+    """Tell whether a tap may be recording: of a lab, of a demo, or where its broker is named, elsewhere."""
+    here = set(held_parts(root))
+    if {UP, TAP} & here or holder(root / "lock") is not None:
+        return True
+    return not here and bool(os.environ.get(BROKER_URL))
+
+
+def _time_of(path: Path) -> str:
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return written.isoformat(sep=" ", timespec="seconds")
 
 
 def _now() -> int:

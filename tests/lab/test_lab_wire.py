@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from lab.attached import BROKER_URL
 from lab.mesh import WIRE
+from lab.state import State, hold_part
 from lab.tap import Frame, Towards
 from lab.tap.recording import Recorder
 from lab.wire import Wire, bucket, table, wire_command
@@ -92,6 +95,45 @@ def test_programs_get_one_object(recorder: Recorder, tmp_path: Path) -> None:
     (line,) = [each for each in found["lines"] if each["party"] == "redactor-1" and each["kind"] == "hello"]
     assert (line["towards"], line["sealing"], line["messages"]) == ("broker", "none", 1)
     assert line["clear"] == ["challenge", "mesh", "suite"]
+
+
+def test_a_demos_own_control_is_named_as_such_and_nothing_else_is(recorder: Recorder, tmp_path: Path) -> None:
+    write(recorder, "client", Towards.BROKER, Kind.HELLO, b"control " + b"0f" * 16)
+    wire = Wire()
+    wire.follow(tmp_path / WIRE)
+    (planted,) = [line for line in shown(wire).splitlines() if "planted" in line]
+    assert "a demo's own control" in planted
+    assert "UNCLASSIFIED" not in shown(wire)
+    write(recorder, "client", Towards.BROKER, Kind.HELLO, b"control " + b"0f" * 16 + b" and a secret")
+    wire.follow(tmp_path / WIRE)
+    assert "UNCLASSIFIED" in shown(wire)
+
+
+def test_a_recording_of_a_lab_that_ended_is_not_shown_as_live(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(BROKER_URL, raising=False)
+    os.utime(tmp_path / WIRE, (0, 0))
+    result = CliRunner().invoke(wire_command, ["--dir", str(tmp_path)])  # and ends by itself
+    assert "not running: recording of 1970-01-01 00:00:00" in result.output
+    found = json.loads(CliRunner().invoke(wire_command, ["--dir", str(tmp_path), "--json"]).output)
+    assert (found["running"], found["ended"]) == (False, "1970-01-01 00:00:00+00:00")
+
+
+@pytest.mark.parametrize("part", ["up", "tap"])
+def test_what_a_lab_records_now_is_shown_as_live(recorder: Recorder, tmp_path: Path, part: str) -> None:
+    with hold_part(State(tmp_path), part):
+        result = CliRunner().invoke(wire_command, ["--dir", str(tmp_path), "--once"])
+    assert "the wire: 11 frames" in result.output
+    assert "not running" not in result.output
+
+
+def test_a_broker_elsewhere_may_have_a_tap(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BROKER_URL, "nats://127.0.0.1:1")
+    result = CliRunner().invoke(wire_command, ["--dir", str(tmp_path), "--once"])
+    assert "not running" not in result.output
 
 
 def test_without_a_recording_the_next_step_is_named(tmp_path: Path) -> None:
