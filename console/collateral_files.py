@@ -7,6 +7,7 @@ from pathlib import Path
 from attestation import nitro, sev_snp, tdx
 from attestation.endorsements.bundle import decode_file, decode_signed, unverified_bundle
 from attestation.endorsements.files import write_whole
+from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
 from console.evidence_files import Found, read, read_bounded, read_endorsements
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
@@ -102,7 +103,12 @@ def save(path: Path, data: bytes) -> None:
 
 
 def save_beside(folder: Path, files: dict[str, bytes]) -> list[str]:
-    """Write those of `files` that differ from what lies in `folder`; return their names."""
+    """Write those of `files` that differ from what lies in `folder`; return their names.
+
+    Raises `UsageError` before anything is written if a name is not an endorsement's: it would be a path.
+    """
+    if strange := sorted(files.keys() - CODES.keys()):
+        raise UsageError(f"{strange[0]!r} names no endorsement: nothing is written beside the evidence")
     changed = []
     for name, data in sorted(files.items()):
         path = folder / name

@@ -6,6 +6,8 @@ from datetime import datetime
 from attestation.endorsements import amd, intel, subjects
 from attestation.endorsements.errors import judged
 from attestation.endorsements.subjects import Files, Subject, Validity
+from attestation.errors import EvidenceMalformedError
+from attestation.tdx import collateral
 
 Check = Callable[[tuple[str, ...], Files, Collection[str], datetime], Validity]
 
@@ -19,6 +21,17 @@ _CHECKS: dict[str, Check] = {
     subjects.ROOT_CA_CRL: intel.check_root_ca_crl,
 }
 
+# No file more than the check looks at: another one would come along unchecked, under a name of its choice.
+_NAMES: dict[str, frozenset[str]] = {
+    subjects.VCEK: frozenset({amd.VCEK_FILE, amd.ASK_FILE, amd.ARK_FILE}),
+    subjects.CHAIN: frozenset({amd.ASK_FILE, amd.ARK_FILE}),
+    subjects.CRL: frozenset({amd.CRL_FILE, amd.ASK_FILE, amd.ARK_FILE}),
+    subjects.TCB_INFO: frozenset({collateral.TCB_INFO, collateral.TCB_INFO_CHAIN}),
+    subjects.QE_IDENTITY: frozenset({collateral.QE_IDENTITY, collateral.QE_IDENTITY_CHAIN}),
+    subjects.PCK_CRL: frozenset({collateral.PCK_CRL, collateral.PCK_CRL_CHAIN}),
+    subjects.ROOT_CA_CRL: frozenset({collateral.ROOT_CA_CRL, collateral.PCK_CRL_CHAIN}),
+}
+
 
 def check(subject: Subject, files: Files, *, roots: Collection[str], now: datetime) -> Validity:
     """Check that `files` are what `subject` names, at `now` and under `roots` (SHA-256 of DER, hexadecimal).
@@ -27,4 +40,6 @@ def check(subject: Subject, files: Files, *, roots: Collection[str], now: dateti
     keeps what is of no use from being stored, and tells what is wrong while somebody is there to read it.
     """
     with judged(str(subject)):
+        if not files.keys() <= _NAMES[subject.kind]:
+            raise EvidenceMalformedError("there are files beside it that are no part of it")
         return _CHECKS[subject.kind](subject.of, files, roots, now)

@@ -56,7 +56,7 @@ def _vcek(base: str, subject: Subject, chain: Files) -> Wanted:
         f"{base}/vcek/v1/{name}/{chip}?{query}",
         MAX_CERTIFICATE,
         LASTING,
-        lambda response: {VCEK_FILE: response.body, **chain},
+        lambda response: {**chain, VCEK_FILE: response.body},
     )
 
 
@@ -76,5 +76,5 @@ def _crl(base: str, product: str, key: str, chain: Files) -> Wanted:
         f"{base}/{key}/v1/{product}/crl",
         MAX_CRL,
         DAILY,
-        lambda response: {CRL_FILE: response.body, **chain},
+        lambda response: {**chain, CRL_FILE: response.body},
     )

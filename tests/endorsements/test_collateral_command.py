@@ -10,11 +10,12 @@ import pytest
 from attestation import tdx
 from attestation.endorsements.bundle import decode_file, encode_file, open_bundle
 from console import cli
-from console.collateral_files import default_cache
+from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
 from lab.simulate import sev_snp
 from lab.simulate.tdx_issuer import TdxIssuer, make_root, qe_identity, tcb_info
 from schemas.collateral import CollateralEntry
+from schemas.errors import UsageError
 from sealing.context import SUITE_GCM
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
@@ -97,6 +98,16 @@ def test_what_is_fetched_beside_evidence_is_what_verification_takes(
     shown = capsys.readouterr().err
     assert "complete" in shown
     assert "fetched tcb-info/1ab0c06f0000" in shown
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "quote.bin", "sub/crl.der"])
+def test_only_endorsements_are_written_beside_evidence(name: str, folder: Path) -> None:
+    before = (folder / "quote.bin").read_bytes()
+    with pytest.raises(UsageError, match="no endorsement"):
+        save_beside(folder, {"crl.der": b"y", name: b"x"})
+    assert [path.name for path in folder.iterdir()] == ["quote.bin"]
+    assert (folder / "quote.bin").read_bytes() == before
+    assert not (folder.parent / "x").exists()
 
 
 def test_a_raw_quote_is_evidence_too(fetching: list[str], folder: Path) -> None:

@@ -163,6 +163,27 @@ async def test_an_entry_that_somebody_made_up_is_fetched_again(
     assert fetched.files != files
 
 
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "quote.bin", "crl.der", ""])
+async def test_an_entry_with_a_file_too_many_is_fetched_again(
+    name: str, desk: Desk, service: Service, time: Time
+) -> None:
+    good = await desk.pcs.get(TCB_INFO)
+    Cache(desk.cache).save(service.base + TARGET, Entry({**good.files, name: b"x"}, time.now))
+    again = await desk.pcs.get(TCB_INFO)
+    assert (again.how, again.files) == (How.FETCHED, good.files)
+
+
+async def test_a_list_that_strayed_into_a_kept_chain_does_not_stand_in_for_the_one_fetched(
+    desk: Desk, service: Service, chip: sev_snp.SevSnpChip, time: Time
+) -> None:
+    chain = await desk.kds.get(Subject("chain", ("Genoa", "vcek")))
+    request = service.base + "/vcek/v1/Genoa/cert_chain"
+    assert Cache(desk.cache).load(request) is not None
+    Cache(desk.cache).save(request, Entry({**chain.files, "crl.der": b"an old list"}, time.now))
+    listing = await desk.kds.get(Subject("crl", ("Genoa", "vcek")))
+    assert listing.files["crl.der"] == chip.endorsements["crl.der"]
+
+
 async def test_an_entry_under_another_requests_name_is_fetched_again(desk: Desk, service: Service) -> None:
     await desk.pcs.get(TCB_INFO)
     entry = only_entry(desk)
