@@ -19,6 +19,7 @@ from attestation import der
 from attestation.errors import EvidenceMalformedError, NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
 from schemas.errors import Reason
+from schemas.toml_place import printable
 
 MAX_CERTIFICATE = 8 * 1024  # the largest genuine one is below 2 KiB
 MAX_CRL = 64 * 1024  # AMD's list intermediates, a handful
@@ -168,7 +169,8 @@ def _common_name(name: bytes) -> str:
             value = pair.content(tag)
             pair.finish()
             if kind == COMMON_NAME:
-                found = value.decode("utf-8", errors="replace")
+                # People are shown it before anybody has verified it: it moves no cursor of theirs.
+                found = printable(value.decode("utf-8", errors="replace"))
     return found
 
 

@@ -41,8 +41,9 @@ from console.collateral_files import (
 from console.collateral_screen import BAD, SOON, SOON_DAYS, Row, rows_of_entries, rows_of_files, show
 from console.evidence import MAX_ROOT
 from console.evidence_files import read_bounded, read_endorsements
-from schemas.collateral import Entries
+from schemas.collateral import CollateralBundle, Entries
 from schemas.errors import PeerError, Reason, UsageError
+from schemas.messages import Millis
 from sealing.errors import SealingError
 
 DONE, REFUSED, UNREACHED = 0, 1, 3
@@ -137,17 +138,20 @@ def sign(gathered: Path, anchor: Path, keys: tuple[Path, ...], out: Path) -> int
             raise UsageError(f"{path} is no key of this mesh's operators: name one that the anchor lists")
     found = read_gathered(gathered)
     check_entries(found.entries, roots=opened.roots, now=datetime.now(UTC))
+    now = _now()
     if found.signed is None:
-        data = sign_bundle(mesh, holders, found.entries, issued=time.time_ns() // 1_000_000)
+        data = sign_bundle(mesh, holders, found.entries, issued=now)
     else:
-        data = add_signatures(mesh, holders, found.signed)
+        data = add_signatures(mesh, holders, found.signed, now=now)
     save(out, data)
     missing = opened.threshold - len(decode_signed(data).signatures)
     console = Console(highlight=False)
+    if found.bundle is not None:
+        console.print(f"signed as issued {_when(found.bundle)}, when the first operator signed")
     if missing > 0:
         console.print(Text(f"{out}: needs {missing} more signature(s): hand it on", "yellow"), soft_wrap=True)
     else:
-        open_bundle(opened, mesh, data)
+        open_bundle(opened, mesh, data, now=now)
         console.print(Text(f"{out}: signed by enough operators", "green"), soft_wrap=True)
     return DONE
 
@@ -192,16 +196,24 @@ def read_unsigned(path: Path) -> Entries:
 def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tuple[str, bool]:
     if found is None or found.signed is None or found.bundle is None:
         return ("not signed", anchor is None)
-    when = f"{issued_at(found.bundle):%Y-%m-%d %H:%M}Z"
+    when = _when(found.bundle)
     if anchor is None:
         count = len(found.signed.signatures)
         return (f"issued {when}; {count} signature(s), not checked: name the mesh with --anchor", True)
     opened, mesh = load_anchor(anchor)
     try:
-        open_bundle(opened, mesh, path.read_bytes())
+        open_bundle(opened, mesh, path.read_bytes(), now=_now())
     except SealingError as error:
         return (f"issued {when}; not signed by enough operators of this mesh: {error}", False)
     return (f"issued {when}; signed by enough operators of this mesh", True)
+
+
+def _when(bundle: CollateralBundle) -> str:
+    return f"{issued_at(bundle):%Y-%m-%d %H:%M}Z"
+
+
+def _now() -> Millis:
+    return time.time_ns() // 1_000_000
 
 
 def _ages(found: Gathered | None, now: datetime) -> dict[str, object]:

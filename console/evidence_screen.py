@@ -7,6 +7,7 @@ from rich.text import Text
 from attestation.assess import Assessment
 from attestation.explain import explain
 from attestation.trust import Tier, tier_of
+from schemas.toml_place import printable
 
 _STYLES = {
     Tier.AFFIRMING: "green",
@@ -22,7 +23,7 @@ def show_fields(console: Console, rows: list[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(name), Text(printable(value)))
     console.print(table)
 
 

@@ -31,6 +31,8 @@ from sealing.errors import SealingError
 from sealing.keys import SigningKey
 
 LABEL = "collateral"
+SKEW: Millis = 5 * 60 * 1000  # by which clocks of operators may differ
+_LAST: Millis = 253_402_300_799_999  # the end of the year 9999, after which no date can be written
 
 
 def merge(entries: Entries, fetched: Iterable[Fetched]) -> Entries:
@@ -65,9 +67,7 @@ def unverified_bundle(signed: SignedCollateral) -> CollateralBundle:
     """Return what the first signature is over: to show it, or to ask for a second one."""
     if not signed.signatures:
         raise SealingError(Reason.SIGNATURES_TOO_FEW)
-    bundle = codec.decode(cose.unverified_payload(signed.signatures[0]), CollateralBundle)
-    _in_order(bundle.entries)
-    return bundle
+    return _decode(cose.unverified_payload(signed.signatures[0]))
 
 
 def check_entries(entries: Entries, *, roots: Collection[str], now: datetime) -> None:
@@ -82,26 +82,33 @@ def sign_bundle(mesh: Mesh, keys: Sequence[SigningKey], entries: Entries, *, iss
     return codec.encode(SignedCollateral(sign_by_operators(keys, mesh, LABEL, payload)))
 
 
-def add_signatures(mesh: Mesh, keys: Sequence[SigningKey], signed: SignedCollateral) -> bytes:
-    """Return the bundle with these operators' signatures beside those it has, each once."""
+def add_signatures(mesh: Mesh, keys: Sequence[SigningKey], signed: SignedCollateral, *, now: Millis) -> bytes:
+    """Return the bundle with these operators' signatures beside those it has, each once.
+
+    Raises `SealingError` for a bundle of another mesh, or of a time that has not come.
+    """
     bundle = unverified_bundle(signed)
     _of_mesh(mesh, bundle)
+    _not_of_the_future(bundle, now)
     # Ed25519 signs the same text in the same way, so an operator who signs again adds nothing.
     more = sign_by_operators(keys, mesh, LABEL, cose.unverified_payload(signed.signatures[0]))
     return codec.encode(SignedCollateral(tuple(dict.fromkeys((*signed.signatures, *more)))))
 
 
-def open_bundle(anchor: Anchor, mesh: Mesh, data: bytes, *, newest: Millis = 0) -> CollateralBundle:
+def open_bundle(
+    anchor: Anchor, mesh: Mesh, data: bytes, *, now: Millis, newest: Millis = 0
+) -> CollateralBundle:
     """Return a bundle that at least the threshold of the operators signed, not older than `newest`.
 
-    Whoever uses bundles remembers when the newest one was issued, so that nobody hands over an old one.
+    Whoever uses bundles remembers when the newest one was issued, so that nobody hands over an old one; one
+    of the future would shut out all that follow, and is refused.
     Raises `SealingError` or `MalformedError`. What is in it is still to be verified with the evidence.
     """
     signed = decode_signed(data)
     payload = open_by_operators(anchor, mesh, LABEL, signed.signatures)
-    bundle = codec.decode(payload, CollateralBundle)
+    bundle = _decode(payload)
     _of_mesh(mesh, bundle)
-    _in_order(bundle.entries)
+    _not_of_the_future(bundle, now)
     if bundle.issued < newest:
         raise SealingError(Reason.VERSION_NOT_NEWER, "a newer collateral bundle was seen")
     return bundle
@@ -126,6 +133,19 @@ def _files(subjects: Iterable[Subject], by_subject: dict[str, Endorsements]) -> 
 def issued_at(bundle: CollateralBundle) -> datetime:
     """Return when a bundle was issued."""
     return datetime.fromtimestamp(bundle.issued / 1000, UTC)
+
+
+def _decode(payload: bytes) -> CollateralBundle:
+    bundle = codec.decode(payload, CollateralBundle)
+    if bundle.issued > _LAST:
+        raise MalformedError("collateral is issued at a time that is none")
+    _in_order(bundle.entries)
+    return bundle
+
+
+def _not_of_the_future(bundle: CollateralBundle, now: Millis) -> None:
+    if bundle.issued > now + SKEW:
+        raise SealingError(Reason.NOT_YET_VALID, f"the collateral says that it is of {issued_at(bundle)}")
 
 
 def _in_order(entries: Entries) -> Entries:

@@ -13,6 +13,7 @@ from attestation.missing import CODES
 from attestation.sev_snp.certificate import HARDWARE_ID
 from attestation.tdx.collateral import read_chain
 from attestation.x509 import read_certificate, read_revocation_list
+from schemas.toml_place import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def _fact(name: str, data: bytes) -> Fact:
         issued, expires = max(c.not_before for c in chain), min(c.not_after for c in chain)
         return Fact(name, chain[0].common_name, issued, expires)
     dated = _read_dated(data)
-    of = f"{dated.id} {dated.fmspc.lower()}".strip()
+    of = printable(f"{dated.id} {dated.fmspc.lower()}".strip())
     subject = f"{of}, evaluation {dated.tcb_evaluation_data_number}"
     return Fact(name, subject, dated.issue_date, dated.next_update)
 

@@ -117,6 +117,9 @@ class Http:
             raise _LaterError(f"no whole answer in {self._patience.deadline:g} s") from error
         except httpx.TransportError as error:
             raise _LaterError(f"the connection failed ({type(error).__name__})") from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            # The address that was asked for has been read by now: this is one in the answer.
+            raise WrongDocumentError(Reason.MALFORMED, f"{host} names an address that is none") from error
 
     async def _read(self, url: str, host: str, limit: int) -> Response:
         # Uncompressed, so that a bound on what arrives is a bound on what it becomes.
@@ -154,11 +157,12 @@ class Http:
 def _host(url: str) -> str:
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        scheme, host, netloc = parsed.scheme, parsed.host, parsed.netloc.decode("ascii")
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise UsageError("that is no address of a service: write it as https://HOST") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if scheme not in ("http", "https") or not host:
         raise UsageError(f"{url} is no address of a service: write it as https://HOST")
-    return parsed.netloc.decode("ascii")
+    return netloc
 
 
 def _retry_after(value: str, now: datetime) -> float:
@@ -167,6 +171,6 @@ def _retry_after(value: str, now: datetime) -> float:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())

@@ -7,6 +7,7 @@ import pytest
 from attestation import tdx
 from attestation.endorsements import Fetched, How, Subject, Validity, WrongDocumentError, needs_of
 from attestation.endorsements.bundle import (
+    SKEW,
     add_signatures,
     check_entries,
     decode_file,
@@ -72,7 +73,7 @@ def test_a_bundle_that_enough_operators_signed_verifies_evidence_offline(
     forge: Forge, entries: Entries
 ) -> None:
     data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED)
-    bundle = open_bundle(ANCHOR, MESH, data, newest=ISSUED)
+    bundle = open_bundle(ANCHOR, MESH, data, now=ISSUED, newest=ISSUED)
     evidence = Evidence(tdx.MEDIA_TYPE, forge.quote())
     found = endorsements_for(needs_of(evidence, {}), bundle.entries)
     assert tdx.verify(evidence.value, found, now=NOW).missing == ()
@@ -81,14 +82,16 @@ def test_a_bundle_that_enough_operators_signed_verifies_evidence_offline(
 def test_operators_may_sign_one_after_the_other(entries: Entries) -> None:
     by_one = sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)
     with pytest.raises(SealingError) as caught:
-        open_bundle(ANCHOR, MESH, by_one)
+        open_bundle(ANCHOR, MESH, by_one, now=ISSUED)
     assert caught.value.reason is Reason.SIGNATURES_TOO_FEW
-    by_two = add_signatures(MESH, (BOB,), decode_signed(by_one))
-    assert open_bundle(ANCHOR, MESH, by_two).entries == entries
+    by_two = add_signatures(MESH, (BOB,), decode_signed(by_one), now=ISSUED)
+    assert open_bundle(ANCHOR, MESH, by_two, now=ISSUED).entries == entries
 
 
 def test_an_operator_who_signs_twice_counts_once(entries: Entries) -> None:
-    twice = add_signatures(MESH, (ALICE,), decode_signed(sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)))
+    twice = add_signatures(
+        MESH, (ALICE,), decode_signed(sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)), now=ISSUED
+    )
     assert len(decode_signed(twice).signatures) == 1
 
 
@@ -101,23 +104,42 @@ def test_a_bundle_that_nobody_signed_is_none() -> None:
 def test_a_stranger_is_no_operator(entries: Entries) -> None:
     data = sign_bundle(MESH, (ALICE, MALLORY), entries, issued=ISSUED)
     with pytest.raises(SignatureError):
-        open_bundle(ANCHOR, MESH, data)
+        open_bundle(ANCHOR, MESH, data, now=ISSUED)
 
 
 def test_a_bundle_older_than_the_newest_seen_is_refused(entries: Entries) -> None:
     data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED)
     with pytest.raises(SealingError) as caught:
-        open_bundle(ANCHOR, MESH, data, newest=ISSUED + 1)
+        open_bundle(ANCHOR, MESH, data, now=ISSUED, newest=ISSUED + 1)
     assert caught.value.reason is Reason.VERSION_NOT_NEWER
+
+
+def test_a_bundle_of_the_future_is_neither_taken_nor_signed(entries: Entries) -> None:
+    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED + SKEW)
+    assert open_bundle(ANCHOR, MESH, data, now=ISSUED).issued == ISSUED + SKEW
+    with pytest.raises(SealingError) as refusal:
+        open_bundle(ANCHOR, MESH, data, now=ISSUED - 1)
+    assert refusal.value.reason is Reason.NOT_YET_VALID
+    with pytest.raises(SealingError) as refusal:
+        add_signatures(MESH, (CAROL,), decode_signed(data), now=ISSUED - 1)
+    assert refusal.value.reason is Reason.NOT_YET_VALID
+
+
+def test_a_time_that_is_no_date_is_malformed(entries: Entries) -> None:
+    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=2**63 - 1)
+    with pytest.raises(MalformedError):
+        unverified_bundle(decode_signed(data))
+    with pytest.raises(MalformedError):
+        open_bundle(ANCHOR, MESH, data, now=2**63 - 1)
 
 
 def test_another_meshs_bundle_is_refused(entries: Entries) -> None:
     elsewhere = Mesh(b"\x07" * 32, SUITE_GCM)
     data = sign_bundle(elsewhere, (ALICE, BOB), entries, issued=ISSUED)
     with pytest.raises(SignatureError):
-        open_bundle(ANCHOR, MESH, data)
+        open_bundle(ANCHOR, MESH, data, now=ISSUED)
     with pytest.raises(SealingError) as caught:
-        add_signatures(MESH, (CAROL,), decode_signed(data))
+        add_signatures(MESH, (CAROL,), decode_signed(data), now=ISSUED)
     assert caught.value.reason is Reason.WRONG_MESH
 
 
@@ -126,7 +148,7 @@ def test_a_flipped_bit_is_refused(position: int, entries: Entries) -> None:
     data = bytearray(sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED))
     data[position] ^= 1
     with pytest.raises(PeerError):
-        open_bundle(ANCHOR, MESH, bytes(data))
+        open_bundle(ANCHOR, MESH, bytes(data), now=ISSUED)
 
 
 def reverse(entries: Entries) -> Entries:

@@ -1,6 +1,7 @@
 """`sealbus collateral`: what an operator sees, what lies on disk afterwards, and the exit codes."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,18 @@ def test_what_can_not_be_read_is_a_failure(
     assert [each["file"] for each in data["documents"] if each["state"] == "unreadable"] == ["pck_crl.der"]
 
 
+def test_what_nobody_verified_moves_no_cursor(
+    folder: Path, today: Forge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = {**tcb_info(datetime.now(UTC)), "id": "\x1b[2J\u202e", "fmspc": "\x1b[1A\r\n"}
+    (folder / "tcb_info.json").write_bytes(today.issuer.sign("tcbInfo", of))
+    assert cli.run(["collateral", "status", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "\\x1b[2J" in shown
+
+
 def test_a_folder_without_collateral_is_a_usage_error(folder: Path) -> None:
     assert cli.run(["collateral", "status", str(folder)]) == 2
 
@@ -270,11 +283,13 @@ def test_operators_sign_one_after_the_other(
     assert "needs 1 more" in capsys.readouterr().out
     assert status_of(bundle, capsys, "--anchor", str(anchor))[0] == 1
     assert sign(bundle, bundle, anchor, tmp_path / "bob.key") == 0
+    assert f"signed as issued {datetime.now(UTC):%Y-%m-}" in capsys.readouterr().out
     code, data = status_of(bundle, capsys, "--anchor", str(anchor))
     assert code == 0
     assert "signed by enough" in data["signatures"]
     opened, mesh = open_anchor(anchor.read_bytes())
-    assert open_bundle(opened, mesh, bundle.read_bytes()).entries == decode_file(gathered.read_bytes())
+    taken = open_bundle(opened, mesh, bundle.read_bytes(), now=time.time_ns() // 1_000_000)
+    assert taken.entries == decode_file(gathered.read_bytes())
 
 
 def test_a_stranger_can_not_sign(

@@ -35,6 +35,13 @@ def authority(
     return read_certificate(certificates.der(made))
 
 
+def test_a_name_that_moves_the_cursor_is_read_as_escapes() -> None:
+    named = certificates.make_ca(
+        "\x1b[2J\r\u202eName", KEY, serial=2, not_before=NOW, lifetime=timedelta(days=1)
+    )
+    assert read_certificate(certificates.der(named)).common_name == "\\x1b[2J\\r\\u202eName"
+
+
 def leaf_of_root() -> Certificate:
     builder = (
         x509.CertificateBuilder(ROOT.subject, certificates.distinguished_name("Leaf"), KEY.public_key(), 3)

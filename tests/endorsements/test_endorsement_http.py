@@ -59,7 +59,19 @@ async def test_a_service_says_how_long_to_wait_by_a_date(desk: Desk, service: Se
     assert time.sleeps == [90.0]
 
 
-@pytest.mark.parametrize("nonsense", ["", "soon", "-5", "1e9", "٣", "Mon, 99 Nov 2026 12:01:30 GMT"])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "",
+        "soon",
+        "-5",
+        "1e9",
+        "٣",
+        "Mon, 99 Nov 2026 12:01:30 GMT",
+        "Mon, 01 Nov 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Nov 2026 00:00:00 +99999999999999",
+    ],
+)
 async def test_a_retry_after_that_says_nothing_is_backed_off_from(
     nonsense: str, client: httpx.AsyncClient, service: Service, time: Time
 ) -> None:
@@ -149,6 +161,15 @@ async def test_a_redirect_is_not_followed(status: int, desk: Desk, service: Serv
     assert service.asked == ["/document"]
 
 
+@pytest.mark.parametrize("location", ["https://xn--/", "http://xn--zz99999/", "//xn--a-ecp.ru"])
+async def test_an_answer_that_names_no_address_is_refused(
+    location: str, desk: Desk, service: Service
+) -> None:
+    service.answers["/document"] = Answer(status=302, headers={"Location": location})
+    with pytest.raises(WrongDocumentError, match="address"):
+        await desk.http.get(f"{service.base}/document", limit=100)
+
+
 @pytest.mark.parametrize("status", [404, 410])
 async def test_what_is_not_there_is_not_asked_for_again(status: int, desk: Desk, service: Service) -> None:
     service.answers["/document"] = Answer(status=status)
@@ -165,7 +186,17 @@ async def test_any_other_status_is_a_refusal(status: int, desk: Desk, service: S
 
 
 @pytest.mark.parametrize(
-    "address", ["", "kds", "ftp://host/", "http://", "http://host:port/", "file:///etc/passwd"]
+    "address",
+    [
+        "",
+        "kds",
+        "ftp://host/",
+        "http://",
+        "http://host:port/",
+        "file:///etc/passwd",
+        "https://xn--/",
+        "https://é\u0080.x/",
+    ],
 )
 async def test_an_address_that_is_none_is_the_callers_to_mend(address: str, desk: Desk) -> None:
     with pytest.raises(UsageError, match="https://HOST"):
