@@ -7,7 +7,6 @@ import json
 import time
 from datetime import UTC, datetime
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -39,9 +38,10 @@ from console.collateral_files import (
     save_beside,
 )
 from console.collateral_screen import BAD, SOON, SOON_DAYS, Row, rows_of_entries, rows_of_files, show
-from console.evidence import MAX_ROOT
+from console.evidence import read_root
 from console.evidence_files import read_bounded, read_endorsements
-from schemas.collateral import CollateralBundle, Entries
+from console.operator_key import passphrase_option
+from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.messages import Millis
 from sealing.errors import SealingError
@@ -93,7 +93,7 @@ def fetch(
     settings = Settings(
         kds=kds,
         pcs=PcsSource(pcs, root_ca_crl, EARLY if early else STANDARD),
-        roots=tuple(_fingerprint(root) for root in roots) or _vendor_roots(),
+        roots=tuple(read_root(root) for root in roots) or _vendor_roots(),
         cache=None if no_cache else cache or default_cache(),
         tls_authority=tls_ca,
     )
@@ -123,19 +123,20 @@ def fetch(
 @collateral.command()
 @click.argument("gathered", metavar="FILE", type=FILE)
 @click.option("--anchor", required=True, type=FILE, help="The anchor of the mesh.")
-@click.option("--key", "keys", multiple=True, required=True, type=FILE, help="An operator's key; repeatable.")
+@click.option(
+    "--key", "keys", multiple=True, required=True, type=FILE, help="Your key, from `policy keygen`."
+)
+@passphrase_option
 @click.option("--out", required=True, type=OUT, help="The signed bundle.")
-def sign(gathered: Path, anchor: Path, keys: tuple[Path, ...], out: Path) -> int:
+def sign(
+    gathered: Path, anchor: Path, keys: tuple[Path, ...], passphrase_file: Path | None, out: Path
+) -> int:
     """Sign FILE as an operator of a mesh: an unsigned file, or a bundle that another operator signed.
 
     Every document is checked first: whose it is, under a root of the anchor, and that it is current.
     """
     opened, mesh = load_anchor(anchor)
-    holders = [load_key(key) for key in keys]
-    known = {operator.key for operator in opened.operators}
-    for path, holder in zip(keys, holders, strict=True):
-        if holder.public not in known:
-            raise UsageError(f"{path} is no key of this mesh's operators: name one that the anchor lists")
+    holders = [load_key(key, opened, passphrase_file) for key in keys]
     found = read_gathered(gathered)
     check_entries(found.entries, roots=opened.roots, now=datetime.now(UTC))
     now = _now()
@@ -202,7 +203,7 @@ def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tupl
         return (f"issued {when}; {count} signature(s), not checked: name the mesh with --anchor", True)
     opened, mesh = load_anchor(anchor)
     try:
-        open_bundle(opened, mesh, path.read_bytes(), now=_now())
+        open_bundle(opened, mesh, read_bounded(path, 2 * MAX_COLLATERAL), now=_now())
     except SealingError as error:
         return (f"issued {when}; not signed by enough operators of this mesh: {error}", False)
     return (f"issued {when}; signed by enough operators of this mesh", True)
@@ -229,10 +230,6 @@ def _is_bad(row: Row, strict: bool) -> bool:
 
 def _vendor_roots() -> tuple[str, ...]:
     return tuple(root for roots in VENDOR_ROOTS.values() for root in roots)
-
-
-def _fingerprint(root: Path) -> str:
-    return sha256(read_bounded(root, MAX_ROOT)).hexdigest()
 
 
 def _line(fetched: Fetched) -> Text:

@@ -9,6 +9,7 @@ from attestation.endorsements.bundle import decode_file, decode_signed, unverifi
 from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
+from console import operator_key
 from console.evidence_files import Found, read, read_bounded, read_endorsements
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.documents import Anchor
@@ -20,7 +21,6 @@ from sealing.documents import open_anchor
 from sealing.keys import SigningKey
 
 KEY_SIZE = 32
-MAX_KEY_FILE = 256
 TDX_TEE_TYPE = b"\x81\x00\x00\x00"  # bytes 4 to 8 of a quote's header
 COSE_STARTS = (
     b"\x84\x44",
@@ -39,11 +39,8 @@ class Gathered:
 
 def read_evidence(path: Path) -> Found:
     """Read a folder of evidence, a CMW, or a raw report, quote or document; raise `UsageError`."""
-    try:
-        if path.is_file() and (evidence := _raw(read_bounded(path, 2 * MAX_EVIDENCE))) is not None:
-            return Found(evidence[0], evidence[1], read_endorsements(path.parent))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    if not path.is_dir() and (evidence := _raw(read_bounded(path, 2 * MAX_EVIDENCE))) is not None:
+        return Found(evidence[0], evidence[1], read_endorsements(path.parent))
     return read(path)
 
 
@@ -60,7 +57,7 @@ def _raw(data: bytes) -> tuple[str, Evidence] | None:
 
 def read_gathered(path: Path) -> Gathered:
     """Read a collateral file, signed or not; the signatures are not looked at. Raises `UsageError`."""
-    data = _read(path, 2 * MAX_COLLATERAL)
+    data = read_bounded(path, 2 * MAX_COLLATERAL)
     try:
         return Gathered(decode_file(data))
     except PeerError:
@@ -76,21 +73,37 @@ def read_gathered(path: Path) -> Gathered:
 def load_anchor(path: Path) -> tuple[Anchor, Mesh]:
     """Read a mesh's anchor, or raise `UsageError`."""
     try:
-        return open_anchor(_read(path, MAX_DOCUMENT))
+        return open_anchor(read_bounded(path, MAX_DOCUMENT))
     except PeerError as error:
         raise UsageError(f"{path} is no anchor of a mesh: {error.detail or error.reason}") from error
 
 
-def load_key(path: Path) -> SigningKey:
-    """Read an operator's Ed25519 seed, 32 bytes or as many in hexadecimal, or raise `UsageError`."""
-    data = _read(path, MAX_KEY_FILE)
+def load_key(path: Path, anchor: Anchor, passphrase_file: Path | None = None) -> SigningKey:
+    """Read the key of one of the anchor's operators, or raise `UsageError`.
+
+    It is what `sealbus policy keygen` wrote, under a passphrase; or a bare Ed25519 seed as a lab's operators
+    have, 32 bytes or as many in hexadecimal.
+    """
+    data = read_bounded(path, operator_key.MAX_KEY_FILE)
+    if len(data) != KEY_SIZE and data.lstrip().startswith(b"{"):
+        return operator_key.unlock(path, data, anchor, passphrase_file)
+    key = _seed(path, data)
+    if key.public not in {operator.key for operator in anchor.operators}:
+        raise UsageError(f"{path} is no key of this mesh's operators: name one that the anchor lists")
+    return key
+
+
+def _seed(path: Path, data: bytes) -> SigningKey:
     if len(data) != KEY_SIZE:
         try:
             data = bytes.fromhex(data.decode("ascii").strip())
         except ValueError:
             data = b""
     if len(data) != KEY_SIZE:
-        raise UsageError(f"{path} is no operator's key: that is an Ed25519 seed of 32 bytes, raw or as hex")
+        raise UsageError(
+            f"{path} is no operator's key: name one that `sealbus policy keygen` wrote, or an Ed25519 seed "
+            "of 32 bytes, raw or as hex"
+        )
     return SigningKey(data)
 
 
@@ -112,7 +125,7 @@ def save_beside(folder: Path, files: dict[str, bytes]) -> list[str]:
     changed = []
     for name, data in sorted(files.items()):
         path = folder / name
-        if not path.is_file() or _read(path, MAX_COLLATERAL) != data:
+        if not path.is_file() or read_bounded(path, MAX_COLLATERAL) != data:
             save(path, data)
             changed.append(name)
     return changed
@@ -122,10 +135,3 @@ def default_cache() -> Path:
     """Name the cache's folder (XDG base directory specification)."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "sealbus" / "collateral"
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        return read_bounded(path, limit)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error

@@ -101,8 +101,6 @@ def read_policy(path: Path) -> ReferenceValues:
     """Return the Reference Values of a policy or its part about evidence, or raise `UsageError`."""
     try:
         text = read_bounded(path, MAX_POLICY).decode()
-    except OSError as error:
-        raise UsageError(f"cannot read the policy {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: name a policy in TOML") from error
     return parse_for_evidence(text).reference_values()

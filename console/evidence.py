@@ -5,7 +5,6 @@ Exit codes: 0 accepted, 1 refused, 2 unreadable.
 
 import json
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ from rich.console import Console
 from attestation.assess import Assessment, as_json, assess, assess_by_policy
 from attestation.describe import describe
 from attestation.errors import AttestationError
+from attestation.x509 import read_certificate
 from console.evidence_files import Found, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
 from schemas.errors import UsageError
@@ -49,9 +49,12 @@ class _Hex(click.ParamType[bytes]):
         if isinstance(value, bytes):
             return value
         try:
-            return bytes.fromhex(str(value))
+            octets = bytes.fromhex(str(value))
         except ValueError:
             self.fail(f"{value!r} is not hexadecimal", param, ctx)
+        if not octets:
+            self.fail("there is no byte in it: leave the option out, or say which bytes", param, ctx)
+        return octets
 
 
 @click.group()
@@ -113,7 +116,7 @@ def verify(
     if policy_file is not None:
         assessment, basis = _by_policy(found, policy_file, now, nonce), f"the policy {policy_file}"
     else:
-        fingerprint = None if root is None else sha256(read_bounded(root, MAX_ROOT)).hexdigest()
+        fingerprint = None if root is None else read_root(root)
         assessment = assess(found.evidence, found.endorsements, now=now, root=fingerprint, nonce=nonce)
         basis = "the built-in policy, which judges all but measurements"
     if as_data:
@@ -123,6 +126,14 @@ def verify(
     if not assessment.readable:
         return UNREADABLE
     return ACCEPTED if assessment.accepted else REFUSED
+
+
+def read_root(path: Path) -> str:
+    """Return a root certificate's fingerprint (SHA-256 of its DER, hexadecimal), or raise `UsageError`."""
+    try:
+        return read_certificate(read_bounded(path, MAX_ROOT)).fingerprint
+    except AttestationError as error:
+        raise UsageError(f"{path} is no certificate (DER): {error.detail or error.reason}") from error
 
 
 def _by_policy(found: Found, policy_file: Path, now: datetime, nonce: bytes | None) -> Assessment:

@@ -1,6 +1,7 @@
 """Evidence on disk: a folder of raw files, or one file that wraps Evidence with its type (CMW, RFC 9999)."""
 
 import binascii
+import stat
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,21 @@ def read(path: Path) -> Found:
         raise UsageError(f"cannot read {error.filename or path}: {error.strerror}") from error
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a file of at most `limit` bytes, or raise `UsageError`: a larger one is not read on."""
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
+def read_bounded(path: Path, limit: int, *, pipe: bool = False) -> bytes:
+    """Read a file of at most `limit` bytes, or raise `UsageError`: a larger one is not read on.
+
+    What is no regular file is refused, for it may never end, or never begin; `pipe`: a pipe is not.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode))):
+            raise UsageError(f"cannot read {path}: it is no regular file")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"cannot read {str(path)!r}: that names no file") from error
     if len(data) > limit:
         raise UsageError(f"{path} has over {limit} bytes, more than genuine ones: check which file it is")
     return data

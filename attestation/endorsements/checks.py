@@ -22,7 +22,7 @@ _CHECKS: dict[str, Check] = {
 }
 
 # No file more than the check looks at: another one would come along unchecked, under a name of its choice.
-_NAMES: dict[str, frozenset[str]] = {
+NAMES: dict[str, frozenset[str]] = {
     subjects.VCEK: frozenset({amd.VCEK_FILE, amd.ASK_FILE, amd.ARK_FILE}),
     subjects.CHAIN: frozenset({amd.ASK_FILE, amd.ARK_FILE}),
     subjects.CRL: frozenset({amd.CRL_FILE, amd.ASK_FILE, amd.ARK_FILE}),
@@ -40,6 +40,6 @@ def check(subject: Subject, files: Files, *, roots: Collection[str], now: dateti
     keeps what is of no use from being stored, and tells what is wrong while somebody is there to read it.
     """
     with judged(str(subject)):
-        if not files.keys() <= _NAMES[subject.kind]:
+        if not files.keys() <= NAMES[subject.kind]:
             raise EvidenceMalformedError("there are files beside it that are no part of it")
         return _CHECKS[subject.kind](subject.of, files, roots, now)

@@ -16,7 +16,7 @@ PRIVATE, PUBLIC = 0o600, 0o644
 
 
 def read_small_text(path: Path) -> str:
-    """Read the text of a public key or a passphrase, or raise `UsageError`."""
+    """Read the text of a public key, or raise `UsageError`."""
     return read_text(path, MAX_SMALL)
 
 
@@ -40,10 +40,7 @@ def title(path: Path) -> str:
 
 def read(path: Path, limit: int) -> bytes:
     """Read a file of at most `limit` bytes, or raise `UsageError`."""
-    try:
-        return read_bounded(path, limit)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return read_bounded(path, limit)
 
 
 def write_new(path: Path, data: bytes, mode: int = PUBLIC) -> None:

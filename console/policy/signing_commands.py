@@ -8,8 +8,10 @@ import click
 import msgspec
 
 from attestation.vendors import VENDOR_ROOTS
+from console import operator_key
 from console.documents import SignedPolicy
 from console.evidence import print_json
+from console.operator_key import passphrase_option
 from console.policy import files, operators, signatures
 from console.policy.screen import say, signed_data, signed_lines
 from schemas import codec
@@ -25,11 +27,6 @@ WHOLE, LACKING = 0, 1
 
 File = click.Path(dir_okay=False, path_type=Path)
 anchor_option = click.option("--anchor", "anchor_file", type=File, help="anchor.cbor beside FILE if absent.")
-passphrase_option = click.option(
-    "--passphrase-file",
-    type=File,
-    help="Read the passphrase from the first line of a file; else it is asked.",
-)
 
 
 @click.command()
@@ -49,7 +46,7 @@ def keygen(name: str, out: Path, passphrase_file: Path | None) -> int:
     key_file, public_file = out / f"{name}.key", out / f"{name}.pub"
     if public_file.exists():
         raise UsageError(f"{public_file} exists already: name another, or remove it if nobody needs it")
-    phrase = _passphrase(f"a passphrase for {key_file}", passphrase_file, confirm=True)
+    phrase = operator_key.passphrase(f"a passphrase for {key_file}", passphrase_file, confirm=True)
     locked = keyfile.lock(
         name, seed, phrase, salt=os.urandom(keyfile.SALT_SIZE), nonce=os.urandom(keyfile.NONCE_SIZE)
     )
@@ -99,14 +96,8 @@ def sign(
     if problems := signatures.chain(policy, before):
         raise UsageError(f"{file} is not signed: {problems[0].text}")
     held = _held(signed_path(file))
-    data = files.read(key_file, files.MAX_SMALL)
-    try:
-        name, public = keyfile.owner(data)
-    except keyfile.KeyFileError as error:
-        raise UsageError(f"{key_file}: {error}") from error
-    if (name, public) not in [(each.name, each.key) for each in opened.operators]:
-        raise UsageError(f"{key_file} is of {name}, with a key that is none of this mesh's operators'")
-    key = keyfile.unlock(data, _passphrase(f"the passphrase of {key_file}", passphrase_file))
+    data = files.read(key_file, operator_key.MAX_KEY_FILE)
+    key = operator_key.unlock(key_file, data, opened, passphrase_file)
     whole = signatures.sign(opened, mesh, key, policy, held)
     files.replace(signed_path(file), codec.encode(whole))
     say(signed_lines(signatures.read_signed(opened, mesh, whole), (), _now()))
@@ -188,13 +179,6 @@ def _held(path: Path) -> SignedPolicy:
     if not path.exists():
         return signatures.NOBODY
     return signatures.decode_signed(files.read(path, files.MAX_SIGNED), str(path))
-
-
-def _passphrase(what: str, file: Path | None, *, confirm: bool = False) -> str:
-    if file is not None:
-        return files.read_small_text(file).partition("\n")[0].rstrip("\r")
-    answer: str = click.prompt(what, hide_input=True, confirmation_prompt=confirm, err=True)
-    return answer
 
 
 def _now() -> Millis:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from base64 import encodebytes, urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from attestation.missing import CODES
 from attestation.tdx.collateral import NAMES
 from attestation.trust import Claim, Finding
 from console.cli import run
-from schemas.errors import Reason
+from console.evidence_files import read_bounded
+from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_EVIDENCE, MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
 from tests.attestation.vectors import EVIDENCE, FILES, folders, load, parameters, present
 
@@ -231,6 +233,9 @@ def test_folder_holds_one_piece_of_evidence(tmp_path: Path, verify: Verify) -> N
         ("--at", "2026-11-23T12:00:00"),
         ("--nonce", "xyz"),
         ("--nonce", "abc"),
+        ("--nonce", ""),
+        ("--nonce", " "),
+        ("--root", __file__),
         ("--root", "/nonexistent"),
         ("--policy", "/nonexistent"),
     ],
@@ -253,10 +258,31 @@ def test_nonce_is_compared_where_it_is_given(name: str, verify: Verify) -> None:
     meta = load(folder).meta
     nonce = meta.get("nonce") if folder.parent.name == NITRO else meta["report_data"]
     right = nonce or ""
-    code, result = verify(folder, *at(folder), "--nonce", right)
-    assert (code, result["reasons"]) == (0, verify(folder, *at(folder))[1]["reasons"])
+    if right:  # a Nitro document may carry none
+        code, result = verify(folder, *at(folder), "--nonce", right)
+        assert (code, result["reasons"]) == (0, verify(folder, *at(folder))[1]["reasons"])
     code, result = verify(folder, *at(folder), "--nonce", "00" + right)
     assert (code, result["genuine"], result["reasons"][0]) == (1, True, "challenge-unknown")
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, verify: Verify) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert verify(tmp_path / "pipe")[0] == 2
+    (tmp_path / "report.bin").write_bytes(bytes(1184))
+    assert verify(tmp_path, "--policy", str(tmp_path / "pipe"))[0] == 2
+    assert verify(tmp_path, "--root", str(tmp_path / "pipe"))[0] == 2
+
+
+def test_a_file_that_nobody_may_read_is_a_usage_error(
+    tmp_path: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    (tmp_path / "report.bin").write_bytes(bytes(1184))
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match="Permission denied"):
+        read_bounded(tmp_path / "report.bin", 2000)
 
 
 def test_root_and_policy_together_are_a_usage_error(tmp_path: Path, verify: Verify) -> None:

@@ -17,6 +17,7 @@ from lab.simulate import sev_snp
 from lab.simulate.tdx_issuer import TdxIssuer, make_root, qe_identity, tcb_info
 from schemas.collateral import CollateralEntry
 from schemas.errors import UsageError
+from sealing import keyfile
 from sealing.context import SUITE_GCM
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
@@ -326,6 +327,41 @@ def test_a_signed_bundle_is_not_added_to(
     before = bundle.read_bytes()
     assert cli.run([*fetching, "--out", str(bundle)]) == 2
     assert bundle.read_bytes() == before
+
+
+def test_the_keys_of_keygen_sign_collateral(
+    gathered: Path, tmp_path: Path, today: Forge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phrase = tmp_path / "phrase"
+    phrase.write_text("correct horse battery\n")
+    operators = []
+    for name in ("alice", "mallory"):
+        locked = keyfile.lock(
+            name,
+            name.encode().ljust(32, b"."),
+            "correct horse battery",
+            salt=bytes(keyfile.SALT_SIZE),
+            nonce=bytes(keyfile.NONCE_SIZE),
+            operations=1,
+            memory=8192,
+        )
+        (tmp_path / f"{name}.key").write_bytes(locked)
+        operators.append(keyfile.owner(locked))
+    (tmp_path / "anchor").write_bytes(make_anchor(operators[:1], 1, [today.root], 1, SUITE_GCM))
+
+    def signing(name: str) -> int:
+        files = ["--anchor", str(tmp_path / "anchor"), "--out", str(tmp_path / "bundle")]
+        secret = ["--key", str(tmp_path / f"{name}.key"), "--passphrase-file", str(phrase)]
+        return cli.run(["collateral", "sign", str(gathered), *files, *secret])
+
+    assert signing("mallory") == 2
+    assert "is of mallory" in capsys.readouterr().err
+    assert signing("alice") == 0
+    opened, mesh = open_anchor((tmp_path / "anchor").read_bytes())
+    assert open_bundle(opened, mesh, (tmp_path / "bundle").read_bytes(), now=time.time_ns() // 1_000_000)
+    phrase.write_text("incorrect horse battery\n")
+    assert signing("alice") == 2
+    assert "passphrase does not open" in capsys.readouterr().err
 
 
 def test_a_key_file_that_is_none_says_what_one_is(

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from attestation.endorsements import WrongDocumentError, needs_of
-from attestation.endorsements.checks import check
+from attestation.endorsements.checks import NAMES, check
 from attestation.endorsements.needs import Needs, SnpNeeds
 from attestation.endorsements.subjects import CRL, VCEK, Subject
 from attestation.vendors import VENDOR_ROOTS
 from console.collateral_files import read_evidence
+from console.evidence_files import Found
 from schemas.evidence import SEV_SNP, TDX
 
 EVIDENCE = Path(os.environ.get("SEALBUS_EVIDENCE") or Path(__file__).parents[3] / "shared" / "evidence")
@@ -50,16 +51,20 @@ def named_by(needs: Needs) -> tuple[Subject, ...]:
     return needs.subjects()
 
 
+def files_of(subject: Subject, found: Found) -> dict[str, bytes]:
+    return {name: data for name, data in found.endorsements.items() if name in NAMES[subject.kind]}
+
+
 @every_genuine
 def test_what_came_with_evidence_is_what_the_evidence_asks_for(folder: Path) -> None:
     found = read_evidence(folder)
     needs = needs_of(found.evidence, found.endorsements)
     for subject in named_by(needs):
-        validity = check(subject, found.endorsements, roots=ROOTS, now=valid_at(folder))
+        validity = check(subject, files_of(subject, found), roots=ROOTS, now=valid_at(folder))
         assert validity.issued <= valid_at(folder) <= validity.expires
         late = validity.expires + timedelta(seconds=1)
         with pytest.raises(WrongDocumentError):
-            check(subject, found.endorsements, roots=ROOTS, now=late)
+            check(subject, files_of(subject, found), roots=ROOTS, now=late)
 
 
 @every_genuine
@@ -70,7 +75,7 @@ def test_no_other_chip_takes_its_certificate(folder: Path) -> None:
             product, chip, tcb = subject.of
             other = Subject(VCEK, (product, "00" + chip[2:], tcb))
             with pytest.raises(WrongDocumentError, match="another chip"):
-                check(other, found.endorsements, roots=ROOTS, now=valid_at(folder))
+                check(other, files_of(other, found), roots=ROOTS, now=valid_at(folder))
 
 
 @every_genuine

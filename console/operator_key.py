@@ -1,0 +1,47 @@
+"""An operator's key file on disk, opened with a passphrase that is asked for or read from a file."""
+
+from pathlib import Path
+
+import click
+
+from console.evidence_files import read_bounded
+from schemas.documents import Anchor
+from schemas.errors import UsageError
+from sealing import keyfile
+from sealing.keys import SigningKey
+
+MAX_KEY_FILE = 64 * 1024
+MAX_PASSPHRASE = 64 * 1024
+
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Read the passphrase from the first line of a file; else it is asked.",
+)
+
+
+def unlock(path: Path, data: bytes, anchor: Anchor, passphrase_file: Path | None) -> SigningKey:
+    """Return the key of what `policy keygen` wrote, or raise `UsageError`.
+
+    Whose it is comes first: nobody is asked for the passphrase of a key that the mesh does not know.
+    """
+    try:
+        name, public = keyfile.owner(data)
+    except keyfile.KeyFileError as error:
+        raise UsageError(f"{path}: {error}") from error
+    if (name, public) not in [(each.name, each.key) for each in anchor.operators]:
+        raise UsageError(f"{path} is of {name}, with a key that is none of this mesh's operators'")
+    return keyfile.unlock(data, passphrase(f"the passphrase of {path}", passphrase_file))
+
+
+def passphrase(what: str, file: Path | None, *, confirm: bool = False) -> str:
+    """Return a passphrase, from the first line of a file or as it is typed; raise `UsageError`."""
+    if file is None:
+        answer: str = click.prompt(what, hide_input=True, confirmation_prompt=confirm, err=True)
+        return answer
+    try:
+        # A secret may come through a pipe, so that it lies on no disk.
+        text = read_bounded(file, MAX_PASSPHRASE, pipe=True).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text") from error
+    return text.partition("\n")[0].rstrip("\r")
