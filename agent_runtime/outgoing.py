@@ -8,11 +8,14 @@ import asyncio
 
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
+from schemas.errors import UsageError
+from schemas.limits import MAX_BODY
 from schemas.peer import MAX_MESSAGES
 from transport import Transport
 
 # From here on a message gains nothing by company, and an AEAD is best fed what fits a cache.
 FULL = 32 * 1024
+_ARRAY = 3  # what a frame's array of messages costs at most
 
 
 class Outgoing:
@@ -27,8 +30,15 @@ class Outgoing:
         self._congested = False
 
     def say(self, link: Link, message: bytes) -> None:
-        """Send an encoded message at the end of this turn; what is refused then is counted."""
+        """Send an encoded message at the end of this turn; raise `UsageError` if it fits no frame.
+
+        What the session or the broker refuses then is counted.
+        """
         size = len(message)
+        if size > MAX_BODY - _ARRAY:
+            raise UsageError(
+                f"{size} bytes do not fit one message: {MAX_BODY - _ARRAY} do; send them in parts"
+            )
         entry = self._said.get(id(link))
         if entry is not None and (entry[2] + size > FULL or len(entry[1]) >= MAX_MESSAGES):
             self._send(link, entry[1])

@@ -1,6 +1,6 @@
 """One connection to a NATS broker: the only module that imports nats.
 
-nats-py gives the handshake, NKey authentication, TLS and the parser. The rest is replaced, because
+nats-py gives the handshake, NKey authentication and TLS. The rest is replaced, because
 version 2.16 (pinned; these are its private methods, and tests/transport holds us to them)
 - sends PING ahead of commands that it still buffers, so a flush proves nothing about a subscription;
 - ends its read loop without telling anyone when bytes do not parse, or when the waiter of a PONG was

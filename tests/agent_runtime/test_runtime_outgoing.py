@@ -11,7 +11,8 @@ from agent_runtime.outgoing import FULL, Outgoing
 from agent_runtime.peering import Link, Peering
 from agent_runtime.pool import Job, Pool
 from agent_runtime.refusals import Refusals
-from schemas.errors import Reason
+from schemas.errors import Reason, UsageError
+from schemas.limits import MAX_BODY
 from schemas.peer import MAX_MESSAGES
 from sealing.errors import SealingError
 from transport import Transport
@@ -91,6 +92,17 @@ async def test_no_frame_holds_more_than_a_receiver_takes(wire: Wire, outgoing: O
     await turn()
     assert [len(frame) for frame in wire.frames] == [MAX_MESSAGES, 1, 1, 1]
     assert max(len(frame) for frame in wire.frames) <= MAX_MESSAGES
+
+
+async def test_what_fits_no_frame_is_told_to_who_said_it_and_nobody_else_loses_by_it(
+    wire: Wire, outgoing: Outgoing
+) -> None:
+    outgoing.say(link(), b"before")
+    with pytest.raises(UsageError, match="do not fit one message"):
+        outgoing.say(link(), bytes(MAX_BODY - 2))
+    outgoing.say(link(), bytes(MAX_BODY - 3))
+    await turn()
+    assert [len(frame[0]) for frame in wire.frames] == [6, MAX_BODY - 3]
 
 
 async def test_who_says_much_waits_while_the_broker_does_not_read(wire: Wire, outgoing: Outgoing) -> None:
