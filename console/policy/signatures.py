@@ -114,13 +114,22 @@ def sign(anchor: Anchor, mesh: Mesh, key: SigningKey, policy: Policy, held: Sign
     return join(anchor, mesh, held, sign_policy(mesh, [key], policy))
 
 
-def join(anchor: Anchor, mesh: Mesh, first: SignedPolicy, second: SignedPolicy) -> SignedPolicy:
-    """Return the signatures of both in one set that is the same in whatever order they came."""
+def join(
+    anchor: Anchor, mesh: Mesh, first: SignedPolicy, second: SignedPolicy, expected: Policy | None = None
+) -> SignedPolicy:
+    """Return the signatures of both in one set that is the same in whatever order they came.
+
+    An error names who signed another text than `expected`, without that than the last of both.
+    """
     given = SignedPolicy(second.policy + first.policy, second.profile + first.profile)
     if not given.policy or not given.profile:
         raise SignatureError("there is no signature of both policy and profile")
-    policy = _signers(anchor, mesh, "policy", given.policy, cose.unverified_payload(given.policy[0]))
-    profile = _signers(anchor, mesh, "profile", given.profile, cose.unverified_payload(given.profile[0]))
+    if expected is None:
+        text, profiled = (cose.unverified_payload(each[0]) for each in (given.policy, given.profile))
+    else:
+        text, profiled = compiled(expected), codec.encode(profile_of(mesh, expected))
+    policy = _signers(anchor, mesh, "policy", given.policy, text)
+    profile = _signers(anchor, mesh, "profile", given.profile, profiled)
     joined = SignedPolicy(
         tuple(policy[name] for name in sorted(policy)), tuple(profile[name] for name in sorted(profile))
     )

@@ -21,6 +21,7 @@ from schemas.messages import Millis
 from sealing import keyfile
 from sealing.context import Mesh
 from sealing.documents import open_anchor
+from sealing.errors import SignatureError
 from sealing.keys import SigningKey
 
 WHOLE, LACKING = 0, 1
@@ -113,12 +114,14 @@ def join(file: Path, others: tuple[Path, ...], anchor_file: Path | None) -> int:
     opened, mesh = load_anchor(anchor_file, file)
     mine = signed_path(file)
     whole = _held(mine)
+    meant = files.read_policy(file) if file != mine and file.exists() else None
     for other in others:
         given = signatures.decode_signed(files.read(other, files.MAX_SIGNED), str(other))
-        whole = signatures.join(opened, mesh, whole, given)
+        try:
+            whole = signatures.join(opened, mesh, whole, given, meant)
+        except SignatureError as error:
+            raise SignatureError(f"{other} is not joined, {mine} is as it was: {error.detail}") from error
     signed = signatures.read_signed(opened, mesh, whole)
-    if file != mine and file.exists() and files.read_policy(file) != signed.policy:
-        raise UsageError(f"the signatures are over another text than {file}: get the file that they signed")
     files.replace(mine, codec.encode(whole))
     say(signed_lines(signed, (), _now()))
     return WHOLE

@@ -96,6 +96,22 @@ def test_signatures_made_apart_are_joined(mesh: Run) -> None:
     assert "complete" in said
 
 
+def test_joining_names_who_signed_another_text_than_the_own_file(mesh: Run) -> None:
+    mine = Path("policy.toml").read_text()
+    Path("policy.toml").write_text(mine.replace("per_minute = 60", "per_minute = 61"))
+    sign(mesh, "alice")
+    Path("policy.toml.signed").rename("from-alice.signed")
+    Path("policy.toml").write_text(mine)
+    for held in (False, True):
+        if held:
+            sign(mesh, "bob")
+        code, said = mesh("join", "policy.toml", "from-alice.signed")
+        assert code == 1
+        assert "from-alice.signed is not joined" in said
+        assert "alice signed another text of the policy, one of version 1" in said
+        assert Path("policy.toml.signed").exists() is held
+
+
 def test_a_policy_that_changes_after_a_signature_is_not_signed_under_it(mesh: Run) -> None:
     sign(mesh, "alice")
     before = Path("policy.toml.signed").read_bytes()
