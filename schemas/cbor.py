@@ -2,8 +2,8 @@
 
 A reader of our own because a general one works for strangers: `cbor2` compiles their regular expressions,
 computes their big floats, and takes time exponential in the depth of maps that are keys of maps. What is
-read here is what sealbus says: integers of 64 bits, byte and text strings, arrays, maps with text or
-integer keys, false, true and null. Tags, floats and indefinite lengths have no place in it.
+read here is what sealbus says: integers of 64 bits, byte and text strings, arrays, maps whose keys
+are all text or all integers, false, true and null. Tags, floats and indefinite lengths have no place in it.
 """
 
 from typing import Never
@@ -100,15 +100,20 @@ def _array(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tupl
 def _map(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tuple[dict[int | str, Item], int]:
     found: dict[int | str, Item] = {}
     last = b""
+    kind: type[int | str] | None = None
     for _ in range(size):
         start = at
         key, at = _item(data, at, 0, left)
         if type(key) is not str and type(key) is not int:
             _refuse("has a map key that is neither text nor integer")
-        # Strictly rising, so no key is there twice.
-        if data[start:at] <= last:
+        if type(key) is not kind and kind is not None:
+            _refuse("has map keys of text and integers")
+        kind = type(key)
+        # Strictly rising, so no key is there twice; in length too, as our writer does it (RFC 8949 4.2.3).
+        encoded = data[start:at]
+        if encoded <= last or len(encoded) < len(last):
             _refuse("has map keys out of order")
-        last = data[start:at]
+        last = encoded
         found[key], at = _item(data, at, depth, left)
     return found, at
 

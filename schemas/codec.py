@@ -1,7 +1,7 @@
 """Deterministic CBOR (RFC 8949 section 4.2.1) in and out of typed messages.
 
-Canonical or refused: one value has one encoding, and `schemas.cbor` reads no other. What we write has
-map keys that are all text, or integers for which cbor2's length-first order is the bytewise order of 4.2.1.
+Canonical or refused: one value has one encoding, and `schemas.cbor` reads no other. What we write has map
+keys that are all text or all integers, for which cbor2's length-first order is the bytewise order of 4.2.1.
 """
 
 from typing import Any, TypeVar

@@ -79,6 +79,8 @@ REFUSED = {
     "true as a key": "a1f500",
     "null as a key": "a1f600",
     "bytes as a key": "a1416100",
+    "text and an integer as keys": "a3012021f5616180",
+    "a shorter key after a longer one": "a2186401" + "20f5",
     "an array as a key": "a18000",
     "a map as a key": "a1a000",
     "two keys that are not numbers": "a2f97e0000f97e0001",
@@ -111,7 +113,8 @@ ACCEPTED = {
     "80": [],
     "8201820203": [1, [2, 3]],
     "a0": {},
-    "a3012021f5616180": {1: -1, -2: True, "a": []},
+    "a20120386302": {1: -1, -100: 2},
+    "a2616101616202": {"a": 1, "b": 2},
     "f4": False,
     "f6": None,
 }
