@@ -15,8 +15,9 @@ import anyio
 import msgspec
 
 from schemas.errors import UsageError
+from schemas.limits import MAX_MESSAGE
 from transport.access import DEFAULT_INBOX
-from transport.errors import ClosedError, FullError, NotPermittedError, UnavailableError
+from transport.errors import ClosedError, FullError, NotPermittedError, TooLargeError, UnavailableError
 from transport.interface import DEFAULT_DEADLINE, HEADER_ROOM, OUTAGE_BUFFER, OnState, State
 from transport.lifetime import Workers
 from transport.nats_protocol import (
@@ -281,10 +282,10 @@ class NatsSession:
                 await wire.open(self._urls[0], name=self._name, seed=self._seed, patience=CONNECT_TIMEOUT)
                 await self._adopt(wire)
                 return wire
-            except NotPermittedError:
+            except (NotPermittedError, TooLargeError) as error:
                 if first:
                     raise
-                log.warning("%s: the broker refuses the credentials", self._name)
+                log.warning("%s: %s", self._name, error)
             except UnavailableError:
                 log.debug("%s: no broker yet", self._name)
             finally:
@@ -297,6 +298,12 @@ class NatsSession:
             backoff = min(2 * backoff, LAST_BACKOFF)
 
     async def _adopt(self, wire: Wire) -> None:
+        if wire.max_payload < MAX_MESSAGE:
+            # Said now, because a broker ends the connection of who sends more, long after the mistake.
+            raise TooLargeError(
+                f"the broker takes messages of {wire.max_payload} bytes and the mesh has larger ones: set "
+                f"max_payload to {MAX_MESSAGE} or more in its configuration"
+            )
         for sid, (subject, queue) in self._interests.items():
             wire.send(subscribe_frame(subject, queue, sid))
         known = set(self._interests)

@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from transport import ConsumerSpec, Delivery, NotPermittedError, State, UnavailableError, connect
+from transport import (
+    ConsumerSpec,
+    Delivery,
+    NotPermittedError,
+    State,
+    TooLargeError,
+    UnavailableError,
+    connect,
+)
 from transport.inbox import MAX_WAITING, Inbox
 
 pytestmark = pytest.mark.anyio
@@ -181,6 +189,19 @@ async def test_what_means_nothing_changes_nothing(noise: bytes) -> None:
         await alice.flush()
         assert alice.max_payload == before
     assert states == [State.CONNECTED, State.CLOSED]
+
+
+async def test_a_broker_that_takes_less_than_the_mesh_says_is_refused_with_what_to_set() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(INFO.replace(b"1048576", b"65536"))
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        await behave(reader, writer)
+
+    async with hostile(script) as url:
+        with pytest.raises(TooLargeError, match="takes messages of 65536 bytes.*set max_payload to 1048576"):
+            async with connect(url, name="alice"):
+                pass
 
 
 async def test_a_silent_broker_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
