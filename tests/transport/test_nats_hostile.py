@@ -199,7 +199,7 @@ async def test_a_broker_that_takes_less_than_the_mesh_says_is_refused_with_what_
         await behave(reader, writer)
 
     async with hostile(script) as url:
-        with pytest.raises(TooLargeError, match="takes messages of 65536 bytes.*set max_payload to 1048576"):
+        with pytest.raises(TooLargeError, match=r"takes messages of 65536 bytes.*set max_payload to 1048576"):
             async with connect(url, name="alice"):
                 pass
 
