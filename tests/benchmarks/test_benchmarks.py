@@ -52,6 +52,16 @@ def test_sealed_calls_are_measured_against_plain_ones(capsys: pytest.CaptureFixt
     ]
 
 
+@pytest.mark.slow
+def test_an_eviction_is_timed_at_every_instance(capsys: pytest.CaptureFixture[str]) -> None:
+    brief = ("--rounds", "1", "--instances", "16", "--withheld", "2", "--json")
+    said = measured(capsys, "revocation", *brief)
+    withheld = said["figures"][-1]
+    assert withheld["id"] == "withheld"
+    # The grace is no matter of how busy a machine is: late by that much would be wrong on any.
+    assert withheld["high"] <= 1.1
+
+
 def test_a_must_is_missed_only_if_every_round_misses_it() -> None:
     def verdict(*ours: float, better: str = "lower") -> str:
         return Row("", "", "", "us", ours, (1.0,) * len(ours), Aim(1.5, better)).verdict
