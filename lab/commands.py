@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -79,13 +79,17 @@ def resign(root: Path) -> None:
 @directory
 @click.option("--tap", "tapped", is_flag=True, help="Put the tap before the broker: see sealbus lab wire.")
 @as_json
-def up(root: Path, tapped: bool, machine: bool) -> None:
-    """Bring the lab up and keep it up until Ctrl-C."""
+def up(root: Path, tapped: bool, machine: bool) -> int:
+    """Bring the lab up and keep it up until Ctrl-C; exit 1 if that came before it was up."""
+    reached: list[str] = []
     with ready_state(root) as state, hold_part(state, UP):
         parts = sorted(set(held_parts(root)) - {UP})
         if parts:
             raise UsageError(f"{', '.join(parts)} of {root} run already: run: sealbus lab down --dir {root}")
-        anyio.run(until_told, partial(_up, state, tapped, machine))
+        anyio.run(until_told, partial(_up, state, tapped, machine, reached.append))
+    if not reached:
+        click.echo("stopped before the lab was up", err=True)
+    return int(not reached)
 
 
 @lab.command()
@@ -185,7 +189,7 @@ def broker_url() -> str | None:
     return os.environ.get(BROKER_URL) or None
 
 
-async def _up(state: State, tapped: bool, machine: bool) -> int:
+async def _up(state: State, tapped: bool, machine: bool, reached: Callable[[str], None]) -> int:
     console = Console(stderr=True)
     async with running_mesh(
         state,
@@ -209,6 +213,7 @@ async def _up(state: State, tapped: bool, machine: bool) -> int:
         try:
             write()
             mesh.on_change = rewrite
+            reached(mesh.url)
             if machine:
                 click.echo(msgspec.json.encode(facts))
             else:

@@ -334,3 +334,18 @@ async def test_a_lab_of_parts_is_the_same_lab(lab_template: Path, tmp_path: Path
                     await process.aclose()
     assert {name: process.returncode for name, process in parts.items()} == dict.fromkeys(ready, 0)
     assert not any(path.exists() for path in ready.values())
+
+
+async def test_a_lab_that_is_stopped_before_it_was_up_says_so(lab: Path, tmp_path: Path) -> None:
+    root = copy_lab(lab, tmp_path)
+    command = [*SEALBUS, "lab", "up", "--json", "--dir", str(root)]
+    process = await anyio.open_process(command, env=environment())
+    async with process:
+        assert process.stderr is not None
+        with anyio.fail_after(90):
+            said = await process.stderr.receive()  # it has begun
+            process.terminate()
+            assert await process.wait() == 1
+            async for more in process.stderr:
+                said += more
+    assert b"stopped before the lab was up" in said
