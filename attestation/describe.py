@@ -4,9 +4,8 @@ from collections.abc import Callable
 from datetime import UTC
 
 from attestation import nitro, sev_snp, tdx
-from attestation.errors import EvidenceMalformedError
+from attestation.errors import UnsupportedPlatformError
 from attestation.tdx.parse import parse_quote
-from schemas.errors import Reason
 from schemas.evidence import Evidence
 
 Rows = list[tuple[str, str]]
@@ -16,7 +15,7 @@ def describe(evidence: Evidence) -> Rows:
     """Return name and value of every field worth a look, or raise `EvidenceMalformedError`."""
     describer = _DESCRIBERS.get(evidence.type)
     if describer is None:
-        raise EvidenceMalformedError("no parser for this media type", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("no parser for this media type")
     return describer(evidence.value)
 
 

@@ -7,7 +7,7 @@ from attestation import nitro, sev_snp, tdx
 from attestation.endorsements import subjects
 from attestation.endorsements.intel import PCK_AUTHORITIES
 from attestation.endorsements.subjects import Subject
-from attestation.errors import EvidenceMalformedError, NotGenuineError
+from attestation.errors import EvidenceMalformedError, NotGenuineError, UnsupportedPlatformError
 from attestation.sev_snp.certificate import PRODUCTS, read_endorsed
 from attestation.sev_snp.parse import Report, SigningKey
 from attestation.tdx.collateral import read_chain
@@ -67,7 +67,7 @@ def needs_of(evidence: Evidence, beside: Mapping[str, bytes]) -> Needs:
         return _snp(sev_snp.parse(evidence.value), beside)
     if evidence.type == tdx.MEDIA_TYPE:
         return _tdx(evidence.value)
-    raise EvidenceMalformedError("evidence of a platform that is not known", Reason.UNSUPPORTED_PLATFORM)
+    raise UnsupportedPlatformError("evidence of a platform that is not known")
 
 
 def _snp(report: Report, beside: Mapping[str, bytes]) -> SnpNeeds:

@@ -130,7 +130,11 @@ def test_sgx_is_a_platform_that_is_not_judged(folder: Path | None, verify: Verif
     folder = present(folder)
     code, result = verify(folder, *at(folder))
     assert (code, result["reasons"], result["genuine"]) == (1, ["unsupported-platform"], False)
-    assert result["platform"] == "unknown"
+    assert result["platform"] == folder.parent.name
+    assert result["failure"]["explanation"] == (
+        "This is evidence of a platform that sealbus does not judge: an SGX quote, not a TDX one; "
+        "use SEV-SNP, TDX or Nitro Enclaves evidence. [unsupported-platform]"
+    )
 
 
 # --- endorsements -------------------------------------------------------------------------------
@@ -395,9 +399,57 @@ def test_verdict_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> 
     assert "accepted: nitro evidence, genuine" in " ".join(capsys.readouterr().out.split())
 
 
-def test_sgx_can_not_be_shown() -> None:
-    found = folders("sgx")
-    assert run(["evidence", "show", str(present(found[0] if found else None))]) == 2
+@pytest.mark.parametrize("folder", parameters(folders("sgx")))
+def test_people_are_told_which_platform_is_not_judged(
+    folder: Path | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = present(folder)
+    assert run(["evidence", "verify", str(folder), *at(folder)]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "refused: evidence of a platform that sealbus does not judge (sgx)" in text
+    assert "tdx evidence" not in text
+    assert run(["evidence", "show", str(folder)]) == 2
+    assert "an SGX quote, not a TDX one [unsupported-platform]" in capsys.readouterr().err
+
+
+def test_evidence_of_an_unnamed_platform_is_said_to_be_of_one(tmp_path: Path, verify: Verify) -> None:
+    quote = bytearray(bytes(48))
+    quote[0], quote[4] = 4, 0x82  # no TEE has this type
+    (tmp_path / "quote.bin").write_bytes(quote)
+    code, result = verify(tmp_path)
+    assert (code, result["platform"], result["reasons"]) == (1, "unknown", ["unsupported-platform"])
+    assert "quote of an unknown TEE" in result["failure"]["explanation"]
+
+
+def test_json_explains_each_finding_as_the_text_does(
+    verify: Verify, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = one_of(TDX, "v4-debug-outofdate-50806f-trustee")
+    _, result = verify(folder, *at(folder))
+    assert result["failure"] is None
+    run(["evidence", "verify", str(folder), *at(folder)])
+    text = capsys.readouterr().out
+    for finding in result["findings"]:
+        assert f"- {finding['explanation']}\n" in text
+        assert finding["seen"] in finding["explanation"]
+        assert finding["wanted"] in finding["explanation"]
+        assert finding["explanation"].endswith(f"[{finding['reason']}]")
+    # Of endorsements that are absent a person is told in one line, a program of each.
+    copy = copy_of(folder, tmp_path)
+    (copy / "pck_crl.der").unlink()
+    _, result = verify(copy, *at(folder))
+    said = {each["reason"]: each["explanation"] for each in result["findings"]}
+    assert said["no-pck-crl"] == (
+        "An endorsement did not come with the evidence: no pck_crl.der (wanted: one that is current); "
+        "get it with `sealbus collateral fetch`. [no-pck-crl]"
+    )
+
+
+def test_json_explains_why_evidence_is_not_genuine(verify: Verify) -> None:
+    folder = one_of(TDX, "neg-derived-v4-mrtd-flipped")
+    code, result = verify(folder, *at(folder))
+    assert (code, result["findings"], result["failure"]["reason"]) == (1, [], "signature-invalid")
+    assert result["failure"]["explanation"].startswith("A signature does not hold: ")
 
 
 # --- CMW ----------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from attestation import nitro, sev_snp, x509
-from attestation.assess import as_json, assess
+from attestation.assess import assess
+from attestation.result import as_json
 from attestation.sev_snp.table import read_table
 from attestation.tdx import collateral
 from attestation.tdx.parse import parse_quote
@@ -90,7 +91,7 @@ class Target:
 
 
 class Sampled:
-    """A target that reads most inputs once, uncounted; the first, each 32nd and each largest one as it should.
+    """A target that reads most inputs once, uncounted; as it should only the first, each larger, each 32nd.
 
     Which those are depends on nothing but the inputs before, so a run with the same seed is the same run.
     """
