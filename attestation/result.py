@@ -26,6 +26,8 @@ def as_json(assessment: Assessment, platform: str) -> dict[str, Any]:
         "committed_tcb": dict(claims.committed_tcb) if claims else {},
         "product": claims.product or None if claims else None,
         "debug": claims.debug if claims else None,
+        "service_td": claims.service_td if claims else None,
+        "unstated": list(claims.unstated) if claims else [],
         "publisher": list(claims.publishers) if claims else [],
         "svn": claims.svn if claims else None,
         "chip": claims.chip or None if claims else None,

@@ -41,6 +41,8 @@ def show_assessment(console: Console, assessment: Assessment, platform: str, bas
         console.print(Text(f"workload: {workload.workload}"))
     if assessment.claims is not None and assessment.claims.status:
         console.print(Text(f"TCB status: {assessment.claims.status}"))
+    for unstated in assessment.claims.unstated if assessment.claims is not None else ():
+        console.print(Text(f"not stated: {unstated}"))
     for sentence in explain(assessment):
         console.print(Text(f"- {sentence}"), soft_wrap=True)
     vector = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

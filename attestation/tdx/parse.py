@@ -48,7 +48,7 @@ class TdReport:
     rtmrs: tuple[bytes, bytes, bytes, bytes]
     report_data: bytes
     tee_tcb_svn_2: bytes  # of the module now running; report 1.0 knows no update of it
-    mrservicetd: bytes  # zero unless a service TD is bound
+    mrservicetd: bytes | None  # zero unless a service TD is bound; report 1.0 has no word on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _read_td_report(body: bytes, body_type: int) -> TdReport:
         *rtmrs,
         report_data,
     ) = TD_REPORT.unpack_from(body)
-    tee_tcb_svn_2, mrservicetd = tee_tcb_svn, bytes(48)
+    tee_tcb_svn_2, mrservicetd = tee_tcb_svn, None
     if body_type == TD_REPORT_1_5:
         tee_tcb_svn_2, mrservicetd = TD_REPORT_EXTENSION.unpack_from(body, TD_REPORT.size)
     return TdReport(

@@ -287,7 +287,8 @@ MUTANTS = [
     ),
     Mutant(TDX_VERIFY, "bool(report.attributes & DEBUG)", "False", VERIFY, "debug_is_claimed"),
     Mutant(TDX_VERIFY, "bool(report.attributes & MIGRATABLE)", "False", VERIFY, "claimed"),
-    Mutant(TDX_VERIFY, "any(report.mrservicetd)", "False", VERIFY, "claimed"),
+    Mutant(TDX_VERIFY, "[] if collateral.pck_crl is None else ", "[] and ", VERIFY, "age_of_collateral"),
+    Mutant(TDX_VERIFY, "else any(report.mrservicetd)", "else False", VERIFY, "claimed"),
     Mutant(TDX_VERIFY, "bool(report.attributes & SEPT_VE_DISABLE)", "True", VERIFY, "claimed"),
     Mutant(
         TDX_VERIFY,
@@ -296,7 +297,7 @@ MUTANTS = [
         VERIFY,
         "claimed",
     ),
-    Mutant(TDX_VERIFY, "missing=missing,", "missing=(),", VERIFY, "absent_is_told"),
+    Mutant(TDX_VERIFY, "missing=collateral.missing,", "missing=(),", VERIFY, "absent_is_told"),
     Mutant(TDX_VERIFY, "min(issued, default=None)", "max(issued, default=None)", VERIFY, "older_of_the_two"),
     Mutant(TDX_VERIFY, "[min(pair) for pair", "[max(pair) for pair", TCB, "lower_module"),
     Mutant(TDX_VERIFY, "min(numbers)", "max(numbers)", TCB, "evaluation_numbers"),

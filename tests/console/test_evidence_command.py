@@ -445,6 +445,23 @@ def test_json_explains_each_finding_as_the_text_does(
     )
 
 
+def test_a_quote_that_cannot_speak_of_service_tds_is_said_not_to(
+    verify: Verify, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    said = "service TD (quote v4, TD 1.0 body)"
+    _, result = verify(folder, *at(folder))
+    assert (result["service_td"], result["unstated"]) == (None, [said])
+    run(["evidence", "verify", str(folder), *at(folder)])
+    assert f"not stated: {said}\n" in capsys.readouterr().out
+    run(["evidence", "show", str(folder), "--json"])
+    fields = json.loads(capsys.readouterr().out)["fields"]
+    assert fields["MRSERVICETD"] == fields["TEE TCB SVN now"] == "not stated (quote v4, TD 1.0 body)"
+    folder = one_of(TDX, "v5-outofdate-90c06f-alibaba-servicetd")
+    _, result = verify(folder, *at(folder))
+    assert (result["service_td"], result["unstated"]) == (True, [])
+
+
 def test_json_explains_why_evidence_is_not_genuine(verify: Verify) -> None:
     folder = one_of(TDX, "neg-derived-v4-mrtd-flipped")
     code, result = verify(folder, *at(folder))
