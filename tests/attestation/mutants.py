@@ -369,15 +369,8 @@ MUTANTS = [
     ),
     Mutant(
         TDX_COLLATERAL,
-        '    _verify_document(key, chain[0], signed.signature, signed.body, "TCB info", memory)\n',
-        "",
-        VERIFY,
-        "one_changed_digit",
-    ),
-    Mutant(
-        TDX_COLLATERAL,
-        '    _verify_document(key, chain[0], signed.signature, signed.body, "QE identity", memory)\n',
-        "",
+        "lambda: verify_p256(key, signature, body, what)",
+        "lambda: None",
         VERIFY,
         "one_changed_digit",
     ),
@@ -393,7 +386,7 @@ MUTANTS = [
     ),
     Mutant(
         TDX_COLLATERAL,
-        "not document.issue_date <= now <= document.next_update",
+        "not opened.issue_date <= now <= opened.next_update",
         "False",
         VERIFY,
         "not_current",
