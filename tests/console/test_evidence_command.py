@@ -3,8 +3,10 @@
 import ast
 import json
 import os
+import subprocess
+import sys
 from base64 import encodebytes, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -275,6 +277,58 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, verify: Verif
     (tmp_path / "report.bin").write_bytes(bytes(1184))
     assert verify(tmp_path, "--policy", str(tmp_path / "pipe"))[0] == 2
     assert verify(tmp_path, "--root", str(tmp_path / "pipe"))[0] == 2
+
+
+def given(data: bytes, closing: list[int]) -> Path:
+    """Return a pipe as a shell's process substitution hands it over, with `data` in it."""
+    out, into = os.pipe()
+    closing.append(out)
+    os.write(into, data)
+    os.close(into)
+    return Path(f"/dev/fd/{out}")
+
+
+@pytest.fixture
+def closing() -> Iterator[list[int]]:
+    descriptors: list[int] = []
+    yield descriptors
+    for each in descriptors:
+        os.close(each)
+
+
+def test_a_pipe_that_was_handed_over_is_read(verify: Verify, closing: list[int]) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    file, media_type = FILES[NITRO]
+    wrapped = as_json(media_type, (folder / file).read_bytes())
+    code, result = verify(given(wrapped, closing), *at(folder))
+    assert (code, result["genuine"]) == (0, True)
+    policy = given(policy_text(folder).encode(), closing)
+    code, result = verify(folder, *at(folder), "--policy", str(policy))
+    assert (code, result["workload"]) == (0, "vector")
+    assert run(["evidence", "show", str(given(wrapped, closing))]) == 0
+
+
+def test_standard_input_is_read() -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    file, media_type = FILES[NITRO]
+    wrapped = as_json(media_type, (folder / file).read_bytes())
+    start = "from console.entry import main; main()"
+    command = [sys.executable, "-c", start, "evidence", "verify", "/dev/stdin", *at(folder)]
+    done = subprocess.run(command, input=wrapped, capture_output=True, check=False)
+    assert (done.returncode, done.stdout[:8]) == (0, b"accepted")
+
+
+def test_a_pipe_is_read_no_further_than_a_file(closing: list[int]) -> None:
+    with pytest.raises(UsageError, match="over 10 bytes"):
+        read_bounded(given(bytes(11), closing), 10)
+
+
+def test_what_is_not_read_is_called_by_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=r"a pipe with a name.* give a regular file or /dev/stdin"):
+        read_bounded(tmp_path / "pipe", 10)
+    with pytest.raises(UsageError, match="it is no file; give a regular file"):
+        read_bounded(Path("/dev/zero"), 10)
 
 
 def test_a_file_that_nobody_may_read_is_a_usage_error(
