@@ -14,17 +14,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from attestation.bundle import add_signatures, decode_signed, encode_file, issued_at, open_bundle, sign_bundle
 from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource, merged
-from attestation.endorsements.bundle import (
-    add_signatures,
-    check_entries,
-    decode_signed,
-    encode_file,
-    issued_at,
-    merge,
-    open_bundle,
-    sign_bundle,
-)
+from attestation.endorsements.gather import check_entries, merge
 from attestation.endorsements.pcs import EARLY, STANDARD
 from attestation.vendors import VENDOR_ROOTS
 from console.collateral_fetch import Outcome, Settings, fetch_all

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attestation import nitro, sev_snp, tdx
-from attestation.endorsements.bundle import decode_file, decode_signed, unverified_bundle
+from attestation.bundle import decode_file, decode_signed, unverified_bundle
 from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attestation import tdx
-from attestation.endorsements.bundle import decode_file, encode_file, open_bundle
+from attestation.bundle import decode_file, encode_file, open_bundle
 from console import cli
 from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
