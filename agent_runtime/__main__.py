@@ -30,8 +30,10 @@ from agent_runtime.errors import EXIT_REFUSED
 from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.node import Identity, Node
 from attestation import Machine, report_own_keys
+from attestation.carried import CarryingMachine, carried_by
 from attestation.own_machine import add_machine_arguments, open_machine
 from schemas.errors import PeerError, SealbusError, UsageError
+from sealing.documents import open_anchor
 from transport import Credentials, TransportError, connect
 
 log = logging.getLogger("sealbus.agent")
@@ -101,10 +103,12 @@ async def _serve(
             anchor = await anyio.Path(anchor_file).read_bytes()
         except OSError as error:
             raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
+        carried = await carried_by(host, *open_anchor(anchor))
+        own = attester if carried is None else CarryingMachine(attester, carried)
         url = _required(host, "nats_url")
         log.info("looking for the broker")
         async with connect(url, name="agent", credentials=credentials, patience=math.inf) as transport:
-            node = Node(Identity(anchor, (agent.role,), attester), transport, agent)
+            node = Node(Identity(anchor, (agent.role,), own, carried=carried), transport, agent)
             async with node.running(), anyio.create_task_group() as tasks:
                 tasks.start_soon(_report_keys, attester, node, asked)
                 ready.set()

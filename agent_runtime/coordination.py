@@ -21,6 +21,7 @@ from agent_runtime.trust import joined
 from agent_runtime.witness import Witness
 from attestation import Memory, appraise
 from attestation.attester import Attester
+from attestation.carried import Carried
 from schemas import codec
 from schemas.documents import Anchor, Profile
 from schemas.errors import PeerError, Reason
@@ -72,6 +73,7 @@ class Party:
     random: Callable[[int], bytes]
     local: LocalClock
     profile: Profile | None = None  # a console that is about to order the first term holds its own
+    carried: Carried | None = None
 
 
 @dataclass(slots=True)
@@ -204,7 +206,7 @@ class Coordination:
                     host_time=time.time_ns() // 1_000_000,
                     profile=self.party.profile,
                 )
-                await anyio.to_thread.run_sync(_appraise, appraisal, self._memory)
+                await anyio.to_thread.run_sync(_appraise, appraisal, self._memory, self.party.carried)
                 return coordinator
             except PeerError as refusal:
                 self._offer_refused = refusal.reason
@@ -349,10 +351,11 @@ class Coordination:
         return self.clock.highest() >= admission.issued * SECOND + life * share // 100
 
 
-def _appraise(appraisal: joining.Appraisal, memory: Memory) -> None:
+def _appraise(appraisal: joining.Appraisal, memory: Memory, carried: Carried | None) -> None:
+    evidence, endorsements = appraisal.evidence, appraisal.endorsements
     appraise(
-        appraisal.evidence,
-        appraisal.endorsements,
+        evidence,
+        endorsements if carried is None else carried.complete(evidence, endorsements),
         appraisal.reference_values,
         key_binding=appraisal.key_binding,
         challenge=appraisal.challenge,

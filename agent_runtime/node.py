@@ -30,6 +30,7 @@ from agent_runtime.submitting import Submissions
 from agent_runtime.witness import Witness
 from agent_runtime.working import Working
 from attestation import Attester
+from attestation.carried import Carried
 from schemas.errors import PeerError, Reason
 from schemas.messages import CLIENT, ENCLAVE
 from schemas.peer import Call, Reply
@@ -70,6 +71,7 @@ class Identity:
     attester: Attester | None = None
     key: SigningKey | None = None
     stored_secret: bytes | None = None  # a client that keeps it derives its reply keys again
+    carried: Carried | None = None  # completes a coordinator's Evidence that came without collateral
 
 
 class Node:
@@ -96,6 +98,7 @@ class Node:
         self._seen = SeenTasks()
         self._gate = Gate(self.membership, self._seen)
         party = Party(anchor, mesh, keys, kind, identity.roles, identity.attester, random, local)
+        party.carried = identity.carried
         self.coordination = Coordination(party, transport, self.membership, self.refusals, self._changed)
         self.calls = Calls(
             self.coordination,

@@ -10,7 +10,7 @@ from hashlib import sha256
 from attestation import nitro, sev_snp, tdx
 from attestation.acceptable import Judgement, judge, judge_binding
 from attestation.claims import Genuine
-from attestation.errors import EvidenceMalformedError, NotAcceptableError
+from attestation.errors import EvidenceMalformedError, NotAcceptableError, UnsupportedPlatformError
 from attestation.memory import FORGETFUL, Memory, Remembers
 from schemas.codec import encode
 from schemas.errors import Reason, UsageError
@@ -70,7 +70,7 @@ def verify(
         raise EvidenceMalformedError("Evidence or Endorsements are too large", Reason.TOO_LARGE)
     verifier = VERIFIERS.get(evidence.type)
     if verifier is None:
-        raise EvidenceMalformedError("no verifier for this media type", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("no verifier for this media type")
     return verifier(evidence.value, endorsements, now=now, memory=memory)
 
 

@@ -3,23 +3,19 @@
 Unlike the door (`appraise`), which accepts or raises, this tells all: it is what the tool prints.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from attestation.acceptable import Judgement, judge, judge_nonce, judge_root, judge_without_workloads
 from attestation.appraise import verify
 from attestation.claims import Genuine
-from attestation.errors import AttestationError, EvidenceMalformedError
+from attestation.errors import AttestationError, EvidenceMalformedError, UnsupportedPlatformError
 from attestation.trust import Claim, Tier, Value, of_failure, status_of, vector_of
 from attestation.vendors import built_in_for
 from schemas.errors import Reason
 from schemas.evidence import Endorsements, Evidence, PlatformValues, ReferenceValues
 
 _UNREADABLE = (Reason.MALFORMED, Reason.TOO_LARGE, Reason.UNSUPPORTED_VERSION)
-
-PROFILE = "tag:sealbus.dev,2026:ear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +43,12 @@ class Assessment:
         """Say whether the bytes are evidence at all: of some platform, and of a version that is known."""
         failure = self.failure
         return not isinstance(failure, EvidenceMalformedError) or failure.reason not in _UNREADABLE
+
+    @property
+    def unsupported(self) -> str:
+        """Name the platform if it is none that is judged, "unknown" if the bytes don't tell; else ""."""
+        failure = self.failure
+        return failure.platform or "unknown" if isinstance(failure, UnsupportedPlatformError) else ""
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -103,50 +105,6 @@ def assess_by_policy(
         }
         return Assessment(_has_root(claims, built_in_for(claims.platform, None)), vector, judgement, claims)
     return Assessment(_has_root(claims, values), vector_of(judgement.findings), judgement, claims)
-
-
-def as_json(assessment: Assessment, platform: str) -> dict[str, Any]:
-    """Return an assessment as JSON data: flat for programs, with the EAR beside it."""
-    claims = assessment.claims
-    return {
-        "platform": "unknown" if Reason.UNSUPPORTED_PLATFORM in assessment.reasons else platform,
-        "genuine": assessment.genuine,
-        "status": assessment.status.value,
-        "reasons": [reason.value for reason in assessment.reasons],
-        "advisories": list(claims.advisories) if claims else [],
-        "tcb_status": claims.status or None if claims else None,
-        "measurements": dict(claims.measurements) if claims else {},
-        "report_data": claims.report_data.hex() if claims else None,
-        "tcb": dict(claims.tcb) if claims else {},
-        "committed_tcb": dict(claims.committed_tcb) if claims else {},
-        "product": claims.product or None if claims else None,
-        "debug": claims.debug if claims else None,
-        "publisher": list(claims.publishers) if claims else [],
-        "svn": claims.svn if claims else None,
-        "chip": claims.chip or None if claims else None,
-        "root": claims.root if claims else None,
-        "missing": list(claims.missing) if claims else [],
-        "workload": assessment.judgement.workload.workload if assessment.judgement.workload else None,
-        "findings": [
-            {
-                "claim": each.claim.value,
-                "tier": each.tier.value,
-                "reason": each.reason.value,
-                "seen": each.seen,
-                "wanted": each.wanted,
-            }
-            for each in assessment.judgement.findings
-        ],
-        "ear": {
-            "eat_profile": PROFILE,
-            "ear.status": assessment.status.value,
-            "ear.trustworthiness-vector": _plain(assessment.vector),
-        },
-    }
-
-
-def _plain(vector: Mapping[Claim, int]) -> dict[str, int]:
-    return {claim.value: value for claim, value in vector.items()}
 
 
 def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> Genuine | AttestationError:

@@ -25,7 +25,9 @@ class Genuine:
     svn: int | None = None  # SEV-SNP: GUEST_SVN of the ID block
     debug: bool = False
     migratable: bool = False  # the host could move or copy the guest and its keys
-    service_td: bool = False  # TDX: a service TD is bound; which service it renders is not in the quote
+    # TDX: a service TD is bound; which service it renders is not in the quote. None: the quote can't say.
+    service_td: bool | None = False
+    unstated: tuple[str, ...] = ()  # what this kind of evidence has no field for, in words
     sept_ve_disable: bool = True  # TDX: the host can't inject #VE at any private page
     unknown_attributes: bool = False  # TDX: a bit is set whose meaning is not known
     status: str = ""  # TDX TCB status
@@ -33,4 +35,6 @@ class Genuine:
     features: frozenset[str] = frozenset()  # SEV-SNP: what is on, by the names of sev_snp.FEATURES
     privilege: int = 0  # VMPL on SEV-SNP
     time: datetime | None = None  # Nitro: when the document was signed, by the module's clock
-    collateral_time: datetime | None = None  # TDX: when the oldest piece of collateral was issued
+    # TDX: when the oldest of TCB info, QE identity and PCK CRL was issued. Intel renews these for whoever
+    # asks; the root CA's CRL only about once a year, so its age says nothing, and its nextUpdate bounds it.
+    collateral_time: datetime | None = None

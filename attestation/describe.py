@@ -4,9 +4,8 @@ from collections.abc import Callable
 from datetime import UTC
 
 from attestation import nitro, sev_snp, tdx
-from attestation.errors import EvidenceMalformedError
+from attestation.errors import UnsupportedPlatformError
 from attestation.tdx.parse import parse_quote
-from schemas.errors import Reason
 from schemas.evidence import Evidence
 
 Rows = list[tuple[str, str]]
@@ -16,7 +15,7 @@ def describe(evidence: Evidence) -> Rows:
     """Return name and value of every field worth a look, or raise `EvidenceMalformedError`."""
     describer = _DESCRIBERS.get(evidence.type)
     if describer is None:
-        raise EvidenceMalformedError("no parser for this media type", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("no parser for this media type")
     return describer(evidence.value)
 
 
@@ -50,6 +49,8 @@ def _sev_snp(value: bytes) -> Rows:
 def _tdx(value: bytes) -> Rows:
     quote = parse_quote(value)
     report = quote.report
+    old = report.mrservicetd is None
+    not_stated = f"not stated (quote v{quote.version}, TD 1.0 body)"
     return [
         ("quote version", str(quote.version)),
         ("TD attributes", f"{report.attributes:#018x}"),
@@ -57,7 +58,7 @@ def _tdx(value: bytes) -> Rows:
         ("SEPT_VE_DISABLE", _yes(bool(report.attributes & tdx.SEPT_VE_DISABLE))),
         ("XFAM", report.xfam.hex()),
         ("TEE TCB SVN", report.tee_tcb_svn.hex()),
-        ("TEE TCB SVN now", report.tee_tcb_svn_2.hex()),
+        ("TEE TCB SVN now", not_stated if old else report.tee_tcb_svn_2.hex()),
         ("QE ISVSVN", str(quote.qe_report.isvsvn)),
         ("MRSEAM", _hex(report.mrseam)),
         ("MRSIGNERSEAM", _hex(report.mrsignerseam)),
@@ -66,7 +67,7 @@ def _tdx(value: bytes) -> Rows:
         ("MRCONFIGID", _hex(report.mrconfigid)),
         ("MROWNER", _hex(report.mrowner)),
         ("MROWNERCONFIG", _hex(report.mrownerconfig)),
-        ("MRSERVICETD", _hex(report.mrservicetd)),
+        ("MRSERVICETD", not_stated if report.mrservicetd is None else _hex(report.mrservicetd)),
         ("report data", _hex(report.report_data)),
     ]
 

@@ -16,6 +16,14 @@ class EvidenceMalformedError(AttestationError):
         super().__init__(reason, detail)
 
 
+class UnsupportedPlatformError(EvidenceMalformedError):
+    """Evidence of a platform that is not judged here; `platform` names it, where the bytes tell."""
+
+    def __init__(self, detail: str, platform: str = "") -> None:
+        super().__init__(detail, Reason.UNSUPPORTED_PLATFORM)
+        self.platform = platform
+
+
 class NotGenuineError(AttestationError):
     """No vendor's chain vouches for these bytes at this time; policy was not asked."""
 

@@ -1,6 +1,8 @@
 """Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
 
 from attestation.assess import Assessment
+from attestation.errors import AttestationError
+from attestation.missing import CODES
 from attestation.trust import Finding, Tier
 from schemas.errors import Reason
 
@@ -154,14 +156,22 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
 }
 
+_ABSENT = ("An endorsement did not come with the evidence", "get it with `sealbus collateral fetch`")
+_OTHER = ("It was refused", "see the reason code")
+
 
 def explain(assessment: Assessment) -> list[str]:
     """Return a sentence for each thing that refuses the evidence or that one is warned of, worst first."""
-    failure = assessment.failure
-    if failure is not None:
-        return [_sentence(failure.reason, failure.detail, "")]
+    if assessment.failure is not None:
+        return [explain_failure(assessment.failure)]
     findings = sorted(assessment.judgement.findings, key=lambda each: each.tier is not Tier.CONTRAINDICATED)
+    # That endorsements are absent is said once, with their names.
     return [explain_finding(each) for each in findings if each.reason in _SENTENCES]
+
+
+def explain_failure(failure: AttestationError) -> str:
+    """Return as a sentence why evidence can't be read or is not genuine."""
+    return _sentence(failure.reason, failure.detail, "")
 
 
 def explain_finding(finding: Finding) -> str:
@@ -170,7 +180,7 @@ def explain_finding(finding: Finding) -> str:
 
 
 def _sentence(reason: Reason, seen: str, wanted: str) -> str:
-    failed, to_do = _SENTENCES.get(reason, ("It was refused", "see the reason code"))
+    failed, to_do = _SENTENCES.get(reason, _ABSENT if reason in CODES.values() else _OTHER)
     middle = f": {seen}" if seen else ""
     policy = f" (wanted: {wanted})" if wanted else ""
     return f"{failed}{middle}{policy}; {to_do}. [{reason.value}]"

@@ -36,8 +36,10 @@ def judge_firmware(genuine: Genuine, values: PlatformValues, now: datetime) -> I
 def _collateral(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
     gaps = tuple(name for name in genuine.missing if name != CRL)
     if gaps:
-        for reason in (Reason.NO_COLLATERAL, *codes_of(gaps)):
-            yield _hardware(reason, f"absent: {', '.join(gaps)}", "all of it", Value.HARDWARE_UNKNOWN)
+        seen = f"absent: {', '.join(gaps)}"
+        yield _hardware(Reason.NO_COLLATERAL, seen, "all of it", Value.HARDWARE_UNKNOWN)
+        for name, reason in zip(gaps, codes_of(gaps), strict=True):
+            yield _hardware(reason, f"no {name}", "one that is current", Value.HARDWARE_UNKNOWN)
     if CRL in genuine.missing:
         value = Value.HARDWARE_UNKNOWN if values.require_crl else Value.HARDWARE_UNSAFE
         wanted = "one" if values.require_crl else "one, to know that no certificate is revoked"

@@ -17,6 +17,7 @@ from attestation.errors import AttesterError
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence
 
+COLLATERAL = "collateral"  # the setting by which `attestation.carried` finds a bundle
 URL_VARIABLE = "SEALBUS_NATS_URL"
 SEED_VARIABLE = "SEALBUS_NKEY_SEED"  # not an argument: those can be read by everybody on the machine
 
@@ -81,6 +82,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="with --own-tee: a folder of what the device lacks, as tcb_info.json",
     )
+    parser.add_argument(
+        "--collateral",
+        type=Path,
+        help="with --own-tee: a bundle that the operators signed (`sealbus collateral sign`)",
+    )
 
 
 def open_machine(
@@ -88,14 +94,17 @@ def open_machine(
 ) -> Machine:
     """Return the launcher's device or this machine's own TEE; raise `UsageError` if there is none."""
     if not options.own_tee:
-        if options.nats_url or options.endorsements:
-            raise UsageError("--nats-url and --endorsements go with --own-tee: a launcher says both itself")
+        if options.nats_url or options.endorsements or options.collateral:
+            raise UsageError(
+                "--nats-url, --endorsements and --collateral go with --own-tee: a launcher says them itself"
+            )
         return DescriptorAttester(options.attester_fd)
     found = detect(root)
     if found.attester is None:
         raise UsageError("this machine has no TEE that can be used: `sealbus doctor` says why")
     given = {"nats_url": options.nats_url or environment.get(URL_VARIABLE, "")}
     given["nkey_seed"] = environment.get(SEED_VARIABLE, "")
+    given[COLLATERAL] = str(options.collateral) if options.collateral else ""
     if not given["nats_url"]:
         raise UsageError(f"--own-tee needs to know the broker: give --nats-url, or set {URL_VARIABLE}")
     settings = {name: value for name, value in given.items() if value}

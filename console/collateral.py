@@ -14,17 +14,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from attestation.bundle import add_signatures, decode_signed, encode_file, issued_at, open_bundle, sign_bundle
 from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource, merged
-from attestation.endorsements.bundle import (
-    add_signatures,
-    check_entries,
-    decode_signed,
-    encode_file,
-    issued_at,
-    merge,
-    open_bundle,
-    sign_bundle,
-)
+from attestation.endorsements.gather import check_entries, merge
 from attestation.endorsements.pcs import EARLY, STANDARD
 from attestation.vendors import VENDOR_ROOTS
 from console.collateral_fetch import Outcome, Settings, fetch_all
@@ -39,9 +31,9 @@ from console.collateral_files import (
 )
 from console.collateral_screen import BAD, SOON, SOON_DAYS, Row, rows_of_entries, rows_of_files, show
 from console.evidence import read_root
-from console.evidence_files import read_bounded, read_endorsements
+from console.evidence_files import read_endorsements
 from console.operator_key import passphrase_option
-from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries
+from schemas.collateral import CollateralBundle, Entries
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.messages import Millis
 from sealing.errors import SealingError
@@ -117,6 +109,9 @@ def fetch(
         save(out, encode_file(merge(entries, fetched)))
     if as_data:
         click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=1))
+    if out is not None and not entries and all(each.error is None and not each.fetched for each in outcomes):
+        console.print(Text(f"{out} was not written: there was nothing to fetch", "red"), soft_wrap=True)
+        return REFUSED
     return max(map(_code, outcomes))
 
 
@@ -203,7 +198,7 @@ def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tupl
         return (f"issued {when}; {count} signature(s), not checked: name the mesh with --anchor", True)
     opened, mesh = load_anchor(anchor)
     try:
-        open_bundle(opened, mesh, read_bounded(path, 2 * MAX_COLLATERAL), now=_now())
+        open_bundle(opened, mesh, found.data, now=_now())
     except SealingError as error:
         return (f"issued {when}; not signed by enough operators of this mesh: {error}", False)
     return (f"issued {when}; signed by enough operators of this mesh", True)
@@ -250,7 +245,7 @@ def _tell(console: Console, outcome: Outcome) -> None:
     elif outcome.fetched:
         text = Text.assemble(f"{outcome.path}: ", ("complete", "bold green"), f", {outcome.platform}")
     else:
-        text = Text(f"{outcome.path}: {outcome.platform} evidence carries its chain itself")
+        text = Text(f"{outcome.path}: nothing to fetch: {outcome.platform} evidence carries its own chain")
     console.print(text, soft_wrap=True)
 
 

@@ -62,7 +62,7 @@ async def fetch_all(
     async with httpx.AsyncClient(
         verify=_tls(settings.tls_authority),
         headers={"user-agent": USER_AGENT},
-        timeout=settings.patience.deadline,
+        timeout=httpx.Timeout(settings.patience.deadline, connect=settings.patience.connecting),
     ) as client:
         http = Http(client, patience=settings.patience, clock=settings.clock, notice=notice)
         cache = Cache(settings.cache) if settings.cache is not None else None

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attestation import nitro, sev_snp, tdx
-from attestation.endorsements.bundle import decode_file, decode_signed, unverified_bundle
+from attestation.bundle import decode_file, decode_signed, unverified_bundle
 from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
 from console import operator_key
-from console.evidence_files import Found, read, read_bounded, read_endorsements
+from console.evidence_files import Found, read, read_bounded, read_endorsements, unwrap
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.documents import Anchor
 from schemas.errors import PeerError, UsageError
@@ -32,6 +32,7 @@ COSE_STARTS = (
 class Gathered:
     """A collateral file: what is in it, and who has signed it, if anybody."""
 
+    data: bytes
     entries: Entries
     signed: SignedCollateral | None = None
     bundle: CollateralBundle | None = None
@@ -39,9 +40,12 @@ class Gathered:
 
 def read_evidence(path: Path) -> Found:
     """Read a folder of evidence, a CMW, or a raw report, quote or document; raise `UsageError`."""
-    if not path.is_dir() and (evidence := _raw(read_bounded(path, 2 * MAX_EVIDENCE))) is not None:
+    if path.is_dir():
+        return read(path)
+    data = read_bounded(path, 2 * MAX_EVIDENCE)
+    if (evidence := _raw(data)) is not None:
         return Found(evidence[0], evidence[1], read_endorsements(path.parent))
-    return read(path)
+    return unwrap(path, data)
 
 
 def _raw(data: bytes) -> tuple[str, Evidence] | None:
@@ -59,7 +63,7 @@ def read_gathered(path: Path) -> Gathered:
     """Read a collateral file, signed or not; the signatures are not looked at. Raises `UsageError`."""
     data = read_bounded(path, 2 * MAX_COLLATERAL)
     try:
-        return Gathered(decode_file(data))
+        return Gathered(data, decode_file(data))
     except PeerError:
         pass  # not an unsigned one
     try:
@@ -67,7 +71,7 @@ def read_gathered(path: Path) -> Gathered:
         bundle = unverified_bundle(signed)
     except PeerError as error:
         raise UsageError(f"{path} is no collateral file: make one with sealbus collateral fetch") from error
-    return Gathered(bundle.entries, signed, bundle)
+    return Gathered(data, bundle.entries, signed, bundle)
 
 
 def load_anchor(path: Path) -> tuple[Anchor, Mesh]:

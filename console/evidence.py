@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from attestation.assess import Assessment, as_json, assess, assess_by_policy
+from attestation.assess import Assessment, assess, assess_by_policy
 from attestation.describe import describe
-from attestation.errors import AttestationError
+from attestation.errors import AttestationError, UnsupportedPlatformError
+from attestation.result import as_json
 from attestation.x509 import read_certificate
 from console.evidence_files import Found, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
@@ -70,6 +71,10 @@ def show(path: Path, as_data: bool) -> int:
     found = read(path)
     try:
         rows = describe(found.evidence)
+    except UnsupportedPlatformError as error:
+        raise UsageError(
+            f"{path} is evidence of a platform that sealbus does not read: {error.detail} [{error.reason}]"
+        ) from error
     except AttestationError as error:
         raise UsageError(f"{path} can't be read as {found.platform} evidence: {error}") from error
     if as_data:

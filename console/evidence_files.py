@@ -1,6 +1,7 @@
 """Evidence on disk: a folder of raw files, or one file that wraps Evidence with its type (CMW, RFC 9999)."""
 
 import binascii
+import os
 import stat
 from base64 import b64decode
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ FILES = {
 }
 CERTIFICATE_TABLE = "auxblob.bin"  # as configfs-tsm gives it beside a report; files beside it come first
 PLATFORM_OF = {media_type: platform for platform, media_type in FILES.values()}
+STDIN, DESCRIPTORS = Path("/dev/stdin"), (Path("/dev/fd"), Path("/proc/self/fd"))
 PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
@@ -41,7 +43,7 @@ def read(path: Path) -> Found:
     try:
         if path.is_dir():
             return _read_folder(path)
-        return _read_wrapped(path)
+        return unwrap(path, read_bounded(path, 2 * MAX_EVIDENCE))
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or path}: {error.strerror}") from error
 
@@ -49,13 +51,17 @@ def read(path: Path) -> Found:
 def read_bounded(path: Path, limit: int, *, pipe: bool = False) -> bytes:
     """Read a file of at most `limit` bytes, or raise `UsageError`: a larger one is not read on.
 
-    What is no regular file is refused, for it may never end, or never begin; `pipe`: a pipe is not.
+    A pipe that this process was given, as /dev/stdin or by process substitution, is read to its end. Whatever
+    else is no regular file is refused, for it may never end, or begin; `pipe`: a pipe with a name is not.
     """
     try:
         mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode))):
-            raise UsageError(f"cannot read {path}: it is no regular file")
-        with path.open("rb") as file:
+        given = _descriptor(path) if stat.S_ISFIFO(mode) else None
+        if given is None and not (stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode))):
+            what = "a pipe with a name, which may never be written to" if stat.S_ISFIFO(mode) else "no file"
+            raise UsageError(f"cannot read {path}: it is {what}; give a regular file or /dev/stdin")
+        # By its number, because a pipe may have a name too, and to open that would be to wait again.
+        with path.open("rb") if given is None else os.fdopen(os.dup(given), "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
@@ -64,6 +70,15 @@ def read_bounded(path: Path, limit: int, *, pipe: bool = False) -> bytes:
     if len(data) > limit:
         raise UsageError(f"{path} has over {limit} bytes, more than genuine ones: check which file it is")
     return data
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return which descriptor of this process a path means, None if it means none."""
+    if path == STDIN:
+        return 0
+    number = path.name
+    of_process = path.parent in DESCRIPTORS and number.isascii() and number.isdigit()
+    return int(number) if of_process else None
 
 
 def _read_folder(folder: Path) -> Found:
@@ -103,8 +118,8 @@ def _as_der(name: str, data: bytes) -> bytes:
         return data  # the parser says what is wrong with it
 
 
-def _read_wrapped(path: Path) -> Found:
-    data = read_bounded(path, 2 * MAX_EVIDENCE)
+def unwrap(path: Path, data: bytes) -> Found:
+    """Read a CMW record that a file holds, or raise `UsageError`."""
     media_type, value = _unwrap(path, data)
     platform = PLATFORM_OF.get(media_type)
     if platform is None:

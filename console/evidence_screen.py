@@ -32,15 +32,17 @@ def show_assessment(console: Console, assessment: Assessment, platform: str, bas
     style = _STYLES[assessment.status]
     verdict = "accepted" if assessment.accepted else "refused"
     genuine = "genuine" if assessment.genuine else "not genuine"
-    head = Text.assemble(
-        (verdict, f"bold {style}"), f": {platform} evidence, {genuine}, {assessment.status} by {basis}"
-    )
-    console.print(head)
+    said = f"{platform} evidence, {genuine}, {assessment.status} by {basis}"
+    if assessment.unsupported:
+        said = f"evidence of a platform that sealbus does not judge ({assessment.unsupported})"
+    console.print(Text.assemble((verdict, f"bold {style}"), f": {said}"), soft_wrap=True)
     workload = assessment.judgement.workload
     if workload is not None:
         console.print(Text(f"workload: {workload.workload}"))
     if assessment.claims is not None and assessment.claims.status:
         console.print(Text(f"TCB status: {assessment.claims.status}"))
+    for unstated in assessment.claims.unstated if assessment.claims is not None else ():
+        console.print(Text(f"not stated: {unstated}"))
     for sentence in explain(assessment):
         console.print(Text(f"- {sentence}"), soft_wrap=True)
     vector = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

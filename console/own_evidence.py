@@ -7,7 +7,8 @@ from typing import Any
 
 from attestation import Attester, AttesterError, nitro
 from attestation.appraise import CHALLENGE_SIZE, KEY_BINDING_SIZE
-from attestation.assess import Assessment, as_json, assess, assess_by_policy
+from attestation.assess import Assessment, assess, assess_by_policy
+from attestation.result import as_json
 from schemas.evidence import ReferenceValues
 
 

@@ -19,6 +19,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from attestation import AttesterError, Machine, report_own_keys
+from attestation.carried import CarryingMachine, carried_by
 from attestation.own_machine import add_machine_arguments, open_machine
 from coordinator.clock import coordinator_clock
 from coordinator.service import Service
@@ -79,6 +80,8 @@ async def _serve(
         if not url:
             raise UsageError("the launcher gave no nats_url: start the coordinator by its launcher")
         credentials = Credentials(seed=seed) if seed else None
+        carried = await carried_by(host, anchor, mesh)
+        own = attester if carried is None else CarryingMachine(attester, carried)
         clock = coordinator_clock(anchor.issued)
         async with connect(
             url, name="coordinator", credentials=credentials, patience=BROKER_PATIENCE
@@ -86,7 +89,7 @@ async def _serve(
             keys = PartyKeys()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_report_keys, attester, keys, asked)
-                await Service(anchor, mesh, keys, transport, attester, clock).run()
+                await Service(anchor, mesh, keys, transport, own, clock, carried).run()
 
 
 async def _report_keys(attester: Machine, keys: PartyKeys, asked: MemoryObjectReceiveStream[None]) -> None:

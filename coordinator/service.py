@@ -16,6 +16,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from attestation import Attester, Memory, appraise
+from attestation.carried import Carried
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
 from coordinator.core import Core
 from coordinator.errors import RefusedError
@@ -59,6 +60,7 @@ class Service:
         transport: Transport,
         attester: Attester,
         clock: Callable[[], Millis],
+        carried: Carried | None = None,
     ) -> None:
         self.core = Core(anchor, mesh, keys, random=os.urandom, emit=audit_log.info)
         self._mesh = mesh
@@ -71,6 +73,7 @@ class Service:
         self._actions: deque[Action] = deque()
         self._subscriptions: dict[str, Subscription | None] = {}  # None: the broker does not know yet
         self._memory = Memory()
+        self._carried = carried
         self._appraisers = anyio.CapacityLimiter(APPRAISERS)
         self._told: Counter[Reason] = Counter()
 
@@ -147,7 +150,9 @@ class Service:
             await anyio.sleep(TICK)
 
     async def _appraise(self, request: AppraisalRequest) -> None:
-        outcome = await to_thread.run_sync(_appraised, request, self._memory, limiter=self._appraisers)
+        outcome = await to_thread.run_sync(
+            _appraised, request, self._memory, self._carried, limiter=self._appraisers
+        )
         self._do(self.core.handle_appraisal(request, outcome, now=self._clock()))
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
@@ -239,11 +244,14 @@ class Service:
                 return None
 
 
-def _appraised(request: AppraisalRequest, memory: Memory) -> AttestationResult | PeerError:
+def _appraised(
+    request: AppraisalRequest, memory: Memory, carried: Carried | None
+) -> AttestationResult | PeerError:
+    evidence, endorsements = request.evidence, request.endorsements
     try:
         return appraise(
-            request.evidence,
-            request.endorsements,
+            evidence,
+            endorsements if carried is None else carried.complete(evidence, endorsements),
             request.reference_values,
             key_binding=request.key_binding,
             challenge=request.challenge,

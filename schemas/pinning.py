@@ -1,7 +1,6 @@
 """The part of a policy that is about evidence: what a workload is on each platform; does it hold together?"""
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 
 from msgspec import field
 
@@ -167,11 +166,3 @@ def may_match_both(one: Pinned, other: Pinned) -> bool:
         return len(one.publisher.key) != len(other.publisher.key)
     common = one.measurements.keys() & other.measurements.keys()
     return all(one.measurements[name] == other.measurements[name] for name in common)
-
-
-def expired_exceptions(platforms: Mapping[str, PlatformValues], now: datetime) -> Iterable[str]:
-    """Name the exceptions whose day has come, so that a person can take them out."""
-    for name, values in platforms.items():
-        for each in values.exceptions:
-            if each.until.astimezone(UTC) <= now:
-                yield f"platforms.{name}: {each.accept} until {each.until.isoformat()}"

@@ -15,9 +15,9 @@ from attestation.endorsements.errors import (
 from attestation.endorsements.fetcher import Fetched, Fetcher, How
 from attestation.endorsements.http import Clock, Http, Patience
 from attestation.endorsements.kds import AMD_KDS, Kds
-from attestation.endorsements.needs import Needs, needs_of
 from attestation.endorsements.pcs import INTEL_PCS, Pcs, PcsSource
-from attestation.endorsements.subjects import Subject, Validity
+from attestation.needs import Needs, needs_of
+from attestation.subjects import Subject, Validity
 
 __all__ = [
     "AMD_KDS",

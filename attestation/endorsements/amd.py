@@ -4,10 +4,10 @@ from collections.abc import Collection
 from datetime import datetime
 
 from attestation.endorsements.authority import check_authority, check_listing
-from attestation.endorsements.subjects import Files, Validity
 from attestation.errors import NotGenuineError
 from attestation.missing import refuse_without
 from attestation.sev_snp.certificate import read_endorsed, unpack_tcb
+from attestation.subjects import Files, Validity
 from attestation.x509 import Certificate, read_certificate, read_revocation_list, verify_chain
 from schemas.errors import Reason
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from attestation.endorsements.files import write_whole
-from attestation.endorsements.subjects import Files
+from attestation.subjects import Files
 from schemas import codec
 from schemas.codec import Message
 from schemas.errors import MalformedError

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from attestation.endorsements import amd, intel, subjects
+from attestation import subjects
+from attestation.endorsements import amd, intel
 from attestation.endorsements.errors import judged
-from attestation.endorsements.subjects import Files, Subject, Validity
 from attestation.errors import EvidenceMalformedError
+from attestation.subjects import Files, Subject, Validity
 from attestation.tdx import collateral
 
 Check = Callable[[tuple[str, ...], Files, Collection[str], datetime], Validity]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from attestation.endorsements.errors import EndorsementError, NoSuchDocumentError, WrongDocumentError
 from attestation.endorsements.fetcher import Fetched
 from attestation.endorsements.kds import Kds
-from attestation.endorsements.needs import Needs, SnpNeeds
 from attestation.endorsements.pcs import Pcs
-from attestation.endorsements.subjects import Subject
+from attestation.needs import Needs, SnpNeeds
+from attestation.subjects import Subject
 from schemas.errors import Reason
 from schemas.evidence import Endorsements
 

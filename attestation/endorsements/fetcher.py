@@ -13,7 +13,7 @@ from attestation.endorsements.checks import check
 from attestation.endorsements.errors import EndorsementError
 from attestation.endorsements.flights import Flights
 from attestation.endorsements.http import Clock, Http, Response
-from attestation.endorsements.subjects import Files, Subject, Validity
+from attestation.subjects import Files, Subject, Validity
 
 log = logging.getLogger("sealbus.endorsements")
 

@@ -25,10 +25,12 @@ class Patience:
     """How long to go on asking. Times are in seconds."""
 
     attempts: int = 7
+    connections: int = 4  # attempts that reach nobody: more often than a host is away, an address is wrong
     first_wait: float = 2.0  # doubled each time, less up to half by chance
     longest_wait: float = 90.0
     in_all: float = 300.0  # AMD's service is known to throttle for longer than two minutes
     deadline: float = 30.0  # of one attempt, connection and whole answer
+    connecting: float = 10.0  # of that, until the service is reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,10 @@ class Response:
 class _LaterError(Exception):
     """One attempt failed in a way that may pass; `after` is how many seconds the service asks to wait."""
 
-    def __init__(self, why: str, after: float = 0.0) -> None:
+    def __init__(self, why: str, after: float = 0.0, *, reached: bool = True) -> None:
         super().__init__(why)
         self.after = after
+        self.reached = reached
 
 
 class Http:
@@ -86,7 +89,7 @@ class Http:
         """
         host = _host(url)
         attempts = 1 if once else self._patience.attempts
-        tried, waited, why = 0, 0.0, "it asked to wait"
+        tried, unreached, waited, why = 0, 0, 0.0, "it asked to wait"
         while True:
             # A service that throttles is asked one thing at a time: more would only prolong it.
             async with self._turns.setdefault(host, anyio.Lock()):
@@ -97,8 +100,13 @@ class Http:
                     except _LaterError as error:
                         why, wait = str(error), max(error.after, self._backoff(tried))
                         self._quiet_until[host] = self._clock.monotonic() + wait
+                        unreached += not error.reached
                     tried += 1
             waited += wait
+            if unreached == self._patience.connections:
+                raise ServiceUnavailableError(
+                    f"{url}: {why}; check the address, and whether there is a network"
+                )
             if once or tried == attempts or waited > self._patience.in_all:
                 raise ServiceUnavailableError(f"{host}: {why}; ask again in {wait:.0f} s")
             self._notice(f"{host}: {why}; asking again in {wait:.0f} s")
@@ -115,6 +123,9 @@ class Http:
                 return await self._read(url, host, limit)
         except TimeoutError as error:
             raise _LaterError(f"no whole answer in {self._patience.deadline:g} s") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            why = f"the connection failed ({type(error).__name__}: nobody answers there)"
+            raise _LaterError(why, reached=False) from error
         except httpx.TransportError as error:
             raise _LaterError(f"the connection failed ({type(error).__name__})") from error
         except (httpx.InvalidURL, UnicodeError) as error:

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from datetime import datetime
 
 from attestation.endorsements.authority import check_authority, check_listing
-from attestation.endorsements.subjects import Files, Validity
 from attestation.errors import NotGenuineError
 from attestation.missing import refuse_without
+from attestation.needs import PCK_AUTHORITIES
+from attestation.subjects import Files, Validity
 from attestation.tdx.collateral import (
     PCK_CRL,
     PCK_CRL_CHAIN,
@@ -26,7 +27,6 @@ from attestation.x509 import Certificate, read_revocation_list
 from schemas.errors import Reason
 
 # How the common names of the two authorities end that issue PCK certificates.
-PCK_AUTHORITIES = {"platform": "PCK Platform CA", "processor": "PCK Processor CA"}
 
 
 def check_tcb_info(of: tuple[str, ...], files: Files, roots: Collection[str], now: datetime) -> Validity:

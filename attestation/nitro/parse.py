@@ -13,7 +13,7 @@ import cbor2
 import msgspec
 from msgspec import Meta
 
-from attestation.errors import EvidenceMalformedError
+from attestation.errors import EvidenceMalformedError, UnsupportedPlatformError
 from attestation.nitro import cbor
 from schemas.codec import convert
 from schemas.errors import MalformedError, Reason
@@ -80,7 +80,7 @@ def parse(value: bytes) -> Document:
     payload = _payload(body)
     module = MODULE_ID.fullmatch(payload.module_id)
     if module is None:
-        raise EvidenceMalformedError("document is not of a Nitro enclave", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("document is not of a Nitro enclave")
     return Document(
         payload=payload,
         instance_id=module[1],
@@ -95,7 +95,7 @@ def parse(value: bytes) -> Document:
 def _payload(body: bytes) -> Payload:
     fields = cbor.read(body)
     if isinstance(fields, dict) and "nitrotpm_pcrs" in fields:
-        raise EvidenceMalformedError("document is of a NitroTPM", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("document is of a NitroTPM", "nitrotpm")
     try:
         payload = convert(fields, Payload)
     except MalformedError as error:

@@ -163,6 +163,7 @@ class _SignedQeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 Signed = TypeVar("Signed", _SignedTcbInfo, _SignedQeIdentity)
+Dated = TypeVar("Dated", TcbInfo, QeIdentity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,16 +247,10 @@ def open_tcb_info(
     collateral: Collateral, root: Certificate, *, now: datetime, memory: Remembers = FORGETFUL
 ) -> TcbInfo | None:
     """Verify who signed the TCB info, and that it is of TDX and current at `now`; None if it is absent."""
-    if collateral.tcb_info is None:
-        return None
-    signed, chain = collateral.tcb_info
-    key = _verify_signer(chain, root, collateral.root_ca_crl, now=now, memory=memory)
-    _verify_document(key, chain[0], signed.signature, signed.body, "TCB info", memory)
-    body = signed.body
-    info = memory.recall("TCB info", (bytes(body),), lambda: _decode(body, TcbInfo))
-    if (info.id, info.version, info.tcb_type) != ("TDX", 3, 0):
+    crl = collateral.root_ca_crl
+    info = _open(collateral.tcb_info, TcbInfo, "TCB info", root, crl, now=now, memory=memory)
+    if info is not None and (info.id, info.version, info.tcb_type) != ("TDX", 3, 0):
         raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "TCB info is of another TEE or version")
-    _check_current(info, now=now)
     return info
 
 
@@ -263,30 +258,34 @@ def open_qe_identity(
     collateral: Collateral, root: Certificate, *, now: datetime, memory: Remembers = FORGETFUL
 ) -> QeIdentity | None:
     """Verify who signed the QE identity, and that it is of the TD QE and current; None if it is absent."""
-    if collateral.qe_identity is None:
-        return None
-    signed, chain = collateral.qe_identity
-    key = _verify_signer(chain, root, collateral.root_ca_crl, now=now, memory=memory)
-    _verify_document(key, chain[0], signed.signature, signed.body, "QE identity", memory)
-    body = signed.body
-    identity = memory.recall("QE identity", (bytes(body),), lambda: _decode(body, QeIdentity))
-    if (identity.id, identity.version) != ("TD_QE", 2):
+    crl = collateral.root_ca_crl
+    identity = _open(collateral.qe_identity, QeIdentity, "QE identity", root, crl, now=now, memory=memory)
+    if identity is not None and (identity.id, identity.version) != ("TD_QE", 2):
         raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "QE identity is of another enclave or version")
-    _check_current(identity, now=now)
     return identity
 
 
-def _verify_document(
-    key: ec.EllipticCurvePublicKey,
-    signer: Certificate,
-    signature: str,
-    body: msgspec.Raw,
+def _open(
+    served: tuple[_SignedTcbInfo | _SignedQeIdentity, tuple[Certificate, ...]] | None,
+    kind: type[Dated],
     what: str,
+    root: Certificate,
+    root_ca_crl: RevocationList | None,
+    *,
+    now: datetime,
     memory: Remembers,
-) -> None:
-    raw, signed = bytes.fromhex(signature), bytes(body)
-    inputs = (signer.key_info, raw, signed)
-    memory.recall("collateral signature", inputs, lambda: verify_p256(key, raw, signed, what))
+) -> Dated | None:
+    if served is None:
+        return None
+    document, chain = served
+    key = _verify_signer(chain, root, root_ca_crl, now=now, memory=memory)
+    signature, body = bytes.fromhex(document.signature), bytes(document.body)
+    inputs = (chain[0].key_info, signature, body)
+    memory.recall("collateral signature", inputs, lambda: verify_p256(key, signature, body, what))
+    opened = memory.recall(what, (body,), lambda: _decode(body, kind))
+    if not opened.issue_date <= now <= opened.next_update:
+        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "collateral is not current at this time")
+    return opened
 
 
 def _verify_signer(
@@ -307,11 +306,6 @@ def _verify_signer(
     if root_ca_crl is not None:
         verify_not_revoked(signer, root, root_ca_crl, now=now, memory=memory)
     return p256_key(signer, memory)
-
-
-def _check_current(document: TcbInfo | QeIdentity, *, now: datetime) -> None:
-    if not document.issue_date <= now <= document.next_update:
-        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "collateral is not current at this time")
 
 
 def p256_key(certificate: Certificate, memory: Remembers = FORGETFUL) -> ec.EllipticCurvePublicKey:

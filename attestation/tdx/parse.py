@@ -7,7 +7,7 @@ Reads structure only and believes nothing: what is signed, by whom and what it i
 import struct
 from dataclasses import dataclass
 
-from attestation.errors import EvidenceMalformedError
+from attestation.errors import EvidenceMalformedError, UnsupportedPlatformError
 from schemas.errors import Reason
 from schemas.evidence import MAX_EVIDENCE
 
@@ -48,7 +48,7 @@ class TdReport:
     rtmrs: tuple[bytes, bytes, bytes, bytes]
     report_data: bytes
     tee_tcb_svn_2: bytes  # of the module now running; report 1.0 knows no update of it
-    mrservicetd: bytes  # zero unless a service TD is bound
+    mrservicetd: bytes | None  # zero unless a service TD is bound; report 1.0 has no word on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,11 @@ def _read_header(cursor: _Cursor) -> int:
     header = cursor.take(HEADER_SIZE)
     version, key_type, tee_type = struct.unpack_from("<HHI", header)
     if version == 3 or (version in (4, 5) and tee_type == SGX):
-        raise EvidenceMalformedError("an SGX quote, not a TDX one", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("an SGX quote, not a TDX one", "sgx")
     if version not in (4, 5):
         raise EvidenceMalformedError("quote version is not known", Reason.UNSUPPORTED_VERSION)
     if tee_type != TDX:
-        raise EvidenceMalformedError("quote of an unknown TEE", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("quote of an unknown TEE")
     if key_type != ECDSA_P256:
         raise EvidenceMalformedError("attestation key type is not known", Reason.UNSUPPORTED_VERSION)
     if header[12:28] != INTEL_QE_VENDOR:
@@ -164,7 +164,7 @@ def _read_header(cursor: _Cursor) -> int:
 
 def _check_body_type(body_type: int, size: int) -> None:
     if body_type == SGX_BODY:
-        raise EvidenceMalformedError("an SGX quote, not a TDX one", Reason.UNSUPPORTED_PLATFORM)
+        raise UnsupportedPlatformError("an SGX quote, not a TDX one", "sgx")
     if body_type not in BODY_SIZES:
         raise EvidenceMalformedError("quote body type is not known", Reason.UNSUPPORTED_VERSION)
     if size != BODY_SIZES[body_type]:
@@ -186,7 +186,7 @@ def _read_td_report(body: bytes, body_type: int) -> TdReport:
         *rtmrs,
         report_data,
     ) = TD_REPORT.unpack_from(body)
-    tee_tcb_svn_2, mrservicetd = tee_tcb_svn, bytes(48)
+    tee_tcb_svn_2, mrservicetd = tee_tcb_svn, None
     if body_type == TD_REPORT_1_5:
         tee_tcb_svn_2, mrservicetd = TD_REPORT_EXTENSION.unpack_from(body, TD_REPORT.size)
     return TdReport(

@@ -86,7 +86,7 @@ def verify(
     # 11.
     if quote.report.attributes & UNDER_DEBUG_RESERVED:
         raise EvidenceMalformedError("reserved debug attributes of the TD are set")
-    return _claims(quote, root, pck, collateral.missing, (tcb_info, qe_identity), verdict)
+    return _claims(quote, root, pck, collateral, (tcb_info, qe_identity), verdict)
 
 
 def _qe_inputs(quote: Quote, pck_certificate: Certificate) -> tuple[bytes, ...]:
@@ -136,29 +136,39 @@ def _claims(
     quote: Quote,
     root: Certificate,
     pck: PckIdentity,
-    missing: tuple[str, ...],
+    collateral: Collateral,
     documents: tuple[TcbInfo | None, QeIdentity | None],
     verdict: TcbVerdict | None,
 ) -> Genuine:
     report = quote.report
     issued = [each.issue_date for each in documents if each is not None]
+    # Not the root's list: Intel renews it once a year, so the newest would be too old for any useful limit.
+    issued += [] if collateral.pck_crl is None else [collateral.pck_crl[0].this_update]
     return Genuine(
         platform=TDX,
         root=root.fingerprint,
         report_data=report.report_data,
         measurements=_measurements(report),
         tcb=_tcb(quote, pck, documents),
-        missing=missing,
+        missing=collateral.missing,
         chip=pck.ppid.hex() if any(pck.ppid) else "",
         debug=bool(report.attributes & DEBUG),
         migratable=bool(report.attributes & MIGRATABLE),
-        service_td=any(report.mrservicetd),
+        service_td=None if report.mrservicetd is None else any(report.mrservicetd),
+        unstated=unstated(quote),
         sept_ve_disable=bool(report.attributes & SEPT_VE_DISABLE),
         unknown_attributes=bool(report.attributes & ~(KNOWN_ATTRIBUTES | UNDER_DEBUG_RESERVED)),
         status="" if verdict is None else verdict.status,
         advisories=() if verdict is None else verdict.advisories,
         collateral_time=min(issued, default=None),
     )
+
+
+def unstated(quote: Quote) -> tuple[str, ...]:
+    """Name what this kind of quote has no field for, with its kind: nothing is known of it."""
+    if quote.report.mrservicetd is not None:
+        return ()
+    return (f"service TD (quote v{quote.version}, TD 1.0 body)",)
 
 
 def _measurements(report: TdReport) -> dict[str, str]:

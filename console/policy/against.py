@@ -4,6 +4,7 @@ Pure. The keys that evidence binds are nobody's to compare here; everything else
 """
 
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -20,6 +21,14 @@ from schemas.succession import Verdict, judge_enclave
 from schemas.toml_place import Path
 
 
+class Outcome(StrEnum):
+    """What a policy makes of a recording."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNREADABLE = "unreadable"  # refused as well, at the door; but it says nothing about the policy
+
+
 class Replayed(NamedTuple):
     """A recording, and what a policy makes of it."""
 
@@ -31,6 +40,18 @@ class Replayed(NamedTuple):
         """Name the workload that it is; "" if it is none that the policy knows."""
         named = self.assessment.judgement.workload
         return named.workload if named else ""
+
+    @property
+    def platform(self) -> str:
+        """Name the platform of the evidence, as far as it tells."""
+        return self.assessment.unsupported or self.recording.found.platform
+
+    @property
+    def verdict(self) -> Outcome:
+        """Say what becomes of it."""
+        if not self.assessment.readable:
+            return Outcome.UNREADABLE
+        return Outcome.ACCEPTED if self.assessment.accepted else Outcome.REFUSED
 
     @property
     def refusals(self) -> tuple[str, ...]:
@@ -68,7 +89,7 @@ def replay(policy: Policy, recordings: Iterable[Recording]) -> list[Replayed]:
 def excluded(replayed: Iterable[Replayed]) -> Iterator[Finding]:
     """Tell which recordings the demands on platforms refuse, whatever runs there."""
     for each in replayed:
-        assessment, platform = each.assessment, each.recording.found.platform
+        assessment, platform = each.assessment, each.platform
         at: Path = ("platforms", platform)
         if assessment.failure is not None:
             text = f"{each.recording.name} is not genuine: {'; '.join(explain(assessment))}"

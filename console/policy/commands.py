@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 findings or refused, 2 unreadable.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from console.evidence import RFC3339, print_json
 from console.policy import files, signing_commands
-from console.policy.against import evictions, excluded
+from console.policy.against import Outcome, evictions, excluded
 from console.policy.against import replay as replay_all
 from console.policy.difference import as_data as as_plain
 from console.policy.difference import difference, sentences
@@ -34,7 +35,7 @@ from schemas.toml_place import nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FINE, FOUND = 0, 1
+FINE, FOUND, UNREADABLE = 0, 1, 2
 
 at_option = click.option("--at", type=RFC3339(), help="Judge at this time; when it was recorded if absent.")
 json_option = click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
@@ -170,12 +171,17 @@ _VERDICTS = {
 def replay(file: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
     """Judge recorded EVIDENCE by the policy FILE. Exit 1 if it refuses any, 2 if some can't be read."""
     judged = replay_all(files.read_policy(file), recordings(evidence, at))
-    refused = sum(not each.assessment.accepted for each in judged)
+    counts = Counter(each.verdict for each in judged)
+    refused, unreadable = counts[Outcome.REFUSED], counts[Outcome.UNREADABLE]
     if as_data:
-        print_json({"evidence": [replayed_data(each) for each in judged], "refused": refused})
+        data = [replayed_data(each) for each in judged]
+        print_json({"evidence": data, "refused": refused, "unreadable": unreadable})
     else:
         Console().print(replayed_table(judged))
-        say([f"{len(judged) - refused} accepted, {refused} refused"])
+        unread = f", {unreadable} can't be read" if unreadable else ""
+        say([f"{counts[Outcome.ACCEPTED]} accepted, {refused} refused{unread}"])
+    if unreadable:
+        return UNREADABLE
     return FOUND if refused else FINE
 
 

@@ -8,7 +8,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from console.policy.against import Replayed
+from attestation.explain import explain
+from console.policy.against import Outcome, Replayed
 from console.policy.findings import Finding
 from console.policy.signatures import Signed, validity
 from schemas.messages import Millis
@@ -81,11 +82,11 @@ def replayed_table(judged: Iterable[Replayed]) -> Table:
     for heading in ("evidence", "is", "because"):
         table.add_column(heading, overflow="fold")
     for each in judged:
-        style = "green" if each.assessment.accepted else "red"
+        style = "green" if each.verdict is Outcome.ACCEPTED else "red"
         table.add_row(
-            Text(_verdict(each), style),
+            Text(each.verdict.value, style),
             Text(printable(each.recording.name)),
-            Text(f"{each.workload or 'no workload'}\non {each.recording.found.platform}"),
+            Text(f"{each.workload or 'no workload'}\non {each.platform}"),
             Text("\n".join(each.refusals)),
         )
     return table
@@ -95,16 +96,13 @@ def replayed_data(each: Replayed) -> dict[str, Any]:
     """Return the same as plain data."""
     return {
         "evidence": each.recording.name,
-        "platform": each.recording.found.platform,
+        "platform": each.platform,
         "at": each.recording.at.isoformat(),
         "workload": each.workload or None,
-        "verdict": _verdict(each),
+        "verdict": each.verdict.value,
         "reasons": list(each.assessment.reasons),
+        "explanations": explain(each.assessment),
     }
-
-
-def _verdict(each: Replayed) -> str:
-    return "accepted" if each.assessment.accepted else "refused"
 
 
 def say(lines: Iterable[str]) -> None:

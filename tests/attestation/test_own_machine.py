@@ -159,6 +159,8 @@ async def test_a_service_on_its_own_tee_has_its_settings_from_arguments_and_envi
     own = opened(["--own-tee", "--nats-url", "nats://here:4222"], environment, root)
     assert (await own.host())["nats_url"] == "nats://here:4222"
     own.close()
+    own = opened(["--own-tee", "--collateral", "bundle"], environment, root)
+    assert (await own.host())["collateral"] == "bundle"
 
 
 @pytest.mark.anyio
@@ -183,6 +185,7 @@ async def test_without_own_tee_the_launchers_device_is_used_and_the_environment_
         (["--own-tee"], (NSM,), "SEALBUS_NATS_URL"),
         (["--nats-url", "nats://x"], (NSM,), "go with --own-tee"),
         (["--endorsements", "folder"], (NSM,), "go with --own-tee"),
+        (["--collateral", "bundle"], (NSM,), "go with --own-tee"),
     ],
 )
 def test_who_asks_for_what_cannot_be_is_told_what_to_do(

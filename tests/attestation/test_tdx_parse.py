@@ -43,6 +43,8 @@ def test_version_5_differs_by_its_type_and_size_words_which_are_signed() -> None
     assert quote.signed == V5[: 48 + 6 + 648]
     assert quote.report.mrtd == b"\x01" * 48
     assert quote.report.mrservicetd == bytes(48)
+    # Report 1.0 has no such field, which is not the same as one that is zero.
+    assert parse_quote(V4).report.mrservicetd is None
 
 
 def test_padding_after_the_quote_is_ignored() -> None:

@@ -121,7 +121,7 @@ def test_vector_claims_what_its_description_says(vector: Vector) -> None:
     assert verdict.tcb["PCESVN"] == vector.meta["TCB"]["pcesvn"]
     assert [verdict.tcb[f"SGX_TCB_COMP_{n:02}"] for n in range(1, 17)] == vector.meta["TCB"]["pck_svn"]
     assert verdict.debug == ("td-debug" in vector.meta["production_policy"]["reasons"])
-    assert verdict.service_td == ("mrservicetd!=0" in vector.meta["production_policy"]["reasons"])
+    assert bool(verdict.service_td) == ("mrservicetd!=0" in vector.meta["production_policy"]["reasons"])
     assert verdict.sept_ve_disable == ("sept_ve_disable=0" not in vector.meta["production_policy"]["reasons"])
 
 

@@ -80,6 +80,8 @@ def test_unchanged_forge_is_genuine_and_says_so(forge: Forge) -> None:
         measurements=genuine.measurements,
         tcb=genuine.tcb,
         chip=PPID.hex(),
+        service_td=None,
+        unstated=genuine.unstated,
         status="UpToDate",
         collateral_time=genuine.collateral_time,
     )
@@ -557,9 +559,15 @@ def test_migratable_attribute_is_claimed(forge: Forge) -> None:
 
 def test_service_td_is_claimed(forge: Forge) -> None:
     forge.version = 5
-    assert not forge.verify().service_td
+    assert (forge.verify().service_td, forge.verify().unstated) == (False, ())
     forge.mrservicetd = bytes(47) + b"\x01"
     assert forge.verify().service_td
+
+
+def test_a_quote_that_has_no_field_for_service_tds_says_nothing_of_them(forge: Forge) -> None:
+    genuine = forge.verify()
+    assert genuine.service_td is None
+    assert genuine.unstated == ("service TD (quote v4, TD 1.0 body)",)
 
 
 def test_enabled_virtualization_exceptions_are_claimed(forge: Forge) -> None:
@@ -578,6 +586,18 @@ def test_attributes_of_known_harmless_meaning_are_known(forge: Forge, bit: int) 
 def test_attributes_of_unknown_meaning_are_claimed(forge: Forge, bit: int) -> None:
     forge.td.attributes |= 1 << bit
     assert forge.verify().unknown_attributes
+
+
+def test_age_of_collateral_counts_the_list_of_pcks_and_not_that_of_the_root(forge: Forge) -> None:
+    issued = forge.verify().collateral_time
+    assert issued is not None
+    # Intel renews its root's list once a year: the newest there is may be that old.
+    forge.replaced["root_ca_crl.der"] = ISSUER.revoke(ISSUER.root, [], now=NOW - 20 * DAY)
+    assert forge.verify().collateral_time == issued
+    forge.replaced["pck_crl.der"] = ISSUER.revoke(ISSUER.pck_ca, [], now=NOW - 20 * DAY)
+    older = forge.verify().collateral_time
+    assert older is not None
+    assert older <= NOW - 20 * DAY < issued
 
 
 def test_age_of_collateral_is_that_of_the_older_of_the_two_documents(forge: Forge) -> None:

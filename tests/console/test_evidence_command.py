@@ -3,8 +3,10 @@
 import ast
 import json
 import os
+import subprocess
+import sys
 from base64 import encodebytes, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -130,7 +132,11 @@ def test_sgx_is_a_platform_that_is_not_judged(folder: Path | None, verify: Verif
     folder = present(folder)
     code, result = verify(folder, *at(folder))
     assert (code, result["reasons"], result["genuine"]) == (1, ["unsupported-platform"], False)
-    assert result["platform"] == "unknown"
+    assert result["platform"] == folder.parent.name
+    assert result["failure"]["explanation"] == (
+        "This is evidence of a platform that sealbus does not judge: an SGX quote, not a TDX one; "
+        "use SEV-SNP, TDX or Nitro Enclaves evidence. [unsupported-platform]"
+    )
 
 
 # --- endorsements -------------------------------------------------------------------------------
@@ -273,6 +279,58 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, verify: Verif
     assert verify(tmp_path, "--root", str(tmp_path / "pipe"))[0] == 2
 
 
+def given(data: bytes, closing: list[int]) -> Path:
+    """Return a pipe as a shell's process substitution hands it over, with `data` in it."""
+    out, into = os.pipe()
+    closing.append(out)
+    os.write(into, data)
+    os.close(into)
+    return Path(f"/dev/fd/{out}")
+
+
+@pytest.fixture
+def closing() -> Iterator[list[int]]:
+    descriptors: list[int] = []
+    yield descriptors
+    for each in descriptors:
+        os.close(each)
+
+
+def test_a_pipe_that_was_handed_over_is_read(verify: Verify, closing: list[int]) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    file, media_type = FILES[NITRO]
+    wrapped = as_json(media_type, (folder / file).read_bytes())
+    code, result = verify(given(wrapped, closing), *at(folder))
+    assert (code, result["genuine"]) == (0, True)
+    policy = given(policy_text(folder).encode(), closing)
+    code, result = verify(folder, *at(folder), "--policy", str(policy))
+    assert (code, result["workload"]) == (0, "vector")
+    assert run(["evidence", "show", str(given(wrapped, closing))]) == 0
+
+
+def test_standard_input_is_read() -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    file, media_type = FILES[NITRO]
+    wrapped = as_json(media_type, (folder / file).read_bytes())
+    start = "from console.entry import main; main()"
+    command = [sys.executable, "-c", start, "evidence", "verify", "/dev/stdin", *at(folder)]
+    done = subprocess.run(command, input=wrapped, capture_output=True, check=False)
+    assert (done.returncode, done.stdout[:8]) == (0, b"accepted")
+
+
+def test_a_pipe_is_read_no_further_than_a_file(closing: list[int]) -> None:
+    with pytest.raises(UsageError, match="over 10 bytes"):
+        read_bounded(given(bytes(11), closing), 10)
+
+
+def test_what_is_not_read_is_called_by_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=r"a pipe with a name.* give a regular file or /dev/stdin"):
+        read_bounded(tmp_path / "pipe", 10)
+    with pytest.raises(UsageError, match="it is no file; give a regular file"):
+        read_bounded(Path("/dev/zero"), 10)
+
+
 def test_a_file_that_nobody_may_read_is_a_usage_error(
     tmp_path: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,9 +453,74 @@ def test_verdict_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> 
     assert "accepted: nitro evidence, genuine" in " ".join(capsys.readouterr().out.split())
 
 
-def test_sgx_can_not_be_shown() -> None:
-    found = folders("sgx")
-    assert run(["evidence", "show", str(present(found[0] if found else None))]) == 2
+@pytest.mark.parametrize("folder", parameters(folders("sgx")))
+def test_people_are_told_which_platform_is_not_judged(
+    folder: Path | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = present(folder)
+    assert run(["evidence", "verify", str(folder), *at(folder)]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "refused: evidence of a platform that sealbus does not judge (sgx)" in text
+    assert "tdx evidence" not in text
+    assert run(["evidence", "show", str(folder)]) == 2
+    assert "an SGX quote, not a TDX one [unsupported-platform]" in capsys.readouterr().err
+
+
+def test_evidence_of_an_unnamed_platform_is_said_to_be_of_one(tmp_path: Path, verify: Verify) -> None:
+    quote = bytearray(bytes(48))
+    quote[0], quote[4] = 4, 0x82  # no TEE has this type
+    (tmp_path / "quote.bin").write_bytes(quote)
+    code, result = verify(tmp_path)
+    assert (code, result["platform"], result["reasons"]) == (1, "unknown", ["unsupported-platform"])
+    assert "quote of an unknown TEE" in result["failure"]["explanation"]
+
+
+def test_json_explains_each_finding_as_the_text_does(
+    verify: Verify, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = one_of(TDX, "v4-debug-outofdate-50806f-trustee")
+    _, result = verify(folder, *at(folder))
+    assert result["failure"] is None
+    run(["evidence", "verify", str(folder), *at(folder)])
+    text = capsys.readouterr().out
+    for finding in result["findings"]:
+        assert f"- {finding['explanation']}\n" in text
+        assert finding["seen"] in finding["explanation"]
+        assert finding["wanted"] in finding["explanation"]
+        assert finding["explanation"].endswith(f"[{finding['reason']}]")
+    # Of endorsements that are absent a person is told in one line, a program of each.
+    copy = copy_of(folder, tmp_path)
+    (copy / "pck_crl.der").unlink()
+    _, result = verify(copy, *at(folder))
+    said = {each["reason"]: each["explanation"] for each in result["findings"]}
+    assert said["no-pck-crl"] == (
+        "An endorsement did not come with the evidence: no pck_crl.der (wanted: one that is current); "
+        "get it with `sealbus collateral fetch`. [no-pck-crl]"
+    )
+
+
+def test_a_quote_that_cannot_speak_of_service_tds_is_said_not_to(
+    verify: Verify, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    said = "service TD (quote v4, TD 1.0 body)"
+    _, result = verify(folder, *at(folder))
+    assert (result["service_td"], result["unstated"]) == (None, [said])
+    run(["evidence", "verify", str(folder), *at(folder)])
+    assert f"not stated: {said}\n" in capsys.readouterr().out
+    run(["evidence", "show", str(folder), "--json"])
+    fields = json.loads(capsys.readouterr().out)["fields"]
+    assert fields["MRSERVICETD"] == fields["TEE TCB SVN now"] == "not stated (quote v4, TD 1.0 body)"
+    folder = one_of(TDX, "v5-outofdate-90c06f-alibaba-servicetd")
+    _, result = verify(folder, *at(folder))
+    assert (result["service_td"], result["unstated"]) == (True, [])
+
+
+def test_json_explains_why_evidence_is_not_genuine(verify: Verify) -> None:
+    folder = one_of(TDX, "neg-derived-v4-mrtd-flipped")
+    code, result = verify(folder, *at(folder))
+    assert (code, result["findings"], result["failure"]["reason"]) == (1, [], "signature-invalid")
+    assert result["failure"]["explanation"].startswith("A signature does not hold: ")
 
 
 # --- CMW ----------------------------------------------------------------------------------------

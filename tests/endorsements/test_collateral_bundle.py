@@ -5,20 +5,19 @@ from collections.abc import Callable
 import pytest
 
 from attestation import tdx
-from attestation.endorsements import Fetched, How, Subject, Validity, WrongDocumentError, needs_of
-from attestation.endorsements.bundle import (
+from attestation.bundle import (
     SKEW,
     add_signatures,
-    check_entries,
     decode_file,
     decode_signed,
     encode_file,
     endorsements_for,
-    merge,
     open_bundle,
     sign_bundle,
     unverified_bundle,
 )
+from attestation.endorsements import Fetched, How, Subject, Validity, WrongDocumentError, needs_of
+from attestation.endorsements.gather import check_entries, merge
 from attestation.errors import EvidenceMalformedError
 from console.documents import make_anchor
 from schemas import codec

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attestation import tdx
-from attestation.endorsements.bundle import decode_file, encode_file, open_bundle
+from attestation.bundle import decode_file, encode_file, open_bundle
 from console import cli
 from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
@@ -110,6 +110,27 @@ def test_only_endorsements_are_written_beside_evidence(name: str, folder: Path) 
     assert [path.name for path in folder.iterdir()] == ["quote.bin"]
     assert (folder / "quote.bin").read_bytes() == before
     assert not (folder.parent / "x").exists()
+
+
+def test_evidence_that_needs_nothing_is_told_and_makes_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "attestation.cbor").write_bytes(b"\x84\x44")
+    out = tmp_path / "collateral.cbor"
+    assert cli.run(["collateral", "fetch", str(tmp_path), "--beside"]) == 0
+    assert "nothing to fetch: nitro evidence carries its own chain" in capsys.readouterr().err
+    assert cli.run(["collateral", "fetch", str(tmp_path), "--out", str(out)]) == 1
+    assert "was not written: there was nothing to fetch" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_a_file_that_is_there_stays_when_there_was_nothing_to_add(
+    gathered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = gathered.read_bytes()
+    (tmp_path / "attestation.cbor").write_bytes(b"\x84\x44")
+    assert cli.run(["collateral", "fetch", str(tmp_path), "--out", str(gathered)]) == 0
+    assert gathered.read_bytes() == before
 
 
 def test_a_raw_quote_is_evidence_too(fetching: list[str], folder: Path) -> None:

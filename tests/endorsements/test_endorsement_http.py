@@ -132,6 +132,22 @@ async def test_a_service_that_is_not_there_is_unavailable(client: httpx.AsyncCli
         await http.get("http://127.0.0.1:1/document", limit=100)
 
 
+async def test_an_address_where_nobody_answers_is_given_up_sooner_and_named(
+    client: httpx.AsyncClient, time: Time
+) -> None:
+    with pytest.raises(ServiceUnavailableError, match=r"http://127\.0\.0\.1:1/document: .*check the address"):
+        await Http(client, clock=time.clock).get("http://127.0.0.1:1/document", limit=100)
+    assert time.sleeps == [2.0, 4.0, 8.0]
+
+
+async def test_a_service_that_was_reached_is_not_given_up_for_one_lost_connection(
+    desk: Desk, service: Service, client: httpx.AsyncClient, time: Time
+) -> None:
+    service.faults.extend([Answer(b"what was asked for", cut=5)] * 4)
+    response = await Http(client, clock=time.clock).get(f"{service.base}/document", limit=100)
+    assert response.body == b"what was asked for"
+
+
 async def test_an_answer_that_breaks_off_is_asked_for_again(desk: Desk, service: Service) -> None:
     service.faults.append(Answer(b"what was asked for", cut=5))
     response = await desk.http.get(f"{service.base}/document", limit=100)

@@ -19,9 +19,9 @@ from attestation.endorsements import (
     merged,
     needs_of,
 )
-from attestation.endorsements.needs import SnpNeeds
 from attestation.endorsements.pcs import INTEL_PCS, INTEL_ROOT_CA_CRL, Pcs
 from attestation.errors import NotGenuineError
+from attestation.needs import SnpNeeds
 from lab.simulate import certificates, sev_snp
 from lab.simulate.tdx_issuer import tcb_info
 from schemas.errors import Reason

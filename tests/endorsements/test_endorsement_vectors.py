@@ -9,8 +9,8 @@ import pytest
 
 from attestation.endorsements import WrongDocumentError, needs_of
 from attestation.endorsements.checks import NAMES, check
-from attestation.endorsements.needs import Needs, SnpNeeds
-from attestation.endorsements.subjects import CRL, VCEK, Subject
+from attestation.needs import Needs, SnpNeeds
+from attestation.subjects import CRL, VCEK, Subject
 from attestation.vendors import VENDOR_ROOTS
 from console.collateral_files import read_evidence
 from console.evidence_files import Found

@@ -13,7 +13,7 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["attestation", "schemas", "transport", "console"]):
-    from tests.fuzz.targets import Target, targets
+    from tests.fuzz.targets import Sampled, Target, targets
 from tests.fuzz.trees import Mutate
 from tests.fuzz.world import World
 
@@ -58,12 +58,13 @@ def fuzz(target: Target, folder: Path, limit: list[str]) -> None:
         str(folder / "corpus"),
         str(folder / "seeds"),
     ]
+    sampled = Sampled(target)
     if target.mutate is None:
-        atheris.Setup(arguments, target)
+        atheris.Setup(arguments, sampled)
     else:
         # One call of a mutator is change enough.
         mutator = from_seeds(target.mutate, folder / "seeds")
-        atheris.Setup([*arguments, "-mutate_depth=1"], target, custom_mutator=mutator)
+        atheris.Setup([*arguments, "-mutate_depth=1"], sampled, custom_mutator=mutator)
     atheris.Fuzz()
 
 

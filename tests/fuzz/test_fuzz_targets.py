@@ -13,7 +13,7 @@ from schemas.messages import Body
 from tests.fuzz import signed
 from tests.fuzz.cost import TooDearError, within
 from tests.fuzz.seeds import make_world, seeds
-from tests.fuzz.targets import NAMES, NotTheSameError, Target, targets
+from tests.fuzz.targets import NAMES, SAMPLE, NotTheSameError, Sampled, Target, targets
 from tests.fuzz.world import PLATFORMS, World
 from tests.schemas.strategies import KINDS
 
@@ -112,6 +112,36 @@ def test_a_quadratic_cost_is_found_and_a_linear_one_is_none() -> None:
     Target("linear", lambda data: sum(data.count(byte) for byte in data), 10, 4)(bytes(100))
     with pytest.raises(TooDearError):
         Target("quadratic", quadratic, 10, 4)(bytes(100))
+
+
+def test_a_sampled_target_reads_most_inputs_once_and_lets_errors_out_of_each() -> None:
+    readings: list[bytes] = []
+    sampled = Sampled(Target("notes", readings.append, 10, 0))
+    for _ in range(SAMPLE + 1):
+        sampled(b"ab")
+    assert len(readings) == SAMPLE + 1 + 2  # the first and the last of them twice
+    dividing = Sampled(Target("divides", lambda data: 1 // (2 - len(data)), 10, 0))
+    dividing(b"abc")
+    with pytest.raises(ZeroDivisionError):
+        dividing(b"ab")
+
+
+def test_a_sampled_target_counts_the_first_input_each_larger_one_and_each_so_many() -> None:
+    def dear(data: bytes) -> int:
+        return sum(data.count(byte) for _ in data for byte in data)
+
+    with pytest.raises(TooDearError):
+        Sampled(Target("first", dear, 10, 4))(bytes(100))
+    growing = Sampled(Target("larger", dear, 10, 4))
+    growing(b"a")
+    with pytest.raises(TooDearError):
+        growing(bytes(100))
+    later = Sampled(Target("later", lambda data: dear(data) if data[0] else 0, 10, 4))
+    for _ in range(SAMPLE - 1):
+        later(bytes(100))
+    later(b"\1" + bytes(98))  # neither larger nor of the sample: goes by
+    with pytest.raises(TooDearError):
+        later(b"\1" + bytes(98))
 
 
 def test_counting_stops_where_it_was_started() -> None:

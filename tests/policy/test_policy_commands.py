@@ -328,6 +328,37 @@ def test_recorded_evidence_is_judged_as_of_its_time(lab: Policy, run: Run) -> No
     assert all("evidence-too-old" in each["reasons"] for each in shown["evidence"])
 
 
+def test_recorded_evidence_that_cannot_be_read_is_told_apart_from_a_refusal(lab: Policy, run: Run) -> None:
+    vault = Path("evidence", "vault", "attestation.cbor")
+    vault.write_bytes(vault.read_bytes()[:100])
+    code, said = run("replay", "old.toml", "evidence")
+    assert code == 2
+    assert "1 accepted, 0 refused, 1 can't be read" in said
+    code, said = run("replay", "old.toml", "evidence", "--json")
+    shown = json.loads(said)
+    assert (code, shown["refused"], shown["unreadable"]) == (2, 0, 1)
+    assert [each["verdict"] for each in shown["evidence"]] == ["accepted", "unreadable"]
+    assert shown["evidence"][1]["reasons"] == ["malformed"]
+    assert shown["evidence"][1]["explanations"][0].startswith("The bytes are not what they claim to be")
+
+
+def test_recorded_evidence_of_a_platform_that_is_not_judged_is_refused_under_its_name(
+    lab: Policy, run: Run
+) -> None:
+    quote = bytearray(bytes(48))
+    quote[0] = 3
+    vault = Path("evidence", "vault")
+    (vault / "attestation.cbor").unlink()
+    (vault / "quote.bin").write_bytes(quote)
+    code, said = run("replay", "old.toml", "evidence", "--json")
+    recorded = json.loads(said)["evidence"][1]
+    assert (code, recorded["platform"], recorded["verdict"]) == (1, "sgx", "refused")
+    assert recorded["reasons"] == ["unsupported-platform"]
+    assert "an SGX quote, not a TDX one" in recorded["explanations"][0]
+    code, said = run("replay", "old.toml", "evidence")
+    assert (code, "on sgx" in said, "unsupported-platform" in said) == (1, True, True)
+
+
 def test_a_refusal_by_the_new_policy_is_in_the_table(lab: Policy, run: Run) -> None:
     on = {NITRO: Pinned(measurements=dict.fromkeys(("pcr0", "pcr1", "pcr2"), "ff" * 48))}
     vault = Workload(roles=("vault",), on=on)

@@ -1,7 +1,7 @@
 """The part of a policy about evidence: what contradicts itself is refused, naming the line to mend."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -25,7 +25,6 @@ from schemas.pinning import (
     Pinned,
     check_pinned,
     check_platforms,
-    expired_exceptions,
     may_match_both,
 )
 from schemas.policy import parse_for_evidence
@@ -93,13 +92,6 @@ def test_what_is_of_a_platform_may_be_said_of_it() -> None:
             TDX: vendor(max_collateral_days=30, statuses=("TDRelaunchAdvised", "OutOfDate")),
         }
     )
-
-
-def test_exceptions_whose_day_has_come_are_named() -> None:
-    gone, to_come = (NOW - timedelta(seconds=1)), (NOW + timedelta(seconds=1))
-    exceptions = tuple(Tolerance(accept=each.isoformat(), until=each) for each in (gone, NOW, to_come))
-    named = list(expired_exceptions({TDX: vendor(exceptions=exceptions)}, NOW))
-    assert named == [f"platforms.tdx: {each.isoformat()} until {each.isoformat()}" for each in (gone, NOW)]
 
 
 # --- pinned values ------------------------------------------------------------------------------

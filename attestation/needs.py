@@ -3,19 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attestation import nitro, sev_snp, tdx
-from attestation.endorsements import subjects
-from attestation.endorsements.intel import PCK_AUTHORITIES
-from attestation.endorsements.subjects import Subject
-from attestation.errors import EvidenceMalformedError, NotGenuineError
+from attestation import nitro, sev_snp, subjects, tdx
+from attestation.errors import EvidenceMalformedError, NotGenuineError, UnsupportedPlatformError
 from attestation.sev_snp.certificate import PRODUCTS, read_endorsed
 from attestation.sev_snp.parse import Report, SigningKey
+from attestation.subjects import Subject
 from attestation.tdx.collateral import read_chain
 from attestation.tdx.parse import parse_quote
 from attestation.tdx.pck import read_pck
 from attestation.x509 import read_certificate
 from schemas.errors import Reason
 from schemas.evidence import Evidence
+
+# How the common names end of the two CAs that certify PCKs.
+PCK_AUTHORITIES = {"platform": "PCK Platform CA", "processor": "PCK Processor CA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def needs_of(evidence: Evidence, beside: Mapping[str, bytes]) -> Needs:
         return _snp(sev_snp.parse(evidence.value), beside)
     if evidence.type == tdx.MEDIA_TYPE:
         return _tdx(evidence.value)
-    raise EvidenceMalformedError("evidence of a platform that is not known", Reason.UNSUPPORTED_PLATFORM)
+    raise UnsupportedPlatformError("evidence of a platform that is not known")
 
 
 def _snp(report: Report, beside: Mapping[str, bytes]) -> SnpNeeds:

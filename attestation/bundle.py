@@ -4,18 +4,15 @@ A bundle is a convenience that operators vouch for, never a root: whoever uses w
 anything else. Pure.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from attestation.endorsements.checks import check
-from attestation.endorsements.fetcher import Fetched
-from attestation.endorsements.needs import Needs, SnpNeeds
-from attestation.endorsements.subjects import Subject
+from attestation.needs import Needs, SnpNeeds
+from attestation.subjects import Subject
 from schemas import codec
 from schemas.collateral import (
     MAX_COLLATERAL,
     CollateralBundle,
-    CollateralEntry,
     CollateralFile,
     Entries,
     SignedCollateral,
@@ -33,16 +30,6 @@ from sealing.keys import SigningKey
 LABEL = "collateral"
 SKEW: Millis = 5 * 60 * 1000  # by which clocks of operators may differ
 _LAST: Millis = 253_402_300_799_999  # the end of the year 9999, after which no date can be written
-
-
-def merge(entries: Entries, fetched: Iterable[Fetched]) -> Entries:
-    """Return the entries with these documents added, or put in place of older ones of the same subject."""
-    by_subject = {entry.subject: entry for entry in entries}
-    for each in fetched:
-        subject = str(each.subject)
-        when = int(each.fetched.timestamp())
-        by_subject[subject] = CollateralEntry(subject=subject, files=each.files, fetched=when)
-    return tuple(by_subject[subject] for subject in sorted(by_subject))
 
 
 def encode_file(entries: Entries) -> bytes:
@@ -68,12 +55,6 @@ def unverified_bundle(signed: SignedCollateral) -> CollateralBundle:
     if not signed.signatures:
         raise SealingError(Reason.SIGNATURES_TOO_FEW)
     return _decode(cose.unverified_payload(signed.signatures[0]))
-
-
-def check_entries(entries: Entries, *, roots: Collection[str], now: datetime) -> None:
-    """Check each entry like what is fetched, before anybody signs it, or raise `WrongDocumentError`."""
-    for entry in entries:
-        check(Subject.read(entry.subject), entry.files, roots=roots, now=now)
 
 
 def sign_bundle(mesh: Mesh, keys: Sequence[SigningKey], entries: Entries, *, issued: Millis) -> bytes:

@@ -1,0 +1,137 @@
+"""Collateral that a process carries: a bundle that the mesh's operators signed, as a file of its host.
+
+It completes Evidence that came without. Whoever hands the file over is trusted in nothing: a bundle that too
+few operators signed, that is of another mesh, or older than one seen here, is not used; and verification
+checks what is in it like anything else. Nothing is fetched.
+"""
+
+import logging
+import stat
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from anyio import to_thread
+
+from attestation import sev_snp, tdx
+from attestation.attester import Machine
+from attestation.bundle import endorsements_for, open_bundle
+from attestation.errors import AttesterError
+from attestation.missing import missing_of
+from attestation.needs import needs_of
+from attestation.own_machine import COLLATERAL
+from attestation.tdx.collateral import NAMES
+from schemas.collateral import MAX_COLLATERAL, Entries
+from schemas.documents import Anchor
+from schemas.errors import MalformedError, PeerError, Reason, UsageError
+from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence
+from schemas.messages import Millis
+from sealing.context import Mesh
+
+log = logging.getLogger("sealbus.collateral")
+
+# What Evidence of each kind is verified with. A VCEK or VLEK is told apart by the report.
+_CHAIN = ("ask.der", "ark.der", "crl.der")
+_WANTED: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    tdx.MEDIA_TYPE: (NAMES,),
+    sev_snp.MEDIA_TYPE: (("vcek.der", *_CHAIN), ("vlek.der", *_CHAIN)),
+}
+
+
+def _wall() -> Millis:
+    return time.time_ns() // 1_000_000
+
+
+class Carried:
+    """The bundle in a file, read again when it changes; safe to use from several threads."""
+
+    def __init__(
+        self, path: Path, anchor: Anchor, mesh: Mesh, *, clock: Callable[[], Millis] = _wall
+    ) -> None:
+        """Read the file; raise `UsageError` if it holds no bundle that this mesh's operators signed.
+
+        `clock` only keeps out a bundle of the future, which would shut out all that follow.
+        """
+        self._path, self._anchor, self._mesh, self._clock = path, anchor, mesh, clock
+        self._lock = threading.Lock()
+        self._newest: Millis = 0
+        try:
+            self._seen = _stamp(path)
+            self._entries = self._read()
+        except (OSError, PeerError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(
+                f"{path} is no collateral that this mesh's operators signed: {why}; "
+                "`sealbus collateral status FILE --anchor ANCHOR` says how it stands"
+            ) from error
+
+    def complete(self, evidence: Evidence, endorsements: Endorsements) -> Endorsements:
+        """Return `endorsements` with what is absent added from the bundle; what came stays. Reads a file."""
+        wanted = _WANTED.get(evidence.type, ((),))
+        if any(not missing_of(names, endorsements) for names in wanted):
+            return endorsements
+        try:
+            needs = needs_of(evidence, endorsements)
+        except PeerError:
+            return endorsements  # whoever appraises it says what is wrong
+        came = {name: data for name, data in endorsements.items() if data}
+        return endorsements_for(needs, self._current()) | came
+
+    def _current(self) -> Entries:
+        with self._lock:
+            try:
+                stamp = _stamp(self._path)
+                if stamp != self._seen:
+                    # Seen is also what can't be used: it is told once.
+                    self._seen = stamp
+                    self._entries = self._read()
+            except (OSError, PeerError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                log.warning("%s is not used, what was there before is: %s", self._path, why)
+            return self._entries
+
+    def _read(self) -> Entries:
+        with self._path.open("rb") as file:
+            data = file.read(2 * MAX_COLLATERAL + 1)
+        if len(data) > 2 * MAX_COLLATERAL:
+            raise MalformedError("a bundle is not as large")
+        bundle = open_bundle(self._anchor, self._mesh, data, now=self._clock(), newest=self._newest)
+        self._newest = bundle.issued
+        return bundle.entries
+
+
+class CarryingMachine:
+    """A machine whose Evidence goes out with what the bundle has for it, for verifiers that carry none."""
+
+    def __init__(self, machine: Machine, carried: Carried) -> None:
+        self._machine, self._carried = machine, carried
+
+    async def evidence(self, key_binding: bytes, challenge: bytes) -> tuple[Evidence, Endorsements]:
+        """Obtain Evidence, with endorsements completed."""
+        evidence, endorsements = await self._machine.evidence(key_binding, challenge)
+        completed = await to_thread.run_sync(self._carried.complete, evidence, endorsements)
+        if sum(map(len, completed.values())) > MAX_ENDORSEMENTS:
+            raise AttesterError(Reason.TOO_LARGE, "the endorsements are too large together")
+        return evidence, completed
+
+    async def host(self) -> dict[str, str]:
+        """Return the machine's settings."""
+        return await self._machine.host()
+
+    def close(self) -> None:
+        """Give the machine's device back."""
+        self._machine.close()
+
+
+async def carried_by(settings: Mapping[str, str], anchor: Anchor, mesh: Mesh) -> Carried | None:
+    """Open the bundle that a host's settings name, None if they name none; raise `UsageError` if bad."""
+    path = settings.get(COLLATERAL)
+    return None if not path else await to_thread.run_sync(Carried, Path(path), anchor, mesh)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise MalformedError("it is no regular file")  # to open a pipe might never end
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,218 @@
+"""A bundle that a process carries completes Evidence that came without, and nobody's word is taken for it."""
+
+import logging
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from attestation import AttestationError, AttesterError, nitro, sev_snp, tdx
+from attestation.bundle import encode_file, sign_bundle
+from attestation.carried import Carried, CarryingMachine, carried_by
+from attestation.own_machine import COLLATERAL, OwnMachine
+from attestation.tdx.collateral import NAMES
+from console.documents import make_anchor
+from lab.simulate import sev_snp as simulated_snp
+from schemas.collateral import CollateralEntry, Entries
+from schemas.errors import Reason, UsageError
+from schemas.evidence import MAX_ENDORSEMENTS, MEASURED, SEV_SNP, Endorsements, Evidence
+from sealing.context import SUITE_GCM
+from sealing.documents import open_anchor
+from sealing.keys import SigningKey
+from tests.attestation.tdx_forge import NOW, Forge
+
+ALICE, BOB, MALLORY = (SigningKey() for _ in "abc")
+OPERATORS = [("alice", ALICE.public), ("bob", BOB.public)]
+ANCHOR, MESH = open_anchor(make_anchor(OPERATORS, 2, ["ab" * 32], 1, SUITE_GCM))
+_, OTHER_MESH = open_anchor(make_anchor(OPERATORS, 2, ["cd" * 32], 1, SUITE_GCM))
+ISSUED = int(NOW.timestamp() * 1000)
+KEY_BINDING, CHALLENGE = bytes(64), bytes(32)
+
+SUBJECTS = {
+    "pck-crl/platform": ("pck_crl.der", "pck_crl_chain.pem"),
+    "qe-identity": ("qe_identity.json", "qe_identity_chain.pem"),
+    "root-ca-crl": ("root_ca_crl.der", "pck_crl_chain.pem"),
+    "tcb-info/1ab0c06f0000": ("tcb_info.json", "tcb_info_chain.pem"),
+}
+
+
+def entries_of(files: Endorsements) -> Entries:
+    return tuple(
+        CollateralEntry(subject=subject, files={name: files[name] for name in names}, fetched=0)
+        for subject, names in SUBJECTS.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return Forge()
+
+
+@pytest.fixture
+def quote(forge: Forge) -> Evidence:
+    return Evidence(tdx.MEDIA_TYPE, forge.quote())
+
+
+@pytest.fixture
+def file(forge: Forge, tmp_path: Path) -> Path:
+    """A bundle that both operators signed."""
+    path = tmp_path / "bundle"
+    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), entries_of(forge.endorsements()), issued=ISSUED))
+    return path
+
+
+def carried(file: Path) -> Carried:
+    return Carried(file, ANCHOR, MESH, clock=lambda: ISSUED)
+
+
+def put(file: Path, data: bytes) -> None:
+    """Replace a file as `sealbus collateral sign` does: whole."""
+    new = file.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(file)
+
+
+def test_evidence_that_came_without_collateral_is_complete(quote: Evidence, forge: Forge, file: Path) -> None:
+    with pytest.raises(AttestationError):
+        tdx.verify(quote.value, {}, now=NOW)
+    completed = carried(file).complete(quote, {})
+    assert tdx.verify(quote.value, completed, now=NOW) == forge.verify()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_came_with_the_evidence_stays(name: str, quote: Evidence, file: Path) -> None:
+    completed = carried(file).complete(quote, {name: b"the sender's"})
+    assert completed[name] == b"the sender's"
+    assert completed.keys() == set(NAMES)
+    # What is there and empty is absent.
+    assert carried(file).complete(quote, {name: b""})[name]
+
+
+def test_evidence_that_is_complete_is_left_as_it_is(quote: Evidence, file: Path) -> None:
+    came = dict.fromkeys(NAMES, b"the sender's")
+    assert carried(file).complete(quote, came) is came
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence(nitro.MEDIA_TYPE, b"carries its own chain"),
+        Evidence("application/x", b"of nothing known"),
+        Evidence(tdx.MEDIA_TYPE, b"not a quote"),
+        Evidence(sev_snp.MEDIA_TYPE, b""),
+    ],
+)
+def test_evidence_that_needs_nothing_or_says_nothing_is_left_for_the_appraisal(
+    evidence: Evidence, file: Path
+) -> None:
+    assert carried(file).complete(evidence, {"x": b"y"}) == {"x": b"y"}
+
+
+def test_a_report_of_a_chip_gets_the_certificate_of_that_chip(tmp_path: Path) -> None:
+    chip = simulated_snp.SevSnpChip.from_files(simulated_snp.make_root(NOW), serial=1)
+    measured = {name: bytes(32 if name == "host_data" else 48) for name in MEASURED[SEV_SNP]}
+    evidence, files = chip.evidence(measured, KEY_BINDING, CHALLENGE, now=NOW)
+    subject = f"vcek/Genoa/{chip.chip_id.hex()}/{simulated_snp.TCB.hex()}"
+    path = tmp_path / "bundle"
+    entry = CollateralEntry(subject=subject, files=files, fetched=0)
+    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), (entry,), issued=ISSUED))
+    completed = carried(path).complete(evidence, {})
+    assert sev_snp.verify(evidence.value, completed, now=NOW).chip == chip.chip_id.hex()
+
+
+# --- what is not used -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how", ["one signed", "a stranger signed", "another mesh", "unsigned", "of the future"]
+)
+def test_what_the_operators_did_not_sign_now_for_this_mesh_is_no_collateral(
+    how: str, forge: Forge, tmp_path: Path
+) -> None:
+    entries = entries_of(forge.endorsements())
+    made = {
+        "one signed": lambda: sign_bundle(MESH, (ALICE,), entries, issued=ISSUED),
+        "a stranger signed": lambda: sign_bundle(MESH, (ALICE, MALLORY), entries, issued=ISSUED),
+        "another mesh": lambda: sign_bundle(OTHER_MESH, (ALICE, BOB), entries, issued=ISSUED),
+        "unsigned": lambda: encode_file(entries),
+        "of the future": lambda: sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED + 86_400_000),
+    }
+    path = tmp_path / "bundle"
+    path.write_bytes(made[how]())
+    with pytest.raises(UsageError, match="no collateral that this mesh's operators signed"):
+        carried(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "absent", tmp_path):
+        with pytest.raises(UsageError, match="no collateral"):
+            carried(path)
+
+
+def test_a_newer_bundle_is_used_as_soon_as_it_is_there_and_an_older_one_never(
+    quote: Evidence, forge: Forge, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = carried(file)
+    first = held.complete(quote, {})
+    old = file.read_bytes()
+    renewed = forge.issuer.collateral(now=NOW + timedelta(hours=1))
+    put(file, sign_bundle(MESH, (ALICE, BOB), entries_of(renewed), issued=ISSUED + 1))
+    assert held.complete(quote, {})["pck_crl.der"] == renewed["pck_crl.der"] != first["pck_crl.der"]
+    caplog.set_level(logging.WARNING)
+    put(file, old)
+    assert held.complete(quote, {})["pck_crl.der"] == renewed["pck_crl.der"]
+    assert "a newer collateral bundle was seen" in caplog.text
+
+
+def test_a_file_that_turns_bad_is_told_once_and_what_was_there_before_is_used(
+    quote: Evidence, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = carried(file)
+    before = held.complete(quote, {})
+    put(file, b"junk")
+    for _ in range(2):
+        assert held.complete(quote, {}) == before
+    assert len(caplog.records) == 1
+    file.unlink()
+    assert held.complete(quote, {}) == before
+
+
+# --- on the way out ---------------------------------------------------------------------------------
+
+
+class Device:
+    """A TEE whose host gives it these endorsements."""
+
+    def __init__(self, evidence: Evidence, endorsements: Endorsements) -> None:
+        self._given = evidence, endorsements
+
+    async def evidence(self, key_binding: bytes, challenge: bytes) -> tuple[Evidence, Endorsements]:
+        return self._given
+
+
+@pytest.mark.anyio
+async def test_a_machines_evidence_goes_out_with_what_its_bundle_has(quote: Evidence, file: Path) -> None:
+    settings = {COLLATERAL: str(file), "nats_url": "nats://x"}
+    machine = CarryingMachine(OwnMachine(Device(quote, {}), settings), carried(file))
+    evidence, endorsements = await machine.evidence(KEY_BINDING, CHALLENGE)
+    assert tdx.verify(evidence.value, endorsements, now=NOW).missing == ()
+    assert await machine.host() == settings
+    machine.close()
+
+
+@pytest.mark.anyio
+async def test_endorsements_that_are_too_large_together_are_refused(quote: Evidence, file: Path) -> None:
+    given = {"crl.der": bytes(MAX_ENDORSEMENTS)}
+    machine = CarryingMachine(OwnMachine(Device(quote, given), {}), carried(file))
+    with pytest.raises(AttesterError) as refusal:
+        await machine.evidence(KEY_BINDING, CHALLENGE)
+    assert refusal.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.anyio
+async def test_settings_name_the_bundle_or_none(tmp_path: Path) -> None:
+    assert await carried_by({"nats_url": "nats://x"}, ANCHOR, MESH) is None
+    with pytest.raises(UsageError, match="absent"):
+        await carried_by({COLLATERAL: str(tmp_path / "absent")}, ANCHOR, MESH)
