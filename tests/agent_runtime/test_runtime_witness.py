@@ -47,10 +47,10 @@ def take(witness: Witness, beacon: Beacon, now: int = NOW) -> None:
 
 
 def refusal(witness: Witness, beacon: Beacon, now: int = NOW) -> Reason:
-    before = (witness._last, witness._log_size, witness.policy_version, dict(witness._beacons))
+    before = (witness._last, witness._log, witness.policy_version, dict(witness._beacons))
     with pytest.raises(SealingError) as refused:
         check(witness, beacon, now)
-    assert (witness._last, witness._log_size, witness.policy_version, dict(witness._beacons)) == before
+    assert (witness._last, witness._log, witness.policy_version, dict(witness._beacons)) == before
     return refused.value.reason
 
 

@@ -1,0 +1,28 @@
+"""The audit log's leaves and signed heads (docs/protocol.md section 9.1)."""
+
+import hashlib
+
+from schemas.documents import LogHead
+from schemas.errors import Reason
+from sealing.context import Mesh
+from sealing.documents import open_message, sign_message
+from sealing.errors import SealingError
+from sealing.keys import SigningKey
+
+
+def leaf(mesh: Mesh, entry: bytes) -> bytes:
+    """Return the leaf hash of an encoded entry (RFC 9162 section 2.1.1), bound to its mesh."""
+    return hashlib.sha256(b"\x00" + mesh.ctx("audit") + entry).digest()
+
+
+def sign_head(key: SigningKey, mesh: Mesh, head: LogHead) -> bytes:
+    """Return a head of the log, signed by the term's key."""
+    return sign_message(key, mesh, "head", head)
+
+
+def open_head(signed: bytes, public: bytes, mesh: Mesh, term: int) -> LogHead:
+    """Return the head of this term's log that the key `public` signed."""
+    head = open_message(signed, public, mesh, "head", LogHead)
+    if head.term != term:
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "a log's head of another term")
+    return head
