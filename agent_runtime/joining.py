@@ -137,9 +137,7 @@ def judge_offer(
         offer.kem_key,
     )
     return (
-        Coordinator(
-            peer, offer.kem_key, sha256(wire), offer.term, profile, ordered, offer.term_record or ()
-        ),
+        Coordinator(peer, offer.kem_key, sha256(wire), offer.term, profile, ordered, offer.term_record or ()),
         Appraisal(
             offer.evidence,
             offer.endorsements,

@@ -1,4 +1,4 @@
-"""What an entry of the audit log says (docs/protocol.md section 9.1): names, reasons, digests, never contents.
+"""What an entry of the audit log says (docs/protocol.md section 9.1): names, reasons, digests, no contents.
 
 Every decision has its own facts, so that nobody can leave one out or slip one in. Digests, keys and
 instances are text in lower-case hexadecimal; an empty text says that there is none.
@@ -12,7 +12,7 @@ from schemas import codec
 from schemas.codec import Message
 from schemas.errors import MalformedError
 from schemas.limits import MAX_ENTRY
-from schemas.messages import Count, Millis, Name
+from schemas.messages import Bytes32, Count, KemPublicKey, Millis, Name, SignedByOperators
 
 Text = Annotated[str, Meta(max_length=256)]
 Fact = Text | Count | Annotated[tuple[Text, ...], Meta(max_length=64)]
@@ -62,3 +62,11 @@ def as_plain(entry: AuditEntry) -> dict[str, object]:
         "decision": entry.decision,
         **{name: list(fact) if isinstance(fact, tuple) else fact for name, fact in entry.facts.items()},
     }
+
+
+class TermProof(Message, frozen=True):
+    """Whose key signs the heads of a term: the operators' order names the instance of exactly these keys."""
+
+    order: SignedByOperators
+    signing_key: Bytes32
+    kem_key: KemPublicKey

@@ -2,12 +2,13 @@
 
 import hashlib
 
-from schemas.documents import LogHead
+from schemas.audit import TermProof
+from schemas.documents import Anchor, LogHead, Order
 from schemas.errors import Reason
 from sealing.context import Mesh
-from sealing.documents import open_message, sign_message
+from sealing.documents import open_message, open_order, sign_message
 from sealing.errors import SealingError
-from sealing.keys import SigningKey
+from sealing.keys import SigningKey, instance
 
 
 def leaf(mesh: Mesh, entry: bytes) -> bytes:
@@ -26,3 +27,11 @@ def open_head(signed: bytes, public: bytes, mesh: Mesh, term: int) -> LogHead:
     if head.term != term:
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "a log's head of another term")
     return head
+
+
+def open_term(anchor: Anchor, mesh: Mesh, proof: TermProof) -> Order:
+    """Return the operators' order of the term whose key `proof` holds."""
+    order = open_order(anchor, mesh, proof.order)
+    if order.instance != instance(proof.signing_key, proof.kem_key):
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "the order names another instance")
+    return order

@@ -7,7 +7,9 @@ memory is bounded by what is kept, whatever the log's size.
 from sealing.errors import NotAuthenticError
 from sealing.merkle import node, split
 
-EMPTY_ROOT = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")  # SHA-256 of ""
+EMPTY_ROOT = bytes.fromhex(
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+)  # SHA-256 of ""
 
 SIZE = 32  # of a hash; nodes lie side by side, which takes a third of the memory of objects
 
