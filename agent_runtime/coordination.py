@@ -301,7 +301,7 @@ class Coordination:
         """Have the coordinator prove that every head of its log that we saw is of one log, or raise."""
         for older, newer in self.witness.unproved():
             body = await self._ask(line, "get", Get("log-proof", f"{older[0]}-{newer[0]}"), STEP_DEADLINE)
-            joining.judge_log(older, newer, codec.convert(body.fields, LogProof))
+            joining.judge_log(self.witness, older, newer, codec.convert(body.fields, LogProof))
         self.witness.enter_proved()
 
     async def _ask(self, line: _Line, purpose: str, fields: object, within: float) -> Body:

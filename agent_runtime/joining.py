@@ -193,12 +193,16 @@ def enter(witness: Witness, coordinator: Coordinator, state: State) -> None:
         witness.enter_state(state)
 
 
-def judge_log(older: Head, newer: Head, proof: LogProof) -> None:
-    """Refuse a coordinator whose proof does not show that one head of its log grew into the other."""
+def judge_log(witness: Witness, older: Head, newer: Head, proof: LogProof) -> None:
+    """Refuse a coordinator whose proof does not show that one head of its log grew into the other.
+
+    It said so within our session: nobody else can end our trust in it.
+    """
     try:
         merkle.check_consistency(older[0], newer[0], older[1], newer[1], proof.path)
     except NotAuthenticError as error:
-        # Both heads are named, for whoever has to find out what happened.
+        # Both heads are kept and named, for whoever has to find out what happened.
+        witness.fork = (older, newer)
         raise SealingError(
             Reason.EQUIVOCATION,
             f"{older[0]} entries with root {older[1].hex()} do not begin {newer[0]} with {newer[1].hex()}",

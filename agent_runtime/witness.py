@@ -1,8 +1,8 @@
 """What a process has witnessed and will not go back behind (invariant 6).
 
 Policy versions, terms, log sizes and beacons only rise; one key a term, one hash a version, one beacon
-a (term, sequence), one root of a log's size. Two signed beacons that differ are kept as proof, and nothing
-is believed any more.
+a (term, sequence), one root of a log's size. Two signed beacons that differ are kept as proof, two heads of
+which one does not grow into the other as well, and nothing is believed any more.
 """
 
 from collections import OrderedDict
@@ -29,6 +29,7 @@ class Witness:
         self.profile_version = 0
         self.policy_version = 0
         self.proof: tuple[bytes, bytes] | None = None
+        self.fork: tuple[Head, Head] | None = None  # heads that the coordinator showed not to be of one log
         self._policy_hash = b""
         self._log = NO_LOG
         self._proved = NO_LOG
@@ -86,6 +87,11 @@ class Witness:
         heads = (self._proved, *self._unproved)
         return tuple((older, newer) for older, newer in pairwise(heads) if older != NO_LOG)
 
+    @property
+    def equivocated(self) -> bool:
+        """Whether a coordinator said two things of one: then nothing is believed any more."""
+        return self.proof is not None or self.fork is not None
+
     def enter_proved(self) -> None:
         """Remember that every head up to the accepted state is of one log."""
         if self._unproved:
@@ -128,7 +134,7 @@ class Witness:
 
     def compare(self, signed: bytes, beacon: Beacon) -> None:
         """Compare a *signed* beacon, ours or a peer's, with the one we hold of its (term, sequence)."""
-        if self.proof is not None:
+        if self.equivocated:
             raise SealingError(Reason.EQUIVOCATION)
         held = self._beacons.get((beacon.term, beacon.sequence))
         if held is not None and held != signed:

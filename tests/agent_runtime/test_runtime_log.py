@@ -90,7 +90,11 @@ async def test_a_log_that_grew_from_another_history_is_equivocation_and_stays_un
         with pytest.raises(SealingError) as refused:
             await line._prove_log(cast("Any", None))
         assert refused.value.reason is Reason.EQUIVOCATION
-        # Both heads are told.
+        # Both heads are kept and told, and nothing that this coordinator says counts any more.
+        assert witness.fork == (head_of(log_of(5, changed=2)), head_of(log_of(9)))
+        assert line.membership.live() is False
+        with pytest.raises(SealingError, match="equivocation"):
+            witness.compare(b"signed", cast("Any", None))
         assert log_of(5, changed=2).root.hex() in refused.value.detail
         assert log_of(9).root.hex() in refused.value.detail
 
@@ -123,11 +127,11 @@ def test_heads_that_wait_for_a_proof_are_bounded_and_the_newest_is_among_them() 
 @pytest.mark.parametrize("proof", [(), (bytes(32),), (b"short",)])
 def test_an_answer_that_is_no_proof_is_refused(proof: tuple[bytes, ...]) -> None:
     with pytest.raises(SealingError, match="equivocation"):
-        judge_log(head_of(log_of(3)), head_of(log_of(9)), LogProof(proof))
+        judge_log(Witness(), head_of(log_of(3)), head_of(log_of(9)), LogProof(proof))
 
 
 def test_nothing_is_the_beginning_of_every_log() -> None:
-    judge_log(NO_LOG, head_of(log_of(3)), LogProof(()))
+    judge_log(Witness(), NO_LOG, head_of(log_of(3)), LogProof(()))
 
 
 # The coordinator's side.
@@ -141,7 +145,7 @@ def test_every_admitted_party_gets_proofs_about_the_log_of_its_coordinator() -> 
     party.renew()
     after = (party.state.log_size, party.state.log_root)
     fields = party.request("get", Get("log-proof", f"{before[0]}-{after[0]}"), "got")
-    judge_log(before, after, LogProof(tuple(fields[0])))
+    judge_log(Witness(), before, after, LogProof(tuple(fields[0])))
 
 
 @pytest.mark.parametrize("sizes", ["", "3", "3-", "-3", "0-3", "4-3", "3-1000", "03-x", "3-4-5", "٣-٤"])
@@ -167,6 +171,6 @@ def test_entries_that_were_forgotten_are_refused_by_name(monkeypatch: pytest.Mon
     assert len(log.page("16")) == 4
     with pytest.raises(Exception, match="before 16"):
         log.page("15")
-    judge_log(head_of(log_of(14)), head_of(log), log.proof("14-20"))
+    judge_log(Witness(), head_of(log_of(14)), head_of(log), log.proof("14-20"))
     with pytest.raises(Exception, match="no proof"):
         log.proof("13-20")

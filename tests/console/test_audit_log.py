@@ -1,11 +1,14 @@
 """A stored audit log: every byte of it counts, and what does not fit is named where it is."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import anyio
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from console.audit_fetch import ForkError, following, stored_head
@@ -277,6 +280,10 @@ def test_every_entry_is_proved_without_the_log(world: World, file: Path) -> None
         assert (codec.encode(entry), head.size) == (data, len(world.log))
 
 
+def with_another_end(text: str) -> str:
+    return text[:-1] + ("0" if text[-1] != "0" else "1")
+
+
 def test_a_proof_with_anything_changed_proves_nothing(world: World, file: Path) -> None:
     proof = make_proof(read(world, file.read_bytes()), 2, world.mesh)
     other = make_proof(read(world, file.read_bytes()), 3, world.mesh)
@@ -288,12 +295,36 @@ def test_a_proof_with_anything_changed_proves_nothing(world: World, file: Path) 
         msgspec.structs.replace(proof, path=proof.path[:-1]),
         msgspec.structs.replace(proof, path=("zz",)),
         msgspec.structs.replace(proof, mesh="00" * 32),
-        msgspec.structs.replace(proof, head=proof.head[:-2] + "00"),
-        msgspec.structs.replace(proof, term=proof.term[:-2] + ("00" if proof.term[-2:] != "00" else "01")),
+        msgspec.structs.replace(proof, head=with_another_end(proof.head)),
+        msgspec.structs.replace(proof, term=with_another_end(proof.term)),
         msgspec.structs.replace(proof, format="another"),
     ):
         with pytest.raises(PeerError):
             check_proof(msgspec.json.encode(changed), world.anchor, world.mesh)
+
+
+@given(st.binary(max_size=200))
+def test_whatever_lies_in_a_file_is_read_without_an_error_or_told(data: bytes) -> None:
+    world = World()
+    assert read(world, data).findings
+    with pytest.raises(PeerError):
+        check_proof(data, world.anchor, world.mesh)
+    with contextlib.suppress(MalformedError):
+        open_entry(data)
+
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["sealbus-audit-1", "head", "apart", "entry", "", "x"]),
+        st.lists(st.binary(max_size=40).map(bytes.hex) | st.just("0" * 64), max_size=3),
+    )
+)
+
+
+@given(LINES)
+def test_lines_that_look_like_a_log_are_no_log(lines: list[tuple[str, list[str]]]) -> None:
+    text = "".join(" ".join([word, *rest]) + "\n" for word, rest in lines)
+    assert read(World(), text.encode()).findings
 
 
 # The commands.

@@ -126,6 +126,28 @@ def test_a_log_that_forgets_proves_what_it_keeps(size: int, keep: int, data: st.
         assert tree.inclusion(index) == whole.inclusion(index)
 
 
+def test_an_append_and_a_proof_cost_a_logarithm_of_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def counted(left: bytes, right: bytes) -> bytes:
+        nonlocal made
+        made += 1
+        return left
+
+    monkeypatch.setattr("sealing.log_tree.node", counted)
+    tree, size = LogTree(), 1 << 14
+    for _ in range(size - 1):
+        tree.append(bytes(32))
+    assert made < size  # less than one each
+    made = 0
+    tree.root()
+    assert made < 14
+    made = 0
+    tree.consistency(5_000, size - 1)
+    tree.inclusion(5_000)
+    assert made <= 2 * 14 * 14 / 2
+
+
 def test_what_a_log_keeps_is_bounded_by_what_it_is_asked_to_keep() -> None:
     tree = LogTree()
     for index in range(10_000):
