@@ -33,6 +33,7 @@ from schemas.messages import (
     EvidenceAnswer,
     Get,
     Holdings,
+    LogProof,
     Millis,
     Refused,
     RevokedPage,
@@ -291,10 +292,19 @@ class Coordination:
         answer = EvidenceAnswer(evidence, endorsements)
         body = await self._ask(line, "evidence", answer, ADMISSION_DEADLINE)
         admitted = joining.open_admitted(body)
+        # Before anything is held: what another history admitted must not replace what this one did.
+        await self._prove_log(line)
         self.membership.enter(line.coordinator.term, line.coordinator.profile.grace)
         if line.coordinator.term:
             holdings = await self._whole(line, admitted.holdings)
             self.membership.admitted(replace(admitted, holdings=holdings))
+
+    async def _prove_log(self, line: _Line) -> None:
+        """Have the coordinator prove that every head of its log that we saw is of one log, or raise."""
+        for older, newer in self.witness.unproved():
+            body = await self._ask(line, "get", Get("log-proof", f"{older[0]}-{newer[0]}"), STEP_DEADLINE)
+            joining.judge_log(self.witness, older, newer, codec.convert(body.fields, LogProof))
+        self.witness.enter_proved()
 
     async def _ask(self, line: _Line, purpose: str, fields: object, within: float) -> Body:
         request = self.party.random(16)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent_runtime.clock import MeshClock
-from agent_runtime.witness import Witness
+from agent_runtime.witness import Head, Witness
 from schemas import codec
 from schemas.documents import Anchor, Profile
 from schemas.errors import MalformedError, PeerError, Reason
@@ -23,6 +23,7 @@ from schemas.messages import (
     CoordinatorCredential,
     Credential,
     Hello,
+    LogProof,
     Millis,
     Offer,
     Refused,
@@ -68,6 +69,7 @@ class Coordinator:
     term: int
     profile: Profile
     ordered: Millis  # the time that its term's order names
+    term_record: tuple[bytes, ...]  # that order as signed; empty before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def judge_offer(
         offer.kem_key,
     )
     return (
-        Coordinator(peer, offer.kem_key, sha256(wire), offer.term, profile, ordered),
+        Coordinator(peer, offer.kem_key, sha256(wire), offer.term, profile, ordered, offer.term_record or ()),
         Appraisal(
             offer.evidence,
             offer.endorsements,
@@ -189,6 +191,22 @@ def enter(witness: Witness, coordinator: Coordinator, state: State) -> None:
     if coordinator.term:
         witness.enter_term(coordinator.term, coordinator.peer.signing_key)
         witness.enter_state(state)
+
+
+def judge_log(witness: Witness, older: Head, newer: Head, proof: LogProof) -> None:
+    """Refuse a coordinator whose proof does not show that one head of its log grew into the other.
+
+    It said so within our session: nobody else can end our trust in it.
+    """
+    try:
+        merkle.check_consistency(older[0], newer[0], older[1], newer[1], proof.path)
+    except NotAuthenticError as error:
+        # Both heads are kept and named, for whoever has to find out what happened.
+        witness.fork = (older, newer)
+        raise SealingError(
+            Reason.EQUIVOCATION,
+            f"{older[0]} entries with root {older[1].hex()} do not begin {newer[0]} with {newer[1].hex()}",
+        ) from error
 
 
 def confirm() -> bytes:

@@ -132,7 +132,7 @@ class Membership:
     def _live_at(self, trust: Trust, now: Millis, highest: Millis) -> bool:
         return (
             self._counted is not None
-            and self.witness.proof is None
+            and not self.witness.equivocated
             and self.clock.is_set
             and now - self._counted <= self.grace
             and highest < trust.admission.expires * SECOND

@@ -1,17 +1,24 @@
 """What a process has witnessed and will not go back behind (invariant 6).
 
 Policy versions, terms, log sizes and beacons only rise; one key a term, one hash a version, one beacon
-a (term, sequence). Two signed beacons that differ are kept as proof, and nothing is believed any more.
+a (term, sequence), one root of a log's size. Two signed beacons that differ are kept as proof, two heads of
+which one does not grow into the other as well, and nothing is believed any more.
 """
 
 from collections import OrderedDict
+from itertools import pairwise
 
 from schemas.documents import Beacon
 from schemas.errors import Reason
 from schemas.messages import Millis, State
 from sealing.errors import SealingError
+from sealing.log_tree import EMPTY_ROOT
 
 BEACONS_KEPT = 300
+UNPROVED_KEPT = 16  # heads of the log that wait for a proof, while a coordinator gives none
+
+Head = tuple[int, bytes]  # size and root of a term's log
+NO_LOG: Head = (0, EMPTY_ROOT)
 
 
 class Witness:
@@ -22,8 +29,12 @@ class Witness:
         self.profile_version = 0
         self.policy_version = 0
         self.proof: tuple[bytes, bytes] | None = None
+        self.fork: tuple[Head, Head] | None = None  # heads that the coordinator showed not to be of one log
         self._policy_hash = b""
-        self._log_size = 0
+        self._log = NO_LOG
+        self._proved = NO_LOG
+        self._unproved: list[Head] = []
+        self._heads: OrderedDict[tuple[int, int], tuple[bytes, bytes]] = OrderedDict()
         self._keys: dict[int, bytes] = {}
         self._last = (0, 0)
         self._beacons: OrderedDict[tuple[int, int], bytes] = OrderedDict()
@@ -46,9 +57,8 @@ class Witness:
         """Remember a term whose record verified."""
         self.check_term(term, key)
         if term > self.term:
-            # Only the operators' order opens a term; until the audit log outlives its coordinator,
-            # a new term counts its entries anew.
-            self._last, self._log_size = (term, -1), 0
+            # Only the operators' order opens a term, and every term has a log of its own.
+            self._last, self._log, self._proved, self._unproved = (term, -1), NO_LOG, NO_LOG, []
         self.term = term
         self._keys[term] = key
 
@@ -58,14 +68,34 @@ class Witness:
             raise SealingError(Reason.STATE_ROLLED_BACK, "term")
         if state.policy_version < self.policy_version:
             raise SealingError(Reason.STATE_ROLLED_BACK, "policy version")
-        if state.term == self.term and state.log_size < self._log_size:
-            raise SealingError(Reason.STATE_ROLLED_BACK, "log size")
+        if state.term == self.term:
+            if state.log_size < self._log[0]:
+                raise SealingError(Reason.STATE_ROLLED_BACK, "log size")
+            self._check_log((state.log_size, state.log_root))
         self._check_policy(state.policy_version, state.policy_hash)
 
     def enter_state(self, state: State) -> None:
         """Remember where an accepted coordinator stands."""
         self.check_state(state)
-        self._note(state.policy_version, state.policy_hash, state.log_size)
+        for head in (self._log, (state.log_size, state.log_root)):
+            if head not in (self._proved, *self._unproved):
+                self._unproved = [*self._unproved[: UNPROVED_KEPT - 1], head]
+        self._note(state.policy_version, state.policy_hash, (state.log_size, state.log_root))
+
+    def unproved(self) -> tuple[tuple[Head, Head], ...]:
+        """Return pairs of heads, older and newer, each of which the coordinator has to prove consistent."""
+        heads = (self._proved, *self._unproved)
+        return tuple((older, newer) for older, newer in pairwise(heads) if older != NO_LOG)
+
+    @property
+    def equivocated(self) -> bool:
+        """Whether a coordinator said two things of one: then nothing is believed any more."""
+        return self.proof is not None or self.fork is not None
+
+    def enter_proved(self) -> None:
+        """Remember that every head up to the accepted state is of one log."""
+        if self._unproved:
+            self._proved, self._unproved = self._unproved[-1], []
 
     def check_beacon(
         self, signed: bytes, beacon: Beacon, *, now: Millis, grace: Millis, ahead: Millis
@@ -76,8 +106,9 @@ class Witness:
             raise SealingError(Reason.REPLAYED, "beacon")
         if not now - grace <= beacon.time <= now + ahead:
             raise SealingError(Reason.NOT_LIVE, "the beacon's time")
-        if beacon.policy_version < self.policy_version or beacon.log_size < self._log_size:
+        if beacon.policy_version < self.policy_version or beacon.log_size < self._log[0]:
             raise SealingError(Reason.STATE_ROLLED_BACK, "beacon")
+        self._check_log((beacon.log_size, beacon.log_root))
         self._check_policy(beacon.policy_version, beacon.policy_hash)
 
     def is_old(self, beacon: Beacon) -> bool:
@@ -91,26 +122,36 @@ class Witness:
     def remember(self, signed: bytes, beacon: Beacon) -> None:
         """Keep a beacon that was checked, whether or not it counts: another of its sequence is proof."""
         self._beacons[beacon.term, beacon.sequence] = signed
-        if len(self._beacons) > BEACONS_KEPT:
-            self._beacons.popitem(last=False)
+        self._heads[beacon.term, beacon.log_size] = (beacon.log_root, signed)
+        for kept in (self._beacons, self._heads):
+            if len(kept) > BEACONS_KEPT:
+                kept.popitem(last=False)
 
     def enter_beacon(self, beacon: Beacon) -> None:
         """Go by a beacon that counts."""
         self._last = (beacon.term, beacon.sequence)
-        self._note(beacon.policy_version, beacon.policy_hash, beacon.log_size)
+        self._note(beacon.policy_version, beacon.policy_hash, (beacon.log_size, beacon.log_root))
 
     def compare(self, signed: bytes, beacon: Beacon) -> None:
         """Compare a *signed* beacon, ours or a peer's, with the one we hold of its (term, sequence)."""
-        if self.proof is not None:
+        if self.equivocated:
             raise SealingError(Reason.EQUIVOCATION)
         held = self._beacons.get((beacon.term, beacon.sequence))
         if held is not None and held != signed:
             self.proof = (held, signed)
             raise SealingError(Reason.EQUIVOCATION, "two beacons of one sequence")
+        root, witness = self._heads.get((beacon.term, beacon.log_size), (beacon.log_root, b""))
+        if root != beacon.log_root:
+            self.proof = (witness, signed)
+            raise SealingError(Reason.EQUIVOCATION, f"two logs of {beacon.log_size} entries")
+
+    def _check_log(self, head: Head) -> None:
+        if head[0] == self._log[0] and head != self._log:
+            raise SealingError(Reason.EQUIVOCATION, f"two logs of {head[0]} entries")
 
     def _check_policy(self, version: int, digest: bytes) -> None:
         if version == self.policy_version and self._policy_hash not in (b"", digest):
             raise SealingError(Reason.EQUIVOCATION, "two policies of one version")
 
-    def _note(self, version: int, digest: bytes, log_size: int) -> None:
-        self.policy_version, self._policy_hash, self._log_size = version, digest, log_size
+    def _note(self, version: int, digest: bytes, log: Head) -> None:
+        self.policy_version, self._policy_hash, self._log = version, digest, log

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 from rich.console import Console
 
+from console.audit import audit
 from console.collateral import collateral
 from console.doctor import doctor
 from console.evidence import evidence
@@ -48,6 +49,7 @@ def sealbus() -> None:
     """Run cooperating agents in attested enclaves over a broker that nobody has to trust."""
 
 
+sealbus.add_command(audit)
 sealbus.add_command(doctor)
 sealbus.add_command(collateral)
 sealbus.add_command(evidence)

@@ -79,9 +79,13 @@ def sign_order(
     instance: bytes,
     policy_hash: bytes | None,
     time: Millis,
+    log_head: bytes | None = None,
 ) -> tuple[bytes, ...]:
-    """Have operators order a term for one coordinator instance."""
-    order = Order(mesh.id, term, instance, policy_hash, None, time)
+    """Have operators order a term for one coordinator instance.
+
+    `log_head` is the root of the last term's audit log, as far as they hold it.
+    """
+    order = Order(mesh.id, term, instance, policy_hash, log_head, time)
     return sign_by_operators(keys, mesh, "order", codec.encode(order))
 
 

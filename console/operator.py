@@ -16,9 +16,10 @@ from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
 from agent_runtime.witness import Witness
 from schemas import codec
+from schemas.audit import TermProof
 from schemas.documents import LogReceipt, Profile
 from schemas.errors import MalformedError, PeerError, Reason
-from schemas.messages import OPERATOR, Event
+from schemas.messages import OPERATOR, Event, Get, LogPage
 from sealing.context import sha256
 from sealing.documents import open_anchor, open_message
 from sealing.errors import NotAuthenticError
@@ -48,6 +49,19 @@ class OperatorLine:
         """The term that the coordinator showed an order for; 0 if none is open."""
         coordinator = self._coordination.coordinator
         return coordinator.term if coordinator is not None else 0
+
+    @property
+    def term_proof(self) -> TermProof:
+        """Whose key signs the term's log, as the offer said it and the operators' order confirms."""
+        coordinator = self._coordination.coordinator
+        if coordinator is None or not coordinator.term_record:
+            raise UnreachableError("no session with a coordinator whose term is open")
+        return TermProof(coordinator.term_record, coordinator.peer.signing_key, coordinator.kem_key)
+
+    async def log(self, first: int) -> LogPage:
+        """Return the audit log's entries from index `first` on, as many as one answer takes."""
+        body = await self._coordination.request("get", Get("log", str(first)))
+        return codec.convert(body.fields, LogPage)
 
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, or raise its refusal."""

@@ -4,7 +4,7 @@ Pure. Whatever changes one of them goes through here, so that no beacon ever nam
 or an epoch that is not what parties are given.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from coordinator import eviction
@@ -20,14 +20,17 @@ from schemas import codec
 from schemas.documents import Anchor, Beacon, LogReceipt
 from schemas.errors import MalformedError, Reason
 from schemas.limits import MINUTE, SECOND
-from schemas.messages import ENCLAVE, Event, Holdings, Millis, Revocation, State
+from schemas.messages import ENCLAVE, Event, Holdings, LogPage, Millis, Revocation, State
 from schemas.policy import Policy
+from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
 from sealing.documents import open_revocation, sign_message
 from sealing.keys import PartyKeys
 
 # A party that must prove again notices within a grace and needs a handshake and a quote.
 PROVE_WITHIN = MINUTE
+
+HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Authority:
         self.anchor, self.mesh, self.keys = anchor, mesh, keys
         self.standing = Standing()
         self.ledger = Ledger()
-        self.audit = AuditLog(emit)
+        self.audit = AuditLog(mesh, emit)
         self.refusals = Refusals(self.audit)
         self._random = random
         self._epochs = Epochs(mesh, random)
@@ -83,7 +86,7 @@ class Authority:
             self.standing.policy_version,
             self.standing.policy_hash,
             self.audit.size,
-            self.audit.head,
+            self.audit.root,
             now,
             challenge,
         )
@@ -131,18 +134,28 @@ class Authority:
         """Take the operators' order. `ahead` moves the clock to a time that they signed, and returns it."""
         self.standing, order = take_order(self.standing, self.anchor, self.mesh, self.keys.instance, event)
         now = ahead(order.time)
-        self._epochs.follow(spans(None), now)
-        index = self.audit.append("term", now=now, term=order.term)
+        self.audit.term = order.term
+        log_head = order.log_head.hex() if order.log_head else ""
+        index = self.audit.append("term", now=now, event=event_digest(event).hex(), log_head=log_head)
+        self._follow(None, now)
         return index, self._settle(now, everyone=True)
 
     def adopt(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' next policy, and put out whom it does not name any more."""
         old = self.standing.policy
         self.standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
-        self._epochs.follow(spans(policy), now)
-        digest = self.standing.policy_hash.hex()
-        index = self.audit.append("policy", now=now, version=policy.version, hash=digest)
+        index = self.audit.append(
+            "policy",
+            now=now,
+            event=event_digest(event).hex(),
+            version=policy.version,
+            hash=self.standing.policy_hash.hex(),
+        )
+        self._follow(policy, now)
         dropped = self._evict_by(policy, old, now) if old is not None else frozenset()
+        self._views.update(self.standing, self._epochs)
+        count, digest = self._views.granted()
+        self.audit.append("grants", now=now, version=policy.version, count=count, digest=digest.hex())
         return index, self._settle(now, dropped=dropped, everyone=True)
 
     def revoke(self, event: Event, now: Millis) -> tuple[int, Effect]:
@@ -153,22 +166,38 @@ class Authority:
         if order.kind == INSTANCE and not _is_instance(order.value):
             raise MalformedError("not an instance id")
         self.ledger.ban(order.kind, order.value)
-        index = self.audit.append("revoked", now=now, kind=order.kind, value=order.value, reason=order.reason)
+        index = self.audit.append(
+            "revoked",
+            now=now,
+            event=event_digest(event).hex(),
+            kind=order.kind,
+            value=order.value,
+            reason=order.reason,
+        )
         dropped = self._strike(order.kind, order.value, self.ledger.named(order.kind, order.value), now)
         return index, self._settle(now, dropped=dropped, everyone=True)
 
     def receipt(self, event: Event, index: int) -> bytes:
         """Return the signed word that an event is in force and in the log at `index`."""
-        receipt = LogReceipt(
-            sha256(codec.encode(event)), index, self.standing.term, self.standing.policy_version
-        )
+        receipt = LogReceipt(event_digest(event), index, self.standing.term, self.standing.policy_version)
         return sign_message(self.keys.signing, self.mesh, "receipt", receipt)
+
+    def log_page(self, first: str, now: Millis) -> LogPage:
+        """Return entries of the audit log from an index on, and a head that the term's key signs."""
+        if self.standing.order is None:
+            raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
+        entries = self.audit.page(first)
+        return LogPage(sign_head(self.keys.signing, self.mesh, self.audit.head(now)), entries)
 
     def beat(self, now: Millis) -> tuple[Effect, tuple[str, bytes] | None]:
         """Turn what is due and return the next beacon's subject and frame; none before the order."""
         if self.standing.order is None:
             return NO_EFFECT, None
-        effect = self._settle(now, everyone=False) if self._epochs.turn(now) else NO_EFFECT
+        newest = self._epochs.newest()
+        effect = NO_EFFECT
+        if self._epochs.turn(now):
+            self._note_turns(newest, TIMED, now)
+            effect = self._settle(now, everyone=False)
         self._sign(now)
         return effect, self._beacons.frame(self._epochs, now)
 
@@ -211,9 +240,20 @@ class Authority:
             self.audit.append("evicted", now=now, instance=party.instance.hex(), roles=party.roles)
         for role in sorted({role for party in struck if party.kind == ENCLAVE for role in party.roles}):
             # Its members' secret is with the evicted: nothing under it is believed from here on.
+            newest = self._epochs.newest()
             self._epochs.hard_turn(role, now)
-            self.audit.append("turned", now=now, group=role)
+            self._note_turns(newest, HARD, now)
         return frozenset(party.instance for party in struck)
+
+    def _follow(self, policy: Policy | None, now: Millis) -> None:
+        newest = self._epochs.newest()
+        self._epochs.follow(spans(policy), now)
+        self._note_turns(newest, TIMED, now)
+
+    def _note_turns(self, before: Mapping[str, int], cause: str, now: Millis) -> None:
+        for group, epoch in sorted(self._epochs.newest().items()):
+            if before.get(group) != epoch:
+                self.audit.append("turned", now=now, group=group, epoch=epoch, cause=cause)
 
     def _settle(self, now: Millis, *, everyone: bool, dropped: Iterable[bytes] = ()) -> Effect:
         roles = self._views.update(self.standing, self._epochs)
@@ -235,9 +275,14 @@ class Authority:
             policy_hash=self.standing.policy_hash,
             views=self._views.versions(),
             log_size=self.audit.size,
-            log_root=self.audit.head,
+            log_root=self.audit.root,
             revoked_hash=revoked_hash(self.ledger.revoked()),
         )
+
+
+def event_digest(event: Event) -> bytes:
+    """Return what receipts and the audit log know an event by."""
+    return sha256(codec.encode(event))
 
 
 def _is_instance(value: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from coordinator import admission, offers
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
-from coordinator.authority import Authority, Effect
+from coordinator.authority import Authority, Effect, event_digest
 from coordinator.errors import RefusedError
 from coordinator.granting import may_look_up
 from coordinator.ledger import Party
@@ -42,6 +42,15 @@ APPRAISALS_PENDING = 512  # up to 224 KiB of a stranger's each, and some seconds
 DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a role, not all
 PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
+EVENTS = ("order", "policy", "revocation")
+
+
+class _EventRefusedError(PeerError):
+    """An operator's event was refused: the audit log says which."""
+
+    def __init__(self, event: Event, refusal: PeerError) -> None:
+        super().__init__(refusal.reason, refusal.detail)
+        self.event = event
 
 
 class Core:
@@ -222,6 +231,13 @@ class Core:
         if get.what == "revoked":
             page = RevokedPage(self._revoked_page(get.arg))
             return self._answer(link, body.request, "got", page)
+        if get.what == "log":
+            # It names every party: only those who decide who they are may read it.
+            if party.kind != OPERATOR:
+                raise RefusedError(Reason.ROLE_NOT_PERMITTED, "only operators read the audit log")
+            return self._answer(link, body.request, "got", self._authority.log_page(get.arg, time))
+        if get.what == "log-proof":
+            return self._answer(link, body.request, "got", self._authority.audit.proof(get.arg))
         if get.what != "directory":
             raise RefusedError(Reason.NO_HANDLER, "no such thing to get")
         if not may_look_up(self._authority.standing.policy, party.roles, get.arg):
@@ -242,20 +258,23 @@ class Core:
         if link.credential.kind != OPERATOR:
             raise RefusedError(Reason.ROLE_NOT_PERMITTED, "only operators bring events")
         event = codec.convert(body.fields, Event)
-        match event.kind:
-            case "order":
-                index, effect = self._authority.open_term(
-                    event, ahead=lambda signed: self._advance(signed, time)
-                )
-            case "policy":
-                index, effect = self._authority.adopt(event, time)
-            case "revocation":
-                index, effect = self._authority.revoke(event, time)
-            case _:
-                raise RefusedError(Reason.NO_HANDLER, "no such event")
+        try:
+            index, effect = self._take_event(event, time)
+        except PeerError as refusal:
+            raise _EventRefusedError(event, refusal) from refusal
         receipt = self._authority.receipt(event, index)
         # The receipt first: pushes to many must not delay the word that the event is in force.
         return self._answer(link, body.request, "receipt", receipt) + self._carry_out(effect, time)
+
+    def _take_event(self, event: Event, time: Millis) -> tuple[int, Effect]:
+        match event.kind:
+            case "order":
+                return self._authority.open_term(event, ahead=lambda signed: self._advance(signed, time))
+            case "policy":
+                return self._authority.adopt(event, time)
+            case "revocation":
+                return self._authority.revoke(event, time)
+        raise RefusedError(Reason.NO_HANDLER, "no such event")
 
     def _advance(self, signed: Millis, time: Millis) -> Millis:
         self._ahead += max(0, signed - time)
@@ -287,7 +306,11 @@ class Core:
 
     def _refuse(self, link: Link, body: Body, refusal: PeerError, time: Millis) -> list[Action]:
         reason = refusal.reason.value
-        if body.purpose in DECIDED:
+        if isinstance(refusal, _EventRefusedError):
+            asked = refusal.event.kind if refusal.event.kind in EVENTS else "event"
+            digest = event_digest(refusal.event).hex()
+            self._authority.refusals.note(asked, reason, link.instance, now=time, event=digest)
+        elif body.purpose in DECIDED:
             self._authority.refusals.note(body.purpose, reason, link.instance, now=time)
         actions = self._answer(link, body.request, "refused", Refused((reason,), refusal.detail))
         if link.phase is not Phase.ADMITTED:

@@ -80,6 +80,10 @@ class Epochs:
         """Return the open epochs of a group, those that are sent ahead included."""
         return self._open.get(group, ())
 
+    def newest(self) -> dict[str, int]:
+        """Return the number of each group's newest epoch, open or sent ahead."""
+        return {group: epochs[-1].package.epoch for group, epochs in self._open.items() if epochs}
+
     def follow(self, groups: dict[str, Span], now: Millis) -> None:
         """Have exactly these groups: close the others' epochs, and open what is due."""
         self._spans = groups

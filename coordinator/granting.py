@@ -13,7 +13,7 @@ from schemas.documents import ClassInfo, Grant, RoleKind, View
 from schemas.limits import SECOND
 from schemas.messages import ENCLAVE, OPERATOR
 from schemas.policy import Policy, Rule
-from sealing.context import Mesh
+from sealing.context import Mesh, sha256
 from sealing.documents import sign_grant, sign_message
 from sealing.keys import SigningKey
 
@@ -100,6 +100,11 @@ class Views:
     def of(self, role: str) -> bytes:
         """Return a role's signed view."""
         return self._signed[role]
+
+    def granted(self) -> tuple[int, bytes]:
+        """Return how many grants the policy in force makes, and the hash over the hashes of all, sorted."""
+        digests = sorted(sha256(signed) for signed in self._grants.values())
+        return len(digests), sha256(*digests)
 
     def rights(self, role: str) -> Rights:
         """Return what the policy in force implies for a role."""

@@ -208,6 +208,7 @@ async def running_mesh(
         _make_machines(running)
         await rack.start(running.machines[COORDINATOR])
         await running.operators.open_term(TERM_PATIENCE)
+        tasks.start_soon(running.operators.follow_log)
         say("starting the scheduler")
         await tasks.start(
             keep_scheduler,

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from agent_runtime import RefusedError
 from agent_runtime.joining import AdmissionRefusedError
+from console.audit_fetch import ForkError, following, stored_head
 from console.documents import (
     SignedPolicy,
     VerifiedPolicy,
@@ -37,6 +38,8 @@ log = logging.getLogger("sealbus.lab")
 TERM = "term"
 REVOCATIONS = "revocations"
 RETRY = 0.5
+LOG_INTERVAL = BEACON_INTERVAL / SECOND  # what is not stored when a coordinator dies is lost: at most so much
+LOG_AGAIN = 10.0
 SILENCE = 3 * BEACON_INTERVAL / SECOND  # seconds without a beacon: look for a new coordinator
 
 
@@ -47,8 +50,8 @@ class Operators:
         self._state = state
         self._url = url
         self.anchor = state.load(ANCHOR)
-        opened, self.mesh = open_anchor(self.anchor)
-        self.policy: VerifiedPolicy = open_signed_policy(opened, self.mesh, state.load(POLICY))
+        self._opened, self.mesh = open_anchor(self.anchor)
+        self.policy: VerifiedPolicy = open_signed_policy(self._opened, self.mesh, state.load(POLICY))
         self._keys: list[SigningKey] = operator_keys(state)
 
     async def open_term(self, patience: float = math.inf) -> None:
@@ -82,6 +85,27 @@ class Operators:
                 await self._silence()
             except (PeerError, TransportError) as error:
                 log.info("no coordinator to order a term for: %s", error)
+                await anyio.sleep(RETRY)
+
+    async def follow_log(self) -> None:
+        """Keep the audit log of every coordinator that comes in the lab's directory, for ever."""
+        told = ""
+        while True:
+            try:
+                # Another operator than the one who orders and revokes: each has one session at a time.
+                async with self._line(self._keys[-1]) as line:
+                    with following(self._state.root, self._opened, self.mesh, line.term_proof) as follower:
+                        while True:
+                            await follower.catch_up(line)
+                            await anyio.sleep(LOG_INTERVAL)
+            except (ForkError, UsageError) as error:
+                # A file that is amiss, or a disk that is full, needs a person. The mesh goes on.
+                if str(error) != told:
+                    log.error("the audit log is not stored: %s", error)
+                told = str(error)
+                await anyio.sleep(LOG_AGAIN)
+            except (PeerError, TransportError) as error:
+                log.info("no audit log to follow: %s", error)
                 await anyio.sleep(RETRY)
 
     async def _settle(self, line: OperatorLine) -> int:
@@ -126,6 +150,7 @@ class Operators:
         return term
 
     async def _order(self, line: OperatorLine, term: int) -> None:
+        before = stored_head(self._state.root, term - 1, self._opened, self.mesh)
         order = sign_order(
             self.mesh,
             self._keys,
@@ -133,6 +158,7 @@ class Operators:
             instance=line.coordinator,
             policy_hash=self.policy.policy_hash,
             time=_now(),
+            log_head=before.claims.root if before else None,
         )
         await line.send(Event("order", order, None))
         await self._repeat_revocations(line)
@@ -179,12 +205,12 @@ class Operators:
             return ()
         return codec.decode(self._state.load(REVOCATIONS), tuple[tuple[bytes, ...], ...])
 
-    def _line(self) -> AbstractAsyncContextManager[OperatorLine]:
+    def _line(self, key: SigningKey | None = None) -> AbstractAsyncContextManager[OperatorLine]:
         return operator_line(
             self._url,
             anchor=self.anchor,
             profile=self.policy.profile,
-            key=self._keys[0],
+            key=key or self._keys[0],
             credentials=account(self._state, Party.CLIENT),
         )
 

@@ -171,11 +171,18 @@ async def _run_tap(state: State, part: Part, say: Callable[[str], None]) -> None
 
 
 async def _run_operators(state: State, part: Part, say: Callable[[str], None]) -> None:
+    open_once = anyio.Event()
+
     def opened(term: int) -> None:
         part.is_ready()
         say(f"term {term} is open, the policy is handed over")
+        open_once.set()
 
-    await Operators(state, broker_url()).keep_terms(opened)
+    operators = Operators(state, broker_url())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(operators.keep_terms, opened)
+        await open_once.wait()
+        tasks.start_soon(operators.follow_log)
 
 
 async def _run_scheduler(state: State, part: Part, say: Callable[[str], None]) -> None:

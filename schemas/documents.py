@@ -183,6 +183,15 @@ class Beacon(Message, frozen=True):
     revoked_hash: Bytes32
 
 
+class LogHead(Message, frozen=True):
+    """What the audit log of a term is at one time: how many entries, and the root over them."""
+
+    term: Count
+    size: Count
+    root: Bytes32
+    time: Millis
+
+
 class LogReceipt(Message, frozen=True):
     """Signed by the term's key: an event is in force and in the log at this index."""
 

@@ -11,6 +11,7 @@ MAX_OFFER = 256 * 1024  # evidence with TDX collateral is about 45 KiB; a bootst
 MAX_HANDSHAKE = 64 * 1024  # an admission is about 2 KiB, an X-Wing encapsulation 1.1 KiB
 REVOKED_PAGE = 64 * 1024  # of instances and entries, beside views and keys that may take ten times as much
 MAX_REVOKED_PAGES = 1_024  # twenty times what all the parties that a coordinator remembers would fill
+MAX_ENTRY = 8 * 1024  # of the audit log; the longest, with sixteen roles, is a quarter of it
 MAX_DOCUMENT = 512 * 1024  # a signed policy with a thousand rules is about 120 KiB
 
 CHALLENGE_LIFETIME = 30 * SECOND  # a quote takes 40 ms; a throttled chip some seconds

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from schemas.codec import Message
 from schemas.evidence import Endorsements, Evidence
-from schemas.limits import MAX_DOCUMENT, MAX_HANDSHAKE, MAX_MESSAGE, MAX_REVOKED_PAGES
+from schemas.limits import MAX_DOCUMENT, MAX_ENTRY, MAX_HANDSHAKE, MAX_MESSAGE, MAX_REVOKED_PAGES
 
 Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -195,7 +195,10 @@ class Refused(Message, frozen=True):
 
 
 class Get(Message, frozen=True):
-    """Ask the coordinator for something: `directory` (arg: role), `holdings`, `revoked` (arg: page)."""
+    """Ask the coordinator for something.
+
+    `directory` (arg: role), `holdings`, `revoked` (arg: page), `log` (arg: index), `log-proof` (arg: sizes).
+    """
 
     what: Name
     arg: Annotated[str, Meta(max_length=128)]
@@ -205,6 +208,19 @@ class Directory(Message, frozen=True):
     """Admissions of the live instances that hold a role."""
 
     admissions: tuple[Signed, ...]
+
+
+class LogPage(Message, frozen=True):
+    """Entries of the audit log from the index that was asked for, and a signed head that covers them."""
+
+    head: Signed
+    entries: tuple[Annotated[bytes, Meta(max_length=MAX_ENTRY)], ...]
+
+
+class LogProof(Message, frozen=True):
+    """That the smaller of two sizes of the audit log is the beginning of the larger (RFC 9162 2.1.4)."""
+
+    path: Annotated[tuple[Bytes32, ...], Meta(max_length=128)]
 
 
 class Time(Message, frozen=True):

@@ -47,10 +47,10 @@ def take(witness: Witness, beacon: Beacon, now: int = NOW) -> None:
 
 
 def refusal(witness: Witness, beacon: Beacon, now: int = NOW) -> Reason:
-    before = (witness._last, witness._log_size, witness.policy_version, dict(witness._beacons))
+    before = (witness._last, witness._log, witness.policy_version, dict(witness._beacons))
     with pytest.raises(SealingError) as refused:
         check(witness, beacon, now)
-    assert (witness._last, witness._log_size, witness.policy_version, dict(witness._beacons)) == before
+    assert (witness._last, witness._log, witness.policy_version, dict(witness._beacons)) == before
     return refused.value.reason
 
 
@@ -104,6 +104,7 @@ def test_term_entered_again_starts_nothing_anew(witness: Witness) -> None:
         ({"term": 3, "policy_version": 4}, Reason.STATE_ROLLED_BACK),
         ({"log_size": 8}, Reason.STATE_ROLLED_BACK),
         ({"policy_hash": b"q" * 32}, Reason.EQUIVOCATION),
+        ({"log_root": b"r" * 32}, Reason.EQUIVOCATION),
     ],
 )
 def test_state_that_went_back_or_forked_is_refused(
@@ -176,6 +177,20 @@ def test_two_beacons_of_one_sequence_are_proof_and_end_all_belief(witness: Witne
     assert refusal(witness, other) is Reason.EQUIVOCATION
     assert witness.proof == (signed(BEACON), signed(other))
     assert refusal(witness, replace(BEACON, sequence=8)) is Reason.EQUIVOCATION
+
+
+def test_two_beacons_of_one_log_size_with_different_roots_are_proof(witness: Witness) -> None:
+    other = replace(BEACON, sequence=8, log_root=b"r" * 32)
+    assert refusal(witness, other) is Reason.EQUIVOCATION
+    assert witness.proof == (signed(BEACON), signed(other))
+    assert refusal(witness, replace(BEACON, sequence=9)) is Reason.EQUIVOCATION
+
+
+def test_peers_beacon_of_another_log_is_proof_whatever_its_sequence(witness: Witness) -> None:
+    other = replace(BEACON, sequence=50, log_root=b"r" * 32)
+    with pytest.raises(SealingError, match="two logs of 9 entries"):
+        witness.compare(signed(other), other)
+    assert witness.proof == (signed(BEACON), signed(other))
 
 
 def test_peers_beacon_that_differs_is_proof(witness: Witness) -> None:

@@ -43,7 +43,8 @@ from schemas.messages import (
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, Rule, TaskClass, Workload, compiled
 from schemas.subjects import Kind, subject
-from sealing import binding
+from sealing import binding, merkle
+from sealing.audit import leaf
 from sealing.context import Mesh, sha256
 from sealing.documents import open_admission, sign_by_operators
 from sealing.keys import PartyKeys, SigningKey, instance
@@ -120,6 +121,11 @@ class World:
         self.keys = PartyKeys()
         self.core = Core(self.anchor, self.mesh, self.keys, random=self.random, emit=self.log.append)
         self.policy_hash: bytes | None = None
+
+    def log_root(self, size: int) -> bytes:
+        """Return the root over the first entries of the audit log, by the definition of the tree."""
+        entries = self.core.authority.audit.page("0")
+        return merkle.root([leaf(self.mesh, entry) for entry in entries[:size]])
 
     # The shell.
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from schemas import collateral, documents, evidence, messages, pinning, policy, scheduling
+from schemas.audit import FACTS
 from schemas.codec import Document, Message
 from schemas.documents import ADMISSION_CLAIMS, GRANT_CLAIMS
 from schemas.evidence import Evidence
@@ -130,6 +131,11 @@ def test_no_record_is_left_out() -> None:
         "AttestationResult",
     }
     assert set(records()) - elsewhere == {row[0].strip("`") for row in rows("records")}
+
+
+def test_every_decision_of_the_audit_log_stands_with_its_facts() -> None:
+    said = {row[0].strip("`"): tuple(row[1].split(", ")) for row in rows("facts")}
+    assert said == FACTS
 
 
 def test_every_body_is_an_array() -> None:

@@ -33,7 +33,10 @@ LAB, AGENTS = "lab", "agents"
 JOIN_DEADLINE = 90.0
 LOOK_AGAIN = 0.02
 # What a run leaves behind, and what every copy shares with its template.
-_NOT_COPIED = ("layers", "logs", "broker", "accounts", "lock", "term", "lab.json", "run", "wire", "evidence")
+_NOT_COPIED = (
+    *("layers", "logs", "broker", "accounts", "lock", "term", "audit"),
+    *("lab.json", "run", "wire", "evidence"),
+)
 
 
 def make_lab(home: Path, blueprint: Path = BLUEPRINT) -> Path:

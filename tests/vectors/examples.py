@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from schemas import codec
+from schemas.audit import AuditEntry, Fact
 from schemas.codec import Message
 from schemas.collateral import CollateralBundle, CollateralEntry
 from schemas.documents import (
@@ -15,6 +16,7 @@ from schemas.documents import (
     ClassInfo,
     Constraints,
     Grant,
+    LogHead,
     LogReceipt,
     OpenEpoch,
     OperatorKey,
@@ -38,6 +40,8 @@ from schemas.messages import (
     Hello,
     Holdings,
     Init,
+    LogPage,
+    LogProof,
     MemberPackage,
     Offer,
     Refused,
@@ -147,6 +151,25 @@ BEACON = Beacon(
     fixed("log"),
     fixed("revoked"),
 )
+HEAD = LogHead(7, 41, fixed("log"), TIME + 9)
+_OPERATOR = fixed("operator").hex()
+_REFUSAL: dict[str, Fact] = {"asked": "evidence", "reason": "measurement-not-in-policy"}
+_ADMITTED: dict[str, Fact] = {
+    "instance": _OPERATOR,
+    "kind": "operator",
+    "roles": ("operator",),
+    "workload": "",
+    "platform": "",
+}
+ENTRIES = (
+    AuditEntry(0, 0, TIME, "admitted", {**_ADMITTED, "expires": TIME + 600_000}),
+    AuditEntry(7, 1, TIME + 1, "term", {"event": fixed("an order").hex(), "log_head": ""}),
+    AuditEntry(7, 2, TIME + 1, "turned", {"group": "mesh", "epoch": 28_000_000, "cause": "timed"}),
+    AuditEntry(7, 3, TIME + 2, "policy", {"event": fixed("e").hex(), "version": 4, "hash": fixed("p").hex()}),
+    AuditEntry(7, 4, TIME + 2, "grants", {"version": 4, "count": 3, "digest": fixed("grants").hex()}),
+    AuditEntry(7, 5, TIME + 3, "refused", {**_REFUSAL, "instance": AGENT.instance.hex()}),
+    AuditEntry(7, 6, TIME + 60_000, "refused-more", {**_REFUSAL, "count": 99}),
+)
 RECEIPT = LogReceipt(fixed("an event"), 40, 7, 4)
 ADMISSIONS = tuple(
     Admission(
@@ -236,6 +259,8 @@ BODIES: tuple[Message, ...] = (
     Time(TIME),
     Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),)),
     RevokedPage(REVOKED),
+    LogPage(fixed("a head"), (codec.encode(ENTRIES[0]), codec.encode(ENTRIES[1]))),
+    LogProof((fixed("a node"), fixed("another"))),
     TaskBody("redact", _ID, TIME, TIME + 1, bytes(32), 9, _ID, b"payload"),
     ResultBody(AGENT.instance, "", "", b"value"),
     HINTS,

@@ -326,11 +326,46 @@ def revoked(i: In) -> In:
     return {"revoked_hash": h(cbor(i["revoked"]))}
 
 
+def half_of(leaves: list[bytes]) -> int:
+    return 1 << (len(leaves) - 1).bit_length() - 1
+
+
+def root(leaves: list[bytes]) -> bytes:  # RFC 9162 section 2.1.1
+    if len(leaves) < 2:
+        return leaves[0] if leaves else h()
+    half = half_of(leaves)
+    return h(b"\x01", root(leaves[:half]), root(leaves[half:]))
+
+
+def inclusion(index: int, leaves: list[bytes]) -> list[bytes]:  # section 2.1.3.1
+    if len(leaves) == 1:
+        return []
+    half = half_of(leaves)
+    if index < half:
+        return [*inclusion(index, leaves[:half]), root(leaves[half:])]
+    return [*inclusion(index - half, leaves[half:]), root(leaves[:half])]
+
+
+def consistency(size: int, leaves: list[bytes], known: bool = True) -> list[bytes]:  # section 2.1.4.1
+    if size == len(leaves):
+        return [] if known else [root(leaves)]
+    half = half_of(leaves)
+    if size <= half:
+        return [*consistency(size, leaves[:half], known), root(leaves[half:])]
+    return [*consistency(size - half, leaves[half:], False), root(leaves[:half])]
+
+
 def logs(i: In) -> In:
-    heads = [bytes(32)]
-    for entry in i["entries"]:
-        heads.append(h(heads[-1], json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()))
-    return {"log_size": len(i["entries"]), "log_root": heads[-1]}
+    entries = [cbor(entry) for entry in i["entries"]]
+    leaves = [h(b"\x00", ctx(i, "audit"), entry) for entry in entries]
+    return {
+        "entries": entries,
+        "leaves": leaves,
+        "log_size": len(leaves),
+        "log_root": root(leaves),
+        "inclusion": [inclusion(index, leaves) for index in range(len(leaves))],
+        "consistency": [consistency(size, leaves) for size in range(1, len(leaves) + 1)],
+    }
 
 
 SECTIONS = {

@@ -1,17 +1,15 @@
 """What is derived, encoded and sealed by one function, case by case."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from attestation import workload_id
-from coordinator.audit import AuditLog, replay
 from schemas import codec, peer
 from schemas.evidence import TDX, WorkloadValues
 from schemas.subjects import Kind, stream_name, subject
-from sealing import documents, kdf, merkle
+from sealing import audit, documents, kdf, merkle
 from sealing.binding import AGENT as BIND_AGENT
 from sealing.binding import COORDINATOR as BIND_COORDINATOR
 from sealing.binding import NO_TRANSCRIPT, key_binding
@@ -29,12 +27,12 @@ from sealing.frames import (
     open_frame,
     seal,
 )
+from sealing.log_tree import LogTree
 from sealing.padding import pad, unpad
 from tests.vectors import examples as ex
 from tests.vectors.examples import Case, of, values
 from tests.vectors.world import (
     KEMS,
-    TIME,
     fixed,
 )
 
@@ -66,11 +64,13 @@ SIGNED = (
     "view",
     "beacon",
     "receipt",
+    "head",
 )
 CONTEXTS: dict[str, tuple[tuple[Any, ...], ...]] = {
     "role": (("redactor",),),
     "key binding": (("agent", fixed("challenge"), bytes(32), fixed("signing"), fixed("kem", 1216)),),
     "leaf": ((),),
+    "audit": ((),),
     **dict.fromkeys(SIGNED, ((),)),
     "init": ((), (ex.PEER.instance,)),
     "accept": ((), (fixed("th1"),)),
@@ -255,11 +255,18 @@ def revoked() -> Iterator[Case]:
 
 
 def logs() -> Iterator[Case]:
-    lines: list[str] = []
-    log = AuditLog(lines.append)
-    log.append("policy", now=TIME, version=4, hash=fixed("a policy").hex())
-    log.append("admitted", now=TIME + 1, instance=ex.AGENT.instance.hex(), roles=("redactor", "réviseur"))
-    assert replay(lines) == log.head
-    entries = [{name: each for name, each in json.loads(line).items() if name != "head"} for line in lines]
-    for count, head in ((0, bytes(32)), (2, log.head)):
-        yield f"{count} entries", {"entries": entries[:count]}, {"log_size": count, "log_root": head}
+    tree = LogTree()
+    entries = [codec.encode(entry) for entry in ex.ENTRIES]
+    for entry in entries:
+        tree.append(audit.leaf(MESH, entry))
+    for size in (0, 1, 2, 6, 7):
+        out = {
+            "entries": entries[:size],
+            "leaves": [audit.leaf(MESH, entry) for entry in entries[:size]],
+            "log_size": size,
+            "log_root": tree.root(size),
+            "inclusion": [tree.inclusion(index, size) for index in range(size)],
+            "consistency": [tree.consistency(older, size) for older in range(1, size + 1)],
+        }
+        context = of(MESH) if size else {}
+        yield f"{size} entries", {**context, "entries": [values(each) for each in ex.ENTRIES[:size]]}, out

@@ -45,6 +45,7 @@ def signed_documents() -> Iterator[Case]:
         ("view", ex.VIEW, term),
         ("beacon", ex.BEACON, term),
         ("receipt", ex.RECEIPT, term),
+        ("head", ex.HEAD, term),
     ):
         each = [signing(MESH, key, label, codec.encode(document)) for key in keys]
         signed = [one["signed"] for one in each]

@@ -1,0 +1,237 @@
+"""`sealbus audit`: fetch the coordinator's audit log, and verify, show and prove what was fetched.
+
+Exit codes: 0 fine, 1 something does not fit or was refused, 2 usage or unreadable, 3 no coordinator.
+"""
+
+import os
+from pathlib import Path
+
+import anyio
+import click
+import msgspec
+from rich.console import Console
+
+from console import audit_screen as screen
+from console import operator_key
+from console.audit_fetch import FOLDER, ForkError, following
+from console.audit_log import StoredLog, read_log
+from console.audit_proof import check_proof, make_proof
+from console.documents import open_signed_policy
+from console.evidence import print_json
+from console.operator import operator_line
+from console.operator_key import passphrase_option
+from console.policy import files
+from console.policy.signing_commands import read_anchor
+from schemas.audit import FACTS, as_plain
+from schemas.documents import Anchor
+from schemas.errors import PeerError, UsageError
+from sealing.context import Mesh
+from transport import Credentials
+
+FINE, AMISS = 0, 1
+MAX_LOG = 1024 * 1024 * 1024
+MAX_PROOF = 64 * 1024
+POLL = 1.0  # seconds between two looks of `fetch --follow`
+
+File = click.Path(dir_okay=False, path_type=Path)
+directory = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where anchor.cbor and audit/ lie: a lab's directory, or your own.",
+)
+anchor_option = click.option("--anchor", "anchor_file", type=File, help="DIR/anchor.cbor if absent.")
+json_option = click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
+file_option = click.option("--file", "file", type=File, help="The newest term's below DIR/audit if absent.")
+
+
+@click.group()
+def audit() -> None:
+    """Fetch the coordinator's audit log; verify, show and prove what was fetched, offline."""
+
+
+@audit.command()
+@click.argument("logs", metavar="[FILE]...", nargs=-1, type=File)
+@directory
+@anchor_option
+@click.option("--proof", type=File, help="Check a proof that `prove` wrote instead.")
+@json_option
+def verify(
+    logs: tuple[Path, ...], folder: Path, anchor_file: Path | None, proof: Path | None, as_data: bool
+) -> int:
+    """Check stored logs against their signed heads and the operators' orders: exit 1 at what does not fit."""
+    anchor, mesh = _anchor(folder, anchor_file)
+    if proof is not None:
+        return _verify_proof(proof, anchor, mesh, as_data)
+    read = [(path, _read(path, anchor, mesh)) for path in logs or _stored(folder)]
+    if as_data:
+        print_json({"mesh": mesh.id.hex(), "logs": [screen.log_data(path, log) for path, log in read]})
+    else:
+        for path, log in read:
+            screen.show_log(_out(), path, log)
+    return AMISS if any(log.findings for _, log in read) else FINE
+
+
+def _verify_proof(path: Path, anchor: Anchor, mesh: Mesh, as_data: bool) -> int:
+    try:
+        entry, head = check_proof(files.read(path, MAX_PROOF), anchor, mesh)
+    except PeerError as refusal:
+        if as_data:
+            print_json({"file": str(path), "ok": False, "reason": refusal.reason.value, "text": str(refusal)})
+        else:
+            _out().print(f"{path}: {refusal}", markup=False, soft_wrap=True)
+        return AMISS
+    if as_data:
+        print_json({"file": str(path), "ok": True, "entry": as_plain(entry), "size": head.size})
+    else:
+        text = f"{path}: proved: entry {entry.index} is in the log of {head.size} entries of term {head.term}"
+        _out().print(text, markup=False, soft_wrap=True)
+        screen.show_entries(_out(), [entry])
+    return FINE
+
+
+@audit.command()
+@file_option
+@directory
+@anchor_option
+@click.option(
+    "--kind", "decisions", multiple=True, type=click.Choice(list(FACTS)), help="Only these decisions."
+)
+@click.option("--instance", help="Only of the instance whose id begins so.")
+@click.option("--reason", help="Only with this reason.")
+@json_option
+def show(
+    file: Path | None,
+    folder: Path,
+    anchor_file: Path | None,
+    decisions: tuple[str, ...],
+    instance: str | None,
+    reason: str | None,
+    as_data: bool,
+) -> int:
+    """Show the entries of a stored log; exit 1 if something in the file does not fit."""
+    anchor, mesh = _anchor(folder, anchor_file)
+    path = file or _stored(folder)[-1]
+    log = _read(path, anchor, mesh)
+    entries = screen.chosen(log, decisions, instance, reason)
+    if as_data:
+        print_json({**screen.log_data(path, log), "shown": screen.entries_data(entries)})
+    else:
+        screen.show_entries(_out(), entries)
+        for finding in log.findings:
+            screen.show_finding(Console(stderr=True, highlight=False), path, finding)
+    return AMISS if log.findings else FINE
+
+
+@audit.command()
+@click.argument("index", type=click.IntRange(min=0))
+@file_option
+@directory
+@anchor_option
+@click.option("--out", type=File, help="Write it there; else it is printed.")
+def prove(index: int, file: Path | None, folder: Path, anchor_file: Path | None, out: Path | None) -> int:
+    """Prove that entry INDEX is in the log, to whoever has the anchor and not the log."""
+    anchor, mesh = _anchor(folder, anchor_file)
+    path = file or _stored(folder)[-1]
+    log = _read(path, anchor, mesh)
+    if log.findings:
+        raise UsageError(f"{path}: {log.findings[0].text}: nothing is proved from it")
+    text = msgspec.json.format(msgspec.json.encode(make_proof(log, index, mesh)))
+    if out is None:
+        click.echo(text)
+    else:
+        files.write_new(out, text + b"\n")
+    return FINE
+
+
+@audit.command()
+@directory
+@anchor_option
+@click.option("--url", envvar="SEALBUS_NATS_URL", required=True, help="The broker; or SEALBUS_NATS_URL.")
+@click.option("--key", "key_file", type=File, required=True, help="Your key, from `policy keygen`.")
+@click.option("--policy", "policy_file", type=File, help="The signed policy; DIR/policy.signed if absent.")
+@click.option("--follow", is_flag=True, help="Go on until you are interrupted.")
+@passphrase_option
+@json_option
+def fetch(
+    folder: Path,
+    anchor_file: Path | None,
+    url: str,
+    key_file: Path,
+    policy_file: Path | None,
+    follow: bool,
+    passphrase_file: Path | None,
+    as_data: bool,
+) -> int:
+    """Fetch what the coordinator's log has and DIR/audit has not, from a coordinator that is verified.
+
+    The broker's account is the environment's SEALBUS_NKEY_SEED, if it wants one.
+    """
+    path = anchor_file or folder / "anchor.cbor"
+    anchor, mesh = _anchor(folder, anchor_file)
+    signed = open_signed_policy(
+        anchor, mesh, files.read(policy_file or folder / "policy.signed", files.MAX_SIGNED)
+    )
+    locked = files.read(key_file, operator_key.MAX_KEY_FILE)
+    key = operator_key.unlock(key_file, locked, anchor, passphrase_file)
+    seed = os.environ.get("SEALBUS_NKEY_SEED")
+
+    async def run() -> None:
+        async with operator_line(
+            url,
+            anchor=files.read(path, files.MAX_SMALL),
+            profile=signed.profile,
+            key=key,
+            credentials=Credentials(seed=seed) if seed else None,
+        ) as line:
+            with following(folder, anchor, mesh, line.term_proof) as follower:
+                while True:
+                    fetched = await follower.catch_up(line)
+                    if not follow or fetched.size > fetched.before:
+                        _tell(fetched.path, fetched.term, fetched.before, fetched.size, as_data)
+                    if not follow:
+                        return
+                    await anyio.sleep(POLL)
+
+    try:
+        anyio.run(run)
+    except ForkError as fork:
+        if as_data:
+            print_json({"file": str(fork.path), "ok": False, "findings": [screen.finding_data(fork.finding)]})
+        else:
+            screen.show_finding(_out(), fork.path, fork.finding)
+        return AMISS
+    return FINE
+
+
+def _tell(path: Path, term: int, before: int, size: int, as_data: bool) -> None:
+    if as_data:
+        print_json({"file": str(path), "ok": True, "term": term, "before": before, "entries": size})
+    else:
+        text = f"{path}: {size} entries of term {term}, {size - before} of them new"
+        _out().print(text, markup=False, soft_wrap=True)
+
+
+def _anchor(folder: Path, anchor_file: Path | None) -> tuple[Anchor, Mesh]:
+    path = anchor_file or folder / "anchor.cbor"
+    if not path.exists():
+        raise UsageError(
+            f"there is no {path}: name the mesh's anchor with --anchor, or its folder with --dir"
+        )
+    return read_anchor(path)
+
+
+def _stored(folder: Path) -> list[Path]:
+    found = [path for path in (folder / FOLDER).glob("term-*.log") if path.stem[5:].isdecimal()]
+    if not found:
+        raise UsageError(f"no log is stored in {folder / FOLDER}: fetch it, or name a folder with --dir")
+    return sorted(found, key=lambda path: int(path.stem[5:]))
+
+
+def _read(path: Path, anchor: Anchor, mesh: Mesh) -> StoredLog:
+    return read_log(files.read(path, MAX_LOG), anchor, mesh)
+
+
+def _out() -> Console:
+    return Console(highlight=False)

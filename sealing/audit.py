@@ -1,0 +1,37 @@
+"""The audit log's leaves and signed heads (docs/protocol.md section 9.1)."""
+
+import hashlib
+
+from schemas.audit import TermProof
+from schemas.documents import Anchor, LogHead, Order
+from schemas.errors import Reason
+from sealing.context import Mesh
+from sealing.documents import open_message, open_order, sign_message
+from sealing.errors import SealingError
+from sealing.keys import SigningKey, instance
+
+
+def leaf(mesh: Mesh, entry: bytes) -> bytes:
+    """Return the leaf hash of an encoded entry (RFC 9162 section 2.1.1), bound to its mesh."""
+    return hashlib.sha256(b"\x00" + mesh.ctx("audit") + entry).digest()
+
+
+def sign_head(key: SigningKey, mesh: Mesh, head: LogHead) -> bytes:
+    """Return a head of the log, signed by the term's key."""
+    return sign_message(key, mesh, "head", head)
+
+
+def open_head(signed: bytes, public: bytes, mesh: Mesh, term: int) -> LogHead:
+    """Return the head of this term's log that the key `public` signed."""
+    head = open_message(signed, public, mesh, "head", LogHead)
+    if head.term != term:
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "a log's head of another term")
+    return head
+
+
+def open_term(anchor: Anchor, mesh: Mesh, proof: TermProof) -> Order:
+    """Return the operators' order of the term whose key `proof` holds."""
+    order = open_order(anchor, mesh, proof.order)
+    if order.instance != instance(proof.signing_key, proof.kem_key):
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "the order names another instance")
+    return order
