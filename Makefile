@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 FUZZ_TARGETS ?=
 FUZZ_SECONDS ?= 60
 ALL := -m "slow or not slow"
+# Files side by side, one for each processor; the tests of one file stay together and in order.
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: demo test check ci fuzz model lab format clean
 
@@ -13,7 +15,7 @@ demo: $(STAMP)
 	$(BIN)/sealbus demo --out redacted-out --replace
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 lab: $(STAMP)
 	$(BIN)/sealbus lab up
@@ -27,14 +29,14 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 ci: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(ALL) || { echo "make ci: once more, only what failed" >&2; \
+	$(BIN)/python -m pytest $(PARALLEL) $(ALL) || { echo "make ci: once more, only what failed" >&2; \
 		$(BIN)/python -m pytest $(ALL) --last-failed --last-failed-no-failures none; }
 
 fuzz: $(STAMP)
