@@ -49,7 +49,7 @@ class _Listing:
 
     peers: tuple[tuple[Admission, bytes], ...]
     until: Millis
-    revoked: frozenset[bytes]  # what `peers` were last compared with
+    shunned: frozenset[bytes]  # what `peers` were last compared with
 
 
 class _Waiting:
@@ -131,6 +131,10 @@ class Calls:
             try:
                 link = await self._link(role, tried)
                 reply = await self._ask(link, call, min(ATTEMPT_DEADLINE, remaining))
+                if reply.reason == Reason.QUARANTINED:
+                    # It heard of it before we did: another instance takes the call.
+                    tried.add(link.peer.subject)
+                    raise UnreachableError("the instance takes nothing new")
             except UnreachableError:
                 # The peer may have restarted as another instance: look it up again.
                 self._listings.pop(role, None)
@@ -226,7 +230,7 @@ class Calls:
             self._refusals.note("session", "flood")
 
     async def _directory(self, role: str) -> tuple[tuple[Admission, bytes], ...]:
-        now, revoked = self._membership.clock.highest(), self._membership.held().revoked
+        now = self._membership.clock.highest()
         listing = self._listings.get(role)
         if listing is None or now >= listing.until:
             body = await self._coordination.request("get", Get("directory", role))
@@ -234,10 +238,12 @@ class Calls:
             # One that ends sooner must not be chosen after its end.
             ends = [peer.expires * SECOND for peer, _ in peers]
             until = min((now + DIRECTORY_LIFETIME, *ends))
-            listing = self._listings[role] = _Listing(peers, until, revoked)
-        elif listing.revoked is not revoked:
-            peers = tuple(each for each in listing.peers if each[0].subject not in revoked)
-            listing = self._listings[role] = _Listing(peers, listing.until, revoked)
+            listing = _Listing(peers, until, frozenset())
+        shunned = self._membership.held().shunned
+        if listing.shunned is not shunned:
+            peers = tuple(each for each in listing.peers if each[0].subject not in shunned)
+            listing = _Listing(peers, listing.until, shunned)
+        self._listings[role] = listing
         return listing.peers
 
     def _verified(self, admissions: tuple[bytes, ...]) -> tuple[tuple[Admission, bytes], ...]:

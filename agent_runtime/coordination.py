@@ -81,6 +81,7 @@ class Party:
 class _Line:
     session: Session
     coordinator: joining.Coordinator
+    state: State  # as the coordinator stood when the session began
     subscription: Subscription
     waiting: dict[bytes, MemoryObjectSendStream[Body]] = field(default_factory=dict)
 
@@ -118,6 +119,11 @@ class Coordination:
     def coordinator(self) -> joining.Coordinator | None:
         """The coordinator of the present session."""
         return self._line.coordinator if self._line else None
+
+    @property
+    def state(self) -> State | None:
+        """Where the coordinator stood when the present session began."""
+        return self._line.state if self._line else None
 
     async def join(self) -> None:
         """Be admitted by a coordinator whose Evidence was accepted, or raise what was refused."""
@@ -233,7 +239,7 @@ class Coordination:
         )
         session, state = await self._handshake(coordinator, pending)
         subscription = await self._transport.subscribe(session.receive_subject, self._frame)
-        line = _Line(session, coordinator, subscription)
+        line = _Line(session, coordinator, state, subscription)
         # Until it is admitted the old line still serves; frames find theirs by session id.
         previous, self._line = self._line, line
         try:

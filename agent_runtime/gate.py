@@ -1,8 +1,10 @@
 """The one gate: nothing runs a handler but what passed here (invariant 4).
 
-Order, for tasks: live, epoch, handle, tag, sender not revoked, id, expiry, not seen; then grant and
-constraints. For calls: not seen, live, session's peer not revoked, deadline; then grant and constraints. What
-fails before a task is known to be authentic is an error; what fails after it is the task's result.
+Order, for tasks: live, epoch, handle, tag, sender not revoked, id, expiry, not seen, not quarantined; then
+grant and constraints. For calls: not seen, live, session's peer not revoked, deadline, not quarantined; then
+grant and constraints. All of it by one `Trust`, read once: a policy that comes meanwhile judges what comes
+after it. What fails before a task is known to be authentic is an error; what fails after it is the task's
+result.
 """
 
 from collections import OrderedDict
@@ -34,6 +36,7 @@ class OpenedTask:
     token: bytes
     key: TaskKey
     entry: Entry
+    sender_role: str  # by the policy that judged it, whatever comes into force before it has run
     refusal: PeerError | None
     repeat: bool = False
 
@@ -81,13 +84,15 @@ class Gate:
             raise HandBackError(Reason.REPLAYED)
         if known is not None:
             self._seen.extend(key, body.expires + member.grace)
-            return OpenedTask(body, sender, opener.token, key, known, None, repeat=True)
+            return OpenedTask(body, sender, opener.token, key, known, sender_role, None, repeat=True)
+        if member.keys.instance in trust.quarantined:
+            raise HandBackError(Reason.QUARANTINED)
         entry = self._seen.insert(key, body.expires + member.grace, content)
         # 5. Permitted. From here a refusal is the task's result.
         refusal = self._permission(
             trust, sender_role, "submit", body.task_class, opener.group, sender.instance, len(body.payload)
         )
-        return OpenedTask(body, sender, opener.token, key, entry, refusal)
+        return OpenedTask(body, sender, opener.token, key, entry, sender_role, refusal)
 
     def may_answer(self) -> bool:
         """Tell whether a result may leave now: liveness is asked again after the handler ran."""
@@ -100,6 +105,8 @@ class Gate:
             raise SealingError(Reason.INSTANCE_REVOKED)
         if now >= call.deadline:
             raise RefusedError(Reason.DEADLINE_PASSED)
+        if self._membership.keys.instance in trust.quarantined:
+            raise RefusedError(Reason.QUARANTINED, "this instance takes nothing new")
         refusal = self._permission(trust, peer_role, "call", call.tool, own_role, peer, len(call.arguments))
         if refusal is not None:
             raise refusal

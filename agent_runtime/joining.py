@@ -97,8 +97,8 @@ def judge_offer(
 ) -> tuple[Coordinator, Appraisal]:
     """Judge an offer against our own pending hello.
 
-    A console that is about to order the first term passes its own `profile` and takes an offer without a
-    term record; nobody else does.
+    An operator's console passes a `profile` of its own, by which it takes an offer without a term record, to
+    order the term, or without a profile, to hand over the first policy. Nobody else does.
     """
     # 1. Size, shape, and that it answers our hello.
     if len(wire) > MAX_OFFER:
@@ -109,9 +109,9 @@ def judge_offer(
     # 2. Our hello is a leaf under the challenge.
     challenge = merkle.root_of_path(merkle.leaf(mesh, pending.wire), offer.index, offer.count, offer.path)
     # 3. The operators' profile, not older than any seen.
-    if profile is None:
-        if offer.term_record is None:
-            raise SealingError(Reason.TERM_NOT_ACCEPTED, "no term is open")
+    if profile is None and offer.term_record is None:
+        raise SealingError(Reason.TERM_NOT_ACCEPTED, "no term is open")
+    if profile is None or offer.profile:
         profile = open_profile(anchor, mesh, offer.profile)
     if profile.version < witness.profile_version:
         raise SealingError(Reason.STATE_ROLLED_BACK, "profile")

@@ -135,6 +135,7 @@ class Node:
         self._live = anyio.Event()
         self._stale = anyio.Event()
         self._subjects: dict[str, Subscription] = {}
+        self._told_quarantine = False
 
     def context(self, task_id: bytes | None = None, role: str = "", instance: bytes = b"") -> Context:
         """Return what a handler, or a client, may do."""
@@ -269,6 +270,13 @@ class Node:
             if name not in self._subjects:
                 self._subjects[name] = await self._transport.subscribe(name, handler)
         self._note_live()
+        self._note_quarantine()
+
+    def _note_quarantine(self) -> None:
+        trust, instance = self.membership.trust, self.membership.keys.instance
+        if trust is not None and instance in trust.quarantined and not self._told_quarantine:
+            self._told_quarantine = True
+            log.warning("%s: the operators let it finish what it has", Reason.QUARANTINED.value)
 
     def _note_live(self) -> None:
         if self.membership.live():

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from schemas import codec
 from schemas.documents import Admission, Beacon, ClassInfo, Constraints, Grant, OpenEpoch, View
 from schemas.errors import Reason
-from schemas.messages import Holdings, Revocation
+from schemas.messages import QUARANTINE, Holdings, Revocation
 from sealing.context import Mesh, sha256
 from sealing.documents import open_grant, open_message
 from sealing.errors import SealingError
@@ -43,6 +43,8 @@ class Trust:
     tools: Mapping[str, str] = field(default_factory=dict)
     epochs: Mapping[tuple[str, int], OpenEpoch] = field(default_factory=dict)
     revoked: frozenset[bytes] = frozenset()
+    quarantined: frozenset[bytes] = frozenset()
+    shunned: frozenset[bytes] = frozenset()  # both: who gets nothing new
     revoked_hash: bytes = b""
     verified: Mapping[bytes, Grant] = field(default_factory=dict)  # by the hash of the signed bytes
 
@@ -78,6 +80,8 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
                 raise SealingError(Reason.TERM_NOT_ACCEPTED, "a grant of another term or policy")
     if set(views) != set(admission.roles):
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "a role without its view")
+    quarantined = _instances(holdings.revoked, quarantined=True)
+    revoked = _instances(holdings.revoked, quarantined=False)
     return Trust(
         admission=admission,
         admission_bytes=previous.admission_bytes,
@@ -94,9 +98,20 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
         classes={info.name: info for view in views.values() for info in view.classes},
         tools={tool: role for view in views.values() for tool, role in view.tools},
         epochs={(epoch.group, epoch.epoch): epoch for view in views.values() for epoch in view.epochs},
-        revoked=frozenset(instance for entry in holdings.revoked for instance in entry.instances),
+        revoked=revoked,
+        quarantined=quarantined,
+        shunned=revoked | quarantined,
         revoked_hash=revoked_hash(holdings.revoked),
         verified=verified,
+    )
+
+
+def _instances(entries: tuple[Revocation, ...], *, quarantined: bool) -> frozenset[bytes]:
+    return frozenset(
+        instance
+        for entry in entries
+        if (entry.kind == QUARANTINE) is quarantined
+        for instance in entry.instances
     )
 
 

@@ -149,9 +149,7 @@ class Working:
             return ResultBody(worker, opened.refusal.reason.value, opened.refusal.detail, b"")
         if dead:
             return ResultBody(worker, Reason.UNDELIVERABLE.value, "no instance finished it", b"")
-        trust = self._membership.held()
-        role = trust.role_names.get(opened.sender.role_id, "")
-        context = self._context_for(body.task_id, role, opened.sender.instance)
+        context = self._context_for(body.task_id, opened.sender_role, opened.sender.instance)
         endpoint = self._agent.tasks.get(body.task_class)
         ended = await handlers.run(endpoint, body.payload, context, self._refusals)
         return ResultBody(worker, ended.reason, ended.detail, ended.value)
@@ -195,13 +193,14 @@ class Working:
         classes = [token for name in self._agent.tasks for token in member.names(Kind.TASK, name.encode())]
         busy, capacity = len(self._running), self._agent.concurrency
         instance = member.keys.instance
+        closing = self.draining or instance in member.held().quarantined
         load = Load(
             member.names(Kind.ASSIGN, instance)[0],
             tuple(classes),
-            0 if self.draining else max(capacity * 2 - busy, 0),
+            0 if closing else max(capacity * 2 - busy, 0),
             min(busy * LEVELS // (capacity * 2), LEVELS),
             (*statuses, *working),
-            self.draining,
+            closing,
         )
         token = member.names(Kind.LOAD, instance)[0]
         await self._transport.publish(subject(member.mesh.id, Kind.LOAD, token), codec.encode(load))

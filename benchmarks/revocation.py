@@ -24,11 +24,13 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from benchmarks.ratios import Aim, Row
 from console.documents import sign_revocation
+from console.operating.kept import Kept
 from console.operator import OperatorLine, operator_line
 from lab import setup
 from lab.descriptor import LENGTH, EvidenceRequest, read_request, write_evidence, write_host
 from lab.machine import Machine
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
+from lab.operators import SEEN
 from lab.setup import operator_keys
 from lab.state import ANCHOR, open_state
 from lab.tap import Drop, Match, Script, Towards
@@ -128,6 +130,7 @@ def _operator(mesh: RunningMesh) -> AbstractAsyncContextManager[OperatorLine]:
         anchor=mesh.anchor,
         profile=mesh.operators.policy.profile,
         key=operator_keys(mesh.state)[0],
+        kept=Kept(mesh.state.root / SEEN, mesh.mesh.id),
         credentials=mesh.credentials(Party.CLIENT),
     )
 

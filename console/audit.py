@@ -18,6 +18,7 @@ from console.audit_log import StoredLog, read_log
 from console.audit_proof import check_proof, make_proof
 from console.documents import open_signed_policy
 from console.evidence import print_json
+from console.operating.kept import Kept, default_state
 from console.operator import operator_line
 from console.operator_key import passphrase_option
 from console.policy import files
@@ -183,6 +184,7 @@ def fetch(
             anchor=files.read(path, files.MAX_SMALL),
             profile=signed.profile,
             key=key,
+            kept=Kept(default_state(), mesh.id),
             credentials=Credentials(seed=seed) if seed else None,
         ) as line:
             with following(folder, anchor, mesh, line.term_proof) as follower:

@@ -15,6 +15,9 @@ from console.audit import audit
 from console.collateral import collateral
 from console.doctor import doctor
 from console.evidence import evidence
+from console.operating.act_commands import order, renewal, revoke
+from console.operating.agent_commands import agents, workloads
+from console.operating.mesh_commands import mesh
 from console.policy.commands import policy
 from schemas.errors import PeerError, Reason, SealbusError, UsageError
 from transport import TransportError, UnavailableError
@@ -54,6 +57,8 @@ sealbus.add_command(doctor)
 sealbus.add_command(collateral)
 sealbus.add_command(evidence)
 sealbus.add_command(policy)
+for _group in (order, revoke, renewal, agents, workloads, mesh):
+    sealbus.add_command(_group)
 
 
 def main() -> None:

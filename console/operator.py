@@ -1,26 +1,33 @@
 """An operator's line to the coordinator: its Evidence is verified before it hears anything.
 
-What was sent counts as done only when the coordinator's signed receipt is here.
+What it shows is compared with what this console has seen before anything is sent to it. What was sent counts
+as done only when the coordinator's signed receipt is here.
 """
 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 
 from agent_runtime import RefusedError
 from agent_runtime.clock import MeshClock, boottime
 from agent_runtime.coordination import Coordination, Party, UnreachableError
+from agent_runtime.joining import AdmissionRefusedError, Coordinator
 from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
 from agent_runtime.witness import Witness
+from console.operating.kept import Kept, KeptReceipt
+from console.operating.memory import RememberedError, Sighting
 from schemas import codec
 from schemas.audit import TermProof
 from schemas.documents import LogReceipt, Profile
 from schemas.errors import MalformedError, PeerError, Reason
-from schemas.messages import OPERATOR, Event, Get, LogPage
+from schemas.messages import OPERATOR, Event, Get, LogPage, MeshStatus, PartyStatus, State
+from schemas.policy import Policy, compiled, from_compiled
 from sealing.context import sha256
+from sealing.cose import unverified_payload
 from sealing.documents import open_anchor, open_message
 from sealing.errors import NotAuthenticError
 from sealing.keys import PartyKeys, SigningKey
@@ -28,21 +35,25 @@ from transport import Credentials, TransportError, connect
 
 PATIENCE = 30.0  # seconds to find a coordinator: it may be starting
 RETRY = 0.2
+RECEIPT_DEADLINE = 15.0  # a new policy may judge ten thousand agents first
+PAGES_TRIED = 4  # a registry that changes between pages is asked for from the beginning
+
+# A coordinator's no that asking again does not change.
+_FINAL = frozenset({Reason.CLIENT_NOT_IN_POLICY, Reason.ROLE_NOT_PERMITTED})
 
 
 class OperatorLine:
     """A session with one coordinator, as one operator."""
 
-    def __init__(self, coordination: Coordination) -> None:
+    def __init__(self, coordination: Coordination, kept: Kept) -> None:
         self._coordination = coordination
+        self._kept = kept
+        self._seen = _sighting(*self._peer())
 
     @property
     def coordinator(self) -> bytes:
         """The instance of the coordinator whose Evidence was accepted."""
-        coordinator = self._coordination.coordinator
-        if coordinator is None:
-            raise UnreachableError("no session with a coordinator")
-        return coordinator.peer.instance
+        return self._peer()[0].peer.instance
 
     @property
     def term(self) -> int:
@@ -64,19 +75,81 @@ class OperatorLine:
         return codec.convert(body.fields, LogPage)
 
     async def send(self, event: Event) -> LogReceipt:
-        """Send a signed event; return the coordinator's receipt, or raise its refusal."""
-        coordinator = self._coordination.coordinator
-        if coordinator is None:
-            raise UnreachableError("no session with a coordinator")
-        body = await self._coordination.request("event", event)
+        """Send a signed event; return the coordinator's receipt, which is kept, or raise its refusal."""
+        coordinator, _ = self._peer()
+        try:
+            body = await self._coordination.request("event", event, within=RECEIPT_DEADLINE)
+        except UnreachableError as error:
+            raise UnreachableError(
+                "no receipt came, so it is not known whether this is in force: send the same again, which "
+                "changes nothing if it is"
+            ) from error
         if body.purpose != "receipt":
             raise MalformedError("not a receipt")
         signed = codec.convert(body.fields, bytes)
+        receipt = self._judge(signed, event, coordinator)
+        kept = KeptReceipt(event, signed, coordinator.peer.signing_key)
+        self._kept.keep(kept, term=receipt.term, index=receipt.log_index)
+        self._seen = replace(
+            self._seen,
+            term=receipt.term,
+            log_size=max(self._seen.log_size, receipt.log_index + 1),
+            log_root=None,
+        )
+        if event.kind == "policy":
+            digest = sha256(compiled(_policy(event)))
+            self._seen = replace(self._seen, policy_version=receipt.policy_version, policy_hash=digest)
+        self._kept.learn(self._seen)
+        return receipt
+
+    def _judge(self, signed: bytes, event: Event, coordinator: Coordinator) -> LogReceipt:
         mesh = self._coordination.party.mesh
+        # 1. Signed by the very coordinator whose Evidence was accepted.
         receipt = open_message(signed, coordinator.peer.signing_key, mesh, "receipt", LogReceipt)
+        # 2. About what was sent, as it was sent.
         if receipt.event != sha256(codec.encode(event)):
             raise NotAuthenticError("a receipt for another event")
+        # 3. In the term that was shown, or that the order opened.
+        if not receipt.term or self._seen.term not in (0, receipt.term):
+            raise NotAuthenticError("a receipt of another term")
+        # 4. And what it says is in force is what was sent.
+        if event.kind == "policy" and receipt.policy_version != _policy(event).version:
+            raise NotAuthenticError("a receipt for another policy")
         return receipt
+
+    async def status(self) -> MeshStatus:
+        """Return where the coordinator stands, with its whole registry."""
+        for _ in range(PAGES_TRIED):
+            first = await self._page(0)
+            parties: list[PartyStatus] = list(first.parties)
+            try:
+                for number in range(1, first.pages):
+                    parties += (await self._page(number)).parties
+            except AdmissionRefusedError:
+                continue  # it has become smaller meanwhile
+            return MeshStatus(
+                first.term,
+                first.policy_version,
+                first.policy_hash,
+                first.log_size,
+                first.log_root,
+                first.time,
+                first.lease_until,
+                first.revoked,
+                first.pages,
+                tuple({party.instance: party for party in parties}.values()),
+            )
+        raise UnreachableError("the registry changes faster than it can be read: ask again")
+
+    async def _page(self, number: int) -> MeshStatus:
+        body = await self._coordination.request("get", Get("status", str(number)))
+        return codec.convert(body.fields, MeshStatus)
+
+    def _peer(self) -> tuple[Coordinator, State]:
+        coordinator, state = self._coordination.coordinator, self._coordination.state
+        if coordinator is None or state is None:
+            raise UnreachableError("no session with a coordinator")
+        return coordinator, state
 
 
 @asynccontextmanager
@@ -84,33 +157,71 @@ async def operator_line(
     url: str,
     *,
     anchor: bytes,
-    profile: Profile,
+    profile: Profile | None,
     key: SigningKey,
+    kept: Kept,
     credentials: Credentials | None = None,
     patience: float = PATIENCE,
 ) -> AsyncIterator[OperatorLine]:
-    """Open a line to a coordinator that `profile` accepts; raise the last refusal if none is found."""
+    """Open a line to a coordinator that the operators accept; raise the last refusal if none is found.
+
+    `profile` is for one that has none yet: before its order, and before its first policy. Raise
+    `RememberedError` for one that is behind what `kept` has seen, or that is its second.
+    """
     opened, mesh = open_anchor(anchor)
     keys = PartyKeys(key, client=True)
     party = Party(opened, mesh, keys, OPERATOR, (OPERATOR,), None, os.urandom, boottime, profile)
+    witness = Witness()
+    witness.profile_version = kept.memory().profile_version
     membership = Membership(
         mesh,
         keys,
         MeshClock(boottime),
-        Witness(),
+        witness,
         kind=OPERATOR,
         roles=(OPERATOR,),
         random=os.urandom,
     )
     async with connect(url, name="operator", credentials=credentials) as transport:
         coordination = Coordination(party, transport, membership, Refusals(), _nothing)
-        await _join(coordination, patience)
         try:
-            yield OperatorLine(coordination)
+            yield await _checked(coordination, kept, patience)
         finally:
             with anyio.CancelScope(shield=True):
                 await coordination.close()
                 membership.erase()
+
+
+async def _checked(coordination: Coordination, kept: Kept, patience: float) -> OperatorLine:
+    for last in (False, True):
+        await _join(coordination, patience)
+        line = OperatorLine(coordination, kept)
+        try:
+            kept.note(line._seen)  # noqa: SLF001 - one module
+        except RememberedError:
+            # Another console may have remembered a longer log between the accept and here: once more.
+            await coordination.close()
+            if last:
+                raise
+            continue
+        return line
+    raise AssertionError("the second time returns or raises")
+
+
+def _policy(event: Event) -> Policy:
+    return from_compiled(unverified_payload(event.documents[0]))
+
+
+def _sighting(coordinator: Coordinator, state: State) -> Sighting:
+    return Sighting(
+        term=coordinator.term,
+        key=coordinator.peer.signing_key,
+        policy_version=state.policy_version,
+        policy_hash=state.policy_hash,
+        log_size=state.log_size,
+        log_root=state.log_root,
+        profile_version=coordinator.profile.version if state.policy_version else 0,
+    )
 
 
 async def _join(coordination: Coordination, patience: float) -> None:
@@ -125,6 +236,8 @@ async def _join(coordination: Coordination, patience: float) -> None:
                     "the coordinator's code is not what the operators signed; if that is meant, measure and "
                     "sign it again (in the lab: sealbus lab resign)",
                 ) from error
+            if isinstance(error, AdmissionRefusedError) and error.reason in _FINAL:
+                raise
             if anyio.current_time() >= deadline:
                 raise
             await anyio.sleep(RETRY)

@@ -11,24 +11,40 @@ from coordinator import eviction
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.epochs import Epochs, spans
-from coordinator.errors import RefusedError
+from coordinator.errors import ForkError, RefusedError
 from coordinator.granting import Views
 from coordinator.holdings import holdings, pages
-from coordinator.ledger import INSTANCE, WORKLOAD, Ledger, Party
+from coordinator.lease import Lease
+from coordinator.ledger import Ledger, Party
+from coordinator.telling import mesh_status
 from coordinator.terms import Standing, take_order, take_policy
 from schemas import codec
-from schemas.documents import Anchor, Beacon, LogReceipt
+from schemas.documents import Anchor, Beacon, LogReceipt, RevocationOrder
 from schemas.errors import MalformedError, Reason
 from schemas.limits import MINUTE, SECOND
-from schemas.messages import ENCLAVE, Event, Holdings, LogPage, Millis, Revocation, State
+from schemas.messages import (
+    ENCLAVE,
+    INSTANCE,
+    MEASUREMENT,
+    QUARANTINE,
+    WORKLOAD,
+    Event,
+    Holdings,
+    LogPage,
+    MeshStatus,
+    Millis,
+    Revocation,
+    State,
+)
 from schemas.policy import Policy
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
-from sealing.documents import open_revocation, sign_message
+from sealing.documents import open_order, open_policy, open_renewal, open_revocation, sign_message
 from sealing.keys import PartyKeys
 
 # A party that must prove again notices within a grace and needs a handshake and a quote.
 PROVE_WITHIN = MINUTE
+DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE)  # revocations that name by a SHA-256
 
 HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
 
@@ -73,6 +89,12 @@ class Authority:
         self._beacons = Beacons(mesh, keys, random)
         self._pages: tuple[tuple[Revocation, ...], tuple[tuple[Revocation, ...], ...]] | None = None
         self._logged = 0  # entries of the log that the last beacon covers
+        # Where in the log what is in force stands: whose receipt was lost brings the same again.
+        self._order_index = self._policy_index = 0
+        self._revocations: dict[RevocationOrder, int] = {}
+        self._forks: set[bytes] = set()
+        self._lease = Lease()
+        self._lapsed = False
 
     @property
     def grace(self) -> Millis:
@@ -131,20 +153,36 @@ class Authority:
         return self._settle(now, everyone=True) if unlisted else NO_EFFECT
 
     def open_term(self, event: Event, *, ahead: Callable[[Millis], Millis]) -> tuple[int, Effect]:
-        """Take the operators' order. `ahead` moves the clock to a time that they signed, and returns it."""
+        """Take the operators' order. `ahead` moves the clock to a time that they signed, and returns it.
+
+        The very order that opened the term, or policy that is in force, or revocation that holds, is no
+        replay but a lost receipt's repeat: it changes nothing and has the receipt of its first time.
+        """
+        held = self.standing.order
+        if held is not None and open_order(self.anchor, self.mesh, event.documents) == held:
+            return self._order_index, NO_EFFECT
         self.standing, order = take_order(self.standing, self.anchor, self.mesh, self.keys.instance, event)
         now = ahead(order.time)
         self.audit.term = order.term
+        self._lease.hear(now)
         log_head = order.log_head.hex() if order.log_head else ""
         index = self.audit.append("term", now=now, event=event_digest(event).hex(), log_head=log_head)
+        self._order_index = index
         self._follow(None, now)
         return index, self._settle(now, everyone=True)
 
     def adopt(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' next policy, and put out whom it does not name any more."""
-        old = self.standing.policy
-        self.standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
-        index = self.audit.append(
+        old, held = self.standing.policy, self.standing.policy_hash
+        if old is not None and open_policy(self.anchor, self.mesh, event.documents)[1] == held:
+            return self._policy_index, NO_EFFECT
+        try:
+            self.standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
+        except ForkError as fork:
+            self._note_fork(fork, now)
+            raise
+        self._lease.hear(now)
+        index = self._policy_index = self.audit.append(
             "policy",
             now=now,
             event=event_digest(event).hex(),
@@ -158,22 +196,46 @@ class Authority:
         self.audit.append("grants", now=now, version=policy.version, count=count, digest=digest.hex())
         return index, self._settle(now, dropped=dropped, everyone=True)
 
+    def renew(self, event: Event, now: Millis) -> tuple[int, Effect]:
+        """Take the operators' word that they are there: beacons may go on."""
+        renewal = open_renewal(self.anchor, self.mesh, event.documents)
+        if self.standing.order is None:
+            raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
+        if (known := self._lease.repeated(renewal)) is not None:
+            return known, NO_EFFECT
+        self._lease.renew(renewal, term=self.standing.term, length=self._lease_length(), now=now)
+        index = self.audit.append("renewed", now=now, event=event_digest(event).hex(), signed=renewal.time)
+        self._lease.entered(index)
+        return index, self._settle(now, everyone=True)
+
+    def _lease_length(self) -> Millis | None:
+        seconds = self.standing.limits.operator_lease_seconds
+        return None if seconds is None else seconds * SECOND
+
     def revoke(self, event: Event, now: Millis) -> tuple[int, Effect]:
-        """Take the operators' revocation of an instance, a chip or a workload."""
+        """Take the operators' revocation of an instance, chip, workload or measurement, or a quarantine."""
         order = open_revocation(self.anchor, self.mesh, event.documents)
         if self.standing.order is None:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
-        if order.kind == INSTANCE and not _is_instance(order.value):
-            raise MalformedError("not an instance id")
-        self.ledger.ban(order.kind, order.value)
+        if order.kind in DIGESTS and not _is_digest(order.value):
+            raise MalformedError(f"not the id of an {order.kind}: 64 hexadecimal digits")
+        if (known := self._revocations.get(order)) is not None:
+            return known, NO_EFFECT
+        decision = "quarantined" if order.kind == QUARANTINE else "revoked"
         index = self.audit.append(
-            "revoked",
+            decision,
             now=now,
             event=event_digest(event).hex(),
             kind=order.kind,
             value=order.value,
             reason=order.reason,
         )
+        self._revocations[order] = index
+        if order.kind == QUARANTINE:
+            until = now + self.standing.limits.admission_seconds * SECOND + self.grace
+            self.ledger.quarantine(bytes.fromhex(order.value), now=now, until=until)
+            return index, self._settle(now, everyone=True)
+        self.ledger.ban(order.kind, order.value)
         dropped = self._strike(order.kind, order.value, self.ledger.named(order.kind, order.value), now)
         return index, self._settle(now, dropped=dropped, everyone=True)
 
@@ -189,6 +251,20 @@ class Authority:
         entries = self.audit.page(first)
         return LogPage(sign_head(self.keys.signing, self.mesh, self.audit.head(now)), entries)
 
+    def status(self, page: int, now: Millis) -> MeshStatus:
+        """Return what operators are told: where this coordinator stands, and a page of its registry."""
+        told = mesh_status(
+            self.standing,
+            self.ledger,
+            page,
+            log=(self.audit.size, self.audit.root),
+            lease_until=self._lease.until(self._lease_length()),
+            now=now,
+        )
+        if told is None:
+            raise RefusedError(Reason.NO_HANDLER, "no such page: the registry has changed")
+        return told
+
     def beat(self, now: Millis) -> tuple[Effect, tuple[str, bytes] | None]:
         """Turn what is due and return the next beacon's subject and frame; none before the order."""
         if self.standing.order is None:
@@ -199,7 +275,17 @@ class Authority:
             self._note_turns(newest, TIMED, now)
             effect = self._settle(now, everyone=False)
         self._sign(now)
+        if self._has_lapsed(now):
+            return effect, None
         return effect, self._beacons.frame(self._epochs, now)
+
+    def _has_lapsed(self, now: Millis) -> bool:
+        until = self._lease.until(self._lease_length())
+        lapsed = until is not None and until <= now
+        if until is not None and lapsed and not self._lapsed:
+            self.audit.append("lease-lapsed", now=now, ended=until)
+        self._lapsed = lapsed
+        return lapsed
 
     def sweep(self, now: Millis) -> Effect:
         """End what is past its time: admissions, proofs that were due, entries of the revoked set."""
@@ -213,6 +299,12 @@ class Authority:
         changed = self.ledger.forget(now) or bool(overdue)
         settled = self._settle(now, everyone=True) if changed and self.standing.order else NO_EFFECT
         return Effect(frozenset(dropped), settled.roles, settled.everyone)
+
+    def _note_fork(self, fork: ForkError, now: Millis) -> None:
+        if fork.other not in self._forks:
+            self._forks.add(fork.other)
+            held, other = fork.held.hex(), fork.other.hex()
+            self.audit.append("fork", now=now, version=fork.version, held=held, other=other)
 
     def _evict_by(self, policy: Policy, old: Policy, now: Millis) -> frozenset[bytes]:
         verdicts = {p.instance: (p, eviction.judge(p, old, policy)) for p in self.ledger.remembered()}
@@ -267,10 +359,13 @@ class Authority:
         self._beacons.sign(lambda sequence: self._beacon(sequence, now))
 
     def _beacon(self, sequence: int, now: Millis) -> Beacon:
+        until = self._lease.until(self._lease_length())
         return Beacon(
             term=self.standing.term,
             sequence=sequence,
-            time=now,
+            # None is of a time after the operators' lease: whoever holds it is live for a grace after that,
+            # and everything else about it is as ever, so that who joins then can still be told things.
+            time=now if until is None else min(now, until),
             policy_version=self.standing.policy_version,
             policy_hash=self.standing.policy_hash,
             views=self._views.versions(),
@@ -285,7 +380,7 @@ def event_digest(event: Event) -> bytes:
     return sha256(codec.encode(event))
 
 
-def _is_instance(value: str) -> bool:
+def _is_digest(value: str) -> bool:
     try:
         return len(bytes.fromhex(value)) == 32 and value == bytes.fromhex(value).hex()
     except ValueError:

@@ -42,7 +42,7 @@ APPRAISALS_PENDING = 512  # up to 224 KiB of a stranger's each, and some seconds
 DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a role, not all
 PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
-EVENTS = ("order", "policy", "revocation")
+EVENTS = ("order", "policy", "revocation", "renewal")
 
 
 class _EventRefusedError(PeerError):
@@ -238,6 +238,10 @@ class Core:
             return self._answer(link, body.request, "got", self._authority.log_page(get.arg, time))
         if get.what == "log-proof":
             return self._answer(link, body.request, "got", self._authority.audit.proof(get.arg))
+        if get.what == "status":
+            if party.kind != OPERATOR:
+                raise RefusedError(Reason.ROLE_NOT_PERMITTED, "only operators are told")
+            return self._answer(link, body.request, "got", self._authority.status(_number(get.arg), time))
         if get.what != "directory":
             raise RefusedError(Reason.NO_HANDLER, "no such thing to get")
         if not may_look_up(self._authority.standing.policy, party.roles, get.arg):
@@ -248,11 +252,10 @@ class Core:
 
     def _revoked_page(self, number: str) -> tuple[Revocation, ...]:
         pages = self._authority.revoked_pages()
-        if not (number.isascii() and number.isdecimal() and len(number) <= PAGE_DIGITS):
-            raise MalformedError("not a page's number")
-        if int(number) >= len(pages):
+        wanted = _number(number)
+        if wanted >= len(pages):
             raise RefusedError(Reason.NO_HANDLER, "no such page: the revoked set has changed")
-        return pages[int(number)]
+        return pages[wanted]
 
     def _event(self, link: Link, body: Body, time: Millis) -> list[Action]:
         if link.credential.kind != OPERATOR:
@@ -274,6 +277,8 @@ class Core:
                 return self._authority.adopt(event, time)
             case "revocation":
                 return self._authority.revoke(event, time)
+            case "renewal":
+                return self._authority.renew(event, time)
         raise RefusedError(Reason.NO_HANDLER, "no such event")
 
     def _advance(self, signed: Millis, time: Millis) -> Millis:
@@ -328,3 +333,9 @@ class Core:
     def _drop(self, link: Link) -> Unsubscribe:
         self._links.drop(link)
         return Unsubscribe(link.session.receive_subject)
+
+
+def _number(page: str) -> int:
+    if not (page.isascii() and page.isdecimal() and len(page) <= PAGE_DIGITS):
+        raise MalformedError("not a page's number")
+    return int(page)

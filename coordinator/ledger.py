@@ -12,15 +12,20 @@ import msgspec
 from coordinator.errors import RefusedError
 from schemas.errors import Reason
 from schemas.evidence import AttestationResult
-from schemas.messages import ENCLAVE, Millis, Revocation
+from schemas.messages import (
+    CHIP,
+    ENCLAVE,
+    INSTANCE,
+    MEASUREMENT,
+    QUARANTINE,
+    WORKLOAD,
+    Millis,
+    Revocation,
+)
 
 # 1.5 KiB each. Only who passes appraisal is entered; that no more are admitted when it is full is the
 # safe side of forgetting one that a revocation may have to name.
 PARTIES_REMEMBERED = 65_536
-
-INSTANCE = "instance"
-CHIP = "chip"
-WORKLOAD = "workload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,11 @@ class Party:
             return self.instance.hex() == value
         if self.result is None:
             return False
-        return (self.result.chip if kind == CHIP else self.result.workload) == value
+        return value == {
+            CHIP: self.result.chip,
+            WORKLOAD: self.result.workload,
+            MEASUREMENT: self.result.workload_id.hex(),
+        }.get(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,7 @@ class Ledger:
         self._parties: dict[bytes, Party] = {}
         self._past: dict[bytes, Party] = {}
         self._banned: set[tuple[str, str]] = set()
+        self._quarantined: dict[bytes, Millis] = {}
         self._listed: dict[tuple[str, str], _Listed] = {}
         self._revoked: tuple[Revocation, ...] | None = None
 
@@ -85,13 +95,14 @@ class Ledger:
         return (*self._parties.values(), *self._past.values())
 
     def holders(self, role: str, now: Millis) -> list[Party]:
-        """Return the live enclaves that hold a role, the newest admission first."""
+        """Return the live enclaves that hold a role and may take something, the newest admission first."""
         live = [
             party
             for party in self._parties.values()
             if role in party.roles
             and party.kind == ENCLAVE
             and party.prove_by is None
+            and party.instance not in self._quarantined
             and now < party.expires
         ]
         return sorted(live, key=lambda party: party.expires, reverse=True)
@@ -106,7 +117,11 @@ class Ledger:
         """Refuse what the operators revoked: this instance, its chip or its workload."""
         named = {(INSTANCE, instance.hex())}
         if result is not None:
-            named |= {(CHIP, result.chip), (WORKLOAD, result.workload)}
+            named |= {
+                (CHIP, result.chip),
+                (WORKLOAD, result.workload),
+                (MEASUREMENT, result.workload_id.hex()),
+            }
         if named & self._banned:
             raise RefusedError(Reason.INSTANCE_REVOKED)
         known = instance in self._parties or instance in self._past
@@ -121,7 +136,8 @@ class Ledger:
         last = self._parties.get(party.instance) or self._past.pop(party.instance, None)
         until = max(party.keys_until, last.keys_until if last else 0)
         self._parties[party.instance] = replace(party, keys_until=until)
-        return self._unlist(party.instance)
+        unlisted = self._unlist(party.instance)
+        return self._list_quarantined(party.instance, party.expires) or unlisted
 
     def holds_keys(self, instance: bytes, until: Millis) -> None:
         """Note that an admitted instance got keys of epochs that close at `until`."""
@@ -136,6 +152,15 @@ class Ledger:
     def ban(self, kind: str, value: str) -> None:
         """Admit nobody any more whom `kind` and `value` name."""
         self._banned.add((kind, value))
+
+    def quarantine(self, instance: bytes, *, now: Millis, until: Millis) -> None:
+        """Have everybody know, for as long as an instance is admitted, that it takes nothing new."""
+        self._quarantined.setdefault(instance, now)
+        self._list_quarantined(instance, until)
+
+    def is_quarantined(self, instance: bytes) -> bool:
+        """Tell whether an instance may only finish what it has."""
+        return instance in self._quarantined
 
     def named(self, kind: str, value: str) -> list[Party]:
         """Return everyone, admitted or remembered, whom `kind` and `value` name."""
@@ -181,15 +206,28 @@ class Ledger:
         """Forget whose epochs have all closed; tell whether the revoked set changed."""
         self._past = {key: party for key, party in self._past.items() if now < party.keys_until}
         before = len(self._listed)
-        self._listed = {key: listed for key, listed in self._listed.items() if now < listed.until}
+        self._listed = {key: each for key, each in self._listed.items() if self._is_due(key[0], each, now)}
         if len(self._listed) == before:
             return False
         self._revoked = None
         return True
 
+    def _is_due(self, kind: str, listed: _Listed, now: Millis) -> bool:
+        if kind == QUARANTINE and any(each in self._parties for each in listed.entry.instances):
+            return True  # it renews its admission to finish its work
+        return now < listed.until
+
+    def _list_quarantined(self, instance: bytes, until: Millis) -> bool:
+        since, key = self._quarantined.get(instance), (QUARANTINE, instance.hex())
+        if since is None or key in self._listed:
+            return False
+        self._revoked = None
+        self._listed[key] = _Listed(Revocation(*key, since, (instance,)), until)
+        return True
+
     def _unlist(self, instance: bytes) -> bool:
         for key, listed in list(self._listed.items()):
-            if instance in listed.entry.instances:
+            if key[0] != QUARANTINE and instance in listed.entry.instances:
                 self._revoked = None
                 rest = tuple(each for each in listed.entry.instances if each != instance)
                 if rest:

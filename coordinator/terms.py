@@ -5,7 +5,7 @@ Pure. A document is taken only with the signatures of the operators' threshold, 
 
 from dataclasses import dataclass, replace
 
-from coordinator.errors import RefusedError
+from coordinator.errors import ForkError, RefusedError
 from schemas.documents import Anchor, Order
 from schemas.errors import Reason
 from schemas.messages import Event, Millis
@@ -14,6 +14,7 @@ from sealing.context import Mesh
 from sealing.documents import open_order, open_policy, open_profile
 
 NO_HASH = bytes(32)
+PAST_KEPT = 256  # policies that are told apart from a fork of theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Standing:
     profile_version: int = 0
     policy: Policy | None = None
     policy_hash: bytes = NO_HASH
+    past: tuple[tuple[int, bytes], ...] = ()  # versions that were in force before, and their hashes
     adopted: Millis = 0
 
     @property
@@ -71,11 +73,15 @@ def take_policy(
     if standing.order is None:
         raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
     # 3. Versions only rise, and each names the one that it replaces.
+    known = dict((*standing.past, (standing.policy_version, standing.policy_hash)))
+    if known.get(policy.version, digest) != digest:
+        raise ForkError(policy.version, known[policy.version], digest)
     if policy.version <= standing.policy_version:
-        raise RefusedError(Reason.VERSION_NOT_NEWER, "policy")
+        raise RefusedError(Reason.VERSION_NOT_NEWER, f"policy: version {standing.policy_version} is in force")
     predecessor = bytes.fromhex(policy.predecessor) if policy.predecessor else None
     if standing.policy is not None and predecessor != standing.policy_hash:
-        raise RefusedError(Reason.PREDECESSOR_MISMATCH)
+        held = f"version {standing.policy_version} is in force as {standing.policy_hash.hex()}"
+        raise RefusedError(Reason.PREDECESSOR_MISMATCH, held)
     # 4. A coordinator without a policy holds to the one that its order names.
     ordered = standing.order.policy_hash
     if standing.policy is None and ordered is not None and ordered not in (digest, predecessor):
@@ -98,6 +104,13 @@ def take_policy(
         profile_version=version,
         policy=policy,
         policy_hash=digest,
+        past=_past(standing),
         adopted=now,
     )
     return taken, policy
+
+
+def _past(standing: Standing) -> tuple[tuple[int, bytes], ...]:
+    if standing.policy is None:
+        return ()
+    return (*standing.past, (standing.policy_version, standing.policy_hash))[-PAST_KEPT:]

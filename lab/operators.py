@@ -20,6 +20,8 @@ from console.documents import (
     sign_policy,
     sign_revocation,
 )
+from console.operating.kept import Kept
+from console.operating.publishing import hand_over, open_term
 from console.operator import OperatorLine, operator_line
 from lab.setup import operator_keys
 from lab.state import ACCOUNTS, ANCHOR, POLICY, State
@@ -37,6 +39,7 @@ log = logging.getLogger("sealbus.lab")
 
 TERM = "term"
 REVOCATIONS = "revocations"
+SEEN = "seen"  # what the lab's console has seen of its coordinators
 RETRY = 0.5
 LOG_INTERVAL = BEACON_INTERVAL / SECOND  # what is not stored when a coordinator dies is lost: at most so much
 LOG_AGAIN = 10.0
@@ -53,6 +56,7 @@ class Operators:
         self._opened, self.mesh = open_anchor(self.anchor)
         self.policy: VerifiedPolicy = open_signed_policy(self._opened, self.mesh, state.load(POLICY))
         self._keys: list[SigningKey] = operator_keys(state)
+        self._kept = Kept(state.root / SEEN, self.mesh.id)
 
     async def open_term(self, patience: float = math.inf) -> None:
         """Order the term of the coordinator that is there, and hand it the signed policy.
@@ -114,9 +118,8 @@ class Operators:
             await self._order(line, term)
             return term
         # Others ordered it, or we did in an earlier life, which may have ended before it was through.
-        await self._repeat_revocations(line)
         try:
-            await line.send(Event("policy", self.policy.signed.policy, self.policy.signed.profile))
+            await hand_over(line, self._revocation_events(), self.policy.signed)
         except AdmissionRefusedError as error:
             log.info("the coordinator of term %d keeps the policy that it has: %s", line.term, error)
         return line.term
@@ -160,16 +163,10 @@ class Operators:
             time=_now(),
             log_head=before.claims.root if before else None,
         )
-        await line.send(Event("order", order, None))
-        await self._repeat_revocations(line)
-        signed = self.policy.signed
-        await line.send(Event("policy", signed.policy, signed.profile))
+        await open_term(line, Event("order", order, None), self._revocation_events(), self.policy.signed)
 
-    async def _repeat_revocations(self, line: OperatorLine) -> None:
-        # A coordinator keeps its bans in memory: the next one has to be told again, and before the policy,
-        # without which it admits no enclave.
-        for revocation in self._revocations():
-            await line.send(Event("revocation", revocation, None))
+    def _revocation_events(self) -> list[Event]:
+        return [Event("revocation", documents, None) for documents in self._revocations()]
 
     def next_policy(self) -> Policy:
         """Return the policy that would follow the signed one without a change."""
@@ -211,6 +208,7 @@ class Operators:
             anchor=self.anchor,
             profile=self.policy.profile,
             key=key or self._keys[0],
+            kept=self._kept,
             credentials=account(self._state, Party.CLIENT),
         )
 

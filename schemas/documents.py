@@ -10,7 +10,16 @@ from msgspec import Meta
 
 from schemas.codec import Document, Message
 from schemas.evidence import Hex, ReferenceValues
-from schemas.messages import Bytes16, Bytes32, Count, Epoch, KemPublicKey, Millis, Name
+from schemas.messages import (
+    Bytes16,
+    Bytes32,
+    Count,
+    Epoch,
+    KemPublicKey,
+    Millis,
+    Name,
+    RevocationKind,
+)
 
 Seconds = Annotated[int, Meta(ge=0, lt=2**40)]  # NumericDate
 
@@ -55,12 +64,20 @@ class Order(Message, frozen=True):
 
 
 class RevocationOrder(Message, frozen=True):
-    """The operators' word that an instance, a chip or a workload is out."""
+    """The operators' word that an instance, chip, workload or measurement is out, or an instance shut off."""
 
     mesh: Bytes32
-    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)\\Z")]
+    kind: RevocationKind
     value: Annotated[str, Meta(min_length=1, max_length=256)]
     reason: Annotated[str, Meta(max_length=256)]
+    time: Millis
+
+
+class Renewal(Message, frozen=True):
+    """The operators' word that they are there, and have decided nothing that a coordinator lacks."""
+
+    mesh: Bytes32
+    term: Count
     time: Millis
 
 

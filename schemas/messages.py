@@ -24,6 +24,15 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Epoch = Annotated[int, Meta(ge=0, lt=2**32)]  # a u32 in every header
 Payload = Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
 
+# What a revocation names: an instance by its id, a chip, a workload by its name, whatever measures as a
+# workload did by the workload id; and an instance that may finish what it has and takes nothing new.
+INSTANCE = "instance"
+CHIP = "chip"
+WORKLOAD = "workload"
+MEASUREMENT = "measurement"
+QUARANTINE = "quarantine"
+RevocationKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine)\\Z")]
+
 # Kinds of party in credentials and admissions.
 ENCLAVE = "enclave"
 CLIENT = "client"
@@ -152,10 +161,10 @@ class SenderPackage(Message, frozen=True):
 
 
 class Revocation(Message, frozen=True):
-    """One entry of the revoked set."""
+    """One entry of the revoked set. A `quarantine` is one too, so that no beacon counts without it."""
 
-    kind: Annotated[str, Meta(pattern="^(instance|chip|workload)\\Z")]
-    value: Annotated[str, Meta(max_length=256)]  # hex id of an instance, chip id, or workload name
+    kind: RevocationKind
+    value: Annotated[str, Meta(max_length=256)]  # hex id of an instance or workload, chip id, workload name
     time: Millis
     instances: tuple[Bytes32, ...]  # the admitted instances that it names
 
@@ -197,7 +206,8 @@ class Refused(Message, frozen=True):
 class Get(Message, frozen=True):
     """Ask the coordinator for something.
 
-    `directory` (arg: role), `holdings`, `revoked` (arg: page), `log` (arg: index), `log-proof` (arg: sizes).
+    `directory` (arg: role), `holdings`, `revoked` (arg: page), `log` (arg: index), `log-proof` (arg: sizes);
+    operators for `status` (arg: page).
     """
 
     what: Name
@@ -223,6 +233,35 @@ class LogProof(Message, frozen=True):
     path: Annotated[tuple[Bytes32, ...], Meta(max_length=128)]
 
 
+class PartyStatus(Message, frozen=True):
+    """One admitted party, as the registry has it."""
+
+    instance: Bytes32
+    kind: str
+    roles: tuple[Name, ...]
+    workload: str
+    workload_id: bytes  # empty: not an enclave
+    platform: str
+    chip: str
+    expires: Millis  # of its admission
+    state: str  # `admitted`, `quarantined`, `must-prove`
+
+
+class MeshStatus(Message, frozen=True):
+    """What a coordinator tells operators: where it stands, and one of so many pages of its registry."""
+
+    term: Count
+    policy_version: Count
+    policy_hash: Bytes32
+    log_size: Count
+    log_root: Bytes32
+    time: Millis
+    lease_until: Millis | None  # when it falls silent unless operators renew; None: the policy asks for none
+    revoked: Count
+    pages: Count
+    parties: tuple[PartyStatus, ...]
+
+
 class Time(Message, frozen=True):
     """The coordinator's time, in answer to a request of the asker's own."""
 
@@ -230,7 +269,7 @@ class Time(Message, frozen=True):
 
 
 class Event(Message, frozen=True):
-    """A document that the operators signed: `order`, `policy`, `revocation` or `turn`."""
+    """A document that the operators signed: `order`, `policy`, `revocation` or `renewal`."""
 
     kind: Annotated[str, Meta(max_length=16)]
     documents: SignedByOperators

@@ -63,6 +63,8 @@ class Limits(Document, frozen=True, kw_only=True):
     admission_seconds: Annotated[int, Meta(ge=10, le=86_400)] = 600
     grace_seconds: Annotated[int, Meta(ge=2, le=300)] = GRACE // SECOND
     role_epoch_seconds: Annotated[int, Meta(ge=60, le=86_400)] = 3_600
+    # After so long without a word of the operators nobody is live; absent, they need not be heard.
+    operator_lease_seconds: Annotated[int, Meta(ge=60, le=31_536_000)] | None = None
 
 
 class Policy(Document, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from schemas.documents import (
     Grant,
     Order,
     Profile,
+    Renewal,
     RevocationOrder,
 )
 from schemas.errors import MalformedError, Reason
@@ -114,6 +115,13 @@ def open_revocation(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Revo
     order = codec.decode(open_by_operators(anchor, mesh, "revocation", signed), RevocationOrder)
     _of_mesh(mesh, order.mesh)
     return order
+
+
+def open_renewal(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Renewal:
+    """Return the operators' renewal of their lease."""
+    renewal = codec.decode(open_by_operators(anchor, mesh, "renewal", signed), Renewal)
+    _of_mesh(mesh, renewal.mesh)
+    return renewal
 
 
 def sign_message(key: SigningKey, mesh: Mesh, label: str, message: Message) -> bytes:

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from console.evidence import RFC3339, print_json
+from console.operating.mesh_commands import publish
 from console.policy import files, signing_commands
 from console.policy.against import Outcome, evictions, excluded
 from console.policy.against import replay as replay_all
@@ -49,7 +50,7 @@ def evidence_option(purpose: str) -> Callable[[F], F]:
 
 @click.group()
 def policy() -> None:
-    """Write, check, sign, compare and try a policy before it is published. Nothing here needs a mesh."""
+    """Write, check, sign, compare and try a policy; publish it, which alone of these needs a mesh."""
 
 
 for _command in (
@@ -58,6 +59,7 @@ for _command in (
     signing_commands.sign,
     signing_commands.join,
     signing_commands.show,
+    publish,
 ):
     policy.add_command(_command)
 

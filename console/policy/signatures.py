@@ -163,15 +163,16 @@ def chain(policy: Policy, previous: Signed | None) -> list[Finding]:
 def validity(policy: Policy, now: Millis) -> str:
     """Say in words when a policy can be adopted, as seen at `now`."""
     if policy.not_before is not None and now < policy.not_before:
-        return f"not before {_date(policy.not_before)}"
+        return f"not before {date(policy.not_before)}"
     if policy.expires is None:
         return "without an end"
     if policy.expires <= now:
-        return f"ended {_date(policy.expires)}"
-    return f"until {_date(policy.expires)}"
+        return f"ended {date(policy.expires)}"
+    return f"until {date(policy.expires)}"
 
 
-def _date(time: Millis) -> str:
+def date(time: Millis) -> str:
+    """Return a time as people read it, whatever number it is."""
     try:
         return datetime.fromtimestamp(time / SECOND, UTC).isoformat(timespec="seconds")
     except (OverflowError, ValueError, OSError):

@@ -101,6 +101,7 @@ per_minute = 60
 admission_seconds = 600    # evidence is asked for anew at half of it
 grace_seconds = 10         # how long a revocation can be withheld at most
 role_epoch_seconds = 3600
+# operator_lease_seconds = 86400   # nobody is live when operators were not heard for so long
 """
 
 

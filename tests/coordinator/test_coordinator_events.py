@@ -1,5 +1,7 @@
 """Order, policy and revocation: what operators can put in force, and what it does to others."""
 
+import json
+
 import msgspec
 import pytest
 
@@ -7,11 +9,11 @@ from coordinator.beacons import revoked_hash
 from schemas import codec
 from schemas.documents import Beacon, LogReceipt, View
 from schemas.evidence import NITRO, SEV_SNP, PlatformValues
-from schemas.messages import ENCLAVE, OPERATOR, Event, Get, Holdings, Time
+from schemas.messages import ENCLAVE, OPERATOR, Event, Get, Holdings, Refused, Time
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload, compiled
 from sealing.context import sha256
-from sealing.documents import open_message
+from sealing.documents import open_message, sign_by_operators
 from sealing.keys import SigningKey
 from tests.coordinator.world import CHIP, START, Party, Refusal, World, measured
 
@@ -98,7 +100,7 @@ def test_order_for_another_instance_is_refused(world: World) -> None:
 def test_terms_only_rise_and_a_process_serves_one(world: World) -> None:
     party = operator(world)
     party.event(world.order(term=3))
-    assert refusal_of(party, world.order(term=3)) == "version-not-newer"
+    assert refusal_of(party, world.order(term=3, policy_hash=bytes(32))) == "version-not-newer"
     assert refusal_of(party, world.order(term=2)) == "version-not-newer"
     assert refusal_of(party, world.order(term=4)) == "term-not-accepted"
 
@@ -171,8 +173,11 @@ def test_policy_rollback_is_refused(world: World) -> None:
     second = world.next_policy(first)
     party = world.up(first)
     party.event(world.policy_event(second))
-    for policy in (first, second, world.next_policy(second, version=2)):
-        assert refusal_of(party, world.policy_event(policy)) == "version-not-newer"
+    assert refusal_of(party, world.policy_event(first)) == "version-not-newer"
+    third = world.next_policy(second, version=9)
+    party.event(world.policy_event(third))
+    unseen = world.next_policy(second, version=5)
+    assert refusal_of(party, world.policy_event(unseen)) == "version-not-newer"
 
 
 def test_policy_gap_is_refused(world: World) -> None:
@@ -181,7 +186,56 @@ def test_policy_gap_is_refused(world: World) -> None:
     assert refusal_of(world.up(first), world.policy_event(third)) == "predecessor-mismatch"
 
 
-def test_policy_fork_is_refused(world: World) -> None:
+def test_two_policies_of_one_version_are_shown_as_a_fork(world: World) -> None:
+    first = world.policy()
+    second, other = world.next_policy(first), world.next_policy(first, rules=())
+    party = world.up(first)
+    party.event(world.policy_event(second))
+    for _ in range(2):
+        party.world.frame(party.session, "event", world.policy_event(other), world.random(16))
+        refused = codec.convert(party.bodies()[-1].fields, Refused)
+        assert refused.reasons == ("forked",)
+        assert sha256(compiled(second)).hex() in refused.detail
+        assert sha256(compiled(other)).hex() in refused.detail
+    entries = [json.loads(line) for line in world.log]
+    (fork,) = [entry for entry in entries if entry["decision"] == "fork"]
+    assert (fork["version"], fork["other"]) == (2, sha256(compiled(other)).hex())
+    assert [entry["reason"] for entry in entries if entry["decision"] == "refused-event"] == ["forked"] * 2
+
+
+def test_a_fork_of_a_version_that_was_in_force_before_is_shown_too(world: World) -> None:
+    first = world.policy()
+    party = world.up(first)
+    party.event(world.policy_event(world.next_policy(first)))
+    assert refusal_of(party, world.policy_event(world.policy(rules=()))) == "forked"
+
+
+def test_what_is_in_force_brought_again_changes_nothing_and_has_the_receipt_of_its_first_time(
+    world: World,
+) -> None:
+    # Whoever lost the receipt, or the connection, asks again; there is nothing in it for a replay.
+    party, order, policy = operator(world), world.order(), world.policy()
+    planner_evicted = world.revocation("instance", "ab" * 32)
+    first = [party.event(order), party.event(world.policy_event(policy)), party.event(planner_evicted)]
+    before, log = party.world.core.authority.standing, list(world.log)
+    again = [party.event(order), party.event(world.policy_event(policy)), party.event(planner_evicted)]
+    receipts = [
+        open_message(signed, world.keys.signing.public, world.mesh, "receipt", LogReceipt)
+        for signed in (*first, *again)
+    ]
+    assert [each.log_index for each in receipts[:3]] == [each.log_index for each in receipts[3:]]
+    assert [each.event for each in receipts[:3]] == [each.event for each in receipts[3:]]
+    assert (world.core.authority.standing, world.log) == (before, log)
+
+
+def test_the_same_policy_with_the_signatures_of_others_is_in_force_already(world: World) -> None:
+    party, policy = world.up(), world.policy()
+    others = sign_by_operators(world.operators[1:], world.mesh, "policy", compiled(policy))
+    party.event(Event("policy", others, None))
+    assert world.core.authority.standing.policy_version == 1
+
+
+def test_a_policy_of_another_past_does_not_follow(world: World) -> None:
     first = world.policy()
     other = world.policy(tools={}, rules=())
     party = world.up(first)
@@ -243,7 +297,7 @@ def test_policy_that_contradicts_itself_is_refused(world: World) -> None:
 def test_refused_event_changes_nothing(world: World) -> None:
     party = world.up()
     before = party.holdings()
-    refusal_of(party, world.policy_event(world.policy()))
+    refusal_of(party, world.policy_event(world.policy(rules=())))
     assert party.holdings().views == before.views
     assert party.pushed() == []
 
@@ -535,7 +589,7 @@ def test_unknown_look_up_is_refused(world: World) -> None:
 
 def test_every_decision_is_in_a_log_whose_head_the_state_names(world: World) -> None:
     party = world.up()
-    refusal_of(party, world.order())
+    refusal_of(party, world.order(time=START - 1))
     with pytest.raises(Refusal):
         Party.enclave(world, "planner", workload="stranger").join()
     decisions = [codec_line["decision"] for codec_line in map(msgspec.json.decode, world.log)]

@@ -35,7 +35,7 @@ LOOK_AGAIN = 0.02
 # What a run leaves behind, and what every copy shares with its template.
 _NOT_COPIED = (
     *("layers", "logs", "broker", "accounts", "lock", "term", "audit"),
-    *("lab.json", "run", "wire", "evidence"),
+    *("lab.json", "run", "wire", "evidence", "seen"),
 )
 
 

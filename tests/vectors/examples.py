@@ -22,6 +22,7 @@ from schemas.documents import (
     OperatorKey,
     Order,
     Profile,
+    Renewal,
     RevocationOrder,
     RoleKind,
     View,
@@ -43,7 +44,9 @@ from schemas.messages import (
     LogPage,
     LogProof,
     MemberPackage,
+    MeshStatus,
     Offer,
+    PartyStatus,
     Refused,
     ResultBody,
     Revocation,
@@ -128,6 +131,18 @@ PROFILE = Profile(
     grace=10_000,
 )
 ORDER = Order(MESH.id, 7, COORDINATOR.instance, fixed("a policy"), None, TIME)
+PARTY_STATUS = PartyStatus(
+    PEER.instance,
+    "enclave",
+    ("redactor",),
+    "redactor",
+    fixed("a workload"),
+    SEV_SNP,
+    "c0",
+    TIME + 9,
+    "admitted",
+)
+RENEWAL = Renewal(MESH.id, 7, TIME + 6)
 REVOCATION = RevocationOrder(MESH.id, "instance", PEER.instance.hex(), "its host was seized", TIME + 5)
 VIEW = View(
     7,
@@ -256,6 +271,9 @@ BODIES: tuple[Message, ...] = (
     Refused(("measurement-mismatch",), ""),
     Get("directory", "redactor"),
     Directory((fixed("an admission"),)),
+    PARTY_STATUS,
+    MeshStatus(7, 4, fixed("a hash"), 41, fixed("a root"), TIME, None, 2, 1, (PARTY_STATUS,)),
+    MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, TIME + 1, 0, 1, ()),
     Time(TIME),
     Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),)),
     RevokedPage(REVOKED),

@@ -58,6 +58,7 @@ SIGNED = (
     "policy",
     "order",
     "revocation",
+    "renewal",
     "collateral",
     "admission",
     "grant",

@@ -41,6 +41,7 @@ def signed_documents() -> Iterator[Case]:
         ("profile", ex.PROFILE, operators),
         ("order", ex.ORDER, operators[::-1]),
         ("revocation", ex.REVOCATION, ex.OPERATORS),
+        ("renewal", ex.RENEWAL, ex.OPERATORS),
         ("collateral", ex.COLLATERAL, operators),
         ("view", ex.VIEW, term),
         ("beacon", ex.BEACON, term),

@@ -1,0 +1,1 @@
+"""What operators do to a mesh that runs: publish, order, revoke, and look."""

@@ -1,0 +1,263 @@
+"""`sealbus order` and `sealbus revoke`: what operators sign apart, in a file that grows to the threshold.
+
+Exit codes: 0 done, 1 refused or signatures missing, 2 unreadable, 3 no coordinator or no receipt.
+"""
+
+import time
+from pathlib import Path
+
+import click
+
+from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
+from console.evidence import print_json
+from console.operating import acts
+from console.operating.acts import Act
+from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
+from console.operating.publishing import hand_over
+from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
+from console.policy import files
+from console.policy.screen import say
+from console.policy.signing_commands import File, signed_path
+from schemas import codec
+from schemas.documents import LogReceipt, Order, Renewal, RevocationOrder
+from schemas.errors import UsageError
+from schemas.messages import CHIP, INSTANCE, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
+
+REASON = "ordered on the command line"
+
+policy_option = click.option("--policy", "policy_file", type=File, help="The signed policy of the term.")
+reason_option = click.option("--reason", default=REASON, help="Goes into the coordinator's log.")
+
+
+@click.group()
+def order() -> None:
+    """Order the term of a coordinator: made, signed apart, and sent. Each coordinator needs one."""
+
+
+@click.group()
+def renewal() -> None:
+    """Renew the operators' lease, where a policy has one: made, signed apart, and sent."""
+
+
+@click.group()
+def revoke() -> None:
+    """Revoke instances, chips, workloads or measurements: made, signed apart, and sent."""
+
+
+@order.command("new")
+@desk_options
+@policy_option
+@click.option("--instance", help="The coordinator's instance id; asked of the one that answers if absent.")
+@click.option(
+    "--term", type=click.IntRange(1), help="Its number; the next that this console has not seen if absent."
+)
+@click.option("--out", type=File, default=Path("order.act"), show_default=True)
+@json_option
+def new_order(
+    desk: Desk,
+    policy_file: Path | None,
+    instance: str | None,
+    term: int | None,
+    out: Path,
+    as_data: bool,
+) -> int:
+    """Write an order for the coordinator that answers, signed with the keys that are given."""
+    verified = read_policy(desk, policy_file)
+
+    async def work() -> int:
+        who = await waiting_coordinator(desk, verified) if instance is None else digest_of(instance)
+        made = acts.act_of(order_for(desk, verified, who, term))
+        return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+
+    return ended(work, as_data=as_data)
+
+
+@revoke.command("new")
+@desk_options
+@click.argument("kind", type=click.Choice([INSTANCE, CHIP, WORKLOAD, MEASUREMENT, QUARANTINE]))
+@click.argument("value")
+@reason_option
+@click.option("--out", type=File, default=Path("revocation.act"), show_default=True)
+@json_option
+def new_revocation(desk: Desk, kind: str, value: str, reason: str, out: Path, as_data: bool) -> int:
+    """Write a revocation of VALUE, signed with the keys that are given."""
+    made = revocation(desk, kind, value, reason)
+    return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+
+
+@renewal.command("new")
+@desk_options
+@click.option("--term", type=click.IntRange(1), help="The coordinator's; that which was seen last if absent.")
+@click.option("--out", type=File, default=Path("renewal.act"), show_default=True)
+@json_option
+def new_renewal(desk: Desk, term: int | None, out: Path, as_data: bool) -> int:
+    """Write a renewal as of now, signed with the keys that are given."""
+    made = acts.act_of(Renewal(desk.mesh.id, term or desk.kept.memory().term, now()))
+    return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+
+
+def _common(group: click.Group, kind: str) -> None:
+    @group.command()
+    @click.argument("file", type=File)
+    @desk_options
+    @json_option
+    def sign(desk: Desk, file: Path, as_data: bool) -> int:
+        """Add your signature to FILE, after reading what it says."""
+        if not desk.keys:
+            raise UsageError("name your key with --key")
+        act = acts.sign(desk.anchor, desk.mesh, _read(file, kind), desk.keys)
+        files.replace(file, codec.encode(act))
+        return _tell(desk, act, as_data)
+
+    @group.command()
+    @click.argument("file", type=File)
+    @click.argument("others", metavar="OTHER...", nargs=-1, required=True, type=File)
+    @desk_options
+    @json_option
+    def join(desk: Desk, file: Path, others: tuple[Path, ...], as_data: bool) -> int:
+        """Add to FILE the signatures that others made elsewhere."""
+        act = _read(file, kind)
+        for other in others:
+            act = acts.join(desk.anchor, desk.mesh, act, _read(other, kind))
+        files.replace(file, codec.encode(act))
+        return _tell(desk, act, as_data)
+
+    @group.command()
+    @click.argument("file", type=File)
+    @desk_options
+    @json_option
+    def show(desk: Desk, file: Path, as_data: bool) -> int:
+        """Say what FILE says and who has signed it. Exit 0 if enough have, 1 if not."""
+        act = _read(file, kind)
+        _tell(desk, act, as_data)
+        return DONE if len(acts.signers(desk.anchor, desk.mesh, act)) >= desk.anchor.threshold else REFUSED
+
+
+_common(order, acts.ORDER)
+_common(revoke, acts.REVOCATION)
+_common(renewal, acts.RENEWAL)
+
+
+@order.command("send")
+@click.argument("file", type=File)
+@desk_options
+@policy_option
+@json_option
+def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) -> int:
+    """Send a signed order, and after it all revocations that were acknowledged here and the policy."""
+    event = acts.event_of(desk.anchor, desk.mesh, _read(file, acts.ORDER))
+    verified = read_policy(desk, policy_file)
+
+    async def work() -> int:
+        async with desk.line(verified.profile if verified else None) as line:
+            receipt = await line.send(event)
+            await hand_over(line, desk.kept.revocations(), verified.signed if verified else None)
+        keep_policy(desk, verified)
+        return tell_receipts(desk, [(event, receipt)], as_data)
+
+    return ended(work, as_data=as_data)
+
+
+def _sent(group: click.Group, kind: str) -> None:
+    @group.command()
+    @click.argument("file", type=File)
+    @desk_options
+    @json_option
+    def send(desk: Desk, file: Path, as_data: bool) -> int:
+        """Send what enough operators signed; it is done when the coordinator's receipt is here."""
+        event = acts.event_of(desk.anchor, desk.mesh, _read(file, kind))
+
+        async def work() -> int:
+            async with desk.line() as line:
+                receipt = await line.send(event)
+            return tell_receipts(desk, [(event, receipt)], as_data)
+
+        return ended(work, as_data=as_data)
+
+
+_sent(revoke, acts.REVOCATION)
+_sent(renewal, acts.RENEWAL)
+
+
+def revocation(desk: Desk, kind: str, value: str, reason: str) -> Act:
+    """Return an unsigned revocation, or raise `UsageError`."""
+    if kind in (INSTANCE, MEASUREMENT, QUARANTINE):
+        value = digest_of(value).hex()
+    made = acts.act_of(RevocationOrder(desk.mesh.id, kind, value, reason, now()))
+    return acts.decode_act(codec.encode(made), "the revocation")  # too long a value or reason is found here
+
+
+def order_for(desk: Desk, policy: VerifiedPolicy | None, instance: bytes, term: int | None) -> Order:
+    """Return an order of the next term for an instance."""
+    number = term or desk.kept.memory().term + 1
+    return Order(desk.mesh.id, number, instance, policy.policy_hash if policy else None, None, now())
+
+
+async def waiting_coordinator(desk: Desk, policy: VerifiedPolicy | None) -> bytes:
+    """Return the instance of the coordinator that answers and has no term, or raise `UsageError`."""
+    async with desk.line(policy.profile if policy else None) as line:
+        if line.term:
+            raise UsageError(f"the coordinator that answers serves term {line.term}: it needs no order")
+        return line.coordinator
+
+
+def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
+    """Return the policy that a file holds or, without one, that was last seen in force."""
+    data = desk.kept.policy() if file is None else files.read(signed_path(file), files.MAX_SIGNED)
+    return None if data is None else open_signed_policy(desk.anchor, desk.mesh, data)
+
+
+def keep_policy(desk: Desk, policy: VerifiedPolicy | None) -> None:
+    """Remember a policy that a coordinator acknowledged."""
+    if policy is not None:
+        signed: SignedPolicy = policy.signed
+        desk.kept.keep_policy(codec.encode(signed))
+
+
+def digest_of(text: str) -> bytes:
+    """Return an id of 64 hexadecimal digits, or raise `UsageError`."""
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32 or value.hex() != text:
+        raise UsageError(
+            f"{text!r} is no id: 64 hexadecimal digits, as `sealbus agents list --json` shows them"
+        )
+    return value
+
+
+def tell_receipts(desk: Desk, held: list[tuple[Event, LogReceipt]], as_data: bool) -> int:
+    """Say what is in force, by receipts that are here."""
+    if as_data:
+        print_json({"done": True, "receipts": [receipt_data(desk, event, each) for event, each in held]})
+    else:
+        for event, each in held:
+            say(receipt_lines(desk, event, each))
+    return DONE
+
+
+def _read(path: Path, kind: str) -> Act:
+    act = acts.decode_act(files.read(path, acts.MAX_ACT), str(path))
+    if act.kind != kind:
+        raise UsageError(f"{path} holds a document of kind {act.kind}, not of kind {kind}")
+    return act
+
+
+def _write(desk: Desk, act: Act, out: Path, as_data: bool) -> int:
+    files.write_new(out, codec.encode(act))
+    return _tell(desk, act, as_data)
+
+
+def _tell(desk: Desk, act: Act, as_data: bool) -> int:
+    names = acts.signers(desk.anchor, desk.mesh, act)
+    if as_data:
+        print_json(act_data(act, names, desk.anchor))
+    else:
+        say(act_lines(act, names, desk.anchor))
+    return DONE
+
+
+def now() -> Millis:
+    """Return the time of this computer."""
+    return time.time_ns() // 1_000_000

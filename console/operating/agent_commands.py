@@ -1,0 +1,221 @@
+"""`sealbus agents` and `sealbus workloads`: who is admitted, and who is to go or to take nothing more.
+
+Given as many keys as have to sign, one command makes, signs and sends; given fewer it writes what the other
+operators sign with `sealbus revoke sign`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from console.evidence import print_json
+from console.operating import acts
+from console.operating.act_commands import digest_of, reason_option, revocation, tell_receipts
+from console.operating.acts import Act
+from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
+from console.operating.screen import act_data, act_lines, agents_table, party_data
+from console.policy import files
+from console.policy.screen import say
+from console.policy.signing_commands import File
+from schemas import codec
+from schemas.errors import UsageError
+from schemas.messages import (
+    CHIP,
+    ENCLAVE,
+    INSTANCE,
+    MEASUREMENT,
+    QUARANTINE,
+    WORKLOAD,
+    MeshStatus,
+    PartyStatus,
+)
+
+LEAST_PREFIX = 8  # digits that name an instance; a slip of fewer could name another
+FULL = 64
+out_option = click.option(
+    "--out", type=File, default=Path("revocation.act"), show_default=True, help="If signatures are missing."
+)
+
+
+@click.group()
+def agents() -> None:
+    """See who is admitted; evict or quarantine."""
+
+
+@click.group()
+def workloads() -> None:
+    """See what runs by workload; taint a measurement that turned bad."""
+
+
+@agents.command("list")
+@desk_options
+@json_option
+def list_agents(desk: Desk, as_data: bool) -> int:
+    """List everybody that the coordinator has admitted."""
+
+    async def work() -> int:
+        parties = (await _status(desk)).parties
+        if as_data:
+            print_json({"agents": [party_data(each) for each in parties if each.kind != "operator"]})
+        else:
+            Console().print(agents_table(parties))
+        return DONE
+
+    return ended(work, as_data=as_data)
+
+
+@agents.command()
+@desk_options
+@click.argument("instance", required=False)
+@click.option("--chip", help="Evict what runs on a chip, and admit nothing from it again.")
+@click.option("--workload", help="Evict all instances of a workload by its name.")
+@reason_option
+@out_option
+@json_option
+def evict(
+    desk: Desk,
+    instance: str | None,
+    chip: str | None,
+    workload: str | None,
+    reason: str,
+    out: Path,
+    as_data: bool,
+) -> int:
+    """Evict INSTANCE, by its id or eight digits of it that are its alone: out everywhere, for good."""
+    named = [
+        (kind, value) for kind, value in ((INSTANCE, instance), (CHIP, chip), (WORKLOAD, workload)) if value
+    ]
+    if len(named) != 1:
+        raise UsageError("name one: an INSTANCE, or --chip, or --workload")
+    kind, value = named[0]
+    return _decide(
+        desk,
+        lambda told: [(kind, _instance(told, value) if kind == INSTANCE else value)],
+        reason,
+        out,
+        as_data,
+    )
+
+
+@agents.command()
+@desk_options
+@click.argument("instance")
+@reason_option
+@out_option
+@json_option
+def quarantine(desk: Desk, instance: str, reason: str, out: Path, as_data: bool) -> int:
+    """Let INSTANCE finish what it has and take nothing new. Its code sees to it: evict whom you distrust."""
+    return _decide(desk, lambda told: [(QUARANTINE, _instance(told, instance))], reason, out, as_data)
+
+
+@workloads.command("list")
+@desk_options
+@json_option
+def list_workloads(desk: Desk, as_data: bool) -> int:
+    """List the workloads that run, with the measurement of each and how many instances there are."""
+
+    async def work() -> int:
+        counted: dict[tuple[str, str, str], int] = {}
+        for each in (await _status(desk)).parties:
+            if each.kind == ENCLAVE:
+                key = (each.workload, each.platform, each.workload_id.hex())
+                counted[key] = counted.get(key, 0) + 1
+        if as_data:
+            names = ("workload", "platform", "measurement")
+            rows = [
+                dict(zip(names, key, strict=True)) | {"instances": n} for key, n in sorted(counted.items())
+            ]
+            print_json({"workloads": rows})
+        else:
+            say(
+                f"{name} on {platform}: {n}, {digest}"
+                for (name, platform, digest), n in sorted(counted.items())
+            )
+        return DONE
+
+    return ended(work, as_data=as_data)
+
+
+@workloads.command()
+@desk_options
+@click.argument("workload")
+@reason_option
+@out_option
+@json_option
+def taint(desk: Desk, workload: str, reason: str, out: Path, as_data: bool) -> int:
+    """Take out every instance that measures as WORKLOAD does now: a name, or a measurement's id."""
+    return _decide(
+        desk,
+        lambda told: [(MEASUREMENT, each) for each in _measurements(told, workload)],
+        reason,
+        out,
+        as_data,
+    )
+
+
+Naming = Callable[[tuple[PartyStatus, ...] | None], list[tuple[str, str]]]
+
+
+def _decide(desk: Desk, naming: Naming, reason: str, out: Path, as_data: bool) -> int:
+    async def work() -> int:
+        if len({key.public for key in desk.keys}) < desk.anchor.threshold:
+            # Offline: nothing is asked of a coordinator, so what is named is named in full.
+            return _write_all(desk, _signed(desk, naming(None), reason), out, as_data)
+        async with desk.line() as line:
+            made = _signed(desk, naming((await line.status()).parties), reason)
+            events = [acts.event_of(desk.anchor, desk.mesh, act) for act in made]
+            receipts = [(event, await line.send(event)) for event in events]
+        return tell_receipts(desk, receipts, as_data)
+
+    return ended(work, as_data=as_data)
+
+
+def _signed(desk: Desk, named: list[tuple[str, str]], reason: str) -> list[Act]:
+    made = [revocation(desk, kind, value, reason) for kind, value in named]
+    return [acts.sign(desk.anchor, desk.mesh, act, desk.keys) for act in made]
+
+
+def _write_all(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
+    (act,) = made
+    files.write_new(out, codec.encode(act))
+    names = acts.signers(desk.anchor, desk.mesh, act)
+    if as_data:
+        print_json({"done": False, "file": str(out)} | act_data(act, names, desk.anchor))
+    else:
+        say(act_lines(act, names, desk.anchor))
+        say([f"nothing was sent: others sign {out} with `sealbus revoke sign`; then `sealbus revoke send`"])
+    return REFUSED
+
+
+async def _status(desk: Desk) -> MeshStatus:
+    async with desk.line() as line:
+        return await line.status()
+
+
+def _instance(told: tuple[PartyStatus, ...] | None, text: str) -> str:
+    if len(text) == FULL:
+        return digest_of(text).hex()
+    if told is None:
+        raise UsageError(f"{text!r}: without a coordinator to ask, an instance is named by all 64 digits")
+    found = [each.instance.hex() for each in told if each.instance.hex().startswith(text)]
+    if len(text) < LEAST_PREFIX or len(found) != 1:
+        raise UsageError(
+            f"{text!r} names {len(found)} of those who are admitted: give at least {LEAST_PREFIX} digits of "
+            "one, as `sealbus agents list` shows it"
+        )
+    return found[0]
+
+
+def _measurements(told: tuple[PartyStatus, ...] | None, text: str) -> list[str]:
+    if len(text) == FULL:
+        return [digest_of(text).hex()]
+    if told is None:
+        raise UsageError(f"{text!r}: without a coordinator to ask, a measurement is named by all 64 digits")
+    found = sorted({each.workload_id.hex() for each in told if each.workload == text})
+    if not found:
+        raise UsageError(
+            f"no instance of {text!r} is admitted: name a measurement as `sealbus workloads list` shows it"
+        )
+    return found

@@ -1,0 +1,186 @@
+"""What every command of operators has in common: the mesh, the keys, the broker, and what was seen before."""
+
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from console import operator_key
+from console.documents import open_signed_policy
+from console.evidence import print_json
+from console.operating.kept import Kept, default_state
+from console.operator import OperatorLine, operator_line
+from console.policy import files
+from console.policy.signing_commands import File, read_anchor
+from schemas.documents import Anchor, Profile
+from schemas.errors import PeerError, UsageError
+from sealing.context import Mesh
+from sealing.keys import SigningKey
+from transport import Credentials
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BROKER_URL, BROKER_SEED = "SEALBUS_NATS_URL", "SEALBUS_NKEY_SEED"
+DONE, REFUSED = 0, 1
+MAX_SEED = 4_096
+ANCHOR = "anchor.cbor"
+
+json_option = click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One operator's place: made from the options of `desk_options`."""
+
+    anchor_bytes: bytes
+    anchor: Anchor
+    mesh: Mesh
+    keys: tuple[SigningKey, ...]
+    kept: Kept
+    url: str | None
+    credentials: Credentials | None
+    own_profile: Profile | None
+    wait: float
+
+    def line(self, profile: Profile | None = None) -> AbstractAsyncContextManager[OperatorLine]:
+        """Open a line as the first operator whose key was given; `profile`: of what is about to be sent."""
+        if not self.keys:
+            raise UsageError("name your key with --key: a coordinator speaks to operators alone")
+        if self.url is None:
+            raise UsageError(f"name the broker with --nats or {BROKER_URL}: nats://HOST:4222")
+        return operator_line(
+            self.url,
+            anchor=self.anchor_bytes,
+            profile=self.own_profile or profile or self._last_profile(),
+            key=self.keys[0],
+            kept=self.kept,
+            credentials=self.credentials,
+            patience=self.wait,
+        )
+
+    def _last_profile(self) -> Profile | None:
+        signed = self.kept.policy()
+        return None if signed is None else open_signed_policy(self.anchor, self.mesh, signed).profile
+
+
+_OPTIONS = (
+    click.option(
+        "--mesh",
+        "--anchor",
+        "anchor_file",
+        type=File,
+        help="The mesh's anchor: anchor.cbor beside FILE, or here, if absent.",
+    ),
+    click.option(
+        "--key", "key_files", multiple=True, type=File, help="An operator's key, from `policy keygen`."
+    ),
+    click.option(
+        "--passphrase-file",
+        "phrase_files",
+        multiple=True,
+        type=File,
+        help="Read the passphrase from its first line; one for all keys, or one for each.",
+    ),
+    click.option(
+        "--profile",
+        "profile_file",
+        type=File,
+        help="The signed policy that says which coordinator to believe, if this console has seen none.",
+    ),
+    click.option("--nats", "url", envvar=BROKER_URL, help=f"The broker; else {BROKER_URL}."),
+    click.option(
+        "--credentials",
+        type=File,
+        help=f"A file with the NKey seed of the broker's account; else the seed in {BROKER_SEED}.",
+    ),
+    click.option(
+        "--state", type=click.Path(file_okay=False, path_type=Path), help="Where to remember what was seen."
+    ),
+    click.option(
+        "--wait", type=click.FloatRange(0, 3600), default=10.0, show_default=True, help="Seconds to look."
+    ),
+)
+
+
+def desk_options(command: F) -> F:
+    """Give a command the options that make a `Desk`, which it gets as its first argument."""
+
+    @wraps(command)
+    def with_desk(
+        *arguments: Any,
+        anchor_file: Path | None,
+        key_files: tuple[Path, ...],
+        phrase_files: tuple[Path, ...],
+        profile_file: Path | None,
+        url: str | None,
+        credentials: Path | None,
+        state: Path | None,
+        wait: float,
+        **options: Any,
+    ) -> Any:
+        file = options.get("file")
+        path = anchor_file or (file.with_name(ANCHOR) if isinstance(file, Path) else Path(ANCHOR))
+        if not path.exists():
+            raise UsageError(f"there is no {path}: name the mesh's anchor with --mesh")
+        anchor, mesh = read_anchor(path)
+        profile = None
+        if profile_file is not None:
+            profile = open_signed_policy(anchor, mesh, files.read(profile_file, files.MAX_SIGNED)).profile
+        made = Desk(
+            files.read(path, files.MAX_SMALL),
+            anchor,
+            mesh,
+            unlocked(key_files, phrase_files, anchor),
+            Kept(state or default_state(), mesh.id),
+            url or None,
+            _credentials(credentials),
+            profile,
+            wait,
+        )
+        return command(made, *arguments, **options)
+
+    decorated: Any = with_desk
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
+
+
+def unlocked(
+    key_files: tuple[Path, ...], phrase_files: tuple[Path, ...], anchor: Anchor
+) -> tuple[SigningKey, ...]:
+    """Return the keys of operators' files, or raise `UsageError` that names the file."""
+    if len(phrase_files) not in (0, 1, len(key_files)):
+        raise UsageError(
+            f"{len(phrase_files)} passphrase files for {len(key_files)} keys: give one, or one for each"
+        )
+    phrases: list[Path | None] = list(phrase_files) or [None]
+    if len(phrases) == 1:
+        phrases *= len(key_files)
+    return tuple(
+        operator_key.unlock(path, files.read(path, operator_key.MAX_KEY_FILE), anchor, phrase)
+        for path, phrase in zip(key_files, phrases, strict=True)
+    )
+
+
+def _credentials(path: Path | None) -> Credentials | None:
+    if path is None:
+        seed = os.environ.get(BROKER_SEED)
+        return Credentials(seed=seed) if seed else None
+    return Credentials(seed=files.read_text(path, MAX_SEED).strip())
+
+
+def ended(work: Callable[[], Awaitable[int]], *, as_data: bool) -> int:
+    """Run a command's work; with `--json` a refusal is data on standard output too."""
+    try:
+        return anyio.run(work)
+    except PeerError as refusal:
+        if as_data:
+            print_json({"done": False, "reason": refusal.reason.value, "detail": refusal.detail})
+        raise

@@ -1,0 +1,146 @@
+"""What an operator's console has seen of one mesh, and does not let a coordinator go back behind.
+
+Pure. Terms, policy versions and, within a term, the log only rise; one key a term, one hash a version. What
+a coordinator shows is checked before anything is sent to it, and remembered afterwards.
+"""
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from schemas.codec import Message
+from schemas.errors import PeerError, Reason
+from schemas.messages import Bytes32, Count
+
+TERMS_KEPT = 1_024  # the newest: their keys are what proves two coordinators of one term
+NO_HASH = bytes(32)
+
+
+class TermKey(Message, frozen=True):
+    """The one key of a term."""
+
+    term: Count
+    key: Bytes32
+
+
+class Memory(Message, frozen=True):
+    """What was seen last, and everything below it."""
+
+    mesh: Bytes32
+    term: Count
+    keys: tuple[TermKey, ...]
+    policy_term: Count  # in which `policy_version` was seen: the next term's coordinator begins without
+    policy_version: Count
+    policy_hash: Bytes32
+    profile_version: Count
+    log_size: Count  # of the log of `term`
+    log_root: Bytes32 | None  # None: not known for that size
+
+
+def empty(mesh: bytes) -> Memory:
+    """Return the memory of a console that has not seen its mesh yet."""
+    return Memory(mesh, 0, (), 0, 0, NO_HASH, 0, 0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a coordinator, whose Evidence was accepted, showed."""
+
+    term: int
+    key: bytes
+    policy_version: int
+    policy_hash: bytes
+    log_size: int
+    log_root: bytes | None
+    profile_version: int = 0
+
+
+class RememberedError(PeerError):
+    """A coordinator showed something older than, or other than, what this console has seen."""
+
+
+def check(memory: Memory, seen: Sighting) -> None:
+    """Raise `RememberedError` if a coordinator went back, or if there are two of it.
+
+    1. The term only rises, and each has one key. A coordinator without a term has nothing to compare yet.
+    2. The policy only rises, and each version has one hash. A new term begins without.
+    3. Within a term the log only grows, and has one root for each size.
+    """
+    if not seen.term:
+        return
+    # 1.
+    if seen.term < memory.term:
+        raise RememberedError(
+            Reason.STATE_ROLLED_BACK,
+            f"the coordinator shows term {seen.term}, and term {memory.term} was seen here: one that was "
+            "replaced answers, or the broker brings you to it",
+        )
+    known = next((each.key for each in memory.keys if each.term == seen.term), seen.key)
+    if known != seen.key:
+        raise RememberedError(
+            Reason.EQUIVOCATION,
+            f"term {seen.term} has two keys, {known.hex()}, seen here, and {seen.key.hex()}: two "
+            "coordinators serve one term, so trust neither and find out who signed a second order",
+        )
+    # 2.
+    began = seen.policy_version == 0 and memory.policy_term < seen.term
+    if seen.policy_version < memory.policy_version and not began:
+        raise RememberedError(
+            Reason.STATE_ROLLED_BACK,
+            f"the coordinator shows policy version {seen.policy_version}, and version "
+            f"{memory.policy_version} was seen here",
+        )
+    same_version = 0 < seen.policy_version == memory.policy_version
+    if same_version and seen.policy_hash != memory.policy_hash:
+        raise RememberedError(
+            Reason.FORKED,
+            f"two policies of version {seen.policy_version}: {memory.policy_hash.hex()} was seen here, and "
+            f"the coordinator shows {seen.policy_hash.hex()}",
+        )
+    # 3.
+    if seen.term != memory.term:
+        return
+    if seen.log_size < memory.log_size:
+        raise RememberedError(
+            Reason.STATE_ROLLED_BACK,
+            f"the coordinator's log has {seen.log_size} entries, and {memory.log_size} were seen here",
+        )
+    if seen.log_size == memory.log_size and len({seen.log_root, memory.log_root} - {None}) > 1:
+        raise RememberedError(
+            Reason.EQUIVOCATION,
+            f"the coordinator's log of {seen.log_size} entries has another head than the one seen here",
+        )
+
+
+def advance(memory: Memory, seen: Sighting) -> Memory:
+    """Return the memory with a sighting in it, or raise what `check` does."""
+    check(memory, seen)
+    return learn(memory, seen)
+
+
+def learn(memory: Memory, seen: Sighting) -> Memory:
+    """Return the memory with what a receipt told of a coordinator that was checked; it only rises.
+
+    Nothing is refused: another console may have remembered more since.
+    """
+    if not seen.term or seen.term < memory.term:
+        return memory
+    keys = {each.term: each for each in memory.keys} | {seen.term: TermKey(seen.term, seen.key)}
+    grown = replace(
+        memory,
+        term=seen.term,
+        keys=tuple(keys[term] for term in sorted(keys)[-TERMS_KEPT:]),
+        profile_version=max(memory.profile_version, seen.profile_version),
+    )
+    if seen.term > memory.term or seen.log_size > memory.log_size:
+        grown = replace(grown, log_size=seen.log_size, log_root=seen.log_root)
+    elif seen.log_size == memory.log_size:
+        grown = replace(grown, log_root=memory.log_root or seen.log_root)
+    if seen.policy_version < max(memory.policy_version, 1):
+        return grown
+    return replace(
+        grown,
+        policy_term=seen.term,
+        policy_version=seen.policy_version,
+        policy_hash=seen.policy_hash,
+    )

@@ -1,0 +1,111 @@
+"""`sealbus mesh` and `sealbus policy publish`: open a term, put a policy in force, see how a mesh stands."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from console.documents import open_signed_policy
+from console.evidence import print_json
+from console.operating import acts
+from console.operating.act_commands import (
+    keep_policy,
+    now,
+    order_for,
+    policy_option,
+    read_policy,
+    tell_receipts,
+)
+from console.operating.desk import DONE, Desk, desk_options, ended, json_option
+from console.operating.publishing import open_term, policy_event
+from console.operating.screen import agents_table, status_data, status_lines
+from console.policy import files
+from console.policy.screen import say
+from console.policy.signing_commands import File, signed_path
+from schemas.documents import Renewal
+from schemas.errors import UsageError
+
+
+@click.group()
+def mesh() -> None:
+    """See a mesh that runs, and open the term of its coordinator."""
+
+
+@mesh.command()
+@desk_options
+@click.option("--agents", "listed", is_flag=True, help="List who is admitted too.")
+@json_option
+def status(desk: Desk, listed: bool, as_data: bool) -> int:
+    """Say where the coordinator stands, after its Evidence was verified and compared with what was seen."""
+
+    async def work() -> int:
+        async with desk.line() as line:
+            told, coordinator = await line.status(), line.coordinator
+        if as_data:
+            print_json(status_data(told, coordinator, parties=listed))
+        else:
+            say(status_lines(told, coordinator))
+            if listed:
+                Console().print(agents_table(told.parties))
+        return DONE
+
+    return ended(work, as_data=as_data)
+
+
+@mesh.command("open")
+@desk_options
+@policy_option
+@click.option("--term", type=click.IntRange(1), help="Its number; the next if absent.")
+@json_option
+def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: bool) -> int:
+    """Order the term of the coordinator that answers and hand it revocations and policy, in one step."""
+    verified = read_policy(desk, policy_file)
+
+    async def work() -> int:
+        async with desk.line(verified.profile if verified else None) as line:
+            if line.term:
+                raise UsageError(f"the coordinator that answers serves term {line.term}: it needs no order")
+            act = acts.act_of(order_for(desk, verified, line.coordinator, term))
+            event = acts.event_of(desk.anchor, desk.mesh, acts.sign(desk.anchor, desk.mesh, act, desk.keys))
+            signed = verified.signed if verified else None
+            receipt = await open_term(line, event, desk.kept.revocations(), signed)
+        keep_policy(desk, verified)
+        return tell_receipts(desk, [(event, receipt)], as_data)
+
+    return ended(work, as_data=as_data)
+
+
+@mesh.command()
+@desk_options
+@json_option
+def renew(desk: Desk, as_data: bool) -> int:
+    """Say that the operators are there, in one step; with fewer keys: `sealbus renewal`."""
+
+    async def work() -> int:
+        async with desk.line() as line:
+            made = acts.act_of(Renewal(desk.mesh.id, line.term, now()))
+            event = acts.event_of(desk.anchor, desk.mesh, acts.sign(desk.anchor, desk.mesh, made, desk.keys))
+            receipt = await line.send(event)
+        return tell_receipts(desk, [(event, receipt)], as_data)
+
+    return ended(work, as_data=as_data)
+
+
+@click.command()
+@click.argument("file", type=File)
+@desk_options
+@json_option
+def publish(desk: Desk, file: Path, as_data: bool) -> int:
+    """Put the signed policy FILE in force: done only when the coordinator's signed receipt is here."""
+    verified = open_signed_policy(desk.anchor, desk.mesh, files.read(signed_path(file), files.MAX_SIGNED))
+    if file.suffix != ".signed" and file.exists() and files.read_policy(file) != verified.policy:
+        raise UsageError(f"{file} was changed since it was signed: put it back, or sign it again")
+
+    async def work() -> int:
+        event = policy_event(verified.signed)
+        async with desk.line(verified.profile) as line:
+            receipt = await line.send(event)
+        keep_policy(desk, verified)
+        return tell_receipts(desk, [(event, receipt)], as_data)
+
+    return ended(work, as_data=as_data)

@@ -1,0 +1,42 @@
+"""Bringing what operators signed to a coordinator. Nothing counts as done without its signed receipt.
+
+The order of a term is followed by every revocation that a coordinator ever acknowledged, because coordinators
+keep them in memory, and only then by the policy, without which nobody is admitted.
+"""
+
+from collections.abc import Iterable
+
+from agent_runtime.joining import AdmissionRefusedError
+from console.documents import SignedPolicy
+from console.operator import OperatorLine
+from schemas.documents import LogReceipt
+from schemas.errors import Reason
+from schemas.messages import Event
+
+
+def policy_event(signed: SignedPolicy) -> Event:
+    """Return the event that puts a policy in force."""
+    return Event("policy", signed.policy, signed.profile)
+
+
+async def open_term(
+    line: OperatorLine, order: Event, revocations: Iterable[Event], policy: SignedPolicy | None
+) -> LogReceipt:
+    """Open a coordinator's term, and hand it what its predecessor knew; return the receipt of the order."""
+    receipt = await line.send(order)
+    await hand_over(line, revocations, policy)
+    return receipt
+
+
+async def hand_over(line: OperatorLine, revocations: Iterable[Event], policy: SignedPolicy | None) -> None:
+    """Tell a coordinator all revocations, and then its policy, unless it has that or a later one."""
+    for revocation in revocations:
+        await line.send(revocation)
+    if policy is None:
+        return
+    try:
+        await line.send(policy_event(policy))
+    except AdmissionRefusedError as error:
+        # Operators who were quicker have published its successor.
+        if error.reason is not Reason.VERSION_NOT_NEWER:
+            raise

@@ -1,0 +1,168 @@
+"""Operators' acts, who signed them, what a receipt proves, and a registry, for people and for programs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from console.operating.acts import Act, document
+from console.operating.desk import Desk
+from console.policy.signatures import date
+from schemas.documents import Anchor, LogReceipt, Order, Renewal
+from schemas.messages import MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, PartyStatus
+from schemas.toml_place import printable
+
+SHOWN = 16  # digits of an id that tell it from the others of a mesh
+
+
+def act_lines(act: Act, names: tuple[str, ...], anchor: Anchor) -> list[str]:
+    """Say in words what an act says and who has signed it."""
+    said = document(act)
+    if isinstance(said, Order):
+        held = said.policy_hash.hex() if said.policy_hash else "none: any policy may be its first"
+        lines = [
+            f"order of term {said.term} for the coordinator {said.instance.hex()}",
+            f"  its policy: {held}",
+        ]
+    elif isinstance(said, Renewal):
+        lines = [f"renewal of the operators' lease in term {said.term}"]
+    else:
+        lines = [f"{_does(said.kind)} {said.value}", f"  because: {said.reason}"]
+    lines.append(f"  of {date(said.time)}")
+    lines += [f"{name} has signed" for name in names]
+    lines += [f"{each.name} has not signed" for each in anchor.operators if each.name not in names]
+    have, need = len(names), anchor.threshold
+    lines.append(
+        f"complete: {have} of {need} signatures that it needs"
+        if have >= need
+        else f"not yet: {have} of {need} signatures, {need - have} to go"
+    )
+    return lines
+
+
+def act_data(act: Act, names: tuple[str, ...], anchor: Anchor) -> dict[str, Any]:
+    """Return the same as plain data."""
+    said = document(act)
+    fields: dict[str, Any] = {"kind": act.kind, "time": said.time}
+    if isinstance(said, Order):
+        fields |= {
+            "term": said.term,
+            "instance": said.instance.hex(),
+            "policy_hash": said.policy_hash.hex() if said.policy_hash else None,
+        }
+    elif isinstance(said, Renewal):
+        fields |= {"term": said.term}
+    else:
+        fields |= {"revokes": said.kind, "value": said.value, "reason": said.reason}
+    others = [each.name for each in anchor.operators if each.name not in names]
+    lacking = max(0, anchor.threshold - len(names))
+    return fields | {"signed": list(names), "not_signed": others, "lacking": lacking}
+
+
+def _does(kind: str) -> str:
+    if kind == QUARANTINE:
+        return "quarantine of instance"
+    return "taint of measurement" if kind == MEASUREMENT else f"revocation of {kind}"
+
+
+def receipt_lines(desk: Desk, event: Event, receipt: LogReceipt) -> list[str]:
+    """Say what a receipt proves, and where it is kept."""
+    path = desk.kept.receipt(event.kind, term=receipt.term, index=receipt.log_index)
+    return [
+        f"in force: {event.kind}, entry {receipt.log_index} of the log of term {receipt.term}",
+        f"  the coordinator's signed receipt: {path}",
+    ]
+
+
+def receipt_data(desk: Desk, event: Event, receipt: LogReceipt) -> dict[str, Any]:
+    """Return the same as plain data."""
+    return {
+        "kind": event.kind,
+        "event": receipt.event.hex(),
+        "term": receipt.term,
+        "log_index": receipt.log_index,
+        "policy_version": receipt.policy_version,
+        "receipt": str(desk.kept.receipt(event.kind, term=receipt.term, index=receipt.log_index)),
+    }
+
+
+def status_data(status: MeshStatus, coordinator: bytes, *, parties: bool) -> dict[str, Any]:
+    """Return what a coordinator told as plain data."""
+    counted = _counts(status.parties)
+    told: dict[str, Any] = {
+        "coordinator": coordinator.hex(),
+        "term": status.term,
+        "policy_version": status.policy_version,
+        "policy_hash": status.policy_hash.hex(),
+        "log_size": status.log_size,
+        "log_root": status.log_root.hex(),
+        "time": status.time,
+        "lease_until": status.lease_until,
+        "revoked": status.revoked,
+        "parties": counted,
+    }
+    if parties:
+        told["agents"] = [party_data(each) for each in status.parties if each.kind != OPERATOR]
+    return told
+
+
+def party_data(party: PartyStatus) -> dict[str, Any]:
+    """Return an admitted party as plain data."""
+    return {
+        "instance": party.instance.hex(),
+        "kind": party.kind,
+        "roles": list(party.roles),
+        "workload": party.workload or None,
+        "measurement": party.workload_id.hex() or None,
+        "platform": party.platform or None,
+        "chip": party.chip or None,
+        "expires": party.expires,
+        "state": party.state,
+    }
+
+
+def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
+    """Say where a coordinator stands."""
+    policy = (
+        f"version {status.policy_version}, {status.policy_hash.hex()}" if status.policy_version else "none"
+    )
+    admitted = ", ".join(f"{number} {kind}" for kind, number in _counts(status.parties).items()) or "nobody"
+    lines = [
+        f"coordinator {coordinator.hex()}",
+        f"  term {status.term}" if status.term else "  no term: order one",
+        f"  policy: {policy}",
+        f"  log: {status.log_size} entries, head {status.log_root.hex()}",
+        f"  its time: {date(status.time)}",
+        f"admitted: {admitted}; {status.revoked} entries in the revoked set",
+    ]
+    if status.lease_until is not None:
+        lines.insert(-1, f"  falls silent unless operators renew before {date(status.lease_until)}")
+    return lines
+
+
+def agents_table(parties: Iterable[PartyStatus]) -> Table:
+    """Return a table of who is admitted, operators left out."""
+    table = Table()
+    table.add_column("instance", no_wrap=True)  # to be copied
+    for heading in ("state", "roles", "workload", "measurement", "TEE", "until"):
+        table.add_column(heading, overflow="fold")
+    for each in parties:
+        if each.kind != OPERATOR:
+            table.add_row(
+                each.instance.hex()[:SHOWN],
+                Text(each.state, "green" if each.state == "admitted" else "yellow"),
+                ", ".join(each.roles),
+                printable(each.workload or each.kind),
+                each.workload_id.hex()[:SHOWN],
+                printable(each.platform),
+                date(each.expires),
+            )
+    return table
+
+
+def _counts(parties: Iterable[PartyStatus]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for each in parties:
+        counted[each.kind] = counted.get(each.kind, 0) + 1
+    return dict(sorted(counted.items()))

@@ -1,0 +1,139 @@
+"""`sealbus agents`, `workloads` and `revoke` against agents that run: out, shut off, or tainted."""
+
+import anyio
+import pytest
+
+from agent_runtime import Agent, Context, Node
+from agent_runtime.errors import CallFailedError
+from agent_runtime.joining import AdmissionRefusedError
+from schemas.errors import Reason
+from tests.mesh.world import eventually
+from tests.operating.world import Mesh
+
+pytestmark = pytest.mark.anyio
+
+
+def vault_agent(name: str) -> Agent:
+    agent = Agent("vault")
+
+    @agent.tool("pseudonym")
+    async def pseudonym(text: str, context: Context) -> str:
+        return name
+
+    return agent
+
+
+def instance(node: Node) -> str:
+    return node.membership.keys.instance.hex()
+
+
+async def test_who_is_admitted_is_listed_with_what_it_measures_as(mesh: Mesh) -> None:
+    async with mesh.up(), mesh.agent("vault") as vault, mesh.desk() as desk:
+        told = (await mesh.data("agents", "list"))["agents"]
+        shown = {each["instance"]: each for each in told}
+        assert set(shown) == {instance(vault), instance(desk)}
+        assert (shown[instance(vault)]["workload"], shown[instance(vault)]["platform"]) == ("vault", "nitro")
+        assert (shown[instance(desk)]["kind"], shown[instance(desk)]["measurement"]) == ("client", None)
+        (row,) = (await mesh.data("workloads", "list"))["workloads"]
+        assert (row["workload"], row["instances"]) == ("vault", 1)
+        assert row["measurement"] == shown[instance(vault)]["measurement"]
+        code, said = await mesh.run("agents", "list")
+        assert (code, instance(vault)[:16] in said) == (0, True)
+
+
+async def test_an_agent_is_evicted_by_eight_digits_and_enough_keys(mesh: Mesh) -> None:
+    async with mesh.up():
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault") as vault, mesh.desk() as desk:
+                told = await mesh.data("agents", "evict", instance(vault)[:8], keys=("alice", "bob"))
+                assert told["receipts"][0]["kind"] == "revocation"
+                await eventually(lambda: vault.membership.keys.instance in desk.membership.held().revoked)
+                await anyio.sleep_forever()
+
+
+async def test_with_one_key_the_others_sign_and_one_sends(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator:
+        chip, out = "c0" * 16, mesh.file("out.act")
+        code, said = await mesh.run("agents", "evict", "--chip", chip, "--out", out, "--reason", "stolen")
+        assert (code, "sealbus revoke sign" in said) == (1, True)
+        assert coordinator.service.core.authority.ledger.revoked() == ()
+        code, said = await mesh.run("revoke", "show", out)
+        assert code == 1
+        assert "revocation of chip" in said
+        assert "because: stolen" in said
+        await mesh.data("revoke", "sign", out, keys=("carol",), state="carols")
+        await mesh.data("revoke", "send", out, keys=("bob",), state="bobs")
+        assert [each.value for each in coordinator.service.core.authority.ledger.revoked()] == [chip]
+
+
+async def test_signatures_made_apart_are_joined_and_those_of_another_text_are_not(mesh: Mesh) -> None:
+    one, two, other = (mesh.file(f"{name}.act") for name in ("one", "two", "other"))
+    await mesh.data("revoke", "new", "workload", "vault", "--out", one)
+    (mesh.home / "two.act").write_bytes((mesh.home / "one.act").read_bytes())
+    await mesh.data("revoke", "sign", two, keys=("carol",))
+    joined = await mesh.data("revoke", "join", one, two)
+    assert (joined["signed"], joined["lacking"]) == (["alice", "carol"], 0)
+    await mesh.data("revoke", "new", "workload", "planner", "--out", other, keys=("bob",))
+    code, said = await mesh.run("revoke", "join", one, other)
+    assert (code, "different things" in said) == (1, True)
+    code, said = await mesh.run("order", "show", one)
+    assert (code, "not of kind order" in said) == (2, True)
+
+
+async def test_a_quarantined_agent_finishes_and_calls_go_to_another(mesh: Mesh) -> None:
+    async with (
+        mesh.up(),
+        mesh.agent("vault", vault_agent("first")) as first,
+        mesh.agent("planner") as planner,
+    ):
+        context = planner.context()
+        assert await context.call("pseudonym", "x", str) == "first"
+        await mesh.data("agents", "quarantine", instance(first), keys=("alice", "bob"))
+        await eventually(lambda: first.membership.keys.instance in planner.membership.held().shunned)
+        with pytest.raises(CallFailedError, match=Reason.DEADLINE_PASSED.value):
+            await context.call("pseudonym", "x", str, within=2)
+        async with mesh.agent("vault", vault_agent("second")):
+            assert await context.call("pseudonym", "x", str, within=30) == "second"
+            told = {each["instance"]: each["state"] for each in (await mesh.data("agents", "list"))["agents"]}
+            assert told[instance(first)] == "quarantined"
+            assert first.membership.live()
+
+
+async def test_a_caller_that_has_not_heard_of_a_quarantine_is_sent_elsewhere(mesh: Mesh) -> None:
+    async with (
+        mesh.up(),
+        mesh.agent("vault", vault_agent("first")) as first,
+        mesh.agent("vault", vault_agent("second")) as second,
+        mesh.agent("planner") as planner,
+    ):
+        context = planner.context()
+        before = planner.membership.held()
+        await context.call("pseudonym", "x", str)
+        await mesh.data("agents", "quarantine", instance(first), keys=("alice", "bob"))
+        await eventually(lambda: first.membership.keys.instance in first.membership.held().quarantined)
+        planner.membership.trust = before
+        assert second.membership.live()
+        assert {await context.call("pseudonym", "x", str, within=30) for _ in range(8)} == {"second"}
+
+
+async def test_a_tainted_workload_is_out_and_its_mended_image_is_not(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator:
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault"):
+                await mesh.data("workloads", "taint", "vault", keys=("alice", "bob"))
+                await anyio.sleep_forever()
+        (entry,) = coordinator.service.core.authority.ledger.revoked()
+        assert entry.kind == "measurement"
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault"):
+                pass
+        code, said = await mesh.run("workloads", "taint", "vault", keys=("alice", "bob"))
+        assert (code, "no instance of 'vault' is admitted" in said) == (2, True)
+
+
+async def test_digits_that_name_several_or_nobody_evict_nobody(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator, mesh.agent("vault") as vault:
+        for digits in ("", instance(vault)[:7], "ffffffff" if instance(vault)[:8] != "f" * 8 else "00000000"):
+            code, said = await mesh.run("agents", "evict", digits, keys=("alice", "bob"))
+            assert code == 2, said
+        assert coordinator.service.core.authority.ledger.revoked() == ()

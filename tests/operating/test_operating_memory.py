@@ -1,0 +1,153 @@
+"""What a console has seen: it only rises, survives being killed, and says what is wrong in a sentence."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.operating.kept import Kept, KeptReceipt
+from console.operating.memory import Memory, RememberedError, Sighting, advance, check, empty, learn
+from schemas import codec
+from schemas.errors import Reason, UsageError
+from schemas.messages import Event
+
+MESH, KEY = b"m" * 32, b"k" * 32
+SEEN = Sighting(3, KEY, 7, b"h" * 32, 100, b"r" * 32, profile_version=7)
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return advance(empty(MESH), SEEN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"term": 2, "key": b"o" * 32}, Reason.STATE_ROLLED_BACK),
+        ({"key": b"o" * 32}, Reason.EQUIVOCATION),
+        ({"policy_version": 6, "policy_hash": b"o" * 32}, Reason.STATE_ROLLED_BACK),
+        ({"policy_version": 0, "policy_hash": bytes(32)}, Reason.STATE_ROLLED_BACK),
+        ({"policy_hash": b"o" * 32}, Reason.FORKED),
+        ({"log_size": 99}, Reason.STATE_ROLLED_BACK),
+        ({"log_root": b"o" * 32}, Reason.EQUIVOCATION),
+        ({"term": 4, "key": b"o" * 32, "policy_version": 6}, Reason.STATE_ROLLED_BACK),
+        ({"term": 4, "key": b"o" * 32, "policy_hash": b"o" * 32}, Reason.FORKED),
+    ],
+)
+def test_what_went_back_or_is_another_is_refused_with_its_code(
+    memory: Memory, changes: dict[str, object], reason: Reason
+) -> None:
+    with pytest.raises(RememberedError) as refusal:
+        check(memory, replace(SEEN, **changes))  # type: ignore[arg-type]
+    assert refusal.value.reason is reason
+    assert len(refusal.value.detail.split()) > 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"log_size": 101, "log_root": b"o" * 32},
+        {"policy_version": 8, "policy_hash": b"o" * 32},
+        # A new term: its log begins anew, and its policy is still to come.
+        {"term": 4, "key": b"o" * 32, "policy_version": 0, "policy_hash": bytes(32), "log_size": 2},
+        # Nobody has ordered it yet: there is nothing to compare.
+        {"term": 0, "key": b"o" * 32, "policy_version": 0, "policy_hash": bytes(32), "log_size": 0},
+    ],
+)
+def test_what_went_on_is_not(memory: Memory, changes: dict[str, object]) -> None:
+    check(memory, replace(SEEN, **changes))  # type: ignore[arg-type]
+
+
+def test_a_new_term_may_be_without_a_policy_until_it_has_had_one(memory: Memory) -> None:
+    began = Sighting(4, b"o" * 32, 0, bytes(32), 2, None)
+    memory = advance(memory, began)
+    memory = advance(memory, replace(began, log_size=3))
+    memory = advance(memory, replace(began, log_size=5, policy_version=7, policy_hash=b"h" * 32))
+    with pytest.raises(RememberedError, match="policy version 0"):
+        check(memory, replace(began, log_size=6))
+
+
+sightings = st.builds(
+    Sighting,
+    st.integers(0, 4),
+    st.sampled_from([KEY, b"o" * 32]),
+    st.integers(0, 4),
+    st.sampled_from([b"h" * 32, b"i" * 32]),
+    st.integers(0, 4),
+    st.sampled_from([None, b"r" * 32, b"s" * 32]),
+    st.integers(0, 4),
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), sightings), max_size=12))
+def test_whatever_is_shown_the_memory_never_goes_back(shown: list[tuple[bool, Sighting]]) -> None:
+    memory = empty(MESH)
+    for trusted, seen in shown:
+        before = memory
+        try:
+            memory = learn(memory, seen) if trusted else advance(memory, seen)
+        except RememberedError:
+            assert memory is before
+        assert memory.term >= before.term
+        assert memory.policy_version >= before.policy_version
+        assert memory.profile_version >= before.profile_version
+        assert memory.term > before.term or memory.log_size >= before.log_size
+        known = {each.term: each.key for each in before.keys}
+        if not trusted:
+            assert known.items() <= {each.term: each.key for each in memory.keys}.items()
+        assert codec.decode(codec.encode(memory), Memory) == memory
+
+
+# On disk.
+
+
+def test_it_is_there_after_the_console_has_ended(tmp_path: Path) -> None:
+    Kept(tmp_path, MESH).note(SEEN)
+    with pytest.raises(RememberedError):
+        Kept(tmp_path, MESH).note(replace(SEEN, log_size=3))
+    assert Kept(tmp_path, MESH).memory().log_size == 100
+    assert Kept(tmp_path, b"n" * 32).memory() == empty(b"n" * 32)
+
+
+def test_consoles_at_once_do_not_take_each_other_back(tmp_path: Path) -> None:
+    def learned(size: int) -> None:
+        Kept(tmp_path, MESH).learn(replace(SEEN, log_size=size, log_root=None))
+
+    threads = [threading.Thread(target=learned, args=(size,)) for size in range(100, 140)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Kept(tmp_path, MESH).memory().log_size == 139
+    # Nothing half-written lies about.
+    assert {path.name for path in (tmp_path / MESH.hex()).iterdir()} == {"seen.cbor", "lock"}
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", codec.encode(empty(MESH))[:-1]])
+def test_a_damaged_memory_is_not_taken_for_none(tmp_path: Path, data: bytes) -> None:
+    kept = Kept(tmp_path, MESH)
+    kept.note(SEEN)
+    (kept.root / "seen.cbor").write_bytes(data)
+    with pytest.raises(UsageError, match="backup"):
+        kept.note(SEEN)
+
+
+def test_a_memory_of_another_mesh_is_not_taken(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, MESH)
+    kept.note(SEEN)
+    (kept.root / "seen.cbor").write_bytes(codec.encode(empty(b"n" * 32)))
+    with pytest.raises(UsageError, match="another mesh"):
+        kept.memory()
+
+
+def test_revocations_that_were_acknowledged_are_found_again_each_once(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, MESH)
+    first, second = Event("revocation", (b"1",), None), Event("revocation", (b"2",), None)
+    for term, index, event in ((1, 4, first), (1, 9, second), (2, 3, first)):
+        kept.keep(KeptReceipt(event, b"signed", KEY), term=term, index=index)
+    kept.keep(KeptReceipt(Event("policy", (b"3",), None), b"signed", KEY), term=1, index=2)
+    assert kept.revocations() == [first, second]
