@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from console.audit_log import Finding, Head, StoredLog
-from schemas.audit import AuditEntry, as_plain
+from schemas.audit import FACTS, AuditEntry, as_plain
 from schemas.limits import SECOND
 from schemas.messages import Millis
 from schemas.toml_place import printable
@@ -119,9 +119,8 @@ def show_entries(console: Console, entries: Iterable[AuditEntry]) -> None:
     table.add_column("decision", no_wrap=True)
     table.add_column("facts", overflow="fold")
     for entry in entries:
-        facts = "  ".join(
-            f"{name} {_short(fact)}" for name, fact in entry.facts.items() if fact not in ("", ())
-        )
+        named = [(name, entry.facts[name]) for name in FACTS[entry.decision]]
+        facts = "  ".join(f"{name} {_short(name, fact)}" for name, fact in named if fact not in ("", ()))
         table.add_row(str(entry.index), instant(entry.time), entry.decision, Text(facts))
     console.print(table)
 
@@ -131,7 +130,9 @@ def entries_data(entries: Iterable[AuditEntry]) -> list[dict[str, object]]:
     return [as_plain(entry) for entry in entries]
 
 
-def _short(fact: object) -> str:
+def _short(name: str, fact: object) -> str:
+    if name == "expires" and isinstance(fact, int):
+        return instant(fact)
     if isinstance(fact, tuple):
         return ",".join(printable(str(each)) for each in fact)
     text = printable(str(fact))

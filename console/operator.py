@@ -70,7 +70,12 @@ class OperatorLine:
         return TermProof(coordinator.term_record, coordinator.peer.signing_key, coordinator.kem_key)
 
     async def log(self, first: int) -> LogPage:
-        """Return the audit log's entries from index `first` on, as many as one answer takes."""
+        """Return the audit log's entries from index `first` on, as many as one answer takes.
+
+        Whoever follows the log for long is admitted anew in time, and has it proved to be one log.
+        """
+        if self._coordination.due_for_renewal():
+            await self._coordination.renew()
         body = await self._coordination.request("get", Get("log", str(first)))
         return codec.convert(body.fields, LogPage)
 

@@ -4,17 +4,21 @@ import json
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 
 from console.audit_fetch import file_of
 from console.audit_log import StoredLog, read_log
 from console.cli import run
 from lab.mesh import RunningMesh
 from lab.plan import COORDINATOR
-from lab.state import ANCHOR
+from lab.state import ANCHOR, POLICY
+from schemas.subjects import Party
+from sealing import keyfile
 from sealing.documents import open_anchor
 from tests.mesh.world import client_identity, enclave_identity, eventually, joined
 
 pytestmark = pytest.mark.anyio
+PASSPHRASE = "of a key in a test"
 
 
 def stored(mesh: RunningMesh, term: int) -> StoredLog:
@@ -56,6 +60,34 @@ async def test_a_member_that_renews_has_the_whole_log_proved_that_it_saw(mesh: R
             await desk.coordination.renew()
         assert (witness.fork, witness.unproved()) == (None, ())
         assert witness._proved[0] >= seen[0]
+
+
+async def test_the_command_fetches_the_same_log_with_another_operators_key(
+    mesh: RunningMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = mesh.state.load_keys("operators")
+    name = sorted(keys)[-1]  # whose key the lab does not use
+    salt, nonce = bytes(keyfile.SALT_SIZE), bytes(keyfile.NONCE_SIZE)
+    (tmp_path / "mine.key").write_bytes(keyfile.lock(name, keys[name], PASSPHRASE, salt=salt, nonce=nonce))
+    (tmp_path / "phrase").write_text(f"{PASSPHRASE}\n")
+    for file in (ANCHOR, POLICY):
+        (tmp_path / file).write_bytes(mesh.state.load(file))
+    credentials = mesh.credentials(Party.CLIENT)
+    assert credentials is not None
+    monkeypatch.setenv("SEALBUS_NKEY_SEED", credentials.seed)
+    command = ["audit", "fetch", "--dir", str(tmp_path), "--url", mesh.url, "--json"]
+    command += ["--key", str(tmp_path / "mine.key"), "--passphrase-file", str(tmp_path / "phrase")]
+    for _ in range(2):
+        assert await to_thread.run_sync(run, command) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["ok"]
+    # It is the log that the lab's operators keep, as far as both have come.
+    mine, theirs = file_of(tmp_path, 1), stored(mesh, 1)
+    log = read_log(mine.read_bytes(), *open_anchor(mesh.state.load(ANCHOR)))
+    assert (log.findings, told["entries"]) == ([], len(log.entries))
+    both = min(len(log.entries), len(theirs.entries))
+    assert both > len(mesh.machines)
+    assert log.entries[:both] == theirs.entries[:both]
 
 
 async def test_an_eviction_is_in_the_log_with_its_reason(

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import inspect
 
+import schemas.audit
 import schemas.documents
 import schemas.evidence
 import schemas.messages
@@ -14,6 +15,7 @@ import schemas.scheduling
 from schemas.codec import Document, Message
 
 MODULES = (
+    schemas.audit,
     schemas.documents,
     schemas.evidence,
     schemas.messages,
