@@ -34,6 +34,7 @@ class Witness:
         self._log = NO_LOG
         self._proved = NO_LOG
         self._unproved: list[Head] = []
+        self._seen_before: dict[int, Head] = {}
         self._heads: OrderedDict[tuple[int, int], tuple[bytes, bytes]] = OrderedDict()
         self._keys: dict[int, bytes] = {}
         self._last = (0, 0)
@@ -58,7 +59,8 @@ class Witness:
         self.check_term(term, key)
         if term > self.term:
             # Only the operators' order opens a term, and every term has a log of its own.
-            self._last, self._log, self._proved, self._unproved = (term, -1), NO_LOG, NO_LOG, []
+            self._last, self._log, self._unproved = (term, -1), NO_LOG, []
+            self._proved = self._seen_before.get(term, NO_LOG)
         self.term = term
         self._keys[term] = key
 
@@ -78,9 +80,13 @@ class Witness:
         """Remember where an accepted coordinator stands."""
         self.check_state(state)
         for head in (self._log, (state.log_size, state.log_root)):
-            if head not in (self._proved, *self._unproved):
+            if head[0] > (self._unproved or [self._proved])[-1][0]:
                 self._unproved = [*self._unproved[: UNPROVED_KEPT - 1], head]
         self._note(state.policy_version, state.policy_hash, (state.log_size, state.log_root))
+
+    def saw_before(self, term: int, head: Head) -> None:
+        """Begin a term, if it comes, with a head that was seen in an earlier life and kept since."""
+        self._seen_before[term] = head
 
     def unproved(self) -> tuple[tuple[Head, Head], ...]:
         """Return pairs of heads, older and newer, each of which the coordinator has to prove consistent."""

@@ -177,7 +177,11 @@ async def operator_line(
     keys = PartyKeys(key, client=True)
     party = Party(opened, mesh, keys, OPERATOR, (OPERATOR,), None, os.urandom, boottime, profile)
     witness = Witness()
-    witness.profile_version = kept.memory().profile_version
+    memory = kept.memory()
+    witness.profile_version = memory.profile_version
+    if memory.log_root is not None:
+        # The log may only have grown from what this console saw: it has that proved before it goes on.
+        witness.saw_before(memory.term, (memory.log_size, memory.log_root))
     membership = Membership(
         mesh,
         keys,
@@ -242,6 +246,8 @@ async def _join(coordination: Coordination, patience: float) -> None:
                     "sign it again (in the lab: sealbus lab resign)",
                 ) from error
             if isinstance(error, AdmissionRefusedError) and error.reason in _FINAL:
+                raise
+            if coordination.witness.equivocated:
                 raise
             if anyio.current_time() >= deadline:
                 raise

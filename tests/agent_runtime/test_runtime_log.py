@@ -1,5 +1,6 @@
 """One log for everybody: an agent believes only heads that the coordinator proves to be of one log."""
 
+import contextlib
 import os
 from typing import Any, cast
 
@@ -106,6 +107,28 @@ async def test_another_history_shown_in_between_is_found_when_the_first_comes_ba
     with pytest.raises(SealingError, match="equivocation"):
         await line._prove_log(cast("Any", None))
     assert asked == ["3-5"]
+
+
+@pytest.mark.anyio
+async def test_a_console_has_the_log_proved_from_what_it_kept_of_an_earlier_session() -> None:
+    for changed, whole in ((-1, True), (2, False)):
+        witness = Witness()
+        witness.saw_before(1, head_of(log_of(4, changed=changed)))
+        witness.enter_term(1, KEY)
+        witness.enter_state(state_of(head_of(log_of(9))))
+        line, asked = coordination(witness, log_of(9))
+        with contextlib.nullcontext() if whole else pytest.raises(SealingError, match="equivocation"):
+            await line._prove_log(cast("Any", None))
+        assert (asked, witness.equivocated) == (["4-9"], not whole)
+
+
+@pytest.mark.parametrize("term", [1, 2])
+def test_what_was_kept_of_another_term_or_of_a_longer_log_asks_for_no_proof(term: int) -> None:
+    witness = Witness()
+    witness.saw_before(term, head_of(log_of(9)))
+    witness.enter_term(1, KEY)
+    witness.enter_state(state_of(head_of(log_of(4))))
+    assert witness.unproved() == ()
 
 
 def test_a_first_head_of_a_term_needs_no_proof() -> None:

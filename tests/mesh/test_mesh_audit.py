@@ -9,6 +9,7 @@ from anyio import to_thread
 from console.audit_fetch import file_of
 from console.audit_log import StoredLog, read_log
 from console.cli import run
+from console.operating.kept import STATE
 from lab.mesh import RunningMesh
 from lab.plan import COORDINATOR
 from lab.state import ANCHOR, POLICY
@@ -75,6 +76,7 @@ async def test_the_command_fetches_the_same_log_with_another_operators_key(
     credentials = mesh.credentials(Party.CLIENT)
     assert credentials is not None
     monkeypatch.setenv("SEALBUS_NKEY_SEED", credentials.seed)
+    monkeypatch.setenv(STATE, str(tmp_path / "seen"))
     command = ["audit", "fetch", "--dir", str(tmp_path), "--url", mesh.url, "--json"]
     command += ["--key", str(tmp_path / "mine.key"), "--passphrase-file", str(tmp_path / "phrase")]
     for _ in range(2):
