@@ -139,6 +139,7 @@ class OperatorLine:
                 first.log_size,
                 first.log_root,
                 first.time,
+                first.break_glass,
                 first.lease_until,
                 first.revoked,
                 first.pages,
