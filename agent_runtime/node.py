@@ -32,9 +32,10 @@ from agent_runtime.working import Working
 from attestation import Attester
 from attestation.carried import Carried
 from schemas.errors import PeerError, Reason
-from schemas.messages import CLIENT, ENCLAVE
+from schemas.messages import BREAK_GLASS, CLIENT, ENCLAVE
 from schemas.peer import Call, Reply
 from schemas.subjects import Kind, subject
+from schemas.toml_place import printable
 from sealing.documents import open_anchor
 from sealing.keys import PartyKeys, SigningKey
 from transport import Delivery, Subscription, Transport, TransportError
@@ -135,7 +136,7 @@ class Node:
         self._live = anyio.Event()
         self._stale = anyio.Event()
         self._subjects: dict[str, Subscription] = {}
-        self._told_quarantine = False
+        self._warned: set[str] = set()
 
     def context(self, task_id: bytes | None = None, role: str = "", instance: bytes = b"") -> Context:
         """Return what a handler, or a client, may do."""
@@ -270,13 +271,21 @@ class Node:
             if name not in self._subjects:
                 self._subjects[name] = await self._transport.subscribe(name, handler)
         self._note_live()
-        self._note_quarantine()
+        self._warn()
 
-    def _note_quarantine(self) -> None:
+    def _warn(self) -> None:
+        """Say once, loudly, what operators did that is out of the ordinary."""
         trust, instance = self.membership.trust, self.membership.keys.instance
-        if trust is not None and instance in trust.quarantined and not self._told_quarantine:
-            self._told_quarantine = True
-            log.warning("%s: the operators let it finish what it has", Reason.QUARANTINED.value)
+        if trust is None:
+            return
+        notices = {f"{BREAK_GLASS}: {printable(text)}" for text in trust.notices}
+        if instance in trust.quarantined:
+            notices.add(f"{Reason.QUARANTINED.value}: the operators let this instance finish what it has")
+        for text in sorted(notices - self._warned):
+            log.warning("%s", text)
+        for text in sorted(self._warned - notices):
+            log.warning("over: %s", text)
+        self._warned = notices
 
     def _note_live(self) -> None:
         if self.membership.live():

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from schemas import codec
 from schemas.documents import Admission, Beacon, ClassInfo, Constraints, Grant, OpenEpoch, View
 from schemas.errors import Reason
-from schemas.messages import QUARANTINE, Holdings, Revocation
+from schemas.messages import BREAK_GLASS, QUARANTINE, Holdings, Revocation
 from sealing.context import Mesh, sha256
 from sealing.documents import open_grant, open_message
 from sealing.errors import SealingError
@@ -44,9 +44,14 @@ class Trust:
     epochs: Mapping[tuple[str, int], OpenEpoch] = field(default_factory=dict)
     revoked: frozenset[bytes] = frozenset()
     quarantined: frozenset[bytes] = frozenset()
-    shunned: frozenset[bytes] = frozenset()  # both: who gets nothing new
+    notices: tuple[str, ...] = ()  # what is given outside the policy, in words
+    shunned: frozenset[bytes] = field(init=False)  # both: who gets nothing new
     revoked_hash: bytes = b""
     verified: Mapping[bytes, Grant] = field(default_factory=dict)  # by the hash of the signed bytes
+
+    def __post_init__(self) -> None:
+        # Once for each trust: whoever compares by identity sees when it changed.
+        object.__setattr__(self, "shunned", self.revoked | self.quarantined)
 
     def holds(self, mesh: Mesh, beacon: Beacon) -> bool:
         """Tell whether everything that a beacon names for the own roles is here."""
@@ -80,8 +85,6 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
                 raise SealingError(Reason.TERM_NOT_ACCEPTED, "a grant of another term or policy")
     if set(views) != set(admission.roles):
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "a role without its view")
-    quarantined = _instances(holdings.revoked, quarantined=True)
-    revoked = _instances(holdings.revoked, quarantined=False)
     return Trust(
         admission=admission,
         admission_bytes=previous.admission_bytes,
@@ -98,9 +101,9 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
         classes={info.name: info for view in views.values() for info in view.classes},
         tools={tool: role for view in views.values() for tool, role in view.tools},
         epochs={(epoch.group, epoch.epoch): epoch for view in views.values() for epoch in view.epochs},
-        revoked=revoked,
-        quarantined=quarantined,
-        shunned=revoked | quarantined,
+        revoked=_instances(holdings.revoked, quarantined=False),
+        quarantined=_instances(holdings.revoked, quarantined=True),
+        notices=tuple(entry.value for entry in holdings.revoked if entry.kind == BREAK_GLASS),
         revoked_hash=revoked_hash(holdings.revoked),
         verified=verified,
     )

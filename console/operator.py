@@ -79,6 +79,11 @@ class OperatorLine:
         body = await self._coordination.request("get", Get("log", str(first)))
         return codec.convert(body.fields, LogPage)
 
+    @property
+    def policy_version(self) -> int:
+        """The version of the policy in force; 0 if none is."""
+        return self._seen.policy_version
+
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, which is kept, or raise its refusal."""
         coordinator, _ = self._peer()
@@ -139,6 +144,7 @@ class OperatorLine:
                 first.log_size,
                 first.log_root,
                 first.time,
+                first.break_glass,
                 first.lease_until,
                 first.revoked,
                 first.pages,

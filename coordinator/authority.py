@@ -5,13 +5,14 @@ or an epoch that is not what parties are given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator import eviction
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.epochs import Epochs, spans
 from coordinator.errors import ForkError, RefusedError
+from coordinator.glass import Glass, notice
 from coordinator.granting import Views
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
@@ -23,6 +24,7 @@ from schemas.documents import Anchor, Beacon, LogReceipt, RevocationOrder
 from schemas.errors import MalformedError, Reason
 from schemas.limits import MINUTE, SECOND
 from schemas.messages import (
+    BREAK_GLASS,
     ENCLAVE,
     INSTANCE,
     MEASUREMENT,
@@ -39,7 +41,14 @@ from schemas.messages import (
 from schemas.policy import Policy
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
-from sealing.documents import open_order, open_policy, open_renewal, open_revocation, sign_message
+from sealing.documents import (
+    open_break_glass,
+    open_order,
+    open_policy,
+    open_renewal,
+    open_revocation,
+    sign_message,
+)
 from sealing.keys import PartyKeys
 
 # A party that must prove again notices within a grace and needs a handshake and a quote.
@@ -94,6 +103,7 @@ class Authority:
         self._revocations: dict[RevocationOrder, int] = {}
         self._forks: set[bytes] = set()
         self._lease = Lease()
+        self.glass = Glass()
         self._lapsed = False
 
     @property
@@ -181,6 +191,7 @@ class Authority:
         except ForkError as fork:
             self._note_fork(fork, now)
             raise
+        self.standing = replace(self.standing, extra=self.glass.rules(policy))
         self._lease.hear(now)
         index = self._policy_index = self.audit.append(
             "policy",
@@ -207,6 +218,32 @@ class Authority:
         index = self.audit.append("renewed", now=now, event=event_digest(event).hex(), signed=renewal.time)
         self._lease.entered(index)
         return index, self._settle(now, everyone=True)
+
+    def break_glass(self, event: Event, now: Millis) -> tuple[int, Effect]:
+        """Take what the operators give for some hours outside the policy: loud, bounded, gone by itself."""
+        glass = open_break_glass(self.anchor, self.mesh, event.documents)
+        if (known := self.glass.repeated(glass)) is not None:
+            return known, NO_EFFECT
+        self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
+        text, digest = notice(glass), event_digest(event).hex()
+        right = f"{glass.role} {glass.may} {glass.what}"
+        index = self.audit.append(
+            "glass-broken", now=now, event=digest, right=right, until=glass.until, reason=glass.reason
+        )
+        self.glass.enter(glass, index)
+        self.ledger.announce(BREAK_GLASS, text, now=now, until=glass.until + self.grace)
+        return index, self._regrant(now)
+
+    def _mend_glass(self, now: Millis) -> Effect:
+        ended = self.glass.ended(now)
+        for glass in ended:
+            right = f"{glass.role} {glass.may} {glass.what}"
+            self.audit.append("glass-ended", now=now, right=right, until=glass.until)
+        return self._regrant(now) if ended else NO_EFFECT
+
+    def _regrant(self, now: Millis) -> Effect:
+        self.standing = replace(self.standing, extra=self.glass.rules(self.standing.policy))
+        return self._settle(now, everyone=True)
 
     def _lease_length(self) -> Millis | None:
         seconds = self.standing.limits.operator_lease_seconds
@@ -258,6 +295,7 @@ class Authority:
             self.ledger,
             page,
             log=(self.audit.size, self.audit.root),
+            break_glass=self.glass.notices(),
             lease_until=self._lease.until(self._lease_length()),
             now=now,
         )
@@ -269,11 +307,11 @@ class Authority:
         """Turn what is due and return the next beacon's subject and frame; none before the order."""
         if self.standing.order is None:
             return NO_EFFECT, None
+        effect = self._mend_glass(now)
         newest = self._epochs.newest()
-        effect = NO_EFFECT
         if self._epochs.turn(now):
             self._note_turns(newest, TIMED, now)
-            effect = self._settle(now, everyone=False)
+            effect = self._settle(now, everyone=effect.everyone)
         self._sign(now)
         if self._has_lapsed(now):
             return effect, None

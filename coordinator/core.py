@@ -42,7 +42,7 @@ APPRAISALS_PENDING = 512  # up to 224 KiB of a stranger's each, and some seconds
 DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a role, not all
 PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
-EVENTS = ("order", "policy", "revocation", "renewal")
+EVENTS = ("order", "policy", "revocation", "renewal", "break-glass")
 
 
 class _EventRefusedError(PeerError):
@@ -244,7 +244,7 @@ class Core:
             return self._answer(link, body.request, "got", self._authority.status(_number(get.arg), time))
         if get.what != "directory":
             raise RefusedError(Reason.NO_HANDLER, "no such thing to get")
-        if not may_look_up(self._authority.standing.policy, party.roles, get.arg):
+        if not may_look_up(self._authority.standing.effective, party.roles, get.arg):
             raise RefusedError(Reason.NO_GRANT, "no tool of that role may be called")
         holders = self._authority.ledger.holders(get.arg, time)[:DIRECTORY_MAX]
         directory = Directory(tuple(holder.admission for holder in holders))
@@ -279,6 +279,8 @@ class Core:
                 return self._authority.revoke(event, time)
             case "renewal":
                 return self._authority.renew(event, time)
+            case "break-glass":
+                return self._authority.break_glass(event, time)
         raise RefusedError(Reason.NO_HANDLER, "no such event")
 
     def _advance(self, signed: Millis, time: Millis) -> Millis:

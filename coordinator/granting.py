@@ -126,7 +126,7 @@ class Views:
         return frozenset(changed)
 
     def _adopt(self, standing: Standing) -> None:
-        policy = standing.policy
+        policy = standing.effective
         self._standing = standing
         self._rights = every_right(policy)
         self._views = {role: view for role, view in self._views.items() if role in self._rights}

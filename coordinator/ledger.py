@@ -158,6 +158,11 @@ class Ledger:
         self._quarantined.setdefault(instance, now)
         self._list_quarantined(instance, until)
 
+    def announce(self, kind: str, value: str, *, now: Millis, until: Millis) -> None:
+        """List an entry that names nobody: every party holds it, or counts no beacon."""
+        self._revoked = None
+        self._listed[kind, value] = _Listed(Revocation(kind, value, now, ()), until)
+
     def is_quarantined(self, instance: bytes) -> bool:
         """Tell whether an instance may only finish what it has."""
         return instance in self._quarantined

@@ -24,8 +24,9 @@ from schemas.documents import Anchor
 from schemas.errors import PeerError, Reason
 from schemas.evidence import AttestationResult
 from schemas.limits import BEACON_INTERVAL, MAX_HANDSHAKE, SECOND
-from schemas.messages import Millis
+from schemas.messages import BREAK_GLASS, Millis
 from schemas.subjects import Kind, subject
+from schemas.toml_place import printable
 from sealing.context import Mesh
 from sealing.keys import PartyKeys
 from transport import (
@@ -76,6 +77,7 @@ class Service:
         self._carried = carried
         self._appraisers = anyio.CapacityLimiter(APPRAISERS)
         self._told: Counter[Reason] = Counter()
+        self._warned: set[str] = set()  # what is given outside the policy, as the log says it
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -175,12 +177,21 @@ class Service:
 
     def _sweep(self) -> None:
         self._do(self.core.sweep(now=self._clock()))
+        self._warn()
         refused = self.core.refusals - self._told
         if refused:
             # A summary: whoever floods must not fill the log as well.
             self._told = self.core.refusals.copy()
             text = ", ".join(f"{reason.value} {count}" for reason, count in sorted(refused.items()))
             log.info("refused in the last second: %s", text)
+
+    def _warn(self) -> None:
+        notices = set(self.core.authority.glass.notices())
+        for text in sorted(notices - self._warned):
+            log.warning("%s: %s", BREAK_GLASS, printable(text))
+        for text in sorted(self._warned - notices):
+            log.warning("over: %s: %s", BREAK_GLASS, printable(text))
+        self._warned = notices
 
     # To the transport.
 

@@ -15,6 +15,7 @@ def mesh_status(
     page: int,
     *,
     log: tuple[int, Bytes32],
+    break_glass: tuple[str, ...],
     lease_until: Millis | None,
     now: Millis,
 ) -> MeshStatus | None:
@@ -30,6 +31,7 @@ def mesh_status(
         standing.policy_hash,
         *log,
         now,
+        break_glass,
         lease_until,
         len(ledger.revoked()),
         pages,

@@ -9,7 +9,7 @@ from coordinator.errors import ForkError, RefusedError
 from schemas.documents import Anchor, Order
 from schemas.errors import Reason
 from schemas.messages import Event, Millis
-from schemas.policy import Limits, Policy
+from schemas.policy import Limits, Policy, Rule, with_rules
 from sealing.context import Mesh
 from sealing.documents import open_order, open_policy, open_profile
 
@@ -29,6 +29,7 @@ class Standing:
     policy_hash: bytes = NO_HASH
     past: tuple[tuple[int, bytes], ...] = ()  # versions that were in force before, and their hashes
     adopted: Millis = 0
+    extra: tuple[Rule, ...] = ()  # what operators gave for some hours, by break-glass
 
     @property
     def term(self) -> int:
@@ -39,6 +40,11 @@ class Standing:
     def policy_version(self) -> int:
         """The version in force; 0 before the first policy."""
         return self.policy.version if self.policy else 0
+
+    @property
+    def effective(self) -> Policy | None:
+        """The policy in force with what is given beside it: what grants are made from."""
+        return with_rules(self.policy, self.extra) if self.policy and self.extra else self.policy
 
     @property
     def limits(self) -> Limits:

@@ -25,6 +25,8 @@ FACTS: dict[str, tuple[str, ...]] = {
     "quarantined": ("event", "kind", "value", "reason"),
     "renewed": ("event", "signed"),
     "lease-lapsed": ("ended",),
+    "glass-broken": ("event", "right", "until", "reason"),
+    "glass-ended": ("right", "until"),
     "fork": ("version", "held", "other"),
     "refused-event": ("event", "asked", "instance", "reason"),
     "admitted": ("instance", "kind", "roles", "workload", "platform", "expires"),

@@ -81,6 +81,19 @@ class Renewal(Message, frozen=True):
     time: Millis
 
 
+class BreakGlass(Message, frozen=True):
+    """The operators' word that a role may do one thing more for some hours, and why."""
+
+    mesh: Bytes32
+    term: Count
+    role: Name
+    may: Annotated[str, Meta(pattern="^(submit|call)\\Z")]
+    what: Name
+    reason: Annotated[str, Meta(min_length=1, max_length=160)]
+    time: Millis
+    until: Annotated[int, Meta(ge=0, lt=2**47)]  # year 6429: a time that can be written down
+
+
 class Admission(Document, frozen=True, kw_only=True):
     """Who an instance is. CWT with `cnf`: useless without the keys that it names."""
 

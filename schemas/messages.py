@@ -32,6 +32,9 @@ WORKLOAD = "workload"
 MEASUREMENT = "measurement"
 QUARANTINE = "quarantine"
 RevocationKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine)\\Z")]
+# Beside those an entry of the revoked set may name nobody, and tell what was given outside the policy.
+BREAK_GLASS = "break-glass"
+ListedKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine|break-glass)\\Z")]
 
 # Kinds of party in credentials and admissions.
 ENCLAVE = "enclave"
@@ -163,7 +166,7 @@ class SenderPackage(Message, frozen=True):
 class Revocation(Message, frozen=True):
     """One entry of the revoked set. A `quarantine` is one too, so that no beacon counts without it."""
 
-    kind: RevocationKind
+    kind: ListedKind
     value: Annotated[str, Meta(max_length=256)]  # hex id of an instance or workload, chip id, workload name
     time: Millis
     instances: tuple[Bytes32, ...]  # the admitted instances that it names
@@ -256,6 +259,7 @@ class MeshStatus(Message, frozen=True):
     log_size: Count
     log_root: Bytes32
     time: Millis
+    break_glass: tuple[str, ...]  # what is given outside the policy at present, in words
     lease_until: Millis | None  # when it falls silent unless operators renew; None: the policy asks for none
     revoked: Count
     pages: Count
@@ -269,7 +273,7 @@ class Time(Message, frozen=True):
 
 
 class Event(Message, frozen=True):
-    """A document that the operators signed: `order`, `policy`, `revocation` or `renewal`."""
+    """A document that the operators signed: `order`, `policy`, `revocation`, `renewal`, `break-glass`."""
 
     kind: Annotated[str, Meta(max_length=16)]
     documents: SignedByOperators

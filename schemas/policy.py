@@ -120,6 +120,11 @@ class Policy(Document, frozen=True, kw_only=True):
         return Constraints(max_bytes=rule.max_bytes, per_minute=rule.per_minute)
 
 
+def with_rules(policy: Policy, rules: tuple[Rule, ...]) -> Policy:
+    """Return a policy with rules added; whether it contradicts itself, `check` says."""
+    return msgspec.structs.replace(policy, rules=(*policy.rules, *rules))
+
+
 def parse(text: str, name: str = "the policy") -> Policy:
     """Read a policy from TOML, or raise `UsageError` that says what is wrong at which line and column.
 

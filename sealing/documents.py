@@ -16,6 +16,7 @@ from schemas.documents import (
     GRANT_CLAIMS,
     Admission,
     Anchor,
+    BreakGlass,
     Grant,
     Order,
     Profile,
@@ -115,6 +116,13 @@ def open_revocation(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Revo
     order = codec.decode(open_by_operators(anchor, mesh, "revocation", signed), RevocationOrder)
     _of_mesh(mesh, order.mesh)
     return order
+
+
+def open_break_glass(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> BreakGlass:
+    """Return what operators give for some hours outside the policy."""
+    glass = codec.decode(open_by_operators(anchor, mesh, "break-glass", signed), BreakGlass)
+    _of_mesh(mesh, glass.mesh)
+    return glass
 
 
 def open_renewal(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Renewal:

@@ -19,7 +19,7 @@ from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File, signed_path
 from schemas import codec
-from schemas.documents import LogReceipt, Order, Renewal, RevocationOrder
+from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import UsageError
 from schemas.messages import CHIP, INSTANCE, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
 
@@ -37,6 +37,11 @@ def order() -> None:
 @click.group()
 def renewal() -> None:
     """Renew the operators' lease, where a policy has one: made, signed apart, and sent."""
+
+
+@click.group()
+def glass() -> None:
+    """Break glass: give a right for some hours outside the policy, for a reason, loudly in every log."""
 
 
 @click.group()
@@ -96,6 +101,36 @@ def new_renewal(desk: Desk, term: int | None, out: Path, as_data: bool) -> int:
     return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
 
 
+@glass.command("new")
+@desk_options
+@click.argument("role")
+@click.argument("may", type=click.Choice(["submit", "call"]))
+@click.argument("what")
+@click.option("--reason", required=True, help="Stands in every log.")
+@click.option("--hours", type=click.FloatRange(0, 24, min_open=True), default=1.0, show_default=True)
+@click.option("--term", type=click.IntRange(1), help="The coordinator's; that which was seen last if absent.")
+@click.option("--out", type=File, default=Path("glass.act"), show_default=True)
+@json_option
+def new_glass(
+    desk: Desk,
+    role: str,
+    may: str,
+    what: str,
+    reason: str,
+    hours: float,
+    term: int | None,
+    out: Path,
+    as_data: bool,
+) -> int:
+    """Write that ROLE may submit, or call, WHAT from now on for some hours: 24 at most."""
+    begins = now()
+    until = begins + int(hours * 3_600_000)
+    number = term or desk.kept.memory().term
+    made = acts.act_of(BreakGlass(desk.mesh.id, number, role, may, what, reason, begins, until))
+    acts.decode_act(codec.encode(made), "the break-glass")  # no name, or a reason too long
+    return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+
+
 def _common(group: click.Group, kind: str) -> None:
     @group.command()
     @click.argument("file", type=File)
@@ -136,6 +171,7 @@ def _common(group: click.Group, kind: str) -> None:
 _common(order, acts.ORDER)
 _common(revoke, acts.REVOCATION)
 _common(renewal, acts.RENEWAL)
+_common(glass, acts.GLASS)
 
 
 @order.command("send")
@@ -177,6 +213,7 @@ def _sent(group: click.Group, kind: str) -> None:
 
 _sent(revoke, acts.REVOCATION)
 _sent(renewal, acts.RENEWAL)
+_sent(glass, acts.GLASS)
 
 
 def revocation(desk: Desk, kind: str, value: str, reason: str) -> Act:

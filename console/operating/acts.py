@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from schemas import codec
 from schemas.codec import Message
-from schemas.documents import Anchor, Order, Renewal, RevocationOrder
+from schemas.documents import Anchor, BreakGlass, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.messages import Event, Name, Payload, SignedByOperators
 from sealing import cose
@@ -16,13 +16,14 @@ from sealing.documents import sign_by_operators, signer_of
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 
-ORDER, REVOCATION, RENEWAL = "order", "revocation", "renewal"
+ORDER, REVOCATION, RENEWAL, GLASS = "order", "revocation", "renewal", "break-glass"
 MAX_ACT = 256 * 1024
-Document = Order | RevocationOrder | Renewal
-KINDS: dict[str, type[Order] | type[RevocationOrder] | type[Renewal]] = {
+Document = Order | RevocationOrder | Renewal | BreakGlass
+KINDS: dict[str, type[Order] | type[RevocationOrder] | type[Renewal] | type[BreakGlass]] = {
     ORDER: Order,
     REVOCATION: RevocationOrder,
     RENEWAL: Renewal,
+    GLASS: BreakGlass,
 }
 
 

@@ -17,7 +17,7 @@ from console.operating.act_commands import (
     tell_receipts,
 )
 from console.operating.desk import DONE, Desk, desk_options, ended, json_option
-from console.operating.publishing import open_term, policy_event
+from console.operating.publishing import hand_over, open_term, policy_event
 from console.operating.screen import agents_table, status_data, status_lines
 from console.policy import files
 from console.policy.screen import say
@@ -104,6 +104,9 @@ def publish(desk: Desk, file: Path, as_data: bool) -> int:
     async def work() -> int:
         event = policy_event(verified.signed)
         async with desk.line(verified.profile) as line:
+            if line.term and not line.policy_version:
+                # Before its first policy a coordinator admits nobody: whom it must not admit, it hears first.
+                await hand_over(line, desk.kept.revocations(), None)
             receipt = await line.send(event)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)

@@ -9,7 +9,7 @@ from rich.text import Text
 from console.operating.acts import Act, document
 from console.operating.desk import Desk
 from console.policy.signatures import date
-from schemas.documents import Anchor, LogReceipt, Order, Renewal
+from schemas.documents import Anchor, BreakGlass, LogReceipt, Order, Renewal
 from schemas.messages import MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, PartyStatus
 from schemas.toml_place import printable
 
@@ -24,6 +24,12 @@ def act_lines(act: Act, names: tuple[str, ...], anchor: Anchor) -> list[str]:
         lines = [
             f"order of term {said.term} for the coordinator {said.instance.hex()}",
             f"  its policy: {held}",
+        ]
+    elif isinstance(said, BreakGlass):
+        lines = [
+            f"break-glass: {said.role} may {said.may} {said.what}, whatever the policy says",
+            f"  until {date(said.until)}",
+            f"  because: {said.reason}",
         ]
     elif isinstance(said, Renewal):
         lines = [f"renewal of the operators' lease in term {said.term}"]
@@ -51,6 +57,9 @@ def act_data(act: Act, names: tuple[str, ...], anchor: Anchor) -> dict[str, Any]
             "instance": said.instance.hex(),
             "policy_hash": said.policy_hash.hex() if said.policy_hash else None,
         }
+    elif isinstance(said, BreakGlass):
+        fields |= {"term": said.term, "role": said.role, "may": said.may, "what": said.what}
+        fields |= {"until": said.until, "reason": said.reason}
     elif isinstance(said, Renewal):
         fields |= {"term": said.term}
     else:
@@ -98,6 +107,7 @@ def status_data(status: MeshStatus, coordinator: bytes, *, parties: bool) -> dic
         "log_size": status.log_size,
         "log_root": status.log_root.hex(),
         "time": status.time,
+        "break_glass": list(status.break_glass),
         "lease_until": status.lease_until,
         "revoked": status.revoked,
         "parties": counted,
@@ -136,8 +146,9 @@ def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
         f"  its time: {date(status.time)}",
         f"admitted: {admitted}; {status.revoked} entries in the revoked set",
     ]
+    lines += [f"BREAK-GLASS: {text}" for text in status.break_glass]
     if status.lease_until is not None:
-        lines.insert(-1, f"  falls silent unless operators renew before {date(status.lease_until)}")
+        lines.insert(5, f"  falls silent unless operators renew before {date(status.lease_until)}")
     return lines
 
 

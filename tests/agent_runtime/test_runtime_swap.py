@@ -219,3 +219,7 @@ async def test_a_quarantine_survives_beacons_and_is_gone_with_its_entry(up: tupl
     desk.refresh()
     world.tick(1_000)
     assert desk.beacons()[-1] is True
+    # By whatever way it was told, it is not taken for one who is out.
+    trust = desk.membership.held()
+    assert planner.instance in trust.quarantined
+    assert planner.instance not in trust.revoked

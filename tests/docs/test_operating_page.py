@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from console.operating.act_commands import order, renewal, revoke
+from console.operating.act_commands import glass, order, renewal, revoke
 from console.operating.agent_commands import agents, workloads
 from console.operating.mesh_commands import mesh, publish
 
@@ -19,7 +19,7 @@ def test_the_commands_are_those_of_the_page() -> None:
 
 def test_what_is_signed_apart_has_the_same_commands_whatever_it_is() -> None:
     (told,) = re.findall(r"when operators sign apart: (.+) \|$", PAGE, re.MULTILINE)
-    for group in (order, revoke, renewal):
+    for group in (order, revoke, renewal, glass):
         assert set(re.findall(r"`([a-z]+)`", told)) == set(group.commands)
 
 

@@ -137,3 +137,28 @@ async def test_digits_that_name_several_or_nobody_evict_nobody(mesh: Mesh) -> No
             code, said = await mesh.run("agents", "evict", digits, keys=("alice", "bob"))
             assert code == 2, said
         assert coordinator.service.core.authority.ledger.revoked() == ()
+
+
+async def test_glass_is_broken_apart_with_a_reason_and_everybody_says_so(
+    mesh: Mesh, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with mesh.up(), mesh.agent("vault", vault_agent("vault")), mesh.agent("planner") as planner:
+        out = mesh.file("glass.act")
+        words = ("glass", "new", "vault", "submit", "survey", "--out", out)
+        code, said = await mesh.run(*words)
+        assert (code, "--reason" in said) == (2, True)
+        await mesh.data(*words, "--reason", "recall 4711")
+        code, said = await mesh.run("glass", "show", out)
+        assert (code, "break-glass: vault may submit survey" in said) == (1, True)
+        await mesh.data("glass", "sign", out, keys=("bob",), state="bobs")
+        with caplog.at_level("WARNING"):
+            await mesh.data("glass", "send", out)
+            await eventually(lambda: bool(planner.membership.held().notices))
+            await eventually(
+                lambda: (
+                    {"sealbus.coordinator", "sealbus.agent"}
+                    <= {each.name for each in caplog.records if "recall 4711" in each.getMessage()}
+                )
+            )
+        code, said = await mesh.run("mesh", "status")
+        assert (code, "BREAK-GLASS: vault may submit survey" in said) == (0, True)

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from console.documents import sign_order
 from console.operating.kept import Kept, KeptReceipt
 from schemas import codec
 from schemas.documents import LogReceipt
+from schemas.messages import Event
 from schemas.policy import Limits, compiled
 from sealing.context import sha256
 from sealing.documents import open_message
@@ -161,3 +163,19 @@ async def test_a_lease_is_renewed_in_one_step_or_signed_apart(mesh: Mesh) -> Non
         assert told["receipts"][0]["kind"] == "renewal"
         code, said = await mesh.run("mesh", "status")
         assert (code, "falls silent unless operators renew" in said) == (0, True)
+
+
+async def test_whoever_publishes_a_coordinators_first_policy_tells_it_the_revocations_first(
+    mesh: Mesh,
+) -> None:
+    async with mesh.up():
+        await mesh.data("agents", "evict", "--chip", "c0" * 16, keys=("alice", "bob"))
+    async with mesh.coordinator() as second:
+        # An order was sent, and what should follow it was not.
+        policy, keys = mesh.file("policy.toml"), [mesh.keys["alice"], mesh.keys["bob"]]
+        instance, core = second.service.core.keys.instance, second.service.core
+        signed = sign_order(mesh.mesh, keys, term=2, instance=instance, policy_hash=None, time=2**40)
+        core.authority.open_term(Event("order", signed, None), ahead=lambda time: time)
+        await mesh.data("policy", "publish", policy)
+        decisions = [each["decision"] for each in mesh.entries(second)]
+        assert decisions.index("revoked") < decisions.index("policy")

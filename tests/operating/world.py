@@ -25,6 +25,7 @@ from coordinator.clock import coordinator_clock
 from lab.simulate import nitro
 from lab.simulate.nitro import NitroCard
 from schemas import codec
+from schemas.audit import as_plain, open_entry
 from schemas.evidence import NITRO, Endorsements, Evidence, PlatformValues
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, Rule, TaskClass, Workload, compiled, dump
@@ -133,6 +134,10 @@ class Mesh:
     def signed(self, name: str) -> SignedPolicy:
         """Return the signatures of a policy's file."""
         return codec.decode((self.home / f"{name}.signed").read_bytes(), SignedPolicy)
+
+    def entries(self, coordinator: Coordinator) -> list[dict[str, object]]:
+        """Return a coordinator's audit log."""
+        return [as_plain(open_entry(each)) for each in coordinator.service.core.authority.audit._entries]
 
     async def run(
         self,

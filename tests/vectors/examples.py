@@ -13,6 +13,7 @@ from schemas.documents import (
     Admission,
     Anchor,
     Beacon,
+    BreakGlass,
     ClassInfo,
     Constraints,
     Grant,
@@ -142,6 +143,7 @@ PARTY_STATUS = PartyStatus(
     TIME + 9,
     "admitted",
 )
+GLASS = BreakGlass(MESH.id, 7, "desk", "call", "pseudonym", "a recall", TIME + 7, TIME + 3_600_007)
 RENEWAL = Renewal(MESH.id, 7, TIME + 6)
 REVOCATION = RevocationOrder(MESH.id, "instance", PEER.instance.hex(), "its host was seized", TIME + 5)
 VIEW = View(
@@ -272,8 +274,10 @@ BODIES: tuple[Message, ...] = (
     Get("directory", "redactor"),
     Directory((fixed("an admission"),)),
     PARTY_STATUS,
-    MeshStatus(7, 4, fixed("a hash"), 41, fixed("a root"), TIME, None, 2, 1, (PARTY_STATUS,)),
-    MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, TIME + 1, 0, 1, ()),
+    MeshStatus(
+        7, 4, fixed("a hash"), 41, fixed("a root"), TIME, ("a may call b",), None, 2, 1, (PARTY_STATUS,)
+    ),
+    MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, (), TIME + 1, 0, 1, ()),
     Time(TIME),
     Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),)),
     RevokedPage(REVOKED),

@@ -59,6 +59,7 @@ SIGNED = (
     "order",
     "revocation",
     "renewal",
+    "break-glass",
     "collateral",
     "admission",
     "grant",

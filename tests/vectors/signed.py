@@ -42,6 +42,7 @@ def signed_documents() -> Iterator[Case]:
         ("order", ex.ORDER, operators[::-1]),
         ("revocation", ex.REVOCATION, ex.OPERATORS),
         ("renewal", ex.RENEWAL, ex.OPERATORS),
+        ("break-glass", ex.GLASS, ex.OPERATORS[1:]),
         ("collateral", ex.COLLATERAL, operators),
         ("view", ex.VIEW, term),
         ("beacon", ex.BEACON, term),
@@ -53,7 +54,7 @@ def signed_documents() -> Iterator[Case]:
         if label == "collateral":
             assert documents.open_by_operators(ex.ANCHORS[0], MESH, label, signed) == codec.encode(document)
         elif keys is not term:
-            opened = getattr(documents, f"open_{label}")(ex.ANCHORS[0], MESH, signed)
+            opened = getattr(documents, f"open_{label.replace('-', '_')}")(ex.ANCHORS[0], MESH, signed)
             assert (opened[0] if label == "policy" else opened) == document
         seeds = [key.secrets()[0] for key in keys]
         given = {**of(MESH), "seeds": seeds, "label": label, "fields": values(document)}

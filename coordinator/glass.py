@@ -1,0 +1,91 @@
+"""Break-glass: a right that the operators give for some hours, with a reason, outside the policy.
+
+Pure. It only ever adds one rule, names what the policy in force names, and ends by itself.
+"""
+
+from datetime import UTC, datetime
+
+from coordinator.errors import RefusedError
+from schemas.documents import BreakGlass
+from schemas.errors import Reason, UsageError
+from schemas.limits import MINUTE, SECOND
+from schemas.messages import Millis
+from schemas.policy import Policy, Rule, check, with_rules
+
+MOST: Millis = 24 * 60 * MINUTE  # longer than that is a policy
+AHEAD = 5 * MINUTE  # by how much operators' clocks may be ahead: none is signed in store
+
+
+class Glass:
+    """What is broken at present, in one term."""
+
+    def __init__(self) -> None:
+        self._open: dict[BreakGlass, int] = {}
+
+    def repeated(self, glass: BreakGlass) -> int | None:
+        """Return where in the log this very document stands, if what it gives is in force."""
+        return self._open.get(glass)
+
+    def judge(self, glass: BreakGlass, policy: Policy | None, *, term: int, now: Millis) -> None:
+        """Raise what stands against a document.
+
+        1. Of this term, and for a reason that somebody wrote down.
+        2. For a time that has begun, is not over, and is no longer than a day.
+        3. Of what the policy in force names, and does not say already.
+        """
+        # 1.
+        if glass.term != term or policy is None:
+            raise RefusedError(Reason.TERM_NOT_ACCEPTED, "break-glass of another term, or without a policy")
+        if not glass.reason.strip():
+            raise RefusedError(Reason.CONSTRAINT_VIOLATED, "break-glass without a reason")
+        # 2.
+        if glass.time > now + AHEAD:
+            raise RefusedError(Reason.NOT_YET_VALID, "break-glass of a time to come")
+        if glass.until <= now:
+            raise RefusedError(Reason.EXPIRED, "break-glass")
+        if not 0 < glass.until - glass.time <= MOST:
+            raise RefusedError(Reason.CONSTRAINT_VIOLATED, "break-glass for more than a day, or for no time")
+        # 3.
+        if not _adds(policy, glass):
+            raise RefusedError(
+                Reason.CONSTRAINT_VIOLATED, "the policy names no such right to give, or has it"
+            )
+
+    def enter(self, glass: BreakGlass, index: int) -> None:
+        """Have a document that was judged in force, from entry `index` of the log on."""
+        self._open[glass] = index
+
+    def ended(self, now: Millis) -> list[BreakGlass]:
+        """Take out and return what is over."""
+        over = [glass for glass in self._open if glass.until <= now]
+        for glass in over:
+            del self._open[glass]
+        return over
+
+    def rules(self, policy: Policy | None) -> tuple[Rule, ...]:
+        """Return what is added to a policy: of what an older one named, only what this one names too."""
+        if policy is None:
+            return ()
+        return tuple({_rule(glass): None for glass in self._open if _adds(policy, glass)})
+
+    def notices(self) -> tuple[str, ...]:
+        """Say in words what is in force, for everybody's logs."""
+        return tuple(sorted(notice(glass) for glass in self._open))
+
+
+def notice(glass: BreakGlass) -> str:
+    """Say in words what a document gives, until when, and why; of at most 256 characters."""
+    until = datetime.fromtimestamp(glass.until / SECOND, UTC).isoformat(timespec="seconds")
+    return f"{glass.role} may {glass.may} {glass.what} until {until}: {glass.reason}"[:256]
+
+
+def _rule(glass: BreakGlass) -> Rule:
+    return Rule(role=glass.role, may=glass.may, what=glass.what)
+
+
+def _adds(policy: Policy, glass: BreakGlass) -> bool:
+    try:
+        check(with_rules(policy, (_rule(glass),)))
+    except UsageError:
+        return False
+    return True
