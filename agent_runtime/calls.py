@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
 from agent_runtime.coordination import Coordination, UnreachableError
+from agent_runtime.door import Door
 from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
@@ -110,9 +111,12 @@ class Calls:
         self._opening: dict[bytes, anyio.Lock] = {}
         self._outgoing = Outgoing(peering, transport, refusals)
         self._pool = Pool(CALLS_AT_ONCE, CALLS_WAITING)
+        self._door = Door(self._judge)
+        self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup) -> None:
-        """Run the handlers of incoming calls in `tasks`."""
+        """Run the handlers of incoming calls, and what answers inits, in `tasks`."""
+        self._tasks = tasks
         self._pool.start(tasks)
 
     async def call(
@@ -147,10 +151,24 @@ class Calls:
                 raise CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
             return reply.value
 
-    async def inbox(self, delivery: Delivery) -> None:
-        """Answer an init that a peer sent."""
+    def inbox(self, delivery: Delivery) -> None:
+        """Take what may be an init that a peer sent; it is judged in its turn."""
+        if not self._peering.may_be_init(delivery.payload):
+            self._refusals.note("inbox", Reason.EPOCH_UNKNOWN.value)
+        elif not self._door.knock(delivery):
+            self._refusals.note("inbox", "flood")
+
+    def _judge(self, delivery: Delivery) -> bool:
+        accepted = False
         with self._refusals.at("inbox"):
             subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject)
+            accepted = True
+            if self._tasks is not None:
+                self._tasks.start_soon(self._accept_init, link, subject, answer)
+        return accepted
+
+    async def _accept_init(self, link: Link, subject: str, answer: bytes) -> None:
+        with self._refusals.at("inbox"):
             await self._listen(link)
             await self._transport.publish(subject, answer)
 

@@ -6,9 +6,10 @@ agent or client, is one `Node`.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -255,20 +256,20 @@ class Node:
         # Names turn with the mesh epoch, so the subjects that this instance listens on do too.
         member = self.membership
         mesh, instance = member.mesh, member.keys.instance
-        wanted = {
-            subject(mesh.id, kind, token): handler
-            for kind, handler in (
-                (Kind.INBOX, self.calls.inbox if self._agent and self._agent.tools else None),
-                (Kind.ASSIGN, self.working.assigned if self.working else None),
-            )
-            if handler is not None
-            for token in member.names(kind, instance)
-        }
+        wanted: dict[str, Callable[[], Awaitable[Subscription]]] = {}
+        if self._agent is not None and self._agent.tools:
+            for name in (subject(mesh.id, Kind.INBOX, token) for token in member.names(Kind.INBOX, instance)):
+                wanted[name] = partial(self._transport.listen, name, self.calls.inbox)
+        if self.working is not None:
+            for name in (
+                subject(mesh.id, Kind.ASSIGN, token) for token in member.names(Kind.ASSIGN, instance)
+            ):
+                wanted[name] = partial(self._transport.subscribe, name, self.working.assigned)
         for name in [name for name in self._subjects if name not in wanted]:
             await self._subjects.pop(name).close()
-        for name, handler in wanted.items():
+        for name, begin in wanted.items():
             if name not in self._subjects:
-                self._subjects[name] = await self._transport.subscribe(name, handler)
+                self._subjects[name] = await begin()
         self._note_live()
         self._note_quarantine()
 

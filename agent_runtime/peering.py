@@ -145,6 +145,11 @@ class Peering:
         if opening is not None:
             opening.pending.erase()
 
+    def may_be_init(self, frame: bytes) -> bool:
+        """Tell by a look whether a frame may be an init: most junk is told from one before it costs anything."""
+        opener = self._membership.keyring.opener(frame_token(frame))
+        return opener is not None and opener.group == MESH_GROUP
+
     def inbox(self, frame: bytes, inbox: str) -> tuple[str, bytes, Link]:
         """Answer an init: return the accept's subject, the accept, and the half-open session."""
         member = self._membership

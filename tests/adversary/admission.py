@@ -173,9 +173,7 @@ class Admission:
         credential = Credential(
             ENCLAVE, member.keys.signing.public, member.keys.kem.public, (joiner.role,), None
         )
-        joiner.pending = joining.begin(
-            self.world.mesh, member.keys, coordinator, credential, joiner.random
-        )
+        joiner.pending = joining.begin(self.world.mesh, member.keys, coordinator, credential, joiner.random)
         self.network.say(subject(self.world.mesh.id, Kind.BOOT), joiner.pending.wire)
 
     def _accepted(self, joiner: Joiner, parcel: Parcel) -> None:
@@ -196,7 +194,9 @@ class Admission:
         self.network.say(session.send_subject, session.seal(joining.confirm()))
         bound = joining.agent_binding(self.world.mesh, member.keys, session, state)
         answer = EvidenceAnswer(evidence(joiner.workload, bound), {})
-        self.network.say(session.send_subject, session.seal(codec.encode(Body("evidence", b"e" * 16, answer))))
+        self.network.say(
+            session.send_subject, session.seal(codec.encode(Body("evidence", b"e" * 16, answer)))
+        )
 
     def _answered(self, joiner: Joiner, parcel: Parcel) -> None:
         assert joiner.session is not None
@@ -231,7 +231,8 @@ class Admission:
             for own_id, link in core._links._links.items()
         ]
         joiners = [
-            (joiner.admitted, joiner.session is None or joiner.session._window._seen) for joiner in self.joiners
+            (joiner.admitted, joiner.session is None or joiner.session._window._seen)
+            for joiner in self.joiners
         ]
         return links, joiners, len(core._handshakes._seen), self._parties()
 

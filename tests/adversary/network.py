@@ -25,7 +25,7 @@ REMEMBERED = 400  # what may be replayed: some of it is of sessions and processe
 class Deed(StrEnum):
     """What an adversary does to a parcel."""
 
-    PASS = "pass"  # noqa: S105 - lets it pass
+    PASS = "pass"
     DROP = "drop"
     DUPLICATE = "duplicate"
     REPLAY = "replay"
@@ -100,7 +100,9 @@ class Network:
             return [Parcel(self.said[other % len(self.said)].subject, old.payload)]
         # Header of something real, so that it gets as far as it can.
         size = place % (len(old.payload) + 1)
-        return [Parcel(old.subject, old.payload[:size] + bytes(other % 251 for _ in range(400)), damaged=True)]
+        return [
+            Parcel(old.subject, old.payload[:size] + bytes(other % 251 for _ in range(400)), damaged=True)
+        ]
 
     def _of_flying(self, deed: Deed, pick: int, other: int, place: int) -> list[Parcel] | None:
         if not self.flying:

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 
 from agent_runtime.peering import Link
 from schemas.errors import PeerError
-from schemas.limits import GROUP_SENDERS, HALF_OPEN_TOTAL, HANDSHAKE_LIFETIME, MINUTE, SECOND, SESSIONS_PER_PEER
+from schemas.limits import (
+    GROUP_SENDERS,
+    HALF_OPEN_TOTAL,
+    HANDSHAKE_LIFETIME,
+    MINUTE,
+    SECOND,
+    SESSIONS_PER_PEER,
+)
 from schemas.messages import Millis
 from schemas.peer import Call, Confirm, Reply, encode_message
 from schemas.policy import Policy, Rule
@@ -116,7 +123,9 @@ class Peers:
         self.processes[role] = self._start(role)
         other = self.other(self.processes[role])
         for request, waiting in list(other.waiting.items()):
-            if waiting.peer == self.ended[-1].instance:  # it may have run there, so it is not asked of another
+            if (
+                waiting.peer == self.ended[-1].instance
+            ):  # it may have run there, so it is not asked of another
                 del other.waiting[request]
         self.beat(0)
 
@@ -154,7 +163,9 @@ class Peers:
             before = self._state(process) if parcel.damaged else None
             if self._guarded(door) and before is not None:
                 raise AssertionError(f"what nobody said was accepted on {parcel.kind}")
-            assert before is None or before == self._state(process), "state changed before the tag had verified"
+            assert before is None or before == self._state(process), (
+                "state changed before the tag had verified"
+            )
 
     def _door(self, process: Process, parcel: Parcel) -> Callable[[], None] | None:
         peering, to = process.member.peering, parcel.subject
@@ -273,7 +284,9 @@ class Peers:
                 id(link) for link in peering._links.values()
             }
             assert peering.requests._size >= 0
-            assert all(len(opener._known) <= GROUP_SENDERS for opener in process.member.membership.mesh_openers())
+            assert all(
+                len(opener._known) <= GROUP_SENDERS for opener in process.member.membership.mesh_openers()
+            )
             assert process.member.membership.witness.proof is None
             assert max(process.runs.values(), default=1) == 1
 

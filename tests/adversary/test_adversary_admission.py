@@ -59,13 +59,13 @@ class AdmissionUnderAttack(RuleBasedStateMachine):
 
 
 def test_admission_under_attack() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         AdmissionUnderAttack, settings=settings(max_examples=15, stateful_step_count=25, deadline=None)
     )
 
 
 @pytest.mark.slow
 def test_admission_under_long_attack() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         AdmissionUnderAttack, settings=settings(max_examples=100, stateful_step_count=80, deadline=None)
     )

@@ -65,13 +65,13 @@ class PeersUnderAttack(RuleBasedStateMachine):
 
 
 def test_agents_under_attack() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         PeersUnderAttack, settings=settings(max_examples=20, stateful_step_count=30, deadline=None)
     )
 
 
 @pytest.mark.slow
 def test_agents_under_long_attack() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         PeersUnderAttack, settings=settings(max_examples=150, stateful_step_count=120, deadline=None)
     )

@@ -7,7 +7,21 @@ from dataclasses import replace
 
 import anyio
 
-from lab.tap import Alter, Delay, Drop, Duplicate, Flip, Frame, Match, Reorder, Replay, Script, Tap, Towards, Truncate
+from lab.tap import (
+    Alter,
+    Delay,
+    Drop,
+    Duplicate,
+    Flip,
+    Frame,
+    Match,
+    Reorder,
+    Replay,
+    Script,
+    Tap,
+    Towards,
+    Truncate,
+)
 from lab.tap.script import Action, Passing
 from schemas.errors import UsageError
 from schemas.subjects import Kind
@@ -98,7 +112,9 @@ class Adversary:
         # To the party: what is said to the broker in a party's name goes out to all who listen.
         towards = Towards.PARTY if chance.random() < 0.8 else Towards.BROKER
         old = self._old[party, towards]
-        fit = [frame for frame in (chance.choice(old) for _ in range(3 if old else 0)) if _kind(frame) in _LIVE]
+        fit = [
+            frame for frame in (chance.choice(old) for _ in range(3 if old else 0)) if _kind(frame) in _LIVE
+        ]
         if not fit:
             return
         frame, deed = fit[0], chance.choice(("replayed", "replayed flipped", "replayed cut", "redirected"))

@@ -1,12 +1,14 @@
 """The bulk of a soak: the pure machines of one process under a seeded adversary, as many moves as are asked for."""
 
+import gc
+import os
 import random
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from tests.adversary.admission import ROLES as JOINERS
@@ -15,6 +17,7 @@ from tests.adversary.network import ADVERSE, Deed
 from tests.adversary.peers import MOVES, ROLES, Peers
 from tests.adversary.tasks import Tasks
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
 LIFE = 4_000  # moves in one world: then it has to heal, and another begins
 Say = Callable[[str, int], None]
 
@@ -145,16 +148,18 @@ class AdmissionStage:
         return self.admission.joined
 
 
-def adverse(
-    chance: random.Random, do: Callable[[Deed, int, int, int], bool], moves: tuple[Deed, ...]
-) -> str:
+def adverse(chance: random.Random, do: Callable[[Deed, int, int, int], bool], moves: tuple[Deed, ...]) -> str:
     """Make one move of the network's; name it if it was adverse and met something."""
     deed = chance.choice(moves)
     met = do(deed, chance.getrandbits(24), chance.getrandbits(24), chance.getrandbits(24))
     return deed if met and deed in ADVERSE else ""
 
 
-STAGES: dict[str, Callable[[], Stage]] = {"peers": PeersStage, "tasks": TasksStage, "admission": AdmissionStage}
+STAGES: dict[str, Callable[[], Stage]] = {
+    "peers": PeersStage,
+    "tasks": TasksStage,
+    "admission": AdmissionStage,
+}
 
 
 @dataclass
@@ -167,11 +172,16 @@ class Outcome:
     worlds: int = 0
     heal_ms: list[int] = field(default_factory=list)
     seconds: float = 0.0
-    rss_kib: tuple[int, int] = (0, 0)  # after the first world, and at the end
+    rss_kib: tuple[int, int] = (0, 0)  # after a tenth of the events, and at the end
 
     @property
     def total(self) -> int:
         return sum(self.events.values())
+
+    def faults(self, growth: float) -> list[str]:
+        """Say what was not as it must be; the rest has raised."""
+        before, after = self.rss_kib
+        return [f"memory grew from {before} to {after} KiB"] if after > before * growth else []
 
 
 def run(name: str, events: int, seed: int, say: Say = lambda text, done: None) -> Outcome:
@@ -193,7 +203,7 @@ def run(name: str, events: int, seed: int, say: Say = lambda text, done: None) -
         outcome.refused += stage.refusals()
         outcome.done += stage.done()
         outcome.worlds += 1
-        if outcome.worlds == 1:
+        if outcome.total >= events // 10 and not outcome.rss_kib[0]:
             outcome.rss_kib = (_rss(), 0)
         say(name, outcome.total)
     outcome.rss_kib = (outcome.rss_kib[0], _rss())
@@ -202,4 +212,5 @@ def run(name: str, events: int, seed: int, say: Say = lambda text, done: None) -
 
 
 def _rss() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE // 1024

@@ -1,7 +1,6 @@
 """A soak of real processes: a mesh behind the tap, honest work with numbered payloads, and one adversary."""
 
 import os
-import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,7 @@ import anyio
 from agent_runtime import Client, Identity, connect_client
 from agent_runtime.errors import CallFailedError, TaskFailedError
 from lab import setup
+from lab.keeping import BROKER
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.plan import CLIENTS
 from lab.state import open_state
@@ -31,6 +31,7 @@ WITHIN = 60.0  # seconds that a call may take under attack
 PAGE = os.sysconf("SC_PAGE_SIZE")
 RECOVERY = 2.0  # seconds: issue's bound for traffic after the adversary's end
 FRESH = 16
+RECORDS = ("soak", BROKER)  # hold the tap's decisions, and the streams' tasks and results
 PHASES = 10  # so often the adversary stops, and the mesh has to work at once
 
 Say = Callable[[str, int], None]
@@ -54,7 +55,7 @@ class Outcome:
     died: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
 
-    def faults(self) -> list[str]:
+    def faults(self, growth: float) -> list[str]:
         """Say what was not as it must be."""
         found = [f"{name} ended or was started again" for name in self.died]
         found += [f"{name} printed a traceback" for name in self.tracebacks]
@@ -63,7 +64,14 @@ class Outcome:
         if self.run_most > 1:
             found.append(f"a call ran {self.run_most} times")
         if max(self.recovery, default=RECOVERY + 1) > RECOVERY:
-            found.append(f"a fresh call took {max(self.recovery, default=-1):.2f} s after the adversary's end")
+            found.append(
+                f"a fresh call took {max(self.recovery, default=-1):.2f} s after the adversary's end"
+            )
+        for name, (before, after) in self.rss_kib.items():
+            if name not in RECORDS and after > before * growth:
+                found.append(f"{name} grew from {before} to {after} KiB")
+        if self.objects[1] > self.objects[0] * growth:
+            found.append(f"the ledger's objects grew from {self.objects[0]} to {self.objects[1]}")
         return found
 
 
@@ -148,7 +156,9 @@ async def soak(folder: Path, *, events: int, seed: int, rate: float, say: Say) -
             outcome.rss_kib[name] = outcome.rss_kib.get(name, (kib, 0))[0], kib
         outcome.died = [name for name, pid in pids.items() if mesh.pids().get(name) != pid]
         outcome.tracebacks = [
-            path.stem for path in sorted(mesh.state.logs.glob("*.log")) if "Traceback" in path.read_text("utf-8")
+            path.stem
+            for path in sorted(mesh.state.logs.glob("*.log"))
+            if "Traceback" in path.read_text("utf-8")
         ]
     return outcome
 
@@ -188,9 +198,7 @@ async def _attack(
 
 def _rss(mesh: RunningMesh) -> dict[str, int]:
     pids = {**mesh.pids(), "soak": os.getpid()}
-    return {name: int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE // 1024 for name, pid in pids.items()}
-
-
-def percentile(times: list[float], share: float) -> float:
-    """Return a percentile of some times, in their unit."""
-    return statistics.quantiles(times, n=100)[round(share * 100) - 1] if len(times) > 1 else times[0]
+    return {
+        name: int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE // 1024
+        for name, pid in pids.items()
+    }

@@ -31,6 +31,12 @@ async def carry(asked: tuple[int, bytes], context: Context) -> bytes:
     return _stamp(*asked)
 
 
+@agent.tool("weigh")
+async def weigh(payload: bytes, context: Context) -> bytes:
+    """Answer as fast as can be: for measuring."""
+    return payload
+
+
 @agent.tool("audit")
 async def audit(nothing: None, context: Context) -> tuple[int, int]:
     """Tell how many numbers were stamped, and how often the one that was stamped most."""
