@@ -34,8 +34,8 @@ from schemas.peer import Call, Cancel, Confirm, Reply, encode_message
 from sealing.errors import SealingError
 from transport import Delivery, Subscription, Transport
 
-# Seconds. A peer that is there answers in milliseconds; four openings of this length, each of them lost, outlast
-# the first one's half-open session, so that the next is never one too many.
+# Seconds. A peer that is there answers in milliseconds; four openings of this length, each of them lost,
+# outlast the first one's half-open session, so that the next is never one too many.
 HANDSHAKE_DEADLINE = 1.3
 ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again elsewhere
 DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
@@ -179,6 +179,8 @@ class Calls:
             waiting.sweep(now)
         for link in self._peering.sweep():
             await self._forget(link)
+        # Peers come and go as other instances: of those that are gone nothing stays.
+        self._opening = {peer: lock for peer, lock in self._opening.items() if lock.locked()}
 
     async def drop_all(self) -> None:
         """End every session: at the end, or when another coordinator's term began."""

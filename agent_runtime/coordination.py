@@ -49,6 +49,7 @@ from transport import Delivery, Subscription, Transport
 
 STEP_DEADLINE = 5.0  # seconds for one flight; a lost one is sent again by joining again
 HELLO_AGAIN = 0.25  # seconds, doubled each time: a coordinator that is starting does not listen yet
+HELLO_AGAIN_MOST = 1.0  # one that is back, or can be reached again, is found within this
 ADMISSION_DEADLINE = 30.0  # the challenge's life: a throttled chip takes seconds
 BACKLOG = 64  # frames that wait while one is judged; more on a bootstrap subject is a flood
 
@@ -227,7 +228,7 @@ class Coordination:
             with anyio.move_on_after(pause):
                 return await offers.receive()
             await self._transport.publish(pending.subject, pending.wire)
-            pause *= 2
+            pause = min(pause * 2, HELLO_AGAIN_MOST)
 
     async def _admit(self, coordinator: joining.Coordinator, replaces: Session | None) -> None:
         party = self.party

@@ -1,7 +1,7 @@
-"""The door at which strangers knock: what could be an init waits here, and a little of it is judged in each turn.
+"""The door at which strangers knock: what could be an init waits here, and some of it is judged each turn.
 
-Whoever owns the broker can send inits at any rate. What is none dies at a look at its header; what could be one
-waits in a bounded queue, so that calls on sessions that exist come between.
+Whoever owns the broker can send inits at any rate. What is none dies at a look at its header; what could be
+one waits in a bounded queue, so that calls on sessions that exist come between.
 """
 
 import asyncio

@@ -43,7 +43,7 @@ from transport import Delivery, Subscription, Transport, TransportError
 log = logging.getLogger("sealbus.agent")
 
 SWEEP = 0.5  # seconds
-RETRY_FIRST, RETRY_MOST = 0.2, 5.0
+RETRY_FIRST, RETRY_MOST = 0.2, 1.0  # hellos are small, and nobody works who waits to say one
 REFRESH_PAUSE = 0.2  # beacons come each second: asking oftener brings nothing
 DEAD_AFTER = 3.0  # seconds not live, after which the line is given up and joining starts again
 

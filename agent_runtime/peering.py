@@ -146,7 +146,7 @@ class Peering:
             opening.pending.erase()
 
     def may_be_init(self, frame: bytes) -> bool:
-        """Tell by a look whether a frame may be an init: most junk is told from one before it costs anything."""
+        """Tell by a look at its header whether a frame may be an init: it costs next to nothing."""
         opener = self._membership.keyring.opener(frame_token(frame))
         return opener is not None and opener.group == MESH_GROUP
 

@@ -1,7 +1,7 @@
 """Agents that join a coordinator over a network of the adversary's, who owns an enclave of his own as well.
 
-The agents' side is `agent_runtime.joining` and what it uses, the coordinator's its core. Evidence is a stand-in
-that binds what real Evidence binds (tests/coordinator/world.py).
+The agents' side is `agent_runtime.joining` and what it uses, the coordinator's its core. Evidence is a
+stand-in that binds what real Evidence binds (tests/coordinator/world.py).
 """
 
 from collections import Counter
@@ -69,7 +69,7 @@ class Admission:
     # Honest parties, the adversary's own enclave, and time.
 
     def do_join(self, role: str, *, evil: bool = False) -> Joiner:
-        """Let a process say hello: an honest one, or the adversary's own, which runs honest code of no policy."""
+        """Let a process say hello: an honest one, or the adversary's own, which no policy names."""
         self.number += 1
         random = seeded(10_000 + self.number)
         keys = PartyKeys()
@@ -226,8 +226,7 @@ class Admission:
     def _state(self) -> object:
         core = self.world.core
         links = [
-            (own_id, link.phase, link.challenge, link.session.confirmed, link.session._counter)
-            + (link.session._window._top, link.session._window._seen)
+            (own_id, link.phase, link.challenge, link.ends, *_session(link.session))
             for own_id, link in core._links._links.items()
         ]
         joiners = [
@@ -265,7 +264,7 @@ class Admission:
         assert 0 <= self.world.core._appraising <= 0, "what waits for an appraisal that is over"
 
     def heal(self) -> Millis:
-        """Turn the network honest; raise if a fresh honest process is not admitted at once, or an evil one is."""
+        """Turn the network honest; raise if a fresh process is not admitted at once, or an evil one is."""
         for role, evil in (("planner", False), ("vault", False), ("planner", True)):
             fresh = self.do_join(role, evil=evil)
             self.settle()
@@ -285,6 +284,10 @@ class Admission:
             self.do_tick()
             if not self.network.flying:
                 return
+
+
+def _session(session: Session) -> tuple[object, ...]:
+    return session.confirmed, session._counter, session._window._top, session._window._seen
 
 
 MOVES = (*ADVERSE, *(Deed.PASS for _ in ADVERSE))

@@ -1,7 +1,7 @@
 """Two agents that call each other's tools over a network of the adversary's, and are restarted at its whim.
 
-What the shell around peering does (agent_runtime/calls.py) is done here without awaiting: one handler for each
-message, a call that got no answer asked again under its own request id. Everything else is the machines.
+What the shell around peering does (agent_runtime/calls.py) is done here without awaiting: one handler for
+each message, a call that got no answer asked again under its own request id. All else is the machines.
 """
 
 from collections import Counter
@@ -22,6 +22,7 @@ from schemas.messages import Millis
 from schemas.peer import Call, Confirm, Reply, encode_message
 from schemas.policy import Policy, Rule
 from schemas.subjects import Kind, subject
+from sealing.session import Session
 from tests.adversary.network import ADVERSE, Deed, Network, Parcel
 from tests.agent_runtime.world import Member, mesh_up
 from tests.coordinator.world import START, Party, World
@@ -257,8 +258,7 @@ class Peers:
     def _state(self, process: Process) -> object:
         member = process.member
         links = [
-            (own_id, link.received, link.sent, link.session.confirmed, link.session._counter)
-            + (link.session._window._top, link.session._window._seen)
+            (own_id, link.received, link.sent, link.heard, *_session(link.session))
             for own_id, link in member.peering._links.items()
         ]
         windows = [
@@ -267,11 +267,8 @@ class Peers:
             for handle, known in opener._known.items()
         ]
         peering, membership = member.peering, member.membership
-        return (links, windows, list(peering._opening), list(peering._seen), dict(process.runs)) + (
-            membership.last_beacon,
-            membership.trust,
-            membership.witness.proof,
-        )
+        standing = membership.last_beacon, membership.trust, membership.witness.proof
+        return links, windows, list(peering._opening), list(peering._seen), dict(process.runs), standing
 
     def check(self) -> None:
         """Check what must hold after every move."""
@@ -326,6 +323,10 @@ def _policy() -> Policy:
         for role, other in (("redactor", "vault"), ("vault", "redactor"))
     )
     return world.policy(tools={TOOLS[role]: role for role in ROLES}, rules=rules, issued=START)
+
+
+def _session(session: Session) -> tuple[object, ...]:
+    return session.confirmed, session._counter, session._window._top, session._window._seen
 
 
 MOVES = (*ADVERSE, *(Deed.PASS for _ in ADVERSE))  # as often kind as not, or nothing would ever get anywhere

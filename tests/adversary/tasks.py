@@ -1,4 +1,4 @@
-"""A client, two workers, and a scheduler with a stream that are the adversary's: they lie, lose, repeat and splice.
+"""A client, two workers, and the adversary's scheduler and stream: they lie, lose, repeat and splice.
 
 The workers' shell (agent_runtime/working.py) is done here without awaiting. What runs, runs at once.
 """

@@ -1,4 +1,4 @@
-"""No network makes two agents believe what neither said, run a call twice, or stay apart once it is honest."""
+"""No network makes agents believe what nobody said, run a call twice, or stay apart once it is honest."""
 
 import pytest
 from hypothesis import settings

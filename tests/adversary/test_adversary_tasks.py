@@ -1,4 +1,4 @@
-"""No scheduler and no stream make a task run twice in an instance, end with what nobody made, or never end."""
+"""No scheduler makes a task run twice in an instance, end with what nobody made, or never end."""
 
 import pytest
 from hypothesis import settings

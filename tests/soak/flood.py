@@ -1,8 +1,8 @@
-"""A flood of inits against an agent whose peer goes on calling it: what an honest call costs with it and without.
+"""A flood of inits against an agent that is called meanwhile: what an honest call costs with it and without.
 
-The flooder is a process of the broker's owner. It holds no key of the mesh: it says what can be told from an
-init by a look (`stranger`), an init that was here (`replay`), or another body under a true header (`forged`,
-and `short`, the cheapest to send).
+The flooder is a process of the broker's owner. It holds no key of the mesh: it says what can be told from
+an init by a look (`stranger`), an init that was here (`replay`), or another body under a true header
+(`forged`, and `short`, the cheapest to send).
 """
 
 import os

@@ -1,7 +1,7 @@
 """A flooder: `python -m tests.soak.flooder HOST PORT SUBJECT KIND RATE < init`, until its input ends.
 
-A bare connection to the broker: it makes its junk beforehand, for the flood is to be the receiver's trouble, and
-says what it sent and what that cost.
+A bare connection to the broker: it makes its junk beforehand, for the flood is to be the receiver's trouble,
+and says what it sent and what that cost.
 """
 
 import os

@@ -74,12 +74,11 @@ class Adversary:
             "splice": Alter(splice),
             "extend": Alter(lambda frame: (frame.with_body(frame.body + frame.body[:40]),)),
         }
-        kinds = tuple(kind.value for kind in LIVE)
         self.script.add("watch", Match(party, towards, where=watch), Drop())
         for name, action in live.items():
-            fits = _of(kinds)
+            fits = of(LIVE)
             self.script.add(name, Match(party, towards, chance=CHANCE, where=fits), action)
-        queued = _of(tuple(kind.value for kind in QUEUED))
+        queued = of(QUEUED)
         for name, action in (("duplicate", Duplicate()), ("flip", Flip()), ("truncate", Truncate())):
             self.script.add(name, Match(party, towards, chance=CHANCE, where=queued), action)
 
@@ -97,7 +96,7 @@ class Adversary:
         return done
 
     async def inject(self, tap: Tap, rate: float, until: int) -> None:
-        """Say old frames again, whole or damaged, about so many a second, until so many events have happened."""
+        """Say old frames again, whole or damaged, so many a second, until so many events have happened."""
         pause = BURST * 1.0 / rate
         due = anyio.current_time()
         while self.count().total() < until:
@@ -139,5 +138,7 @@ def _kind(frame: Frame) -> str:
     return Passing("", Towards.PARTY, frame).kind
 
 
-def _of(kinds: tuple[str, ...]) -> Callable[[Passing], bool]:
-    return lambda passing: passing.kind in kinds
+def of(kinds: Iterable[Kind]) -> Callable[[Passing], bool]:
+    """Return what tells whether a message is of these kinds."""
+    names = frozenset(kind.value for kind in kinds)
+    return lambda passing: passing.kind in names

@@ -1,4 +1,4 @@
-"""The bulk of a soak: the pure machines of one process under a seeded adversary, as many moves as are asked for."""
+"""The bulk of a soak: the pure machines in this process under a seeded adversary, as long as is asked for."""
 
 import gc
 import os
@@ -185,7 +185,7 @@ class Outcome:
 
 
 def run(name: str, events: int, seed: int, say: Say = lambda text, done: None) -> Outcome:
-    """Let a seeded adversary do so many adverse things to the machines of a stage; raise at the first wrong."""
+    """Let a seeded adversary do so many things to the machines of a stage; raise at the first wrong."""
     chance = random.Random(f"{name}/{seed}")
     outcome = Outcome()
     started = time.perf_counter()

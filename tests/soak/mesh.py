@@ -19,10 +19,10 @@ from lab.keeping import BROKER
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.plan import CLIENTS
 from lab.state import open_state
-from lab.tap import Script, Tap
+from lab.tap import Drop, Match, Script, Tap
 from schemas.errors import PeerError
 from schemas.subjects import Party
-from tests.soak.hostile import Adversary
+from tests.soak.hostile import LIVE, Adversary, of
 
 BLUEPRINT = Path(__file__).parent / "blueprint" / "blueprint.toml"
 CALLERS = 48
@@ -31,6 +31,7 @@ WITHIN = 60.0  # seconds that a call may take under attack
 PAGE = os.sysconf("SC_PAGE_SIZE")
 RECOVERY = 2.0  # seconds: issue's bound for traffic after the adversary's end
 FRESH = 16
+BLACKOUT = 20.0  # seconds in which everything is withheld: twice the grace period
 RECORDS = ("soak", BROKER)  # hold the tap's decisions, and the streams' tasks and results
 PHASES = 10  # so often the adversary stops, and the mesh has to work at once
 
@@ -48,6 +49,7 @@ class Outcome:
     wrong: int = 0
     run_most: int = 0
     recovery: list[float] = field(default_factory=list)  # seconds of each fresh call after the end
+    after_blackout: list[float] = field(default_factory=list)  # the same, after all was withheld
     task_recovery: list[float] = field(default_factory=list)
     seconds: float = 0.0
     rss_kib: dict[str, tuple[int, int]] = field(default_factory=dict)  # after the first phase, and at the end
@@ -149,6 +151,8 @@ async def soak(folder: Path, *, events: int, seed: int, rate: float, say: Say) -
                 if phase == 0:
                     outcome.rss_kib = {name: (kib, 0) for name, kib in _rss(mesh).items()}
                     outcome.objects = await client.context.call("weight", None, int, within=WITHIN), 0
+            await _withhold(tap, BLACKOUT)
+            outcome.after_blackout = await _fresh(work)
             tasks.cancel_scope.cancel()
         _, outcome.run_most = await client.context.call("audit", None, tuple[int, int], within=WITHIN)
         outcome.objects = outcome.objects[0], await client.context.call("weight", None, int, within=WITHIN)
@@ -163,12 +167,24 @@ async def soak(folder: Path, *, events: int, seed: int, rate: float, say: Say) -
     return outcome
 
 
+async def _withhold(tap: Tap, seconds: float) -> None:
+    """Let nothing of the mesh pass but what streams hold: nobody is live any more, and all join again."""
+    rule = tap.script.add("withhold", Match(where=of(LIVE)), Drop())
+    await anyio.sleep(seconds)
+    tap.script.remove(rule)
+
+
 async def _fresh(work: Workload) -> list[float]:
     times: list[float] = []
 
     async def one() -> None:
         begun = time.monotonic()
-        await work.call()
+        while True:
+            try:
+                await work.call()
+                break
+            except PeerError:  # who is not live yet is told so, and would be by its own program
+                await anyio.sleep(0.02)
         times.append(time.monotonic() - begun)
 
     async with anyio.create_task_group() as tasks:

@@ -1,6 +1,7 @@
-"""`make soak`: a seeded adversary against the pure machines, then against real processes, then a flood of inits.
+"""`make soak`: a seeded adversary against the pure machines, then against processes, then a flood of inits.
 
-Exit code 1 where something was accepted, ran twice, ended or grew that must not, or traffic was slow to return.
+Exit code 1 where something was accepted, ran twice, ended or grew that must not, or traffic was slow to
+return.
 """
 
 import json
