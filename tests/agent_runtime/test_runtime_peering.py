@@ -129,6 +129,8 @@ def test_init_of_a_stranger_dies_at_one_key(pair: Pair) -> None:
     pending, inbox, frame = pair.open()
     for junk in (b"", b"junk", pending.wire, bytes(len(frame))):
         assert reason(pair.vault.peering.inbox, junk, inbox) is Reason.EPOCH_UNKNOWN
+        assert not pair.vault.peering.may_be_init(junk)
+    assert pair.vault.peering.may_be_init(frame)
     bent = frame[:-1] + bytes([frame[-1] ^ 1])
     assert reason(pair.vault.peering.inbox, bent, inbox) is Reason.NOT_AUTHENTIC
     assert links(pair.vault) == []
