@@ -93,10 +93,10 @@ class TasksStage:
             self.tasks.do_submit(chance.choice((0, 10, 900)))
         elif luck < 0.152:
             self.tasks.do_restart(chance.randrange(2))
-        elif luck < 0.153:
+        elif luck < 0.1525:
             self.tasks.do_evict(chance.randrange(2))
-        elif luck < 0.19:
-            self.tasks.do_wait(chance.choice((1, 200, 1_000, 4_000)))
+        elif luck < 0.17:
+            self.tasks.do_wait(chance.choice((1, 200, 1_000, 8_000)))
         else:
             dead = chance.random() < 0.02
             return adverse(chance, partial(self.tasks.do, dead=dead), MOVES)

@@ -16,15 +16,15 @@ HOME = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("name", machines.STAGES)
 def test_machines_bear_a_seeded_adversary(name: str) -> None:
-    outcome = machines.run(name, 400, 1)
-    assert outcome.total == 400
+    outcome = machines.run(name, 250, 1)
+    assert outcome.total == 250
     assert outcome.done > 0
 
 
 def test_a_seed_gives_the_same_adversary_again() -> None:
-    one, other = machines.run("tasks", 200, 7), machines.run("tasks", 200, 7)
+    one, other = machines.run("tasks", 80, 7), machines.run("tasks", 80, 7)
     assert (one.events, one.refused, one.done) == (other.events, other.refused, other.done)
-    assert machines.run("tasks", 200, 8).events != one.events
+    assert machines.run("tasks", 80, 8).events != one.events
 
 
 @pytest.mark.parametrize("kind", ["stranger", "forged", "short"])
