@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tests.soak import machines, mesh
+from tests.soak.cost import costs
 from tests.soak.flood import KINDS, flood
 
 PROCESSES_SHARE = 0.2  # of all events; frames between real processes take the longest
-SHARES = {"peers": 0.5, "tasks": 0.25, "admission": 0.25}  # of those on the machines
+SHARES = {"peers": 0.7, "tasks": 0.15, "admission": 0.15}  # of those on the machines
 RATE = 1_500.0  # injections a second: what a tap in Python does beside the honest work
 GROWTH = 1.10  # of a process's memory or objects from a tenth of the way to its end
-RATES = (5_000.0, 50_000.0)
+RATES = (5_000.0, 20_000.0, 50_000.0)
 PARTS = ("machines", "processes", "flood")
 
 
@@ -51,6 +52,7 @@ def main(events: int, seed: int, only: tuple[str, ...], rounds: int, seconds: fl
             data["processes"], found = _processes(on_processes, seed, progress)
             faults += found
         if "flood" in parts:
+            data["costs"] = costs()
             with tempfile.TemporaryDirectory(prefix="sealbus-soak-") as folder:
                 work = partial(
                     flood,
@@ -94,7 +96,7 @@ def _show(progress: Progress, bar: TaskID, name: str, done: int) -> None:
 
 
 def _text(data: dict[str, object], faults: list[str]) -> str:
-    lines = [f"{part}\n{json.dumps(data[part], indent=1)}" for part in PARTS if part in data]
+    lines = [f"{part}\n{json.dumps(data[part], indent=1)}" for part in (*PARTS, "costs") if part in data]
     return "\n".join([*lines, *(faults or ["nothing was wrong"])])
 
 
