@@ -1,6 +1,6 @@
 """What one junk init costs an agent, in CPU alone: measured in this process, so that a busy machine matters less.
 
-The way is the agent's own, from the bytes that a broker says to the refusal; the kernel's share is not in it.
+The way is the agent's own, from what a broker says to the refusal; the kernel's share is not in it.
 """
 
 import asyncio
