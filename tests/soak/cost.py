@@ -1,4 +1,4 @@
-"""What one junk init costs an agent, in CPU alone: measured in this process, so that a busy machine matters less.
+"""What one junk init costs an agent in CPU: measured in this process, so that a busy machine matters less.
 
 The way is the agent's own, from what a broker says to the refusal; the kernel's share is not in it.
 """
