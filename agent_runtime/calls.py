@@ -8,7 +8,7 @@ id, so that its handler does not run twice.
 import asyncio
 import random as _random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -143,7 +143,8 @@ class Calls:
                     raise UnreachableError("the instance takes nothing new")
             except UnreachableError:
                 # The peer may have restarted as another instance: look it up again.
-                self._listings.pop(role, None)
+                if (listing := self._listings.get(role)) is not None:
+                    self._listings[role] = replace(listing, until=0)
                 await anyio.sleep(min(0.2, max(remaining, 0)))
                 continue
             if reply.reason:
@@ -255,18 +256,28 @@ class Calls:
         now = self._membership.clock.highest()
         listing = self._listings.get(role)
         if listing is None or now >= listing.until:
-            body = await self._coordination.request("get", Get("directory", role))
-            peers = self._verified(codec.convert(body.fields, Directory).admissions)
-            # One that ends sooner must not be chosen after its end.
-            ends = [peer.expires * SECOND for peer, _ in peers]
-            until = min((now + DIRECTORY_LIFETIME, *ends))
-            listing = _Listing(peers, until, frozenset())
+            listing = await self._looked_up(role, now)
         shunned = self._membership.held().shunned
         if listing.shunned is not shunned:
             peers = tuple(each for each in listing.peers if each[0].subject not in shunned)
             listing = _Listing(peers, listing.until, shunned)
         self._listings[role] = listing
         return listing.peers
+
+    async def _looked_up(self, role: str, now: Millis) -> _Listing:
+        known = self._listings.get(role)
+        try:
+            body = await self._coordination.request("get", Get("directory", role))
+        except UnreachableError:
+            if known is None:
+                raise
+            # Better who was there than nobody, for as long as their admissions last.
+            peers = tuple(each for each in known.peers if each[0].expires * SECOND > now)
+            return replace(known, peers=peers)
+        peers = self._verified(codec.convert(body.fields, Directory).admissions)
+        # One that ends sooner must not be chosen after its end.
+        ends = [peer.expires * SECOND for peer, _ in peers]
+        return _Listing(peers, min((now + DIRECTORY_LIFETIME, *ends)), frozenset())
 
     def _verified(self, admissions: tuple[bytes, ...]) -> tuple[tuple[Admission, bytes], ...]:
         found = []

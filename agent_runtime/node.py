@@ -173,7 +173,7 @@ class Node:
             self.working.start(tasks)
 
     async def _stay_admitted(self) -> None:
-        pause = RETRY_FIRST
+        pause, term = RETRY_FIRST, 0
         while True:
             try:
                 await self.coordination.join()
@@ -183,11 +183,15 @@ class Node:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, RETRY_MOST)
                 continue
-            pause = RETRY_FIRST
+            if self.membership.term != term:
+                await self.calls.drop_all()
+            pause, term = RETRY_FIRST, self.membership.term
             log.info("admitted as %s", self.membership.keys.instance.hex()[:16])
             await self._while_admitted()
             await self.coordination.close()
-            await self.calls.drop_all()
+            if not self.membership.live():
+                # Who is live has lost a message, not the mesh: what is under way with peers goes on.
+                await self.calls.drop_all()
 
     async def _while_admitted(self) -> None:
         dead_since: float | None = None
