@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FUZZ_TARGETS ?=
 FUZZ_SECONDS ?= 60
+SOAK_EVENTS ?= 1000000
+SOAK_SEED ?= 1
+SOAK_FLAGS ?=
 ALL := -m "slow or not slow"
 # Files side by side, one for each processor; the tests of one file stay together and in order.
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: demo test check ci fuzz model lab format clean
+.PHONY: demo test check ci fuzz soak model lab format clean
 
 demo: $(STAMP)
 	$(BIN)/sealbus demo --out redacted-out --replace
@@ -41,6 +44,10 @@ ci: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_TARGETS) --seconds $(FUZZ_SECONDS)
+
+# A million adverse events, a tenth of them and more between real processes, and a flood (docs/adversary.md): an hour.
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak.run --events $(SOAK_EVENTS) --seed $(SOAK_SEED) $(SOAK_FLAGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

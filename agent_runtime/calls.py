@@ -8,7 +8,7 @@ id, so that its handler does not run twice.
 import asyncio
 import random as _random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
 from agent_runtime.coordination import Coordination, UnreachableError
+from agent_runtime.door import Door
 from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
@@ -33,7 +34,9 @@ from schemas.peer import Call, Cancel, Confirm, Reply, encode_message
 from sealing.errors import SealingError
 from transport import Delivery, Subscription, Transport
 
-HANDSHAKE_DEADLINE = 3.0  # seconds: a peer that is there answers in milliseconds
+# Seconds. A peer that is there answers in milliseconds; four openings of this length, each of them lost,
+# outlast the first one's half-open session, so that the next is never one too many.
+HANDSHAKE_DEADLINE = 1.3
 ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again elsewhere
 DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
 CALLS_AT_ONCE = 256  # handlers of calls that run together
@@ -108,9 +111,12 @@ class Calls:
         self._opening: dict[bytes, anyio.Lock] = {}
         self._outgoing = Outgoing(peering, transport, refusals)
         self._pool = Pool(CALLS_AT_ONCE, CALLS_WAITING)
+        self._door = Door(self._judge)
+        self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup) -> None:
-        """Run the handlers of incoming calls in `tasks`."""
+        """Run the handlers of incoming calls, and what answers inits, in `tasks`."""
+        self._tasks = tasks
         self._pool.start(tasks)
 
     async def call(
@@ -137,7 +143,8 @@ class Calls:
                     raise UnreachableError("the instance takes nothing new")
             except UnreachableError:
                 # The peer may have restarted as another instance: look it up again.
-                self._listings.pop(role, None)
+                if (listing := self._listings.get(role)) is not None:
+                    self._listings[role] = replace(listing, until=0)
                 await anyio.sleep(min(0.2, max(remaining, 0)))
                 continue
             if reply.reason:
@@ -145,10 +152,24 @@ class Calls:
                 raise CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
             return reply.value
 
-    async def inbox(self, delivery: Delivery) -> None:
-        """Answer an init that a peer sent."""
+    def inbox(self, delivery: Delivery) -> None:
+        """Take what may be an init that a peer sent; it is judged in its turn."""
+        if not self._peering.may_be_init(delivery.payload):
+            self._refusals.note("inbox", Reason.EPOCH_UNKNOWN.value)
+        elif not self._door.knock(delivery):
+            self._refusals.note("inbox", "flood")
+
+    def _judge(self, delivery: Delivery) -> bool:
+        accepted = False
         with self._refusals.at("inbox"):
             subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject)
+            accepted = True
+            if self._tasks is not None:
+                self._tasks.start_soon(self._accept_init, link, subject, answer)
+        return accepted
+
+    async def _accept_init(self, link: Link, subject: str, answer: bytes) -> None:
+        with self._refusals.at("inbox"):
             await self._listen(link)
             await self._transport.publish(subject, answer)
 
@@ -159,6 +180,8 @@ class Calls:
             waiting.sweep(now)
         for link in self._peering.sweep():
             await self._forget(link)
+        # Peers come and go as other instances: of those that are gone nothing stays.
+        self._opening = {peer: lock for peer, lock in self._opening.items() if lock.locked()}
 
     async def drop_all(self) -> None:
         """End every session: at the end, or when another coordinator's term began."""
@@ -233,18 +256,28 @@ class Calls:
         now = self._membership.clock.highest()
         listing = self._listings.get(role)
         if listing is None or now >= listing.until:
-            body = await self._coordination.request("get", Get("directory", role))
-            peers = self._verified(codec.convert(body.fields, Directory).admissions)
-            # One that ends sooner must not be chosen after its end.
-            ends = [peer.expires * SECOND for peer, _ in peers]
-            until = min((now + DIRECTORY_LIFETIME, *ends))
-            listing = _Listing(peers, until, frozenset())
+            listing = await self._looked_up(role, now)
         shunned = self._membership.held().shunned
         if listing.shunned is not shunned:
             peers = tuple(each for each in listing.peers if each[0].subject not in shunned)
             listing = _Listing(peers, listing.until, shunned)
         self._listings[role] = listing
         return listing.peers
+
+    async def _looked_up(self, role: str, now: Millis) -> _Listing:
+        known = self._listings.get(role)
+        try:
+            body = await self._coordination.request("get", Get("directory", role))
+        except UnreachableError:
+            if known is None:
+                raise
+            # Better who was there than nobody, for as long as their admissions last.
+            peers = tuple(each for each in known.peers if each[0].expires * SECOND > now)
+            return replace(known, peers=peers)
+        peers = self._verified(codec.convert(body.fields, Directory).admissions)
+        # One that ends sooner must not be chosen after its end.
+        ends = [peer.expires * SECOND for peer, _ in peers]
+        return _Listing(peers, min((now + DIRECTORY_LIFETIME, *ends)), frozenset())
 
     def _verified(self, admissions: tuple[bytes, ...]) -> tuple[tuple[Admission, bytes], ...]:
         found = []
@@ -262,9 +295,9 @@ class Calls:
             self._outgoing.say(link, encode_message(call))
             return await answer
         except TimeoutError as error:
-            # Silence: the session may be gone on the other side. The next attempt makes another.
-            self._peering.drop(link)
-            await self._forget(link)
+            # Silence: the session may be gone on the other side, so the next attempt makes another. If one
+            # message was lost, what else was asked on it is still answered, and the peer still heard.
+            link.retired = True
             raise UnreachableError("no answer") from error
         except anyio.get_cancelled_exc_class():
             self._outgoing.say(link, encode_message(Cancel(call.request)))

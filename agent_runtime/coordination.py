@@ -49,6 +49,7 @@ from transport import Delivery, Subscription, Transport
 
 STEP_DEADLINE = 5.0  # seconds for one flight; a lost one is sent again by joining again
 HELLO_AGAIN = 0.25  # seconds, doubled each time: a coordinator that is starting does not listen yet
+HELLO_AGAIN_MOST = 1.0  # one that is back, or can be reached again, is found within this
 ADMISSION_DEADLINE = 30.0  # the challenge's life: a throttled chip takes seconds
 BACKLOG = 64  # frames that wait while one is judged; more on a bootstrap subject is a flood
 
@@ -104,6 +105,7 @@ class Coordination:
         self._on_change = on_change
         self._memory = Memory()
         self._line: _Line | None = None
+        self._proving: _Line | None = None  # the one that is to take its place
         self._time_asked: Millis = 0
         self._offer_refused: Reason | None = None
 
@@ -227,7 +229,7 @@ class Coordination:
             with anyio.move_on_after(pause):
                 return await offers.receive()
             await self._transport.publish(pending.subject, pending.wire)
-            pause *= 2
+            pause = min(pause * 2, HELLO_AGAIN_MOST)
 
     async def _admit(self, coordinator: joining.Coordinator, replaces: Session | None) -> None:
         party = self.party
@@ -240,15 +242,17 @@ class Coordination:
         session, state = await self._handshake(coordinator, pending)
         subscription = await self._transport.subscribe(session.receive_subject, self._frame)
         line = _Line(session, coordinator, state, subscription)
-        # Until it is admitted the old line still serves; frames find theirs by session id.
-        previous, self._line = self._line, line
+        # Until it is admitted the old line serves: what was asked on this one would be refused, and end it.
+        self._proving = line
         try:
             await self._prove(line, state)
         except BaseException:
-            self._line = previous
             session.erase()
             await subscription.close()
             raise
+        finally:
+            self._proving = None
+        previous, self._line = self._line, line
         if previous is not None:
             previous.session.erase()
             await previous.subscription.close()
@@ -331,9 +335,10 @@ class Coordination:
             receive.close()
 
     async def _frame(self, delivery: Delivery) -> None:
-        line = self._line
+        lines = [line for line in (self._line, self._proving) if line is not None]
         with self._refusals.at("coordinator"):
-            if line is None or line.session.receive_subject != delivery.subject:
+            line = next((each for each in lines if each.session.receive_subject == delivery.subject), None)
+            if line is None:
                 raise SealingError(Reason.SESSION_UNKNOWN)
             body = codec.decode(line.session.open(delivery.payload), Body)
             waiting = line.waiting.get(body.request)

@@ -6,9 +6,10 @@ agent or client, is one `Node`.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -43,7 +44,7 @@ from transport import Delivery, Subscription, Transport, TransportError
 log = logging.getLogger("sealbus.agent")
 
 SWEEP = 0.5  # seconds
-RETRY_FIRST, RETRY_MOST = 0.2, 5.0
+RETRY_FIRST, RETRY_MOST = 0.2, 1.0  # hellos are small, and nobody works who waits to say one
 REFRESH_PAUSE = 0.2  # beacons come each second: asking oftener brings nothing
 DEAD_AFTER = 3.0  # seconds not live, after which the line is given up and joining starts again
 
@@ -173,7 +174,7 @@ class Node:
             self.working.start(tasks)
 
     async def _stay_admitted(self) -> None:
-        pause = RETRY_FIRST
+        pause, term = RETRY_FIRST, 0
         while True:
             try:
                 await self.coordination.join()
@@ -183,11 +184,15 @@ class Node:
                 await anyio.sleep(pause)
                 pause = min(pause * 2, RETRY_MOST)
                 continue
-            pause = RETRY_FIRST
+            if self.membership.term != term:
+                await self.calls.drop_all()
+            pause, term = RETRY_FIRST, self.membership.term
             log.info("admitted as %s", self.membership.keys.instance.hex()[:16])
             await self._while_admitted()
             await self.coordination.close()
-            await self.calls.drop_all()
+            if not self.membership.live():
+                # Who is live has lost a message, not the mesh: what is under way with peers goes on.
+                await self.calls.drop_all()
 
     async def _while_admitted(self) -> None:
         dead_since: float | None = None
@@ -256,20 +261,20 @@ class Node:
         # Names turn with the mesh epoch, so the subjects that this instance listens on do too.
         member = self.membership
         mesh, instance = member.mesh, member.keys.instance
-        wanted = {
-            subject(mesh.id, kind, token): handler
-            for kind, handler in (
-                (Kind.INBOX, self.calls.inbox if self._agent and self._agent.tools else None),
-                (Kind.ASSIGN, self.working.assigned if self.working else None),
-            )
-            if handler is not None
-            for token in member.names(kind, instance)
-        }
+        wanted: dict[str, Callable[[], Awaitable[Subscription]]] = {}
+        if self._agent is not None and self._agent.tools:
+            for name in (subject(mesh.id, Kind.INBOX, token) for token in member.names(Kind.INBOX, instance)):
+                wanted[name] = partial(self._transport.listen, name, self.calls.inbox)
+        if self.working is not None:
+            for name in (
+                subject(mesh.id, Kind.ASSIGN, token) for token in member.names(Kind.ASSIGN, instance)
+            ):
+                wanted[name] = partial(self._transport.subscribe, name, self.working.assigned)
         for name in [name for name in self._subjects if name not in wanted]:
             await self._subjects.pop(name).close()
-        for name, handler in wanted.items():
+        for name, begin in wanted.items():
             if name not in self._subjects:
-                self._subjects[name] = await self._transport.subscribe(name, handler)
+                self._subjects[name] = await begin()
         self._note_live()
         self._warn()
 

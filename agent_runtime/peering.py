@@ -47,11 +47,16 @@ class Link:
     expires: Millis
     sent: Millis
     received: Millis
+    heard: bool = False  # the peer has said something on it
+    retired: bool = False  # a request got no answer: what is on its way may still come
 
     def usable(self, now: Millis) -> bool:
         """Tell whether new requests may go on this session."""
         return (
-            now < self.expires
+            not self.retired
+            and now < self.expires
+            # The peer forgets one that our confirmation has not reached: we leave it before.
+            and (self.heard or now - self.opened < HANDSHAKE_LIFETIME // 2)
             and now - self.sent < SESSION_IDLE_SEND
             and now < (self.opened + self.expires) // 2
             and not self.session.exhausted
@@ -140,6 +145,11 @@ class Peering:
         if opening is not None:
             opening.pending.erase()
 
+    def may_be_init(self, frame: bytes) -> bool:
+        """Tell by a look at its header whether a frame may be an init: it costs next to nothing."""
+        opener = self._membership.keyring.opener(frame_token(frame))
+        return opener is not None and opener.group == MESH_GROUP
+
     def inbox(self, frame: bytes, inbox: str) -> tuple[str, bytes, Link]:
         """Answer an init: return the accept's subject, the accept, and the half-open session."""
         member = self._membership
@@ -173,7 +183,11 @@ class Peering:
         # 3. Its seal, its credential and its signature.
         opened = open_init(member.mesh, member.keys, wire, judge)
         peer = proven[0]
-        half_open = [link for link in self._of(peer.subject) if not link.session.confirmed]
+        # The sweep comes late, and what it will drop must not keep a peer out who was not heard.
+        since = member.clock.highest() - HANDSHAKE_LIFETIME
+        half_open = [
+            link for link in self._of(peer.subject) if not link.session.confirmed and link.opened > since
+        ]
         if len(half_open) >= HALF_OPEN_PER_INSTANCE:
             raise SealingError(Reason.TOO_MANY_HALF_OPEN)
         member.compare_beacon(opened.init.beacon)
@@ -200,7 +214,7 @@ class Peering:
             raise SealingError(Reason.SESSION_UNKNOWN)
         now = self._require_open(link)
         messages = decode_messages(link.session.open(frame))
-        link.received = now
+        link.received, link.heard = now, True
         return link, messages
 
     def seal(self, link: Link, *messages: PeerMessage) -> tuple[str, bytes]:

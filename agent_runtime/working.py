@@ -99,14 +99,11 @@ class Working:
             self._refusals.note("task", error.reason.value)
             self._say(task_id, BACK)
             return
-        except NotAuthenticError as error:
-            # The copy may have been damaged on its way here: the stream still has the one that was sent.
-            self._refusals.note("task", error.reason.value)
-            self._say(task_id, DONE if dead else BACK)
-            return
         except PeerError as error:
             self._refusals.note("task", error.reason.value)
-            self._say(task_id, DONE)
+            # The copy may have been damaged on its way here: the stream still has the one that was sent.
+            damaged = isinstance(error, NotAuthenticError) or error.reason is Reason.UNSUPPORTED_SUITE
+            self._say(task_id, BACK if damaged and not dead else DONE)
             return
         if opened.repeat:
             self._refusals.note("task", Reason.REPLAYED.value)  # not run again, but answered

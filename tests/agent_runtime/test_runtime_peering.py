@@ -58,6 +58,13 @@ class Pair:
         assert self.vault.peering.receive(confirm) == (theirs, (Confirm(),))
         return ours, theirs
 
+    def talk(self) -> tuple[Link, Link]:
+        """Return both ends of a session on which each has heard the other."""
+        ours, theirs = self.session()
+        _, said = self.vault.peering.seal(theirs, REPLY)
+        assert self.redactor.peering.receive(said) == (ours, (REPLY,))
+        return ours, theirs
+
     def beat(self, after: int) -> None:
         """Let time pass without anybody missing a beacon."""
         while after > 0:
@@ -122,6 +129,8 @@ def test_init_of_a_stranger_dies_at_one_key(pair: Pair) -> None:
     pending, inbox, frame = pair.open()
     for junk in (b"", b"junk", pending.wire, bytes(len(frame))):
         assert reason(pair.vault.peering.inbox, junk, inbox) is Reason.EPOCH_UNKNOWN
+        assert not pair.vault.peering.may_be_init(junk)
+    assert pair.vault.peering.may_be_init(frame)
     bent = frame[:-1] + bytes([frame[-1] ^ 1])
     assert reason(pair.vault.peering.inbox, bent, inbox) is Reason.NOT_AUTHENTIC
     assert links(pair.vault) == []
@@ -340,7 +349,7 @@ def test_session_ends_with_the_admission_that_ends_first(pair: Pair) -> None:
 
 
 def test_silent_session_is_no_longer_sent_on_before_its_receiver_forgets_it(pair: Pair) -> None:
-    ours, theirs = pair.session()
+    ours, theirs = pair.talk()
     # As if admissions lived for long, so that silence alone decides.
     for link in (ours, theirs):
         link.expires = pair.world.now + 10 * SESSION_IDLE_RECEIVE
@@ -353,8 +362,82 @@ def test_silent_session_is_no_longer_sent_on_before_its_receiver_forgets_it(pair
     assert pair.vault.peering.sweep() == [theirs]
 
 
+def test_session_that_its_peer_may_have_forgotten_is_left_before(pair: Pair) -> None:
+    ours, theirs = pair.session()
+    fresh, heard = pair.session()
+    _, said = pair.vault.peering.seal(heard, REPLY)
+    pair.redactor.peering.receive(said)
+    pair.beat(HANDSHAKE_LIFETIME // 2)
+    # Our confirmation may be lost, and a session that is half-open lives no longer than a handshake.
+    assert not ours.usable(pair.world.now)
+    assert fresh.usable(pair.world.now)
+    # Who was confirmed to has been heard.
+    assert theirs.usable(pair.world.now)
+
+
+def test_session_on_which_a_request_got_no_answer_takes_no_new_ones_but_still_carries(pair: Pair) -> None:
+    ours, theirs = pair.talk()
+    ours.retired = True
+    assert pair.redactor.peering.usable(pair.vault.instance, "vault") is None
+    _, late = pair.vault.peering.seal(theirs, REPLY)
+    assert pair.redactor.peering.receive(late) == (ours, (REPLY,))
+    # What the other asks on it is heard as well: nobody told it.
+    assert pair.vault.peering.usable(pair.redactor.instance, "redactor") is theirs
+    _, asked = pair.vault.peering.seal(theirs, CALL)
+    assert pair.redactor.peering.receive(asked) == (ours, (CALL,))
+    _, answer = pair.redactor.peering.seal(ours, REPLY)
+    assert pair.vault.peering.receive(answer) == (theirs, (REPLY,))
+
+
+def test_new_handshake_loses_nothing_that_is_in_flight(pair: Pair) -> None:
+    old, theirs = pair.talk()
+    _, question = pair.redactor.peering.seal(old, CALL)
+    _, answer = pair.vault.peering.seal(theirs, REPLY)
+    pair.beat(SECOND)
+    new, _ = pair.talk()
+    assert pair.redactor.peering.usable(pair.vault.instance, "vault") is new
+    # Both were said on the old session, and come when there is another.
+    assert pair.vault.peering.receive(question) == (theirs, (CALL,))
+    assert pair.redactor.peering.receive(answer) == (old, (REPLY,))
+    _, late = pair.vault.peering.seal(theirs, REPLY)
+    assert pair.redactor.peering.receive(late) == (old, (REPLY,))
+
+
+def test_two_that_open_at_once_both_get_a_session_and_use_one(pair: Pair) -> None:
+    redactor, vault = pair.redactor.peering, pair.vault.peering
+    _, to_vault, one = redactor.open(pair.admission, "vault")
+    _, to_redactor, other = vault.open(pair.redactor.party.admitted.admission, "redactor")
+    accept_one, wire_one, vaults_end = vault.inbox(one, to_vault)
+    accept_other, wire_other, redactors_end = redactor.inbox(other, to_redactor)
+    ours, theirs = redactor.accepted(accept_one, wire_one), vault.accepted(accept_other, wire_other)
+    # Before either is confirmed each uses its own, and both are heard.
+    assert redactor.usable(pair.vault.instance, "vault") is ours
+    assert vault.usable(pair.redactor.instance, "redactor") is theirs
+    assert vault.receive(redactor.seal(ours, CALL)[1]) == (vaults_end, (CALL,))
+    assert redactor.receive(vault.seal(theirs, CALL)[1]) == (redactors_end, (CALL,))
+    assert vault.receive(redactor.seal(redactors_end, REPLY)[1]) == (theirs, (REPLY,))
+    assert redactor.receive(vault.seal(vaults_end, REPLY)[1]) == (ours, (REPLY,))
+
+
+def test_half_open_session_that_is_overdue_keeps_nobody_out_until_it_is_swept(pair: Pair) -> None:
+    for _ in range(HALF_OPEN_PER_INSTANCE):
+        pair.half_open()
+    pair.beat(HANDSHAKE_LIFETIME)
+    pair.half_open()
+
+
+def test_peer_that_began_again_is_another_instance_and_answers_at_once(pair: Pair) -> None:
+    old, _ = pair.talk()
+    pair.vault = enclave(pair.world, "vault", chip="d0" * 64)
+    _, lost = pair.redactor.peering.seal(old, CALL)
+    assert reason(pair.vault.peering.receive, lost) is Reason.SESSION_UNKNOWN
+    ours, theirs = pair.session()
+    _, asked = pair.redactor.peering.seal(ours, CALL)
+    assert pair.vault.peering.receive(asked) == (theirs, (CALL,))
+
+
 def test_session_is_renewed_in_the_middle_of_its_life(pair: Pair) -> None:
-    ours, _ = pair.session()
+    ours, _ = pair.talk()
     middle = (ours.opened + ours.expires) // 2
     ours.sent = middle
     assert ours.usable(middle - 1)
