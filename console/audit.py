@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 something does not fit or was refused, 2 usage or unreadab
 """
 
 import os
+from itertools import combinations
 from pathlib import Path
 
 import anyio
@@ -14,7 +15,7 @@ from rich.console import Console
 from console import audit_screen as screen
 from console import operator_key
 from console.audit_fetch import FOLDER, ForkError, following
-from console.audit_log import StoredLog, read_log
+from console.audit_log import StoredLog, fork_between, read_log
 from console.audit_proof import check_proof, make_proof
 from console.documents import open_signed_policy
 from console.evidence import print_json
@@ -61,11 +62,18 @@ def audit() -> None:
 def verify(
     logs: tuple[Path, ...], folder: Path, anchor_file: Path | None, proof: Path | None, as_data: bool
 ) -> int:
-    """Check stored logs against their signed heads and the operators' orders: exit 1 at what does not fit."""
+    """Check stored logs against their signed heads and the operators' orders, and copies against each other.
+
+    Exit 1 at what does not fit.
+    """
     anchor, mesh = _anchor(folder, anchor_file)
     if proof is not None:
         return _verify_proof(proof, anchor, mesh, as_data)
     read = [(path, _read(path, anchor, mesh)) for path in logs or _stored(folder)]
+    between = [(other, fork_between(one, other)) for (_, one), (_, other) in combinations(read, 2)]
+    for other, fork in between:
+        if fork is not None:
+            other.findings.append(fork)
     if as_data:
         print_json({"mesh": mesh.id.hex(), "logs": [screen.log_data(path, log) for path, log in read]})
     else:

@@ -97,6 +97,22 @@ def read_log(data: bytes, anchor: Anchor, mesh: Mesh) -> StoredLog:
     return log
 
 
+def fork_between(one: StoredLog, other: StoredLog) -> Finding | None:
+    """Return what proves that two copies of a term's log, each fine by itself, are of two logs."""
+    if one.findings or other.findings or one.term != other.term:
+        return None
+    if one.key != other.key:
+        text = f"term {one.term} was ordered for two coordinators, and each has a log"
+        return Finding("fork", text, 1, None, tuple(head for head in (one.last, other.last) if head))
+    for mine, theirs in ((one, other), (other, one)):
+        covered = theirs.last
+        for head in mine.heads:
+            if covered and head.claims.size <= covered.claims.size and not fits(theirs.tree, head):
+                text = f"the other copy's first {head.claims.size} entries are others: two logs are kept"
+                return Finding("fork", text, head.line, None, (head, covered))
+    return None
+
+
 def first_line(proof: TermProof) -> bytes:
     """Return the line that a stored log begins with."""
     return f"{FORMAT} {codec.encode(proof).hex()}\n".encode()

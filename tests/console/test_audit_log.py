@@ -242,6 +242,45 @@ def test_another_history_is_refused_and_both_heads_are_kept(
         fetch(tmp_path, source)
 
 
+@pytest.mark.parametrize("further", [-1, 0])
+def test_two_operators_copies_that_are_each_fine_show_the_fork_between_them(
+    tmp_path: Path, world: World, source: Line, file: Path, further: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = TwoFaced(world, source.operator, source.term_proof)
+    other.turn(len(world.log) + further)
+    theirs = fetch(tmp_path / "theirs", other).path
+    anchor = ["--anchor", str(tmp_path / "anchor.cbor")]
+    for copy in (file, theirs):
+        assert run(["audit", "verify", str(copy), *anchor]) == 0
+    capsys.readouterr()
+    for copies in ((file, theirs), (theirs, file)):
+        assert run(["audit", "verify", *map(str, copies), *anchor]) == 1
+        told = capsys.readouterr().out
+        assert "two logs are kept" in told
+        assert other.head.hex() in told.replace("\n", "")
+
+
+def test_one_term_of_two_coordinators_is_a_fork(
+    tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = fetch(tmp_path / "theirs", line(*up())).path
+    anchor = ["--anchor", str(tmp_path / "anchor.cbor")]
+    assert run(["audit", "verify", str(theirs), *anchor]) == 0
+    assert run(["audit", "verify", str(file), str(theirs), *anchor]) == 1
+    assert "ordered for two coordinators" in capsys.readouterr().out
+
+
+def test_two_copies_of_one_log_of_which_one_is_older_are_one_log(
+    tmp_path: Path, world: World, source: Line, file: Path
+) -> None:
+    older = tmp_path / "older.log"
+    older.write_bytes(file.read_bytes())
+    Party.enclave(world, "planner").join()
+    fetch(tmp_path, source)
+    anchor = ["--anchor", str(tmp_path / "anchor.cbor")]
+    assert run(["audit", "verify", str(file), str(older), *anchor]) == 0
+
+
 def test_a_coordinator_that_has_fewer_entries_than_it_signed_for_is_refused(
     tmp_path: Path, world: World, source: Line
 ) -> None:
