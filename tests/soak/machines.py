@@ -18,6 +18,7 @@ from tests.adversary.peers import MOVES, ROLES, Peers
 from tests.adversary.tasks import Tasks
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+RSS_GROWTH = 2.0
 LIFE = 4_000  # moves in one world: then it has to heal, and another begins
 Say = Callable[[str, int], None]
 
@@ -172,6 +173,7 @@ class Outcome:
     worlds: int = 0
     heal_ms: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    objects: tuple[int, int] = (0, 0)  # between worlds, when these were counted
     rss_kib: tuple[int, int] = (0, 0)  # after a tenth of the events, and at the end
 
     @property
@@ -180,8 +182,13 @@ class Outcome:
 
     def faults(self, growth: float) -> list[str]:
         """Say what was not as it must be; the rest has raised."""
-        before, after = self.rss_kib
-        return [f"memory grew from {before} to {after} KiB"] if after > before * growth else []
+        found = []
+        if self.objects[1] > self.objects[0] * growth:
+            found.append(f"objects grew from {self.objects[0]} to {self.objects[1]}")
+        # Here worlds come and go, and the allocator keeps what lies between: a leak would do more than this.
+        if self.rss_kib[1] > self.rss_kib[0] * RSS_GROWTH:
+            found.append(f"memory grew from {self.rss_kib[0]} to {self.rss_kib[1]} KiB")
+        return found
 
 
 def run(name: str, events: int, seed: int, say: Say = lambda text, done: None) -> Outcome:
@@ -190,25 +197,35 @@ def run(name: str, events: int, seed: int, say: Say = lambda text, done: None) -
     outcome = Outcome()
     started = time.perf_counter()
     while outcome.total < events:
-        stage = STAGES[name]()
-        moves = 0
-        while moves < LIFE and outcome.total < events:
-            moves += 1
-            deed = stage.move(chance)
-            if deed:
-                outcome.events[deed] += 1
-            if moves % 16 == 0:
-                stage.check()
-        outcome.heal_ms.append(stage.heal())
-        outcome.refused += stage.refusals()
-        outcome.done += stage.done()
-        outcome.worlds += 1
+        _live(STAGES[name](), chance, outcome, events)
         if outcome.total >= events // 10 and not outcome.rss_kib[0]:
-            outcome.rss_kib = (_rss(), 0)
+            outcome.rss_kib, outcome.objects = (_rss(), 0), (_objects(), 0)
         say(name, outcome.total)
     outcome.rss_kib = (outcome.rss_kib[0], _rss())
+    outcome.objects = (outcome.objects[0], _objects())
     outcome.seconds = time.perf_counter() - started
     return outcome
+
+
+def _live(stage: Stage, chance: random.Random, outcome: Outcome, events: int) -> None:
+    """Let one world live and heal."""
+    for move in range(LIFE):
+        if outcome.total >= events:
+            break
+        deed = stage.move(chance)
+        if deed:
+            outcome.events[deed] += 1
+        if move % 16 == 0:
+            stage.check()
+    outcome.heal_ms.append(stage.heal())
+    outcome.refused += stage.refusals()
+    outcome.done += stage.done()
+    outcome.worlds += 1
+
+
+def _objects() -> int:
+    gc.collect()
+    return len(gc.get_objects())
 
 
 def _rss() -> int:
