@@ -162,7 +162,7 @@ async def test_no_decision_sees_half_of_a_policy(up: tuple[World, Party]) -> Non
 
 def _torn(holdings: Any) -> Any:
     """Return holdings whose last view was damaged on its way."""
-    views = (*holdings.views[:-1], holdings.views[-1][:-1] + b"\x00")
+    views = (*holdings.views[:-1], holdings.views[-1][:-1] + bytes([holdings.views[-1][-1] ^ 1]))
     return replace(holdings, views=views)
 
 
