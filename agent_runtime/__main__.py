@@ -28,6 +28,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from agent_runtime.agent import Agent
 from agent_runtime.errors import EXIT_REFUSED
 from agent_runtime.joining import AdmissionRefusedError
+from agent_runtime.loop import run
 from agent_runtime.node import Identity, Node
 from attestation import Machine, report_own_keys
 from attestation.carried import CarryingMachine, carried_by
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     code = 0
     try:
-        anyio.run(_run, options.agent, options.anchor, partial(open_machine, options))
+        run(_run, options.agent, options.anchor, partial(open_machine, options))
     except* AdmissionRefusedError as errors:
         code = _say(errors, EXIT_REFUSED)
     except* PeerError as errors:

@@ -53,6 +53,13 @@ class Context(Protocol):
     async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
         """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
 
+    async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:
+        """Send a message to the role that takes its kind, at most once; nobody answers.
+
+        Returns when it is on its way. `within` is how many seconds to look for somebody who takes it before
+        `CallFailedError`; that it was heeded, nothing says.
+        """
+
     async def submit(
         self,
         task_class: str,
@@ -80,7 +87,7 @@ class Endpoint:
 
 
 class Agent:
-    """An agent: one role, its task handlers and tools."""
+    """An agent: one role, its task handlers, tools and message handlers."""
 
     def __init__(self, role: str, *, concurrency: int = 4) -> None:
         if concurrency < 1:
@@ -89,6 +96,7 @@ class Agent:
         self.concurrency = concurrency
         self.tasks: dict[str, Endpoint] = {}
         self.tools: dict[str, Endpoint] = {}
+        self.messages: dict[str, Endpoint] = {}
 
     def task(self, task_class: str) -> Callable[[H], H]:
         """Serve the tasks of a class with the decorated function `(payload, context) -> result`."""
@@ -97,6 +105,10 @@ class Agent:
     def tool(self, name: str) -> Callable[[H], H]:
         """Offer the decorated function `(arguments, context) -> value` as a tool."""
         return self._register(self.tools, name)
+
+    def message(self, kind: str) -> Callable[[H], H]:
+        """Heed the messages of a kind with the decorated function `(payload, context) -> None`."""
+        return self._register(self.messages, kind)
 
     def _register(self, table: dict[str, Endpoint], name: str) -> Callable[[H], H]:
         def register(handler: H) -> H:

@@ -1,4 +1,4 @@
-"""The shell around peer sessions: tool calls out, tool calls in.
+"""The shell around peer sessions: tool calls and one-way messages out; what comes in, sorted.
 
 A call goes to one instance of the role that offers the tool, on the session with it that was completed
 last; where there is none, one is made. A call that got no answer is asked again, under the same request
@@ -7,9 +7,7 @@ id, so that its handler does not run twice.
 
 import asyncio
 import random as _random
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -18,20 +16,19 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.door import Door
-from agent_runtime.errors import CallFailedError, RefusedError
+from agent_runtime.errors import CallFailedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link, Peering
-from agent_runtime.pool import Pool
 from agent_runtime.refusals import Refusals
+from agent_runtime.serving import ContextOf, ServeCall, Serving, TakeMessage
 from schemas import codec
 from schemas.documents import Admission
-from schemas.errors import PeerError, Reason
+from schemas.errors import Reason
 from schemas.limits import SECOND
 from schemas.messages import Directory, Get, Millis
-from schemas.peer import Call, Cancel, Confirm, Reply, encode_message
-from sealing.errors import SealingError
+from schemas.peer import Call, Cancel, Confirm, Reply, Send, encode_message
 from transport import Delivery, Subscription, Transport
 
 # Seconds. A peer that is there answers in milliseconds; four openings of this length, each of them lost,
@@ -39,11 +36,10 @@ from transport import Delivery, Subscription, Transport
 HANDSHAKE_DEADLINE = 1.3
 ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again elsewhere
 DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
-CALLS_AT_ONCE = 256  # handlers of calls that run together
-CALLS_WAITING = 1_024  # more than these are answered `unavailable`
+LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
 
 T = TypeVar("T")
-ServeCall = Callable[[Link, Call], Awaitable[Reply]]
+_Route = tuple[str, int, Link]  # role, the most bytes that may go to it, session
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +90,8 @@ class Calls:
         transport: Transport,
         refusals: Refusals,
         serve: ServeCall,
+        take: TakeMessage,
+        context_of: ContextOf,
     ) -> None:
         self._coordination = coordination
         self._membership = membership
@@ -101,32 +99,34 @@ class Calls:
         self._peering = peering
         self._transport = transport
         self._refusals = refusals
-        self._serve = serve
         self._subscriptions: dict[bytes, Subscription] = {}
         self._accepts: dict[str, MemoryObjectSendStream[bytes]] = {}
         # By peer and request: no peer can answer, or cancel, what is another's.
         self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
-        self._running: dict[tuple[bytes, bytes], anyio.CancelScope] = {}
         self._listings: dict[str, _Listing] = {}
         self._opening: dict[bytes, anyio.Lock] = {}
         self._outgoing = Outgoing(peering, transport, refusals)
-        self._pool = Pool(CALLS_AT_ONCE, CALLS_WAITING)
+        # By action and what: all that was asked for one call or message holds for the next of the same turn.
+        self._routes: dict[tuple[str, str], _Route] = {}
+        self._routes_of = -1
+        transport.after_reading(self._outgoing.flush)
+        self.serving = Serving(
+            membership, gate, peering.requests, self._outgoing, refusals, serve, take, context_of
+        )
         self._door = Door(self._judge)
         self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup) -> None:
-        """Run the handlers of incoming calls, and what answers inits, in `tasks`."""
+        """Run the handlers of what comes in, and what answers inits, in `tasks`."""
         self._tasks = tasks
-        self._pool.start(tasks)
+        self.serving.start(tasks)
 
     async def call(
         self, tool: str, arguments: bytes, *, deadline: Millis, idempotency: bytes | None
     ) -> bytes:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
-        trust = self._gate.may_send("call", tool, len(arguments))
-        role = trust.tools.get(tool)
-        if role is None:
-            raise RefusedError(Reason.NO_GRANT, f"no tool {tool}")
+        route = self._known("call", tool, len(arguments))
+        role, most = route[:2] if route else self._gate.may_say("call", tool, len(arguments))
         request = self._coordination.party.random(16)
         call = Call(request, tool, arguments, deadline, idempotency)
         tried: set[bytes] = set()
@@ -135,7 +135,11 @@ class Calls:
             if remaining <= 0:
                 raise CallFailedError(Reason.DEADLINE_PASSED, f"no answer from {tool}")
             try:
-                link = await self._link(role, tried)
+                if route is not None:
+                    link, route = route[2], None
+                else:
+                    link = await self._link(role, tried)
+                    self._know("call", tool, (role, most, link))
                 reply = await self._ask(link, call, min(ATTEMPT_DEADLINE, remaining))
                 if reply.reason == Reason.QUARANTINED:
                     # It heard of it before we did: another instance takes the call.
@@ -143,14 +147,63 @@ class Calls:
                     raise UnreachableError("the instance takes nothing new")
             except UnreachableError:
                 # The peer may have restarted as another instance: look it up again.
-                if (listing := self._listings.get(role)) is not None:
-                    self._listings[role] = replace(listing, until=0)
-                await anyio.sleep(min(0.2, max(remaining, 0)))
+                self._look_up_again(role)
+                await anyio.sleep(min(LOOK_AGAIN, remaining))
                 continue
             if reply.reason:
                 known = reply.reason in set(Reason)
                 raise CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
             return reply.value
+
+    def send_on(self, kind: str, payload: bytes) -> bool:
+        """Send a message the way that another of its kind went in this turn, if one did and there is room."""
+        known = self._known("send", kind, len(payload))
+        if known is None or self._outgoing.congested:
+            return False
+        self._outgoing.say(known[2], encode_message(Send(kind, payload)))
+        return True
+
+    async def send(self, kind: str, payload: bytes, *, within: float) -> None:
+        """Send a message that nobody answers; return when it is on its way, or raise what forbids it.
+
+        `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
+        """
+        role, most = self._gate.may_say("send", kind, len(payload))
+        clock = self._membership.clock
+        deadline = clock.now() + int(within * SECOND)
+        tried: set[bytes] = set()
+        while True:
+            try:
+                link = await self._link(role, tried)
+            except UnreachableError as error:
+                remaining = (deadline - clock.now()) / SECOND
+                if remaining <= 0:
+                    raise CallFailedError(Reason.UNAVAILABLE, f"nobody takes {kind} messages") from error
+                self._look_up_again(role)
+                await anyio.sleep(min(LOOK_AGAIN, remaining))
+                continue
+            await self._outgoing.room()
+            self._know("send", kind, (role, most, link))
+            self._outgoing.say(link, encode_message(Send(kind, payload)))
+            return
+
+    def _known(self, action: str, what: str, size: int) -> _Route | None:
+        if self._routes_of != self._outgoing.ended:
+            self._routes.clear()
+            return None
+        route = self._routes.get((action, what))
+        return route if route is not None and size <= route[1] else None
+
+    def _know(self, action: str, what: str, route: _Route) -> None:
+        # Where there are several instances, each of a turn's calls is to find its own.
+        listing = self._listings.get(route[0])
+        if listing is not None and len(listing.peers) == 1:
+            self._routes_of = self._outgoing.ended
+            self._routes[action, what] = route
+
+    def _look_up_again(self, role: str) -> None:
+        if (listing := self._listings.get(role)) is not None:
+            self._listings[role] = replace(listing, until=0)
 
     def inbox(self, delivery: Delivery) -> None:
         """Take what may be an init that a peer sent; it is judged in its turn."""
@@ -291,8 +344,10 @@ class Calls:
         key = (link.peer.subject, call.request)
         waiting = self._waiting[key] = _Waiting(answer, within)
         try:
-            await self._outgoing.room()
-            self._outgoing.say(link, encode_message(call))
+            if self._outgoing.congested:
+                await self._outgoing.room()
+            # Where no other call is under way, nothing else is about to be said.
+            self._outgoing.say(link, encode_message(call), at_once=len(self._waiting) == 1)
             return await answer
         except TimeoutError as error:
             # Silence: the session may be gone on the other side, so the next attempt makes another. If one
@@ -307,60 +362,26 @@ class Calls:
             self._waiting.pop(key, None)
 
     def _frame(self, delivery: Delivery) -> None:
+        self._outgoing.read()
         with self._refusals.at("session"):
             link, messages = self._peering.receive(delivery.payload)
-            peer = link.peer.subject
+            sent: list[Send] = []
             for message in messages:
+                if isinstance(message, Send):
+                    sent.append(message)
+                    continue
+                if sent:
+                    self.serving.sent(link, sent)
+                    sent = []
                 if isinstance(message, Reply):
-                    waiting = self._waiting.get((peer, message.request))
+                    waiting = self._waiting.get((link.peer.subject, message.request))
                     # A peer may answer twice: the first answer counts.
                     if waiting is not None and not waiting.answer.done():
                         waiting.answer.set_result(message)
                 elif isinstance(message, Call):
                     with self._refusals.at("call"):
-                        self._called(link, message)
+                        self.serving.called(link, message)
                 elif isinstance(message, Cancel):
-                    scope = self._running.get((peer, message.request))
-                    if scope is not None:
-                        scope.cancel()
-
-    def _called(self, link: Link, call: Call) -> None:
-        # Past its deadline the gate refuses a repeat anyway.
-        until = min(link.peer.expires * SECOND, call.deadline)
-        kept = self._peering.requests.begin(link.peer.subject, call.request, until=until)
-        if kept is not None:
-            self._answer(link, kept)
-        elif not self._pool.offer(partial(self._run, link, call)):
-            busy = _refusal(call, Reason.UNAVAILABLE, "too many calls are waiting")
-            self._answer(link, encode_message(busy))
-
-    async def _run(self, link: Link, call: Call) -> None:
-        with anyio.CancelScope() as scope:
-            key = (link.peer.subject, call.request)
-            self._running[key] = scope
-            try:
-                reply = await self._gated(link, call)
-            finally:
-                del self._running[key]
-            answer = encode_message(reply)
-            self._peering.requests.finish(link.peer.subject, call.request, answer)
-            with self._refusals.at("reply"):
-                await self._outgoing.room()
-                self._answer(link, answer)
-
-    async def _gated(self, link: Link, call: Call) -> Reply:
-        try:
-            self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
-        except PeerError as refusal:
-            self._refusals.note("call", refusal.reason.value)
-            return _refusal(call, refusal.reason, refusal.detail)
-        return await self._serve(link, call)
-
-    def _answer(self, link: Link, answer: bytes) -> None:
-        if not self._gate.may_answer():
-            raise SealingError(Reason.NOT_LIVE)
-        self._outgoing.say(link, answer)
-
-
-def _refusal(call: Call, reason: Reason, detail: str) -> Reply:
-    return Reply(call.request, reason.value, detail, b"")
+                    self.serving.cancelled(link, message.request)
+            if sent:
+                self.serving.sent(link, sent)

@@ -55,6 +55,11 @@ class MeshClock:
         self.now()
         return self._highest
 
+    @property
+    def latest(self) -> Millis:
+        """Return the highest time so far without looking at the clock, for who just did."""
+        return self._highest
+
     def both(self) -> tuple[Millis, Millis]:
         """Return mesh time and the highest ever held, of one reading."""
         return self.now(), self._highest

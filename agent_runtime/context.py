@@ -38,6 +38,13 @@ class NodeContext:
         )
         return decode_value(value, kind)
 
+    async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:
+        """Send a message that nobody answers; return when it is on its way, or raise `CallFailedError`."""
+        message = encode_value(payload)
+        # Most of what is sent in one turn goes where the first of it went.
+        if not self._calls.send_on(kind, message):
+            await self._calls.send(kind, message, within=within)
+
     async def submit(
         self,
         task_class: str,

@@ -16,7 +16,7 @@ class TaskFailedError(PeerError):
 
 
 class CallFailedError(PeerError):
-    """A tool call ended without a value."""
+    """A tool call ended without a value, or nobody was there to take a message."""
 
 
 class HandBackError(PeerError):

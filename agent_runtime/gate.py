@@ -2,9 +2,9 @@
 
 Order, for tasks: live, epoch, handle, tag, sender not revoked, id, expiry, not seen, not quarantined; then
 grant and constraints. For calls: not seen, live, session's peer not revoked, deadline, not quarantined; then
-grant and constraints. All of it by one `Trust`, read once: a policy that comes meanwhile judges what comes
-after it. What fails before a task is known to be authentic is an error; what fails after it is the task's
-result.
+grant and constraints. For messages the same without id and deadline, which they have not. All of it by one
+`Trust`, read once: a policy that comes meanwhile judges what comes after it. What fails before a task is
+known to be authentic is an error; what fails after it is the task's result.
 """
 
 from collections import OrderedDict
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.membership import Membership
 from agent_runtime.seen import Entry, SeenTasks, TaskKey
-from agent_runtime.trust import Trust
+from agent_runtime.trust import Granted, Trust
 from schemas import codec
 from schemas.documents import Constraints
 from schemas.errors import PeerError, Reason
-from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
+from schemas.limits import MAX_MESSAGE, MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
-from schemas.peer import Call
+from schemas.peer import Call, Send
 from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
@@ -94,9 +94,9 @@ class Gate:
         )
         return OpenedTask(body, sender, opener.token, key, entry, sender_role, refusal)
 
-    def may_answer(self) -> bool:
-        """Tell whether a result may leave now: liveness is asked again after the handler ran."""
-        return self._membership.live()
+    def may_answer(self, before: Millis | None = None) -> bool:
+        """Tell whether an answer may leave: live, asked again after the handler ran, and `before` a time."""
+        return self._membership.live() and (before is None or self._membership.clock.latest < before)
 
     def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> None:
         """Permit a tool call that came in an established session, or raise."""
@@ -111,15 +111,35 @@ class Gate:
         if refusal is not None:
             raise refusal
 
-    def may_send(self, action: str, what: str, size: int) -> Trust:
-        """Permit an own submission or call before it leaves, or raise."""
+    def messages(self, peer: bytes) -> Trust:
+        """Return the trust to judge a peer's one-way messages of one frame by, or raise."""
         trust = self._membership.require_live()
-        for role in trust.admission.roles:
-            granted = trust.grants.get((role, action, what))
-            if granted is not None:
-                _check_size(granted.constraints, size)
-                return trust
-        raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+        if peer in trust.revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        if self._membership.keys.instance in trust.quarantined:
+            raise RefusedError(Reason.QUARANTINED, "this instance takes nothing new")
+        return trust
+
+    def message(self, trust: Trust, peer: bytes, peer_role: str, own_role: str, message: Send) -> None:
+        """Permit one of them, or raise."""
+        size = len(message.payload)
+        refusal = self._permission(trust, peer_role, "send", message.kind, own_role, peer, size)
+        if refusal is not None:
+            raise refusal
+
+    def may_send(self, action: str, what: str, size: int) -> Trust:
+        """Permit an own submission before it leaves, or raise."""
+        trust = self._membership.require_live()
+        _own_grant(trust, action, what, size)
+        return trust
+
+    def may_say(self, action: str, what: str, size: int) -> tuple[str, int]:
+        """Permit an own call or one-way message before it leaves, or raise.
+
+        Returns the role that it goes to, and how many bytes may: this holds for others of the same turn.
+        """
+        granted = _own_grant(self._membership.require_live(), action, what, size)
+        return granted.audience, granted.constraints.max_bytes or MAX_MESSAGE
 
     def _trust_or_hand_back(self) -> Trust:
         try:
@@ -217,6 +237,15 @@ class RequestMemory:
                 self._size -= gone
             if not asked.ids:
                 del self._peers[peer]
+
+
+def _own_grant(trust: Trust, action: str, what: str, size: int) -> Granted:
+    for role in trust.admission.roles:
+        granted = trust.grants.get((role, action, what))
+        if granted is not None:
+            _check_size(granted.constraints, size)
+            return granted
+    raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
 
 
 def _check_size(constraints: Constraints, size: int) -> None:

@@ -1,8 +1,11 @@
 """Running the agent's own functions: the one place where an arbitrary exception is caught and counted."""
 
+import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import anyio
 
@@ -27,6 +30,9 @@ class Ended:
     value: bytes
 
 
+_DONE = Ended("", "", encode_value(None))
+
+
 async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refusals: Refusals) -> Ended:
     """Run a handler that the gate has let pass and return how it ended. Raises nothing of the handler's."""
     if endpoint is None:
@@ -37,7 +43,9 @@ async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refus
         if endpoint.is_async:
             value = await endpoint.handler(argument, context)
         else:
-            value = await anyio.to_thread.run_sync(partial(endpoint.handler, argument, context))
+            value = await _in_thread(partial(endpoint.handler, argument, context))
+        if value is None:
+            return _DONE
         encoded = encode_value(value)
     except PeerError as refusal:
         return _refused(endpoint, refusal, refusals)
@@ -56,6 +64,18 @@ async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refus
         refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
         return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
     return Ended("", "", encoded)
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    # Cancelled or not, this ends when the thread does: nothing stops a thread, and none must be left behind.
+    thread = asyncio.ensure_future(anyio.to_thread.run_sync(work))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait((thread,))
+        thread.exception()
+        raise
 
 
 def _refused(endpoint: Endpoint, refusal: PeerError, refusals: Refusals) -> Ended:

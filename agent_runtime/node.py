@@ -34,7 +34,7 @@ from attestation import Attester
 from attestation.carried import Carried
 from schemas.errors import PeerError, Reason
 from schemas.messages import BREAK_GLASS, CLIENT, ENCLAVE
-from schemas.peer import Call, Reply
+from schemas.peer import Call, Reply, Send
 from schemas.subjects import Kind, subject
 from schemas.toml_place import printable
 from sealing.documents import open_anchor
@@ -110,6 +110,8 @@ class Node:
             transport,
             self.refusals,
             self._serve_call,
+            self._take_message,
+            self._context_of,
         )
         reply_to = random(16)
         submissions = Submissions(
@@ -262,7 +264,7 @@ class Node:
         member = self.membership
         mesh, instance = member.mesh, member.keys.instance
         wanted: dict[str, Callable[[], Awaitable[Subscription]]] = {}
-        if self._agent is not None and self._agent.tools:
+        if self._agent is not None and (self._agent.tools or self._agent.messages):
             for name in (subject(mesh.id, Kind.INBOX, token) for token in member.names(Kind.INBOX, instance)):
                 wanted[name] = partial(self._transport.listen, name, self.calls.inbox)
         if self.working is not None:
@@ -303,6 +305,13 @@ class Node:
         context = self.context(call.idempotency, link.peer_role, link.peer.subject)
         ended = await run_handler(endpoint, call.arguments, context, self.refusals)
         return Reply(call.request, ended.reason, ended.detail, ended.value)
+
+    def _context_of(self, link: Link) -> Context:
+        return self.context(None, link.peer_role, link.peer.subject)
+
+    async def _take_message(self, message: Send, context: Context) -> None:
+        endpoint = self._agent.messages.get(message.kind) if self._agent else None
+        await run_handler(endpoint, message.payload, context, self.refusals)
 
     async def _close(self) -> None:
         self.submitter.close()

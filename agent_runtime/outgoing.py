@@ -18,55 +18,89 @@ FULL = 32 * 1024
 _ARRAY = 3  # what a frame's array of messages costs at most
 
 
+class _Batch:
+    """What is to be said on one session at the end of this turn."""
+
+    __slots__ = ("link", "messages", "size")
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.messages: list[bytes] = []
+        self.size = 0
+
+
 class Outgoing:
-    """What is to be said at the end of this turn, by session."""
+    """What is to be said at the end of this turn, by session.
+
+    A turn ends with a read of the socket for what is said while it is handed on, else with the loop's turn.
+    `ended` counts turns: what was true of a peer in this turn need not be asked again before the next.
+    """
 
     def __init__(self, peering: Peering, transport: Transport, refusals: Refusals) -> None:
+        self.ended = 0
         self._peering = peering
         self._transport = transport
         self._refusals = refusals
-        self._said: dict[int, tuple[Link, list[bytes], int]] = {}
+        self._said: dict[Link, _Batch] = {}
         self._scheduled = False
-        self._congested = False
+        self._reading = False
+        self.congested = False
 
-    def say(self, link: Link, message: bytes) -> None:
+    def say(self, link: Link, message: bytes, *, at_once: bool = False) -> None:
         """Send an encoded message at the end of this turn; raise `UsageError` if it fits no frame.
 
-        What the session or the broker refuses then is counted.
+        What the session or the broker refuses then is counted. `at_once` is for who knows that nobody else
+        has anything to say in this turn: it spares the turn.
         """
         size = len(message)
         if size > MAX_BODY - _ARRAY:
             raise UsageError(
                 f"{size} bytes do not fit one message: {MAX_BODY - _ARRAY} do; send them in parts"
             )
-        entry = self._said.get(id(link))
-        if entry is not None and (entry[2] + size > FULL or len(entry[1]) >= MAX_MESSAGES):
-            self._send(link, entry[1])
-            entry = None
-        if entry is None:
-            self._said[id(link)] = (link, [message], size)
-        else:
-            entry[1].append(message)
-            self._said[id(link)] = (link, entry[1], entry[2] + size)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._end_of_turn)
+        if at_once and not (self._said or self._reading):
+            self.ended += 1
+            self._send(link, [message])
+            self._transport.push()
+            return
+        batch = self._said.get(link)
+        if batch is None:
+            batch = self._said[link] = _Batch(link)
+            if not (self._scheduled or self._reading):
+                self._scheduled = True
+                asyncio.get_running_loop().call_soon(self._end_of_turn)
+        elif batch.size + size > FULL or len(batch.messages) >= MAX_MESSAGES:
+            self._send(link, batch.messages)
+            batch.messages, batch.size = [], 0
+        batch.messages.append(message)
+        batch.size += size
+
+    def read(self) -> None:
+        """Note that a read is being handed on, at whose end `flush` is called."""
+        self._reading = True
+
+    def flush(self) -> None:
+        """Send what was said so far."""
+        self._reading = False
+        self.ended += 1
+        if self._said:
+            said, self._said = self._said, {}
+            for batch in said.values():
+                self._send(batch.link, batch.messages)
+            self._transport.push()
 
     async def room(self) -> None:
         """Wait while the broker does not read what was said."""
-        if self._congested:
-            self._congested = False
+        if self.congested:
+            self.congested = False
+            self.flush()
             await self._transport.breathe()
 
     def _end_of_turn(self) -> None:
         self._scheduled = False
-        said, self._said = self._said, {}
-        for link, messages, _ in said.values():
-            self._send(link, messages)
-        self._transport.push()
+        self.flush()
 
     def _send(self, link: Link, messages: list[bytes]) -> None:
         with self._refusals.at("send"):
             subject, frame = self._peering.seal_encoded(link, messages)
             if self._transport.post(subject, frame):
-                self._congested = True
+                self.congested = True

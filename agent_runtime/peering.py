@@ -35,7 +35,7 @@ INIT = "init"
 NO_REQUEST = bytes(16)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Link:
     """An established session with what was judged about its peer."""
 

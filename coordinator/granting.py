@@ -19,6 +19,7 @@ from sealing.keys import SigningKey
 
 SUBMIT = "submit"
 CALL = "call"
+SEND = "send"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,10 @@ def _rights(policy: Policy, role: str) -> Rights:
 
 
 def may_look_up(policy: Policy | None, roles: tuple[str, ...], wanted: str) -> bool:
-    """Tell whether one of `roles` may call a tool of the role `wanted`: then it may know who holds it."""
+    """Tell whether one of `roles` may call or send to the role `wanted`: then it may know who holds it."""
     return policy is not None and any(
-        rule.may == CALL and rule.role in roles and policy.target(rule) == wanted for rule in policy.rules
+        rule.may in (CALL, SEND) and rule.role in roles and policy.target(rule) == wanted
+        for rule in policy.rules
     )
 
 

@@ -43,6 +43,7 @@ class Blueprint(Document, frozen=True, kw_only=True):
     clients: dict[Name, tuple[Name, ...]] = field(default_factory=dict)  # name: roles
     classes: dict[Name, TaskClass] = field(default_factory=dict)
     tools: dict[Name, Name] = field(default_factory=dict)
+    messages: dict[Name, Name] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     limits: Limits = field(default_factory=Limits)
 

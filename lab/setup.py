@@ -128,6 +128,7 @@ def measured_policy(
         },
         classes=blueprint.classes,
         tools=blueprint.tools,
+        messages=blueprint.messages,
         rules=blueprint.rules,
         limits=blueprint.limits,
     )

@@ -10,7 +10,7 @@ from schemas.policy import Policy
 
 
 class Decision(NamedTuple):
-    """The question: may `role` do `action` ("submit" or "call") with `what`?"""
+    """The question: may `role` do `action` ("submit", "call" or "send") with `what`?"""
 
     role: str
     action: str
@@ -19,7 +19,9 @@ class Decision(NamedTuple):
     def __str__(self) -> str:
         if self.action == "submit":
             return f"{self.role} may submit {self.what} tasks"
-        return f"{self.role} may call the tool {self.what}"
+        if self.action == "call":
+            return f"{self.role} may call the tool {self.what}"
+        return f"{self.role} may send {self.what} messages"
 
 
 class Permitted(NamedTuple):

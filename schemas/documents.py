@@ -123,8 +123,8 @@ class Grant(Document, frozen=True, kw_only=True):
 
     subject: Name
     audience: Name
-    action: Annotated[str, Meta(pattern="^(submit|call)\\Z")]
-    what: Name  # task class or tool
+    action: Annotated[str, Meta(pattern="^(submit|call|send)\\Z")]
+    what: Name  # task class, tool or kind of message
     mesh: Bytes32
     term: Count
     policy_version: Count

@@ -52,7 +52,14 @@ class Cancel(_Said, frozen=True, tag=3):
     request: Bytes16
 
 
-PeerMessage = Confirm | Call | Reply | Cancel
+class Send(_Said, frozen=True, tag=4):
+    """A message that nobody answers."""
+
+    kind: Name
+    payload: Payload
+
+
+PeerMessage = Confirm | Call | Reply | Cancel | Send
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[tuple[PeerMessage, ...]] = msgspec.msgpack.Decoder(

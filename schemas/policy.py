@@ -4,6 +4,7 @@ Deny is the default: what no rule allows is refused. `parse` reads TOML for peop
 is wrong; `check` finds what is well-formed but contradicts itself. Signing lives in `sealing`.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import combinations
 from typing import Annotated, Any
@@ -48,10 +49,10 @@ class TaskClass(Document, frozen=True, kw_only=True):
 
 
 class Rule(Document, frozen=True, kw_only=True):
-    """`role` may `submit` tasks of class `what`, or `call` the tool `what`."""
+    """`role` may `submit` tasks of class `what`, `call` the tool `what`, or `send` messages of that kind."""
 
     role: Name
-    may: Annotated[str, Meta(pattern="^(submit|call)\\Z")]
+    may: Annotated[str, Meta(pattern="^(submit|call|send)\\Z")]
     what: Name
     max_bytes: Positive | None = None
     per_minute: Positive | None = None
@@ -82,6 +83,7 @@ class Policy(Document, frozen=True, kw_only=True):
     clients: dict[Name, Client] = field(default_factory=dict)
     classes: dict[Name, TaskClass] = field(default_factory=dict)
     tools: dict[Name, Name] = field(default_factory=dict)  # tool: the role that offers it
+    messages: dict[Name, Name] = field(default_factory=dict)  # kind of message: the role that takes it
     rules: tuple[Rule, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
@@ -113,7 +115,15 @@ class Policy(Document, frozen=True, kw_only=True):
 
     def target(self, rule: Rule) -> str:
         """Return the role at which a rule's action arrives."""
-        return self.classes[rule.what].role if rule.may == "submit" else self.tools[rule.what]
+        if rule.may == "submit":
+            return self.classes[rule.what].role
+        return self.tools[rule.what] if rule.may == "call" else self.messages[rule.what]
+
+    def named(self, action: str) -> Iterable[str]:
+        """Return what a rule with this action may name."""
+        if action == "submit":
+            return self.classes
+        return self.tools if action == "call" else self.messages
 
     def constraints(self, rule: Rule) -> Constraints:
         """Return what narrows a rule."""
@@ -183,10 +193,11 @@ def check(policy: Policy) -> Policy:
             text = f"classes.{name}: no workload holds role {task_class.role!r}"
             text += did_you_mean(task_class.role, enclaves)
             raise ContradictionError(("classes", name, "role"), text)
-    for tool, role in policy.tools.items():
-        if role not in enclaves:
-            text = f"tools.{tool}: no workload holds role {role!r}{did_you_mean(role, enclaves)}"
-            raise ContradictionError(("tools", tool), text)
+    for table, takers in (("tools", policy.tools), ("messages", policy.messages)):
+        for name, role in takers.items():
+            if role not in enclaves:
+                text = f"{table}.{name}: no workload holds role {role!r}{did_you_mean(role, enclaves)}"
+                raise ContradictionError((table, name), text)
     _check_rules(policy, kinds)
     return policy
 
@@ -206,7 +217,7 @@ def _check_rules(policy: Policy, kinds: dict[str, str]) -> None:
         if rule.role not in kinds:
             text = f"rule {number}: nobody holds role {rule.role!r}{did_you_mean(rule.role, kinds)}"
             raise ContradictionError((*at, "role"), text)
-        known = policy.classes if rule.may == "submit" else policy.tools
+        known = policy.named(rule.may)
         if rule.what not in known:
             text = f"rule {number}: there is no {rule.what!r} to {rule.may}{did_you_mean(rule.what, known)}"
             raise ContradictionError((*at, "what"), text)

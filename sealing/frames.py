@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESGCMSIV
+from cryptography.utils import Buffer
 
 from schemas.errors import Reason, UsageError
 from schemas.limits import MAX_BODY, MAX_MESSAGE
@@ -38,7 +39,7 @@ class Aead(Protocol):
     """AES-256-GCM or AES-256-GCM-SIV."""
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
+    def decrypt(self, nonce: bytes, data: Buffer, associated_data: bytes | None) -> bytes: ...
 
 
 def aead(mesh: Mesh, key: bytes) -> Aead:
@@ -61,9 +62,9 @@ def seal(cipher: Aead, header: bytes, counter: int, body: bytes, subject: bytes 
 
 def open_frame(cipher: Aead, frame: bytes, header_size: int, counter: int, subject: bytes = b"") -> bytes:
     """Return the body of a frame, or raise `NotAuthenticError`."""
-    header = frame[:header_size]
+    header, nonce = frame[:header_size], counter.to_bytes(12, "big")
     try:
-        padded = cipher.decrypt(counter.to_bytes(12, "big"), frame[header_size:], header + subject)
+        padded = cipher.decrypt(nonce, memoryview(frame)[header_size:], header + subject)
     except (InvalidTag, ValueError) as error:
         raise NotAuthenticError("frame") from error
     return unpad(padded)

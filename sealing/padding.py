@@ -19,7 +19,7 @@ def padme(length: int) -> int:
 def pad(body: bytes) -> bytes:
     """Return `length u32 || body || zeros` of a Padmé size."""
     length = len(body) + _LENGTH
-    return len(body).to_bytes(_LENGTH, "big") + body + bytes(padme(length) - length)
+    return b"".join((len(body).to_bytes(_LENGTH, "big"), body, bytes(padme(length) - length)))
 
 
 def unpad(padded: bytes) -> bytes:
@@ -27,6 +27,6 @@ def unpad(padded: bytes) -> bytes:
     length = int.from_bytes(padded[:_LENGTH], "big")
     end = _LENGTH + length
     # The tag held, so wrong padding is the sender's doing: one honest form only, no covert channel.
-    if len(padded) < MINIMUM or len(padded) != padme(end) or padded.count(0, end) != len(padded) - end:
+    if len(padded) < MINIMUM or len(padded) != padme(end) or not padded.endswith(bytes(len(padded) - end)):
         raise NotAuthenticError("padding")
     return padded[_LENGTH:end]

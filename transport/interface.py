@@ -194,10 +194,13 @@ class Transport(Protocol):
         """Send and forget; returns when it is buffered."""
 
     def post(self, subject: str, payload: bytes) -> bool:
-        """Do as `publish` without waiting; True asks the caller to `breathe` before it sends much more."""
+        """Buffer until the next `push`; True asks the caller to `breathe` before it posts much more."""
 
     def push(self) -> None:
-        """Send what is buffered at once, for who has just said the last word of its turn."""
+        """Send what was posted."""
+
+    def after_reading(self, call: Callable[[], None]) -> None:
+        """Call after each read, when all that it brought has been handed on: then it is time to `push`."""
 
     async def breathe(self) -> None:
         """Wait while the broker does not read, and let others run."""

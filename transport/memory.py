@@ -6,7 +6,7 @@ The broker of `MemoryBroker` is always there and forgets everything with the pro
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from schemas.errors import UsageError
 from transport.errors import ClosedError, ConflictError, FullError, TooLargeError, UnavailableError
@@ -212,6 +212,7 @@ class MemoryTransport:
         self._tasks = tasks
         self._on_state = on_state
         self._inboxes: set[Inbox] = set()
+        self._readers: list[Callable[[], None]] = []
         self._consumers: set[MemoryConsumer] = set()
         self.state = State.DISCONNECTED
         self._set_state(State.CONNECTED)
@@ -253,6 +254,10 @@ class MemoryTransport:
     def push(self) -> None:
         """Do nothing: nothing is buffered."""
 
+    def after_reading(self, call: Callable[[], None]) -> None:
+        """Call after each message: nothing is read here."""
+        self._readers.append(call)
+
     async def breathe(self) -> None:
         """Let others run."""
         await asyncio.sleep(0)
@@ -291,6 +296,8 @@ class MemoryTransport:
 
         async def hand_on(delivery: Delivery) -> None:
             taker(delivery)
+            for reader in self._readers:
+                reader()
 
         return await self.subscribe(subject, hand_on)
 

@@ -81,6 +81,7 @@ class NatsSession:
         self.state = State.DISCONNECTED
         self.max_payload = 0
         self.dependents: set[Dependent] = set()
+        self.readers: list[Callable[[], None]] = []
         # What the broker has refused, lower-cased as the parser gives it.
         self.refused_publishes: set[str] = set()
         self.refused_filters: set[str] = set()
@@ -202,6 +203,15 @@ class NatsSession:
             return False
         return wire.send(frame)
 
+    def put(self, subject: bytes, payload: bytes) -> bool:
+        """Do as `hand_over` with a PUB; it leaves at the next `push`, or with what else is sent."""
+        wire = self._live()
+        line = b"PUB %s %d\r\n" % (subject, len(payload))
+        if wire is None:
+            self._keep(b"".join((line, payload, b"\r\n")))
+            return False
+        return wire.put(line, payload, b"\r\n")
+
     def push(self) -> None:
         """Write what is buffered, if the broker is there."""
         wire = self._live()
@@ -277,7 +287,7 @@ class NatsSession:
     async def _connect(self, *, first: bool) -> Wire:
         backoff = FIRST_BACKOFF
         while True:
-            wire = Wire(self._routes, self._on_refused)
+            wire = Wire(self._routes, self._on_refused, self._after_reading)
             try:
                 await wire.open(self._urls[0], name=self._name, seed=self._seed, patience=CONNECT_TIMEOUT)
                 await self._adopt(wire)
@@ -329,6 +339,10 @@ class NatsSession:
         log.info("%s: %s", self._name, state)
         if self._on_state is not None:
             self._on_state(state)
+
+    def _after_reading(self) -> None:
+        for reader in self.readers:
+            reader()
 
     def _on_refused(self, text: str) -> None:
         kind, subject = parse_refusal(text) or ("publish", "")

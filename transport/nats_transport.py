@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from schemas.errors import UsageError
@@ -89,19 +89,26 @@ class NatsTransport:
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send and forget; returns when it is buffered."""
-        if self.post(subject, payload):
-            await self._session.breathe()
-
-    def post(self, subject: str, payload: bytes) -> bool:
-        """Do as `publish` without waiting; True asks the caller to `breathe` before it sends much more."""
         self._session.check_open()
         check_subject(subject)
         self._check_size(payload)
-        return self._session.hand_over(publish_frame(subject, payload))
+        if self._session.hand_over(publish_frame(subject, payload)):
+            await self._session.breathe()
+
+    def post(self, subject: str, payload: bytes) -> bool:
+        """Buffer until the next `push`; True asks the caller to `breathe` before it posts much more."""
+        self._session.check_open()
+        check_subject(subject)
+        self._check_size(payload)
+        return self._session.put(subject.encode(), payload)
 
     def push(self) -> None:
-        """Send what is buffered at once, for who has just said the last word of its turn."""
+        """Send what was posted."""
         self._session.push()
+
+    def after_reading(self, call: Callable[[], None]) -> None:
+        """Call after each read, when all that it brought has been handed on."""
+        self._session.readers.append(call)
 
     async def breathe(self) -> None:
         """Wait while the broker does not read, and let others run."""

@@ -84,6 +84,7 @@ class _Reading(asyncio.Protocol):
             self._parser.feed(data)
         except (BrokenError, UnicodeDecodeError) as error:
             self._wire.broken(error)
+        self._wire.after_reading()
 
     def eof_received(self) -> None:
         self._wire.lost.set()
@@ -110,8 +111,11 @@ class _Reading(asyncio.Protocol):
 class Wire(Client):
     """A connection that ends once. `routes` maps subscription ids to who gets their messages."""
 
-    def __init__(self, routes: dict[int, Route], on_refused: OnRefused) -> None:
+    def __init__(
+        self, routes: dict[int, Route], on_refused: OnRefused, after_reading: Callable[[], None]
+    ) -> None:
         super().__init__()
+        self.after_reading = after_reading
         self.lost = asyncio.Event()
         self._routes = routes
         self._on_refused = on_refused
@@ -150,16 +154,22 @@ class Wire(Client):
 
     def send(self, frame: bytes) -> bool:
         """Buffer a command; True asks the caller to `await breathe()` before it sends more."""
-        self._out.append(frame)
-        self._since_yield += PER_MESSAGE + len(frame)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._write)
+        return self.put(frame)
+
+    def put(self, *parts: bytes) -> bool:
+        """Do as `send` with a command in parts; it leaves at the next `push`, or with what is sent."""
+        self._out += parts
+        self._since_yield += PER_MESSAGE + sum(map(len, parts))
         return self._since_yield >= WRITE_CHUNK
 
     def push(self) -> None:
         """Write what is buffered now, and not at the end of the turn."""
-        self._write()
+        out, self._out = self._out, []
+        if out and not self.lost.is_set():
+            self._streams()[1].transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     async def breathe(self) -> None:
         """Write, wait while the broker does not read, and let others run."""
@@ -217,9 +227,7 @@ class Wire(Client):
 
     def _write(self) -> None:
         self._scheduled = False
-        out, self._out = self._out, []
-        if out and not self.lost.is_set():
-            self._streams()[1].transport.write(out[0] if len(out) == 1 else b"".join(out))
+        self.push()
 
     def broken(self, error: Exception) -> None:
         """End the connection, because what came on it is not NATS."""

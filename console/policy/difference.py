@@ -53,6 +53,8 @@ def difference(old: Policy, new: Policy) -> Difference:
             *_classes(old, new),
             *_came_and_went("tool", old.tools, new.tools),
             *_tools(old, new),
+            *_came_and_went("message", old.messages, new.messages),
+            *_messages(old, new),
             *_limits(old, new),
         ),
     )
@@ -186,6 +188,14 @@ def _tools(old: Policy, new: Policy) -> list[str]:
         f"the tool {name} is offered by {new.tools[name]}, was by {old.tools[name]}"
         for name in sorted(old.tools.keys() & new.tools.keys())
         if old.tools[name] != new.tools[name]
+    ]
+
+
+def _messages(old: Policy, new: Policy) -> list[str]:
+    return [
+        f"{name} messages go to {new.messages[name]}, went to {old.messages[name]}"
+        for name in sorted(old.messages.keys() & new.messages.keys())
+        if old.messages[name] != new.messages[name]
     ]
 
 

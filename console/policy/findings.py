@@ -206,6 +206,7 @@ def _unreachable(policy: Policy) -> Iterator[Finding]:
     for code, table, names, may in (
         ("unreachable-class", "classes", policy.classes, "submit"),
         ("unreachable-tool", "tools", policy.tools, "call"),
+        ("unreachable-message", "messages", policy.messages, "send"),
     ):
         for name in _never_named(policy, names, may):
             text = f"no rule lets anybody {may} {name}: add one, or remove it"

@@ -77,7 +77,7 @@ key = "{client}"
 roles = ["requester"]
 
 # ---- What there is to do: classes of tasks with the role that takes them, tools with the role that offers
-# them. Names of roles, classes and tools are lower-case.
+# them, and, in [messages], kinds of one-way messages with the role that takes them. Names are lower-case.
 [classes]
 work = {{ role = "worker", lifetime_seconds = 3600 }}
 

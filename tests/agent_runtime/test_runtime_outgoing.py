@@ -1,15 +1,13 @@
-"""Messages to peers leave together at the end of a turn; handlers run on workers that stay."""
+"""Messages to peers leave together at the end of a turn."""
 
 import asyncio
 from dataclasses import dataclass, field
 from typing import cast
 
-import anyio
 import pytest
 
 from agent_runtime.outgoing import FULL, Outgoing
 from agent_runtime.peering import Link, Peering
-from agent_runtime.pool import Job, Pool
 from agent_runtime.refusals import Refusals
 from schemas.errors import Reason, UsageError
 from schemas.limits import MAX_BODY
@@ -128,45 +126,34 @@ async def test_what_a_session_refuses_is_counted_and_the_rest_goes_out(
     assert wire.frames == [[b"y"]]
 
 
-def job(ran: list[int], number: int, gate: anyio.Event | None = None) -> Job:
-    async def run() -> None:
-        if gate is not None:
-            await gate.wait()
-        ran.append(number)
-
-    return run
-
-
-async def test_jobs_run_at_most_so_many_at_once_and_the_rest_in_order() -> None:
-    pool, ran, gate = Pool(2, 3), list[int](), anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        pool.start(tasks)
-        assert [pool.offer(job(ran, number, gate)) for number in range(6)] == [True] * 5 + [False]
-        await turn()
-        assert ran == []
-        gate.set()
-        with anyio.fail_after(5):
-            while len(ran) < 5:
-                await turn()
-        assert ran[2:] == [2, 3, 4]
-        # Workers that wait take the next ones.
-        assert pool.offer(job(ran, 9))
-        await turn()
-        await turn()
-        assert ran[-1] == 9
-        tasks.cancel_scope.cancel()
+async def test_what_is_said_in_a_read_leaves_with_its_end(wire: Wire, outgoing: Outgoing) -> None:
+    outgoing.read()
+    vault = link()
+    outgoing.say(vault, b"one")
+    outgoing.say(vault, b"two", at_once=True)
+    assert wire.frames == []
+    outgoing.flush()
+    assert (wire.frames, wire.pushed) == ([[b"one", b"two"]], 1)
+    await turn()
+    assert wire.pushed == 1
 
 
-async def test_a_bug_in_a_job_reaches_the_task_group() -> None:
-    async def bug() -> None:
-        raise ZeroDivisionError
+async def test_what_nobody_shares_a_turn_with_leaves_at_once(wire: Wire, outgoing: Outgoing) -> None:
+    vault = link()
+    outgoing.say(vault, b"alone", at_once=True)
+    assert (wire.frames, wire.pushed) == ([[b"alone"]], 1)
+    # Somebody else was first after all: order holds, and they go together.
+    outgoing.say(vault, b"first")
+    outgoing.say(vault, b"second", at_once=True)
+    await turn()
+    assert wire.frames[1:] == [[b"first", b"second"]]
 
-    async def run() -> None:
-        async with anyio.create_task_group() as tasks:
-            pool = Pool(1, 1)
-            pool.start(tasks)
-            pool.offer(bug)
 
-    with pytest.raises(ExceptionGroup) as caught:
-        await run()
-    assert caught.group_contains(ZeroDivisionError)
+async def test_every_frame_that_leaves_ends_a_turn(wire: Wire, outgoing: Outgoing) -> None:
+    vault = link()
+    before = outgoing.ended
+    outgoing.say(vault, b"x", at_once=True)
+    outgoing.say(vault, b"y")
+    assert outgoing.ended == before + 1
+    await turn()
+    assert outgoing.ended == before + 2

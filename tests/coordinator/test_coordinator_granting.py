@@ -27,7 +27,12 @@ def policies(draw: st.DrawFn) -> Policy:
         for name in ("k1", "k2")
     }
     tools = {name: draw(st.sampled_from(ENCLAVE_ROLES)) for name in ("t1", "t2")}
-    action = st.sampled_from([("submit", name) for name in classes] + [("call", name) for name in tools])
+    messages = {name: draw(st.sampled_from(ENCLAVE_ROLES)) for name in ("m1", "m2")}
+    action = st.sampled_from(
+        [("submit", name) for name in classes]
+        + [("call", name) for name in tools]
+        + [("send", name) for name in messages]
+    )
     rules = st.builds(
         lambda role, act, size: Rule(role=role, may=act[0], what=act[1], max_bytes=size),
         st.sampled_from(ENCLAVE_ROLES + CLIENT_ROLES),
@@ -49,13 +54,16 @@ def policies(draw: st.DrawFn) -> Policy:
             clients={"cli": Client(key=CLIENT_KEY.public.hex(), roles=CLIENT_ROLES)},
             classes=classes,
             tools=tools,
+            messages=messages,
             rules=tuple(draw(st.lists(rules, max_size=6, unique_by=lambda r: (r.role, r.what)))),
         )
     )
 
 
 def audience(policy: Policy, rule: Rule) -> str:
-    return policy.classes[rule.what].role if rule.may == "submit" else policy.tools[rule.what]
+    if rule.may == "submit":
+        return policy.classes[rule.what].role
+    return (policy.tools if rule.may == "call" else policy.messages)[rule.what]
 
 
 def reference_grants(policy: Policy, role: str) -> set[tuple[str, str, str, str, int | None]]:
@@ -121,9 +129,9 @@ def _check_packages(policy: Policy, party: Party) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(policies(), st.sampled_from(ENCLAVE_ROLES + CLIENT_ROLES), st.sampled_from(ENCLAVE_ROLES))
-def test_look_ups_follow_the_call_rules(policy: Policy, asker: str, wanted: str) -> None:
-    calls = {rule.what for rule in policy.rules if rule.role == asker and rule.may == "call"}
-    assert may_look_up(policy, (asker,), wanted) == any(policy.tools[tool] == wanted for tool in calls)
+def test_look_ups_follow_the_rules_to_call_and_to_send(policy: Policy, asker: str, wanted: str) -> None:
+    reached = {audience(policy, rule) for rule in policy.rules if rule.role == asker and rule.may != "submit"}
+    assert may_look_up(policy, (asker,), wanted) == (wanted in reached)
 
 
 def test_nobody_may_look_up_anything_before_a_policy() -> None:

@@ -128,13 +128,13 @@ async def test_a_peer_that_answers_a_call_many_times_ends_nobody(mesh: RunningMe
         joined(mesh, client_identity(mesh)) as desk,
         joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as peer,
     ):
-        once = peer.calls._answer
+        once = peer.calls.serving.answer
 
-        def answer_often(link: Link, answer: bytes) -> None:
+        def answer_often(link: Link, answer: bytes, before: int | None = None) -> None:
             for _ in range(20):
-                once(link, answer)
+                once(link, answer, before)
 
-        peer.calls._answer = answer_often  # type: ignore[method-assign]
+        peer.calls.serving.answer = answer_often  # type: ignore[method-assign]
         admitted = peer.membership.held()
         desk.calls._listings["counter"] = _Listing(
             ((admitted.admission, admitted.admission_bytes),), 2**62, frozenset()

@@ -73,7 +73,7 @@ _BOUNDS = st.none() | st.integers(1, 3)
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    """Draw a policy that does not contradict itself: any roles, holders, classes, tools and rules."""
+    """Draw a policy that does not contradict itself: any roles, holders, classes, tools, messages, rules."""
     held = draw(st.lists(st.sets(st.sampled_from(ENCLAVES), max_size=2), min_size=1, max_size=3))
     workloads = {
         f"w{n}": Workload(roles=tuple(sorted(roles)), on={NITRO: pcrs(f"{n:02x}")})
@@ -88,8 +88,10 @@ def policies(draw: st.DrawFn) -> Policy:
     targets = st.sampled_from(enclaves) if enclaves else st.nothing()
     classes = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=3)) if enclaves else {}
     tools = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=3)) if enclaves else {}
+    messages = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=2)) if enclaves else {}
     possible = [(role, "submit", what) for role in everyone for what in classes]
     possible += [(role, "call", what) for role in everyone for what in tools]
+    possible += [(role, "send", what) for role in everyone for what in messages]
     chosen = draw(st.lists(st.sampled_from(possible), unique=True, max_size=6)) if possible else []
     return check(
         replace(
@@ -98,6 +100,7 @@ def policies(draw: st.DrawFn) -> Policy:
             clients=clients,
             classes={name: TaskClass(role=role) for name, role in classes.items()},
             tools=tools,
+            messages=messages,
             rules=tuple(
                 Rule(role=role, may=may, what=what, max_bytes=draw(_BOUNDS), per_minute=draw(_BOUNDS))
                 for role, may, what in chosen

@@ -13,7 +13,7 @@ from schemas.policy import Policy
 from sealing.context import Mesh
 from tests.policy.policies import CLIENTS, ENCLAVES, NAMES, POLICY, but, policies
 
-QUESTIONS = [Decision(*each) for each in product((*ENCLAVES, *CLIENTS), ("submit", "call"), NAMES)]
+QUESTIONS = [Decision(*each) for each in product((*ENCLAVES, *CLIENTS), ("submit", "call", "send"), NAMES)]
 Answer = tuple[str, int | None, int | None]  # audience, bytes, calls a minute
 
 
@@ -29,7 +29,7 @@ def interpret(policy: Policy, question: Decision) -> Answer | None:
         if question.action == "submit":
             audience = text["classes"][question.what]["role"]
         else:
-            audience = text["tools"][question.what]
+            audience = text["tools" if question.action == "call" else "messages"][question.what]
         if not any(audience in workload["roles"] for workload in text["workloads"].values()):
             return None
         return audience, rule["max_bytes"], rule["per_minute"]

@@ -122,6 +122,7 @@ def test_every_field_of_a_policy_is_told_when_it_changes_except_what_every_versi
         "clients": {"desk": Client(key="0e" * 32, roles=("requester",))},
         "classes": {"survey": TaskClass(role="planner", lifetime_seconds=5)},
         "tools": {**POLICY.tools, "other": "vault"},
+        "messages": {"progress": "vault"},
         "rules": (),
         "limits": Limits(grace_seconds=20),
     }

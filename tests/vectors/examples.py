@@ -57,7 +57,7 @@ from schemas.messages import (
     TaskBody,
     Time,
 )
-from schemas.peer import Call, Cancel, Confirm, PeerMessage, Reply
+from schemas.peer import Call, Cancel, Confirm, PeerMessage, Reply, Send
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, Rule, TaskClass, Workload
 from schemas.scheduling import Assign, Load, Status, TaskHints, TaskMessage
@@ -89,6 +89,7 @@ _CALL = fixed("request", 16)
 SAID: tuple[tuple[PeerMessage, ...], ...] = (
     (Confirm(),),
     (Call(_CALL, "look-up", b"\x80", TIME, None), Cancel(_CALL)),
+    (Send("progress", b"\x2a"), Send("progress", fixed("note", 300))),
     (Reply(_CALL, "no-grant", "d" * 40, b""), Reply(_CALL, "", "d" * 300, fixed("a", 300))),
     (Call(_CALL, "t" * 32, fixed("a", 70_000 // 9), 200, fixed("task", 16)), *[Cancel(_CALL)] * 17),
     tuple(Call(_CALL, "n", b"", number, None) for number in (0, 127, 128, 256, 65_536, 2**32, 2**63 - 1)),
@@ -119,9 +120,11 @@ POLICY = Policy(
     clients={"desk": Client(key=CLIENT.signing.public.hex(), roles=("desk",))},
     classes={"redact": TaskClass(role="redactor", lifetime_seconds=600)},
     tools={"look-up": "redactor"},
+    messages={"progress": "redactor"},
     rules=(
         Rule(role="desk", may="submit", what="redact", max_bytes=65_536),
         Rule(role="redactor", may="call", what="look-up", per_minute=30),
+        Rule(role="desk", may="send", what="progress"),
     ),
 )
 PROFILE = Profile(

@@ -1,0 +1,158 @@
+"""What peers ask of this process: their calls and messages through the gate, to a handler, and back.
+
+A call's handler ends when its caller cancels or its deadline passes, and then nobody is answered. Messages
+are never answered: one that is refused, or for which there is no room, is counted and gone.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from anyio.abc import TaskGroup
+
+from agent_runtime.agent import Context
+from agent_runtime.gate import Gate, RequestMemory
+from agent_runtime.membership import Membership
+from agent_runtime.outgoing import Outgoing
+from agent_runtime.peering import Link
+from agent_runtime.pool import Job, Pool, Rest
+from agent_runtime.refusals import Refusals
+from schemas.errors import PeerError, Reason
+from schemas.limits import SECOND
+from schemas.messages import Millis
+from schemas.peer import Call, Reply, Send, encode_message
+from sealing.errors import SealingError
+
+AT_ONCE = 256  # handlers that run together
+WAITING = 1_024  # more calls than these are answered `unavailable`, more messages are dropped
+
+ServeCall = Callable[[Link, Call], Awaitable[Reply]]
+# The messages of one frame have one context: what a handler may do for whoever sent them.
+ContextOf = Callable[[Link], Context]
+TakeMessage = Callable[[Send, Context], Coroutine[Any, Any, None]]
+
+
+class Serving:
+    """The handlers of one process that peers have set going."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        gate: Gate,
+        requests: RequestMemory,
+        outgoing: Outgoing,
+        refusals: Refusals,
+        serve: ServeCall,
+        take: TakeMessage,
+        context: ContextOf,
+    ) -> None:
+        self._clock = membership.clock
+        self._gate = gate
+        self._requests = requests
+        self._outgoing = outgoing
+        self._refusals = refusals
+        self._serve = serve
+        self._take = take
+        self._context = context
+        self._pool = Pool(AT_ONCE, WAITING)
+        # By peer and request: no peer can cancel what is another's.
+        self._running: dict[tuple[bytes, bytes], tuple[Job, asyncio.TimerHandle]] = {}
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Run handlers in `tasks`."""
+        self._pool.start(tasks)
+
+    def called(self, link: Link, call: Call) -> None:
+        """Run the handler of a call, or answer a repeat with what was answered first."""
+        # Past its deadline the gate refuses a repeat anyway.
+        until = min(link.peer.expires * SECOND, call.deadline)
+        kept = self._requests.begin(link.peer.subject, call.request, until=until)
+        if kept is not None:
+            self.answer(link, kept)
+            return
+        job = self._pool.offer(partial(self._run, link, call))
+        if job is None:
+            busy = _refusal(call, Reason.UNAVAILABLE, "too many calls are waiting")
+            self.answer(link, encode_message(busy))
+        elif not job.done:
+            remaining = max(call.deadline - self._clock.now(), 0) / SECOND
+            key = (link.peer.subject, call.request)
+            timer = asyncio.get_running_loop().call_later(remaining, self._overdue, key)
+            self._running[key] = job, timer
+
+    def cancelled(self, link: Link, request: bytes) -> None:
+        """End the handler of a call whose answer nobody waits for."""
+        self._end((link.peer.subject, request))
+
+    def sent(self, link: Link, messages: Sequence[Send]) -> None:
+        """Run the handlers of messages that nobody answers."""
+        if self._pool.offer(partial(self._heed, link, messages)) is None:
+            for _ in messages:
+                self._refusals.note("message", Reason.UNAVAILABLE.value)
+
+    def answer(self, link: Link, answer: bytes, before: Millis | None = None) -> None:
+        """Say an encoded reply, if answers may leave now and it is before the caller's deadline."""
+        if not self._gate.may_answer(before):
+            raise SealingError(Reason.NOT_LIVE)
+        self._outgoing.say(link, answer)
+
+    def _overdue(self, key: tuple[bytes, bytes]) -> None:
+        self._refusals.note("call", Reason.DEADLINE_PASSED.value)
+        self._end(key)
+
+    def _end(self, key: tuple[bytes, bytes]) -> None:
+        running = self._running.pop(key, None)
+        if running is not None:
+            job, timer = running
+            timer.cancel()
+            job.cancel()
+
+    async def _run(self, link: Link, call: Call) -> None:
+        peer = link.peer.subject
+        try:
+            reply = await self._gated(link, call)
+            answer = encode_message(reply)
+            self._requests.finish(peer, call.request, answer)
+            with self._refusals.at("reply"):
+                if self._outgoing.congested:
+                    await self._outgoing.room()
+                # A handler that would not end when it was told to, or held up everybody, answers nobody.
+                self.answer(link, answer, before=call.deadline)
+        finally:
+            running = self._running.pop((peer, call.request), None)
+            if running is not None:
+                running[1].cancel()
+
+    async def _gated(self, link: Link, call: Call) -> Reply:
+        try:
+            self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
+        except PeerError as refusal:
+            self._refusals.note("call", refusal.reason.value)
+            return _refusal(call, refusal.reason, refusal.detail)
+        return await self._serve(link, call)
+
+    async def _heed(self, link: Link, messages: Sequence[Send]) -> None:
+        peer, peer_role, own_role = link.peer.subject, link.peer_role, link.own_role
+        with self._refusals.at("message"):
+            trust, context = self._gate.messages(peer), self._context(link)
+            for index, message in enumerate(messages, 1):
+                try:
+                    self._gate.message(trust, peer, peer_role, own_role, message)
+                except PeerError as refusal:
+                    self._refusals.note("message", refusal.reason.value)
+                    continue
+                steps = self._take(message, context)
+                try:
+                    waits_for = steps.send(None)
+                except StopIteration:
+                    continue
+                # One that waits keeps nobody else waiting: what came with it goes to another worker.
+                if index < len(messages):
+                    self.sent(link, messages[index:])
+                await Rest(steps, waits_for)
+                return
+
+
+def _refusal(call: Call, reason: Reason, detail: str) -> Reply:
+    return Reply(call.request, reason.value, detail, b"")

@@ -1,0 +1,251 @@
+"""Handlers run on workers that stay: at once where they can, in order, each in its own context."""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from agent_runtime.agent import Agent, Context
+from agent_runtime.handlers import run
+from agent_runtime.pool import Job, Pool, Work
+from agent_runtime.refusals import Refusals
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Pool]:
+    async with anyio.create_task_group() as tasks:
+        pool = Pool(2, 3)
+        pool.start(tasks)
+        await turn()
+        yield pool
+        tasks.cancel_scope.cancel()
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+
+
+async def offer(pool: Pool, *works: Work) -> list[Job | None]:
+    """Offer jobs as the transport does: from a callback of the loop, where no task is current."""
+    jobs: asyncio.Future[list[Job | None]] = asyncio.get_running_loop().create_future()
+
+    def read() -> None:
+        try:
+            jobs.set_result([pool.offer(work) for work in works])
+        except ZeroDivisionError as error:
+            jobs.set_exception(error)
+
+    asyncio.get_running_loop().call_soon(read)
+    return await jobs
+
+
+def job(ran: list[int], number: int, gate: anyio.Event | None = None) -> Work:
+    async def work() -> None:
+        if gate is not None:
+            await gate.wait()
+        ran.append(number)
+
+    return work
+
+
+async def test_what_waits_for_nothing_has_ended_when_the_offer_returns(pool: Pool) -> None:
+    ran: list[int] = []
+    jobs = await offer(pool, *(job(ran, number) for number in range(100)))
+    assert ran == list(range(100))
+    assert all(each is not None and each.done for each in jobs)
+
+
+async def test_jobs_run_at_most_so_many_at_once_and_the_rest_in_order(pool: Pool) -> None:
+    ran, gate = list[int](), anyio.Event()
+    jobs = await offer(pool, *(job(ran, number, gate) for number in range(6)))
+    assert [each is None for each in jobs] == [False] * 5 + [True]
+    await turn()
+    assert ran == []
+    gate.set()
+    with anyio.fail_after(5):
+        while len(ran) < 5:
+            await turn()
+    assert ran[2:] == [2, 3, 4]
+    # Workers that wait take the next ones.
+    await offer(pool, job(ran, 9))
+    assert ran[-1] == 9
+
+
+async def test_jobs_begin_in_order_also_where_a_task_offers_them(pool: Pool) -> None:
+    ran: list[int] = []
+    for number in range(4):
+        assert pool.offer(job(ran, number)) is not None
+    with anyio.fail_after(5):
+        while len(ran) < 4:
+            await turn()
+    assert ran == [0, 1, 2, 3]
+
+
+async def test_a_job_sees_one_task_and_one_context_from_its_first_step_to_its_last(pool: Pool) -> None:
+    variable = contextvars.ContextVar("variable", default="nobody's")
+    seen, ended = list[tuple[object, str]](), anyio.Event()
+
+    async def work() -> None:
+        token = variable.set("mine")
+        seen.append((asyncio.current_task(), variable.get()))
+        # A scope that is entered in one step and left in another needs the same task in both.
+        with anyio.move_on_after(60):
+            await turn()
+            await anyio.lowlevel.checkpoint()
+        seen.append((asyncio.current_task(), variable.get()))
+        variable.reset(token)
+        ended.set()
+
+    await offer(pool, work, work)
+    await ended.wait()
+    with anyio.fail_after(5):
+        while len(seen) < 4:
+            await turn()
+    assert len({task for task, _ in seen}) == 2
+    assert {value for _, value in seen} == {"mine"}
+    assert variable.get() == "nobody's"
+
+
+async def test_a_job_that_is_cancelled_ends_where_it_waits_and_its_worker_goes_on(pool: Pool) -> None:
+    ended: list[str] = []
+
+    def waiting(name: str) -> Work:
+        async def work() -> None:
+            try:
+                await anyio.sleep_forever()
+            except asyncio.CancelledError:
+                ended.append(name)
+                raise
+
+        return work
+
+    jobs = await offer(pool, *(waiting(name) for name in ("handed over", "hired", "queued")))
+    for each in jobs:
+        assert each is not None
+        # Twice is once.
+        each.cancel()
+        each.cancel()
+    with anyio.fail_after(5):
+        while not all(each is not None and each.done for each in jobs):
+            await turn()
+    # One that had not begun never does.
+    assert ended == ["handed over", "hired"]
+    (later,) = await offer(pool, waiting("later"))
+    assert later is not None
+    await turn()
+    await turn()
+    later.cancel()
+    ran: list[int] = []
+    with anyio.fail_after(5):
+        while not later.done:
+            await turn()
+    await offer(pool, *(job(ran, number) for number in range(5)))
+    assert ran == list(range(5))
+
+
+async def test_a_job_that_ends_in_spite_of_it_leaves_its_worker_as_it_was(pool: Pool) -> None:
+    async def stubborn() -> None:
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            await turn()
+
+    (stays,) = await offer(pool, stubborn)
+    assert stays is not None
+    await turn()
+    await turn()
+    stays.cancel()
+    with anyio.fail_after(5):
+        while not stays.done:
+            await turn()
+    tasks: list[int] = []
+
+    async def look() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task.cancelling())
+
+    await offer(pool, look)
+    assert tasks == [0]
+
+
+async def test_the_end_of_the_task_group_ends_jobs_that_are_cancelled_at_the_same_time() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("once")
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            pool = Pool(1, 1)
+            pool.start(tasks)
+            await turn()
+            (one,) = await offer(pool, work)
+            await turn()
+            await turn()
+            assert one is not None
+            tasks.cancel_scope.cancel()
+            one.cancel()
+    assert ended == ["once"]
+
+
+async def test_a_bug_in_a_job_reaches_the_task_group_or_who_offered_it() -> None:
+    async def bug() -> None:
+        raise ZeroDivisionError
+
+    async def late_bug() -> None:
+        await turn()
+        raise ZeroDivisionError
+
+    async def run_one(work: Work) -> None:
+        async with anyio.create_task_group() as tasks:
+            pool = Pool(1, 1)
+            pool.start(tasks)
+            await turn()
+            await offer(pool, work)
+            await anyio.sleep_forever()
+
+    for work in (bug, late_bug):
+        with pytest.raises(ExceptionGroup) as caught, anyio.fail_after(5):
+            await run_one(work)
+        assert caught.group_contains(ZeroDivisionError)
+
+
+async def test_a_handler_in_a_thread_that_is_cancelled_ends_with_its_thread(pool: Pool) -> None:
+    agent, begun, go, left = Agent("counter"), asyncio.Event(), threading.Event(), list[str]()
+    loop = asyncio.get_running_loop()
+
+    @agent.tool("block")
+    def block(data: bytes, context: Context) -> bytes:
+        loop.call_soon_threadsafe(begun.set)
+        go.wait(30)
+        left.append("thread")
+        return data
+
+    async def work() -> None:
+        try:
+            # The context is not asked for anything.
+            await run(agent.tools["block"], b"\xc4\x00", None, Refusals())  # type: ignore[arg-type]
+        finally:
+            left.append("job")
+
+    (blocked,) = await offer(pool, work)
+    assert blocked is not None
+    await begun.wait()
+    blocked.cancel()
+    await turn()
+    await turn()
+    assert left == []
+    go.set()
+    with anyio.fail_after(5):
+        while not blocked.done:
+            await turn()
+    assert left == ["thread", "job"]

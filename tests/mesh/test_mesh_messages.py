@@ -1,0 +1,167 @@
+"""One-way messages, and what ends on the other side when a caller has enough or a deadline passes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import pytest
+
+from agent_runtime import Agent, CallFailedError, Context, Node, RefusedError
+from agent_runtime.calls import _Listing
+from lab.mesh import RunningMesh
+from schemas.errors import Reason
+from tests.mesh.world import client_identity, enclave_identity, forge, joined
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Pair:
+    """A client and an enclave, both within this process, over a real broker and a real coordinator."""
+
+    desk: Node
+    counter: Node
+
+
+@asynccontextmanager
+async def pair(mesh: RunningMesh, agent: Agent) -> AsyncIterator[Pair]:
+    """Bring up a client that knows of no counter but the one that runs `agent` here."""
+    async with (
+        joined(mesh, client_identity(mesh)) as desk,
+        joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as counter,
+    ):
+        held = counter.membership.held()
+        listing = _Listing(((held.admission, held.admission_bytes),), 2**62, frozenset())
+        desk.calls._listings["counter"] = listing
+        with anyio.fail_after(90):
+            yield Pair(desk, counter)
+
+
+async def test_messages_arrive_once_in_order_and_nobody_answers(mesh: RunningMesh) -> None:
+    agent, heard, all_there = Agent("counter"), list[tuple[int, str, bytes | None]](), anyio.Event()
+
+    @agent.message("note")
+    async def note(number: int, context: Context) -> None:
+        heard.append((number, context.caller_role, context.task_id))
+        if number == 999:
+            all_there.set()
+
+    async with pair(mesh, agent) as parties:
+        for number in range(1000):
+            await parties.desk.context().send("note", number)
+        await all_there.wait()
+        assert heard == [(number, "desk", None) for number in range(1000)]
+        (link,) = parties.desk.calls._peering._links.values()
+        # Many share a frame, and none of them comes back.
+        assert link.session._counter < 100
+        assert parties.counter.calls._peering._links[link.session._peer_id].session._counter == 0
+
+
+async def test_a_message_that_is_not_granted_does_not_leave(mesh: RunningMesh) -> None:
+    guests = client_identity(mesh, "guest")
+    async with joined(mesh, client_identity(mesh)) as desk, joined(mesh, guests) as guest:
+        with pytest.raises(RefusedError, match="no-grant"):
+            await guest.context().send("note", 1)
+        with pytest.raises(RefusedError, match="no-grant"):
+            await desk.context().send("small", 1)
+        with pytest.raises(RefusedError, match="constraint-violated"):
+            await desk.context().send("note", bytes(100_001))
+
+
+async def test_invariant_04_a_message_without_a_grant_is_refused_at_the_gate(mesh: RunningMesh) -> None:
+    agent, heard, last = Agent("counter"), list[str](), anyio.Event()
+
+    @agent.message("small")
+    async def small(text: str, context: Context) -> None:
+        heard.append(text)
+
+    @agent.message("note")
+    async def note(text: str, context: Context) -> None:
+        last.set()
+
+    async with pair(mesh, agent) as parties:
+        desk, counts = parties.desk, parties.counter.refusals.counts
+        desk.membership.trust = forge(desk.membership.held(), "send", "small", "counter")
+        await desk.context().send("small", "forged")
+        await desk.context().send("note", "last")
+        await last.wait()
+        assert heard == []
+        assert counts["message", Reason.NO_GRANT.value] == 1
+
+
+async def test_a_message_that_nobody_takes_is_an_error_in_the_end(mesh: RunningMesh) -> None:
+    async with joined(mesh, client_identity(mesh)) as desk:
+        desk.calls._listings["counter"] = _Listing((), 2**62, frozenset())
+        with pytest.raises(CallFailedError) as failure:
+            await desk.context().send("note", "x", within=0)
+    assert failure.value.reason is Reason.UNAVAILABLE
+
+
+async def test_a_bad_message_is_counted_and_the_next_one_heeded(mesh: RunningMesh) -> None:
+    agent, last = Agent("counter"), anyio.Event()
+
+    @agent.message("note")
+    async def note(number: int, context: Context) -> None:
+        if number < 0:
+            raise ZeroDivisionError
+        last.set()
+
+    async with pair(mesh, agent) as parties:
+        await parties.desk.context().send("note", "no number")
+        await parties.desk.context().send("note", -1)
+        await parties.desk.context().send("note", 1)
+        await last.wait()
+        counts = parties.counter.refusals.counts
+        assert counts["handler note", Reason.ARGUMENTS_INVALID.value] == 1
+        assert counts["handler note", "ZeroDivisionError"] == 1
+
+
+async def test_a_caller_who_gives_up_ends_the_handler(mesh: RunningMesh) -> None:
+    agent, begun, ended = Agent("counter"), anyio.Event(), anyio.Event()
+
+    @agent.tool("read")
+    async def read(prefix: str, context: Context) -> str:
+        if prefix == "at once":
+            return prefix
+        try:
+            with anyio.fail_after(80):
+                begun.set()
+                await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            ended.set()
+            raise
+        return prefix
+
+    async with pair(mesh, agent) as parties:
+        context = parties.desk.context()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(context.call, "read", "for ever", str)
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+        await ended.wait()
+        # The worker that ran it serves on.
+        assert await context.call("read", "at once", str) == "at once"
+        assert parties.counter.calls.serving._running == {}
+
+
+async def test_a_deadline_that_passes_ends_the_handler_and_nothing_is_answered(mesh: RunningMesh) -> None:
+    agent, ended = Agent("counter"), anyio.Event()
+
+    @agent.tool("read")
+    async def read(prefix: str, context: Context) -> str:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            # One that does not care: its answer is not sent all the same.
+            ended.set()
+        return prefix
+
+    async with pair(mesh, agent) as parties:
+        with pytest.raises(CallFailedError) as failure:
+            await parties.desk.context().call("read", "for ever", str, within=0.5)
+        assert failure.value.reason is Reason.DEADLINE_PASSED
+        await ended.wait()
+        counter = parties.counter
+        assert counter.refusals.counts["call", Reason.DEADLINE_PASSED.value] == 1
+        assert [link.session._counter for link in counter.calls._peering._links.values()] == [0]
