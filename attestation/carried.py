@@ -59,7 +59,7 @@ class Carried:
         try:
             self._seen = _stamp(path)
             self._entries = self._read()
-        except (OSError, PeerError) as error:
+        except (OSError, ValueError, PeerError) as error:  # a NUL in the name is a ValueError
             why = error.strerror if isinstance(error, OSError) else error
             raise UsageError(
                 f"{path} is no collateral that this mesh's operators signed: {why}; "

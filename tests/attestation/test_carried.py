@@ -146,7 +146,7 @@ def test_what_the_operators_did_not_sign_now_for_this_mesh_is_no_collateral(
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path / "absent", tmp_path):
+    for path in (tmp_path / "pipe", tmp_path / "absent", tmp_path, Path("\0")):
         with pytest.raises(UsageError, match="no collateral"):
             carried(path)
 

@@ -50,7 +50,7 @@ NAMES = (
     "signed-nitro",
 )
 
-SAMPLE = 32  # counting costs up to thirty readings, so at this share it no longer sets the pace
+SAMPLE = 32  # a second reading that counts costs three more, so at this share it no longer sets the pace
 MAX_PAYLOAD = 1000  # as a broker would have said
 LONGEST_CHAIN = 4
 TCB_INFO, QE_IDENTITY = range(2)
