@@ -28,6 +28,7 @@ from agent_runtime.refusals import Refusals
 from schemas import codec
 from schemas.documents import Admission
 from schemas.errors import PeerError, Reason
+from schemas.granted import Granted
 from schemas.limits import SECOND
 from schemas.messages import Directory, Get, Millis
 from schemas.peer import Call, Cancel, Confirm, Reply, encode_message
@@ -43,7 +44,7 @@ CALLS_AT_ONCE = 256  # handlers of calls that run together
 CALLS_WAITING = 1_024  # more than these are answered `unavailable`
 
 T = TypeVar("T")
-ServeCall = Callable[[Link, Call], Awaitable[Reply]]
+ServeCall = Callable[[Link, Call, Granted], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,11 +351,11 @@ class Calls:
 
     async def _gated(self, link: Link, call: Call) -> Reply:
         try:
-            self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
+            granted = self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
         except PeerError as refusal:
             self._refusals.note("call", refusal.reason.value)
             return _refusal(call, refusal.reason, refusal.detail)
-        return await self._serve(link, call)
+        return await self._serve(link, call, granted)
 
     def _answer(self, link: Link, answer: bytes) -> None:
         if not self._gate.may_answer():

@@ -33,6 +33,7 @@ from agent_runtime.working import Working
 from attestation import Attester
 from attestation.carried import Carried
 from schemas.errors import PeerError, Reason
+from schemas.granted import Granted
 from schemas.messages import BREAK_GLASS, CLIENT, ENCLAVE
 from schemas.peer import Call, Reply
 from schemas.subjects import Kind, subject
@@ -141,7 +142,7 @@ class Node:
 
     def context(self, task_id: bytes | None = None, role: str = "", instance: bytes = b"") -> Context:
         """Return what a handler, or a client, may do."""
-        return NodeContext(self.membership, self.calls, self.submitter, task_id, role, instance)
+        return NodeContext(self.membership, self._gate, self.calls, self.submitter, task_id, role, instance)
 
     async def wait_live(self) -> None:
         """Return once this process may take and send."""
@@ -298,10 +299,12 @@ class Node:
         elif self._live.is_set():
             self._live = anyio.Event()
 
-    async def _serve_call(self, link: Link, call: Call) -> Reply:
+    async def _serve_call(self, link: Link, call: Call, granted: Granted) -> Reply:
         endpoint = self._agent.tools.get(call.tool) if self._agent else None
         context = self.context(call.idempotency, link.peer_role, link.peer.subject)
-        ended = await run_handler(endpoint, call.arguments, context, self.refusals)
+        ended = await run_handler(
+            endpoint, granted, call.arguments, context, self.refusals, now=self._gate.now()
+        )
         return Reply(call.request, ended.reason, ended.detail, ended.value)
 
     async def _close(self) -> None:

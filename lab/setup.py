@@ -128,6 +128,7 @@ def measured_policy(
         },
         classes=blueprint.classes,
         tools=blueprint.tools,
+        contexts=blueprint.contexts,
         rules=blueprint.rules,
         limits=blueprint.limits,
     )

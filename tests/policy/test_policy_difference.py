@@ -122,6 +122,7 @@ def test_every_field_of_a_policy_is_told_when_it_changes_except_what_every_versi
         "clients": {"desk": Client(key="0e" * 32, roles=("requester",))},
         "classes": {"survey": TaskClass(role="planner", lifetime_seconds=5)},
         "tools": {**POLICY.tools, "other": "vault"},
+        "contexts": {"notes": "vault"},
         "rules": (),
         "limits": Limits(grace_seconds=20),
     }
@@ -154,7 +155,13 @@ def test_the_same_is_there_for_programs() -> None:
             "action": "submit",
             "what": "survey",
             "audience": "planner",
+            "rule": 1,
+            "expires": None,
             "max_bytes": 1000,
             "per_minute": None,
+            "arguments": None,
+            "days": None,
+            "hours": None,
+            "unless": [],
         }
     ]
