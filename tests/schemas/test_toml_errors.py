@@ -118,7 +118,7 @@ MISTAKES = {
     "a remote reference in a schema": (
         'may = "call"\n',
         'may = "call"\narguments = { properties = { a = { "$ref" = "https://x.example" } } }\n',
-        "line 39, column 35",
+        "line 39, column 36",
         "references are not followed",
     ),
     "a schema bomb": (
