@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 from agent_runtime.agent import decode_value, encode_value
 from agent_runtime.calls import Calls
+from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.submitter import SubmittedTask, Submitter
 from schemas.limits import SECOND
@@ -17,6 +18,7 @@ class NodeContext:
     def __init__(
         self,
         membership: Membership,
+        gate: Gate,
         calls: Calls,
         submitter: Submitter,
         task_id: bytes | None,
@@ -24,6 +26,7 @@ class NodeContext:
         caller_instance: bytes,
     ) -> None:
         self._membership = membership
+        self._gate = gate
         self._calls = calls
         self._submitter = submitter
         self.task_id = task_id
@@ -32,6 +35,7 @@ class NodeContext:
 
     async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
         """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
+        self._gate.may_hold("call", tool, arguments)
         deadline = self._membership.clock.now() + int(within * SECOND)
         value = await self._calls.call(
             tool, encode_value(arguments), deadline=deadline, idempotency=self.task_id
@@ -40,6 +44,7 @@ class NodeContext:
 
     async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:
         """Send a message that nobody answers; return when it is on its way, or raise `CallFailedError`."""
+        self._gate.may_hold("send", kind, payload)
         message = encode_value(payload)
         # Most of what is sent in one turn goes where the first of it went.
         if not self._calls.send_on(kind, message):
@@ -55,6 +60,7 @@ class NodeContext:
         affinity: str | None = None,
     ) -> SubmittedTask:
         """Submit a task; return when the broker has acknowledged it."""
+        self._gate.may_hold("submit", task_class, payload)
         return await self._submitter.submit(
             task_class,
             encode_value(payload),

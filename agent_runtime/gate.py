@@ -4,20 +4,22 @@ Order, for tasks: live, epoch, handle, tag, sender not revoked, id, expiry, not 
 grant and constraints. For calls: not seen, live, session's peer not revoked, deadline, not quarantined; then
 grant and constraints. For messages the same without id and deadline, which they have not. All of it by one
 `Trust`, read once: a policy that comes meanwhile judges what comes after it. What fails before a task is
-known to be authentic is an error; what fails after it is the task's result.
+known to be authentic is an error; what fails after it is the task's result. Constraints on arguments are
+about the decoded object: `agent_runtime.handlers` asks the grant that passed here for them.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.membership import Membership
 from agent_runtime.seen import Entry, SeenTasks, TaskKey
-from agent_runtime.trust import Granted, Trust
+from agent_runtime.trust import Trust
 from schemas import codec
-from schemas.documents import Constraints
 from schemas.errors import PeerError, Reason
-from schemas.limits import MAX_MESSAGE, MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
+from schemas.granted import Granted, Refusal
+from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
 from schemas.peer import Call, Send
 from sealing.context import sha256
@@ -29,7 +31,10 @@ RATES_KEPT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class OpenedTask:
-    """An authentic task. `refusal` says why it may not run; `entry` is its place in the seen-set."""
+    """An authentic task. `refusal` says why it may not run; `entry` is its place in the seen-set.
+
+    `granted` is what permits it; without one its handler does not run.
+    """
 
     body: TaskBody
     sender: Sender
@@ -38,6 +43,7 @@ class OpenedTask:
     entry: Entry
     sender_role: str  # by the policy that judged it, whatever comes into force before it has run
     refusal: PeerError | None
+    granted: Granted | None
     repeat: bool = False
 
 
@@ -84,22 +90,30 @@ class Gate:
             raise HandBackError(Reason.REPLAYED)
         if known is not None:
             self._seen.extend(key, body.expires + member.grace)
-            return OpenedTask(body, sender, opener.token, key, known, sender_role, None, repeat=True)
+            # What is kept is sent whatever is granted now; what was not finished is asked for anew.
+            granted = trust.grants.get((sender_role, "submit", body.task_class))
+            if granted is not None and granted.audience != opener.group:
+                granted = None
+            return OpenedTask(body, sender, opener.token, key, known, sender_role, None, granted, repeat=True)
         if member.keys.instance in trust.quarantined:
             raise HandBackError(Reason.QUARANTINED)
         entry = self._seen.insert(key, body.expires + member.grace, content)
         # 5. Permitted. From here a refusal is the task's result.
-        refusal = self._permission(
-            trust, sender_role, "submit", body.task_class, opener.group, sender.instance, len(body.payload)
-        )
-        return OpenedTask(body, sender, opener.token, key, entry, sender_role, refusal)
+        size = len(body.payload)
+        try:
+            granted = self.permit(
+                trust, sender_role, "submit", body.task_class, opener.group, sender.instance, size, now
+            )
+        except RefusedError as refusal:
+            return OpenedTask(body, sender, opener.token, key, entry, sender_role, refusal, None)
+        return OpenedTask(body, sender, opener.token, key, entry, sender_role, None, granted)
 
     def may_answer(self, before: Millis | None = None) -> bool:
         """Tell whether an answer may leave: live, asked again after the handler ran, and `before` a time."""
         return self._membership.live() and (before is None or self._membership.clock.latest < before)
 
-    def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> None:
-        """Permit a tool call that came in an established session, or raise."""
+    def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> Granted:
+        """Return what permits a tool call that came in an established session, or raise."""
         trust, now = self._membership.require_live_now()
         if peer in trust.revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
@@ -107,9 +121,11 @@ class Gate:
             raise RefusedError(Reason.DEADLINE_PASSED)
         if self._membership.keys.instance in trust.quarantined:
             raise RefusedError(Reason.QUARANTINED, "this instance takes nothing new")
-        refusal = self._permission(trust, peer_role, "call", call.tool, own_role, peer, len(call.arguments))
-        if refusal is not None:
-            raise refusal
+        return self.permit(trust, peer_role, "call", call.tool, own_role, peer, len(call.arguments), now)
+
+    def now(self) -> Millis:
+        """Return the time by which grants are judged."""
+        return self._membership.clock.highest()
 
     def messages(self, peer: bytes) -> Trust:
         """Return the trust to judge a peer's one-way messages of one frame by, or raise."""
@@ -120,17 +136,18 @@ class Gate:
             raise RefusedError(Reason.QUARANTINED, "this instance takes nothing new")
         return trust
 
-    def message(self, trust: Trust, peer: bytes, peer_role: str, own_role: str, message: Send) -> None:
-        """Permit one of them, or raise."""
-        size = len(message.payload)
-        refusal = self._permission(trust, peer_role, "send", message.kind, own_role, peer, size)
-        if refusal is not None:
-            raise refusal
+    def message(
+        self, trust: Trust, peer: bytes, peer_role: str, own_role: str, message: Send, now: Millis
+    ) -> Granted:
+        """Return what permits one of them, or raise."""
+        return self.permit(trust, peer_role, "send", message.kind, own_role, peer, len(message.payload), now)
 
     def may_send(self, action: str, what: str, size: int) -> Trust:
         """Permit an own submission before it leaves, or raise."""
-        trust = self._membership.require_live()
-        _own_grant(trust, action, what, size)
+        trust, now = self._membership.require_live_now()
+        refusal = _own(trust, action, what).refusal(size, now)
+        if refusal is not None:
+            raise _refused(refusal)
         return trust
 
     def may_say(self, action: str, what: str, size: int) -> tuple[str, int]:
@@ -138,8 +155,22 @@ class Gate:
 
         Returns the role that it goes to, and how many bytes may: this holds for others of the same turn.
         """
-        granted = _own_grant(self._membership.require_live(), action, what, size)
-        return granted.audience, granted.constraints.max_bytes or MAX_MESSAGE
+        trust, now = self._membership.require_live_now()
+        granted = _own(trust, action, what)
+        refusal = granted.refusal(size, now)
+        if refusal is not None:
+            raise _refused(refusal)
+        return granted.audience, granted.most
+
+    def may_hold(self, action: str, what: str, value: Any) -> None:
+        """Permit what something of our own would hold, before it is encoded, or raise.
+
+        The receiver decides: this spares the way to it, and says so where the mistake was made.
+        """
+        trust, now = self._membership.require_live_now()
+        refusal = _own(trust, action, what).of_arguments(value, now)
+        if refusal is not None:
+            raise _refused(refusal)
 
     def _trust_or_hand_back(self) -> Trust:
         try:
@@ -147,32 +178,42 @@ class Gate:
         except RefusedError as error:
             raise HandBackError(Reason.NOT_LIVE) from error
 
-    def _permission(
-        self, trust: Trust, role: str, action: str, what: str, own_role: str, peer: bytes, size: int
-    ) -> PeerError | None:
+    def permit(
+        self,
+        trust: Trust,
+        role: str,
+        action: str,
+        what: str,
+        own_role: str,
+        peer: bytes,
+        size: int,
+        now: Millis,
+    ) -> Granted:
+        """Return the grant by which `peer`, in a role, may do something at an own role now, or raise.
+
+        On the way of every message: one look-up and comparisons. It counts towards the peer's rate.
+        """
         granted = trust.grants.get((role, action, what))
         if granted is None or granted.audience != own_role or own_role not in trust.admission.roles:
-            return RefusedError(Reason.NO_GRANT)
-        try:
-            _check_size(granted.constraints, size)
-            self._check_rate(granted.constraints, (peer, action, what))
-        except RefusedError as refusal:
-            return refusal
-        return None
+            raise RefusedError(Reason.NO_GRANT)
+        if (size > granted.most or granted.is_timed) and (refusal := granted.refusal(size, now)):
+            raise _refused(refusal)
+        most = granted.constraints.per_minute
+        if most is not None and not self._within_rate(most, (peer, action, what), now):
+            raise RefusedError(Reason.CONSTRAINT_VIOLATED, "rate")
+        return granted
 
-    def _check_rate(self, constraints: Constraints, key: tuple[bytes, str, str]) -> None:
-        if constraints.per_minute is None:
-            return
-        now = self._membership.clock.highest()
+    def _within_rate(self, most: int, key: tuple[bytes, str, str], now: Millis) -> bool:
         start, count = self._rates.get(key, (now, 0))
         if now - start >= MINUTE:
             start, count = now, 0
-        if count >= constraints.per_minute:
-            raise RefusedError(Reason.CONSTRAINT_VIOLATED, "rate")
+        if count >= most:
+            return False
         self._rates[key] = (start, count + 1)
         self._rates.move_to_end(key)
         if len(self._rates) > RATES_KEPT:
             self._rates.popitem(last=False)
+        return True
 
 
 @dataclass(slots=True)
@@ -239,15 +280,13 @@ class RequestMemory:
                 del self._peers[peer]
 
 
-def _own_grant(trust: Trust, action: str, what: str, size: int) -> Granted:
+def _own(trust: Trust, action: str, what: str) -> Granted:
     for role in trust.admission.roles:
         granted = trust.grants.get((role, action, what))
         if granted is not None:
-            _check_size(granted.constraints, size)
             return granted
     raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
 
 
-def _check_size(constraints: Constraints, size: int) -> None:
-    if constraints.max_bytes is not None and size > constraints.max_bytes:
-        raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"larger than {constraints.max_bytes} bytes")
+def _refused(refusal: Refusal) -> RefusedError:
+    return RefusedError(refusal.reason, refusal.detail)

@@ -10,9 +10,12 @@ from typing import Any
 import anyio
 
 from agent_runtime.agent import Context, Endpoint, encode_value
+from agent_runtime.errors import RefusedError
 from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
+from schemas.granted import Granted
 from schemas.limits import MAX_MESSAGE
+from schemas.messages import Millis
 
 log = logging.getLogger("sealbus.agent")
 
@@ -33,13 +36,28 @@ class Ended:
 _DONE = Ended("", "", encode_value(None))
 
 
-async def run(endpoint: Endpoint | None, payload: bytes, context: Context, refusals: Refusals) -> Ended:
-    """Run a handler that the gate has let pass and return how it ended. Raises nothing of the handler's."""
+async def run(
+    endpoint: Endpoint | None,
+    granted: Granted,
+    payload: bytes,
+    context: Context,
+    refusals: Refusals,
+    *,
+    now: Millis,
+) -> Ended:
+    """Run a handler that the gate has let pass by `granted` and return how it ended.
+
+    The argument is decoded once: the object that the grant's constraints are checked on is the one that the
+    handler gets. Raises nothing of the handler's.
+    """
     if endpoint is None:
         refusals.note("handler", Reason.NO_HANDLER.value)
         return Ended(Reason.NO_HANDLER.value, "", b"")
     try:
         argument = endpoint.decode(payload)
+        outside = granted.of_arguments(argument, now)
+        if outside is not None:
+            raise RefusedError(outside.reason, outside.detail)
         if endpoint.is_async:
             value = await endpoint.handler(argument, context)
         else:

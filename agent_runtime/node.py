@@ -33,6 +33,7 @@ from agent_runtime.working import Working
 from attestation import Attester
 from attestation.carried import Carried
 from schemas.errors import PeerError, Reason
+from schemas.granted import Granted
 from schemas.messages import BREAK_GLASS, CLIENT, ENCLAVE
 from schemas.peer import Call, Reply, Send
 from schemas.subjects import Kind, subject
@@ -143,7 +144,7 @@ class Node:
 
     def context(self, task_id: bytes | None = None, role: str = "", instance: bytes = b"") -> Context:
         """Return what a handler, or a client, may do."""
-        return NodeContext(self.membership, self.calls, self.submitter, task_id, role, instance)
+        return NodeContext(self.membership, self._gate, self.calls, self.submitter, task_id, role, instance)
 
     async def wait_live(self) -> None:
         """Return once this process may take and send."""
@@ -300,18 +301,20 @@ class Node:
         elif self._live.is_set():
             self._live = anyio.Event()
 
-    async def _serve_call(self, link: Link, call: Call) -> Reply:
+    async def _serve_call(self, link: Link, call: Call, granted: Granted) -> Reply:
         endpoint = self._agent.tools.get(call.tool) if self._agent else None
         context = self.context(call.idempotency, link.peer_role, link.peer.subject)
-        ended = await run_handler(endpoint, call.arguments, context, self.refusals)
+        ended = await run_handler(
+            endpoint, granted, call.arguments, context, self.refusals, now=self._gate.now()
+        )
         return Reply(call.request, ended.reason, ended.detail, ended.value)
 
     def _context_of(self, link: Link) -> Context:
         return self.context(None, link.peer_role, link.peer.subject)
 
-    async def _take_message(self, message: Send, context: Context) -> None:
+    async def _take_message(self, message: Send, granted: Granted, context: Context) -> None:
         endpoint = self._agent.messages.get(message.kind) if self._agent else None
-        await run_handler(endpoint, message.payload, context, self.refusals)
+        await run_handler(endpoint, granted, message.payload, context, self.refusals, now=self._gate.now())
 
     async def _close(self) -> None:
         self.submitter.close()

@@ -19,6 +19,7 @@ from agent_runtime.peering import Link
 from agent_runtime.pool import Job, Pool, Rest
 from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
+from schemas.granted import Granted
 from schemas.limits import SECOND
 from schemas.messages import Millis
 from schemas.peer import Call, Reply, Send, encode_message
@@ -27,10 +28,10 @@ from sealing.errors import SealingError
 AT_ONCE = 256  # handlers that run together
 WAITING = 1_024  # more calls than these are answered `unavailable`, more messages are dropped
 
-ServeCall = Callable[[Link, Call], Awaitable[Reply]]
+ServeCall = Callable[[Link, Call, Granted], Awaitable[Reply]]
 # The messages of one frame have one context: what a handler may do for whoever sent them.
 ContextOf = Callable[[Link], Context]
-TakeMessage = Callable[[Send, Context], Coroutine[Any, Any, None]]
+TakeMessage = Callable[[Send, Granted, Context], Coroutine[Any, Any, None]]
 
 
 class Serving:
@@ -126,23 +127,23 @@ class Serving:
 
     async def _gated(self, link: Link, call: Call) -> Reply:
         try:
-            self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
+            granted = self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
         except PeerError as refusal:
             self._refusals.note("call", refusal.reason.value)
             return _refusal(call, refusal.reason, refusal.detail)
-        return await self._serve(link, call)
+        return await self._serve(link, call, granted)
 
     async def _heed(self, link: Link, messages: Sequence[Send]) -> None:
         peer, peer_role, own_role = link.peer.subject, link.peer_role, link.own_role
         with self._refusals.at("message"):
-            trust, context = self._gate.messages(peer), self._context(link)
+            trust, context, now = self._gate.messages(peer), self._context(link), self._gate.now()
             for index, message in enumerate(messages, 1):
                 try:
-                    self._gate.message(trust, peer, peer_role, own_role, message)
+                    granted = self._gate.message(trust, peer, peer_role, own_role, message, now)
                 except PeerError as refusal:
                     self._refusals.note("message", refusal.reason.value)
                     continue
-                steps = self._take(message, context)
+                steps = self._take(message, granted, context)
                 try:
                     waits_for = steps.send(None)
                 except StopIteration:

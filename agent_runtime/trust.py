@@ -5,12 +5,14 @@ A `Trust` is only made by `adopt`, which verifies everything in it under the key
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from schemas import codec
-from schemas.documents import Admission, Beacon, ClassInfo, Constraints, Grant, OpenEpoch, View
+from schemas.documents import Admission, Beacon, ClassInfo, Grant, OpenEpoch, View
 from schemas.errors import Reason
+from schemas.granted import Granted, granted
 from schemas.messages import BREAK_GLASS, QUARANTINE, Holdings, Revocation
 from sealing.context import Mesh, sha256
 from sealing.documents import open_grant, open_message
@@ -20,12 +22,11 @@ MESH_GROUP = "mesh"
 GrantKey = tuple[str, str, str]  # subject role, action, what
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """A verified grant as the gate looks it up."""
+class Verified(NamedTuple):
+    """A grant whose signature was checked, and the same as the gate looks it up."""
 
-    audience: str
-    constraints: Constraints
+    grant: Grant
+    granted: Granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Trust:
     notices: tuple[str, ...] = ()  # what is given outside the policy, in words
     shunned: frozenset[bytes] = field(init=False)  # both: who gets nothing new
     revoked_hash: bytes = b""
-    verified: Mapping[bytes, Grant] = field(default_factory=dict)  # by the hash of the signed bytes
+    verified: Mapping[bytes, Verified] = field(default_factory=dict)  # by the hash of the signed bytes
 
     def __post_init__(self) -> None:
         # Once for each trust: whoever compares by identity sees when it changed.
@@ -68,7 +69,7 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
     """Return the trust that `holdings` gives, or raise and change nothing."""
     admission, key = previous.admission, previous.term_key
     views: dict[str, View] = {}
-    verified: dict[bytes, Grant] = {}
+    verified: dict[bytes, Verified] = {}
     for signed in holdings.views:
         view = open_message(signed, key, mesh, "view", View)
         held = previous.views.get(view.role)
@@ -79,7 +80,11 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
         views[view.role] = view
         for document in view.grants:
             digest = sha256(document)
-            grant = verified[digest] = previous.verified.get(digest) or open_grant(document, key, mesh)
+            known = previous.verified.get(digest) or verified.get(digest)
+            if known is None:
+                opened = open_grant(document, key, mesh)
+                known = Verified(opened, granted(opened))
+            verified[digest], grant = known, known.grant
             # A term has one key, so what is of this term was verified under it, now or earlier.
             if grant.term != view.term or grant.policy_version != view.policy_version:
                 raise SealingError(Reason.TERM_NOT_ACCEPTED, "a grant of another term or policy")
@@ -90,10 +95,7 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
         admission_bytes=previous.admission_bytes,
         term_key=key,
         views=views,
-        grants={
-            (grant.subject, grant.action, grant.what): Granted(grant.audience, grant.constraints)
-            for grant in verified.values()
-        },
+        grants={(grant.subject, grant.action, grant.what): held for grant, held in verified.values()},
         role_kinds={kind.role: kind.kind for view in views.values() for kind in view.role_kinds},
         role_names={
             mesh.role_id(kind.role): kind.role for view in views.values() for kind in view.role_kinds

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from agent_runtime import handlers
 from agent_runtime.agent import Agent, Context
-from agent_runtime.errors import HandBackError
+from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.gate import Gate, OpenedTask
 from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
@@ -141,14 +141,18 @@ class Working:
 
     async def _result(self, opened: OpenedTask, dead: bool) -> ResultBody:
         body, worker = opened.body, self._membership.keys.instance
-        if opened.refusal is not None:
-            self._refusals.note("task", opened.refusal.reason.value)
-            return ResultBody(worker, opened.refusal.reason.value, opened.refusal.detail, b"")
+        refusal, granted = opened.refusal, opened.granted
+        if refusal is not None or granted is None:
+            refusal = refusal or RefusedError(Reason.NO_GRANT)  # a repeat whose grant is gone
+            self._refusals.note("task", refusal.reason.value)
+            return ResultBody(worker, refusal.reason.value, refusal.detail, b"")
         if dead:
             return ResultBody(worker, Reason.UNDELIVERABLE.value, "no instance finished it", b"")
         context = self._context_for(body.task_id, opened.sender_role, opened.sender.instance)
         endpoint = self._agent.tasks.get(body.task_class)
-        ended = await handlers.run(endpoint, body.payload, context, self._refusals)
+        ended = await handlers.run(
+            endpoint, granted, body.payload, context, self._refusals, now=self._gate.now()
+        )
         return ResultBody(worker, ended.reason, ended.detail, ended.value)
 
     async def _send(self, body: TaskBody, token: bytes, result: bytes) -> None:

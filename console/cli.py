@@ -15,6 +15,7 @@ from console.audit import audit
 from console.collateral import collateral
 from console.doctor import doctor
 from console.evidence import evidence
+from console.explain_command import explain_command
 from console.operating.act_commands import glass, order, renewal, revoke
 from console.operating.agent_commands import agents, workloads
 from console.operating.mesh_commands import mesh
@@ -57,6 +58,7 @@ sealbus.add_command(doctor)
 sealbus.add_command(collateral)
 sealbus.add_command(evidence)
 sealbus.add_command(policy)
+sealbus.add_command(explain_command)
 for _group in (order, revoke, renewal, glass, agents, workloads, mesh):
     sealbus.add_command(_group)
 

@@ -140,6 +140,10 @@ class Authority:
         self.ledger.holds_keys(party.instance, until)
         return held
 
+    def may_look_up(self, roles: tuple[str, ...], wanted: str) -> bool:
+        """Tell whether one of `roles` may know who holds the role `wanted`."""
+        return self._views.may_look_up(roles, wanted)
+
     def revoked_pages(self) -> tuple[tuple[Revocation, ...], ...]:
         """Return the revoked set, cut to what fits a message."""
         revoked = self.ledger.revoked()

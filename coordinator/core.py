@@ -12,7 +12,6 @@ from coordinator import admission, offers
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
 from coordinator.authority import Authority, Effect, event_digest
 from coordinator.errors import RefusedError
-from coordinator.granting import may_look_up
 from coordinator.ledger import Party
 from coordinator.links import LINGER, Link, Links, Phase
 from schemas import codec
@@ -244,8 +243,10 @@ class Core:
             return self._answer(link, body.request, "got", self._authority.status(_number(get.arg), time))
         if get.what != "directory":
             raise RefusedError(Reason.NO_HANDLER, "no such thing to get")
-        if not may_look_up(self._authority.standing.effective, party.roles, get.arg):
-            raise RefusedError(Reason.NO_GRANT, "no tool of that role may be called")
+        if not self._authority.may_look_up(party.roles, get.arg):
+            raise RefusedError(
+                Reason.NO_GRANT, "no tool of that role may be called, nor a message sent to it"
+            )
         holders = self._authority.ledger.holders(get.arg, time)[:DIRECTORY_MAX]
         directory = Directory(tuple(holder.admission for holder in holders))
         return self._answer(link, body.request, "got", directory)

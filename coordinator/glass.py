@@ -10,7 +10,8 @@ from schemas.documents import BreakGlass
 from schemas.errors import Reason, UsageError
 from schemas.limits import MINUTE, SECOND
 from schemas.messages import Millis
-from schemas.policy import Policy, Rule, check, with_rules
+from schemas.policy import Policy, check, with_rules
+from schemas.rules import Rule
 
 MOST: Millis = 24 * 60 * MINUTE  # longer than that is a policy
 AHEAD = 5 * MINUTE  # by how much operators' clocks may be ahead: none is signed in store

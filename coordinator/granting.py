@@ -3,85 +3,93 @@
 Pure. A view is signed anew, under the next version, exactly when what it says has changed.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from coordinator.epochs import MESH_GROUP, Epochs
 from coordinator.terms import Standing
+from schemas.decisions import Decision, Permitted, permitted
 from schemas.documents import ClassInfo, Grant, RoleKind, View
 from schemas.limits import SECOND
 from schemas.messages import ENCLAVE, OPERATOR
-from schemas.policy import Policy, Rule
+from schemas.policy import Policy
+from schemas.rules import CALL, SEND, SUBMIT
 from sealing.context import Mesh, sha256
 from sealing.documents import sign_grant, sign_message
 from sealing.keys import SigningKey
-
-SUBMIT = "submit"
-CALL = "call"
-SEND = "send"
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What a policy implies for one role."""
 
-    rules: tuple[Rule, ...]  # that name it as subject or audience
+    permits: tuple[tuple[Decision, Permitted], ...]  # that name it as subject or audience
     kinds: tuple[RoleKind, ...]  # of every role that they name, and of itself
     classes: tuple[ClassInfo, ...]
     tools: tuple[tuple[str, str], ...]
     opens: frozenset[str]  # groups that it is a member of, mesh apart
     seals: frozenset[str]  # groups of others that it submits to
+    reaches: frozenset[str]  # roles with whose instances it may open a session
+
+
+_OPERATORS = Rights((), (RoleKind(OPERATOR, OPERATOR),), (), (), frozenset(), frozenset(), frozenset())
 
 
 def every_right(policy: Policy | None) -> dict[str, Rights]:
     """Return what `policy` implies for every role; before the first policy there are only operators."""
-    nothing = Rights((), (RoleKind(OPERATOR, OPERATOR),), (), (), frozenset(), frozenset())
     if policy is None:
-        return {OPERATOR: nothing}
-    return {OPERATOR: nothing} | {role: _rights(policy, role) for role in sorted(policy.role_kinds())}
-
-
-def _rights(policy: Policy, role: str) -> Rights:
+        return {OPERATOR: _OPERATORS}
     kinds = policy.role_kinds()
-    rules = tuple(rule for rule in policy.rules if role in (rule.role, policy.target(rule)))
-    named = {role} | {rule.role for rule in rules} | {policy.target(rule) for rule in rules}
-    classes = {rule.what: policy.classes[rule.what] for rule in rules if rule.may == SUBMIT}
+    # Once through the rules, not once for every role: a policy may have thousands of both.
+    permits: dict[str, dict[Decision, Permitted]] = {role: {} for role in kinds}
+    for decision, permit in permitted(policy).items():
+        permits[decision.role][decision] = permit
+        permits[permit.audience][decision] = permit
+    return {OPERATOR: _OPERATORS} | {
+        role: _rights(policy, role, kinds, permits[role]) for role in sorted(kinds)
+    }
+
+
+def _rights(
+    policy: Policy, role: str, kinds: Mapping[str, str], permits: Mapping[Decision, Permitted]
+) -> Rights:
+    named = {role} | {each.role for each in permits} | {each.audience for each in permits.values()}
+    classes = {each.what: policy.classes[each.what] for each in permits if each.action == SUBMIT}
+    own = {decision: permit for decision, permit in permits.items() if decision.role == role}
     opens = frozenset({role} if kinds[role] == ENCLAVE else ())
-    targets = {policy.target(rule) for rule in rules if rule.role == role and rule.may == SUBMIT}
+    seals = frozenset(permit.audience for each, permit in own.items() if each.action == SUBMIT)
     return Rights(
-        rules,
+        tuple(permits.items()),
         tuple(RoleKind(name, kinds[name]) for name in sorted(named)),
         tuple(
             ClassInfo(name, each.role, each.lifetime_seconds * SECOND)
             for name, each in sorted(classes.items())
         ),
-        tuple(sorted({(rule.what, policy.target(rule)) for rule in rules if rule.may == CALL})),
+        tuple(
+            sorted({(each.what, permit.audience) for each, permit in permits.items() if each.action == CALL})
+        ),
         opens,
-        frozenset(targets) - opens,
+        seals - opens,
+        frozenset(permit.audience for each, permit in own.items() if each.action in (CALL, SEND)),
     )
 
 
-def may_look_up(policy: Policy | None, roles: tuple[str, ...], wanted: str) -> bool:
-    """Tell whether one of `roles` may call or send to the role `wanted`: then it may know who holds it."""
-    return policy is not None and any(
-        rule.may in (CALL, SEND) and rule.role in roles and policy.target(rule) == wanted
-        for rule in policy.rules
-    )
-
-
-def grant(policy: Policy, mesh: Mesh, standing: Standing, rule: Rule) -> Grant:
-    """Return the grant that a rule implies."""
+def grant(mesh: Mesh, standing: Standing, decision: Decision, permit: Permitted) -> Grant:
+    """Return the grant of a decision that the policy in force answers with yes."""
     return Grant(
-        subject=rule.role,
-        audience=policy.target(rule),
-        action=rule.may,
-        what=rule.what,
+        subject=decision.role,
+        audience=permit.audience,
+        expires=permit.expires,
+        action=decision.action,
+        what=decision.what,
+        rule=permit.rule,
         mesh=mesh.id,
         term=standing.term,
-        policy_version=policy.version,
+        policy_version=standing.policy_version,
         issued=standing.adopted // SECOND,
-        constraints=policy.constraints(rule),
+        constraints=permit.constraints,
     )
 
 
@@ -92,7 +100,7 @@ class Views:
         self._mesh = mesh
         self._key = key
         self._standing: Standing | None = None
-        self._grants: dict[Rule, bytes] = {}
+        self._grants: dict[Decision, bytes] = {}
         self._rights: dict[str, Rights] = {}
         self._views: dict[str, View] = {}
         self._signed: dict[str, bytes] = {}
@@ -112,6 +120,10 @@ class Views:
         """Return what the policy in force implies for a role."""
         return self._rights[role]
 
+    def may_look_up(self, roles: Iterable[str], wanted: str) -> bool:
+        """Tell whether one of `roles` may call or send to the role `wanted`: then it may know its holders."""
+        return any(wanted in self._rights[role].reaches for role in roles if role in self._rights)
+
     def versions(self) -> tuple[tuple[bytes, int], ...]:
         """Return role id and view version of every role, as beacons carry them."""
         return tuple(sorted((self._mesh.role_id(role), view.version) for role, view in self._views.items()))
@@ -128,16 +140,17 @@ class Views:
         return frozenset(changed)
 
     def _adopt(self, standing: Standing) -> None:
-        policy = standing.effective
         self._standing = standing
-        self._rights = every_right(policy)
+        self._rights = every_right(standing.effective)
         self._views = {role: view for role, view in self._views.items() if role in self._rights}
         self._signed = {role: signed for role, signed in self._signed.items() if role in self._rights}
-        if policy is not None:
-            self._grants = {
-                rule: sign_grant(self._key, self._mesh, grant(policy, self._mesh, standing, rule))
-                for rule in policy.rules
-            }
+        everything = {
+            decision: permit for rights in self._rights.values() for decision, permit in rights.permits
+        }
+        self._grants = {
+            decision: sign_grant(self._key, self._mesh, grant(self._mesh, standing, decision, permit))
+            for decision, permit in everything.items()
+        }
 
     def _changed(self, role: str, standing: Standing, epochs: Epochs) -> View | None:
         rights = self._rights[role]
@@ -147,7 +160,7 @@ class Views:
             role=role,
             version=version,
             policy_version=standing.policy_version,
-            grants=tuple(self._grants[rule] for rule in rights.rules),
+            grants=tuple(self._grants[decision] for decision, _ in rights.permits),
             role_kinds=rights.kinds,
             classes=rights.classes,
             epochs=tuple(

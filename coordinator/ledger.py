@@ -6,6 +6,7 @@ a revocation that names it, its chip or its workload later must still reach whoe
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -23,9 +24,12 @@ from schemas.messages import (
     Revocation,
 )
 
-# 1.5 KiB each. Only who passes appraisal is entered; that no more are admitted when it is full is the
+# 2 KiB each. Only who passes appraisal is entered; that no more are admitted when it is full is the
 # safe side of forgetting one that a revocation may have to name.
 PARTIES_REMEMBERED = 65_536
+
+IMAGES_SHARED = 4_096
+_SAME = tuple(name for name in AttestationResult.__struct_fields__ if name not in ("chip", "measurements"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Party:
     instance: bytes
     kind: str
     roles: tuple[str, ...]
-    signing_key: bytes
+    signing_key: bytes  # in the registry only a client's or operator's: an enclave's stands in its admission
     result: AttestationResult | None  # None: a client or an operator, which nothing attests
     admission: bytes
     term: int
@@ -81,6 +85,7 @@ class Ledger:
         self._quarantined: dict[bytes, Millis] = {}
         self._listed: dict[tuple[str, str], _Listed] = {}
         self._revoked: tuple[Revocation, ...] | None = None
+        self._shared: dict[tuple[Any, ...], tuple[AttestationResult, tuple[str, ...]]] = {}
 
     def admitted(self, instance: bytes) -> Party | None:
         """Return the party of an admitted instance."""
@@ -135,9 +140,22 @@ class Ledger:
         """
         last = self._parties.get(party.instance) or self._past.pop(party.instance, None)
         until = max(party.keys_until, last.keys_until if last else 0)
-        self._parties[party.instance] = replace(party, keys_until=until)
+        self._parties[party.instance] = replace(self._slim(party), keys_until=until)
         unlisted = self._unlist(party.instance)
         return self._list_quarantined(party.instance, party.expires) or unlisted
+
+    def _slim(self, party: Party) -> Party:
+        """Return a party that shares what is the same with others of its image: they may be thousands."""
+        result = party.result
+        if result is None:
+            return party
+        same = (party.roles, *(getattr(result, name) for name in _SAME), *result.measurements.items())
+        if len(self._shared) >= IMAGES_SHARED and same not in self._shared:
+            self._shared.clear()
+        known, roles = self._shared.setdefault(same, (result, party.roles))
+        own = msgspec.structs.replace(known, chip=result.chip)
+        # An enclave's signing key stands in its admission.
+        return replace(party, result=own, roles=roles, signing_key=b"")
 
     def holds_keys(self, instance: bytes, until: Millis) -> None:
         """Note that an admitted instance got keys of epochs that close at `until`."""

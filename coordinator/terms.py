@@ -9,7 +9,8 @@ from coordinator.errors import ForkError, RefusedError
 from schemas.documents import Anchor, Order
 from schemas.errors import Reason
 from schemas.messages import Event, Millis
-from schemas.policy import Limits, Policy, Rule, with_rules
+from schemas.policy import Limits, Policy, with_rules
+from schemas.rules import Rule
 from sealing.context import Mesh
 from sealing.documents import open_order, open_policy, open_profile
 

@@ -15,7 +15,8 @@ from schemas.codec import Document
 from schemas.errors import UsageError
 from schemas.evidence import PLATFORMS, SEV_SNP
 from schemas.messages import Name
-from schemas.policy import Limits, Rule, TaskClass
+from schemas.policy import Limits, TaskClass
+from schemas.rules import Rule
 from schemas.toml_errors import read_toml
 
 GROUP = "sealbus.blueprints"
@@ -44,6 +45,7 @@ class Blueprint(Document, frozen=True, kw_only=True):
     classes: dict[Name, TaskClass] = field(default_factory=dict)
     tools: dict[Name, Name] = field(default_factory=dict)
     messages: dict[Name, Name] = field(default_factory=dict)
+    contexts: dict[Name, Name] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     limits: Limits = field(default_factory=Limits)
 

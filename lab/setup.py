@@ -129,6 +129,7 @@ def measured_policy(
         classes=blueprint.classes,
         tools=blueprint.tools,
         messages=blueprint.messages,
+        contexts=blueprint.contexts,
         rules=blueprint.rules,
         limits=blueprint.limits,
     )

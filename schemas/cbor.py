@@ -19,6 +19,7 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = {20: False, 21: True, 22: None}
 _LAST_SMALL = 23  # the largest argument that stands in an item's first byte
 _FIRST_SHORT_BYTES, _FIRST_SHORT_TEXT, _LAST_SHORT_TEXT = 0x40, 0x60, 0x60 + _LAST_SMALL
+_NULL = 0xF6
 # The lowest argument that needs so many bytes: one value has one encoding.
 _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
 
@@ -101,11 +102,17 @@ def _map(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tuple[
     found: dict[int | str, Item] = {}
     last = b""
     kind: type[int | str] | None = None
+    # As in arrays, what is short is read in place.
     for _ in range(size):
         start = at
-        key, at = _item(data, at, 0, left)
-        if type(key) is not str and type(key) is not int:
-            _refuse("has a map key that is neither text nor integer")
+        key: Item
+        if _FIRST_SHORT_TEXT <= data[at] <= _LAST_SHORT_TEXT:
+            at += 1 + (data[at] & 31)
+            key = _text(data[start + 1 : at])
+        else:
+            key, at = _item(data, at, 0, left)
+            if type(key) is not str and type(key) is not int:
+                _refuse("has a map key that is neither text nor integer")
         if type(key) is not kind and kind is not None:
             _refuse("has map keys of text and integers")
         kind = type(key)
@@ -114,7 +121,22 @@ def _map(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tuple[
         if encoded <= last or len(encoded) < len(last):
             _refuse("has map keys out of order")
         last = encoded
-        found[key], at = _item(data, at, depth, left)
+        initial = data[at]
+        if initial <= _LAST_SMALL:
+            found[key] = initial
+            at += 1
+        elif initial == _NULL:
+            found[key] = None
+            at += 1
+        elif _FIRST_SHORT_BYTES <= initial <= _LAST_SHORT_TEXT and initial & 31 <= _LAST_SMALL:
+            start = at + 1
+            at = start + (initial & 31)
+            piece = data[start:at]
+            found[key] = piece if initial < _FIRST_SHORT_TEXT else _text(piece)
+        else:
+            found[key], at = _item(data, at, depth, left)
+    if at > len(data):
+        _refuse("is cut short")
     return found, at
 
 

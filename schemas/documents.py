@@ -4,7 +4,7 @@ A value of these types is only ever made by `sealing.documents` after the signat
 Admission and grant are CWTs (RFC 8392); `CLAIMS` gives the integer key of each of their fields.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -20,7 +20,11 @@ from schemas.messages import (
     Name,
     RevocationKind,
 )
+from schemas.times import Day, Hours
 
+MAX_CONDITIONS = 16  # rules that forbid one thing to one role: each is compared on every use
+
+Days = Annotated[tuple[Day, ...], Meta(min_length=1, max_length=6)]
 Seconds = Annotated[int, Meta(ge=0, lt=2**40)]  # NumericDate
 
 
@@ -111,11 +115,30 @@ class Admission(Document, frozen=True, kw_only=True):
     roles: tuple[Name, ...]
 
 
+class Condition(Document, frozen=True, kw_only=True):
+    """When an explicit deny applies: where all that it names holds."""
+
+    rule: Count  # its number in the policy, from 1
+    arguments: dict[str, Any] | None = None
+    days: Days | None = None
+    hours: Hours | None = None
+    until: Seconds | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return what is named, in a fixed order."""
+        names = ("arguments", "days", "hours", "until")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
 class Constraints(Document, frozen=True, kw_only=True):
     """What narrows a grant."""
 
     max_bytes: Annotated[int, Meta(ge=1)] | None = None
     per_minute: Annotated[int, Meta(ge=1)] | None = None
+    arguments: dict[str, Any] | None = None  # a JSON Schema, of `schemas.narrowing`'s kind
+    days: Days | None = None
+    hours: Hours | None = None
+    unless: Annotated[tuple[Condition, ...], Meta(max_length=MAX_CONDITIONS)] = ()
 
 
 class Grant(Document, frozen=True, kw_only=True):
@@ -123,8 +146,10 @@ class Grant(Document, frozen=True, kw_only=True):
 
     subject: Name
     audience: Name
-    action: Annotated[str, Meta(pattern="^(submit|call|send)\\Z")]
-    what: Name  # task class, tool or kind of message
+    expires: Seconds | None = None
+    action: Annotated[str, Meta(pattern="^(send|submit|call|read|write)\\Z")]
+    what: Name  # kind of message, task class, tool or context
+    rule: Count  # its number in the policy, from 1
     mesh: Bytes32
     term: Count
     policy_version: Count
@@ -150,6 +175,7 @@ ADMISSION_CLAIMS = {
 GRANT_CLAIMS = {
     "subject": 2,
     "audience": 3,
+    "expires": 4,
     "issued": 6,
     "mesh": -65539,
     "term": -65540,
@@ -157,6 +183,7 @@ GRANT_CLAIMS = {
     "action": -65546,
     "what": -65547,
     "constraints": -65548,
+    "rule": -65549,
 }
 
 

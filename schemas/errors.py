@@ -91,6 +91,7 @@ class Reason(StrEnum):
 
     # The gate, tasks, tools
     NO_GRANT = "no-grant"
+    DENIED_BY_RULE = "denied-by-rule"
     CONSTRAINT_VIOLATED = "constraint-violated"
     EPOCH_CLOSED = "epoch-closed"
     EPOCH_UNKNOWN = "epoch-unknown"

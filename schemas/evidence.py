@@ -132,7 +132,7 @@ class ReferenceValues(Document, frozen=True, kw_only=True):
     workloads: tuple[WorkloadValues, ...]
 
 
-class AttestationResult(Document, frozen=True, kw_only=True):
+class AttestationResult(Document, frozen=True, kw_only=True, gc=False):
     """What an appraisal found: only made of evidence that was accepted."""
 
     platform: str

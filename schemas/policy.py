@@ -4,7 +4,7 @@ Deny is the default: what no rule allows is refused. `parse` reads TOML for peop
 is wrong; `check` finds what is well-formed but contradicts itself. Signing lives in `sealing`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import combinations
 from typing import Annotated, Any
@@ -14,16 +14,15 @@ from msgspec import Meta, field
 
 from schemas import codec
 from schemas.codec import Document
-from schemas.documents import Constraints
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import PlatformValues, ReferenceValues
 from schemas.limits import GRACE, SECOND
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Millis, Name
 from schemas.pinning import Pinned, check_pinned, check_platforms, may_match_both
+from schemas.rules import Named, Positive, Rule, check_rules
 from schemas.toml_errors import ContradictionError, did_you_mean, placed, read_toml
 
 COORDINATOR = "coordinator"
-Positive = Annotated[int, Meta(ge=1, le=2**40)]
 KeyHex = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 
 
@@ -46,16 +45,6 @@ class TaskClass(Document, frozen=True, kw_only=True):
 
     role: Name
     lifetime_seconds: Positive = 3_600
-
-
-class Rule(Document, frozen=True, kw_only=True):
-    """`role` may `submit` tasks of class `what`, `call` the tool `what`, or `send` messages of that kind."""
-
-    role: Name
-    may: Annotated[str, Meta(pattern="^(submit|call|send)\\Z")]
-    what: Name
-    max_bytes: Positive | None = None
-    per_minute: Positive | None = None
 
 
 class Limits(Document, frozen=True, kw_only=True):
@@ -84,6 +73,7 @@ class Policy(Document, frozen=True, kw_only=True):
     classes: dict[Name, TaskClass] = field(default_factory=dict)
     tools: dict[Name, Name] = field(default_factory=dict)  # tool: the role that offers it
     messages: dict[Name, Name] = field(default_factory=dict)  # kind of message: the role that takes it
+    contexts: dict[Name, Name] = field(default_factory=dict)  # shared context: the role that keeps it
     rules: tuple[Rule, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
@@ -113,21 +103,19 @@ class Policy(Document, frozen=True, kw_only=True):
         kinds.update({role: CLIENT for client in self.clients.values() for role in client.roles})
         return kinds
 
-    def target(self, rule: Rule) -> str:
-        """Return the role at which a rule's action arrives."""
-        if rule.may == "submit":
-            return self.classes[rule.what].role
-        return self.tools[rule.what] if rule.may == "call" else self.messages[rule.what]
+    def named(self) -> Named:
+        """Return what rules can name, with the role at which each arrives."""
+        return Named(
+            classes={name: each.role for name, each in self.classes.items()},
+            tools=self.tools,
+            messages=self.messages,
+            contexts=self.contexts,
+        )
 
-    def named(self, action: str) -> Iterable[str]:
-        """Return what a rule with this action may name."""
-        if action == "submit":
-            return self.classes
-        return self.tools if action == "call" else self.messages
-
-    def constraints(self, rule: Rule) -> Constraints:
-        """Return what narrows a rule."""
-        return Constraints(max_bytes=rule.max_bytes, per_minute=rule.per_minute)
+    def holders(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return every workload and client with the roles that it may hold."""
+        held = [(f"workload {name}", each.roles) for name, each in self.workloads.items()]
+        return held + [(f"client {name}", each.roles) for name, each in self.clients.items()]
 
 
 def with_rules(policy: Policy, rules: tuple[Rule, ...]) -> Policy:
@@ -193,12 +181,13 @@ def check(policy: Policy) -> Policy:
             text = f"classes.{name}: no workload holds role {task_class.role!r}"
             text += did_you_mean(task_class.role, enclaves)
             raise ContradictionError(("classes", name, "role"), text)
-    for table, takers in (("tools", policy.tools), ("messages", policy.messages)):
-        for name, role in takers.items():
+    offers = (("tools", policy.tools), ("messages", policy.messages), ("contexts", policy.contexts))
+    for table, offered in offers:
+        for name, role in offered.items():
             if role not in enclaves:
                 text = f"{table}.{name}: no workload holds role {role!r}{did_you_mean(role, enclaves)}"
                 raise ContradictionError((table, name), text)
-    _check_rules(policy, kinds)
+    check_rules(policy.rules, kinds, policy.named(), policy.holders())
     return policy
 
 
@@ -208,24 +197,6 @@ def _holder(policy: Policy, role: str) -> tuple[str, ...]:
         if role in client.roles:
             return ("clients", name, "roles")
     return next(("workloads", name, "roles") for name, each in policy.workloads.items() if role in each.roles)
-
-
-def _check_rules(policy: Policy, kinds: dict[str, str]) -> None:
-    seen: dict[tuple[str, str, str], int] = {}
-    for number, rule in enumerate(policy.rules, 1):
-        at = ("rules", number - 1)
-        if rule.role not in kinds:
-            text = f"rule {number}: nobody holds role {rule.role!r}{did_you_mean(rule.role, kinds)}"
-            raise ContradictionError((*at, "role"), text)
-        known = policy.named(rule.may)
-        if rule.what not in known:
-            text = f"rule {number}: there is no {rule.what!r} to {rule.may}{did_you_mean(rule.what, known)}"
-            raise ContradictionError((*at, "what"), text)
-        key = (rule.role, rule.may, rule.what)
-        if key in seen:
-            text = f"rule {number} is rule {seen[key]} again: join their limits into one"
-            raise ContradictionError(at, text)
-        seen[key] = number
 
 
 def _check_platforms(policy: Policy) -> None:
@@ -248,12 +219,27 @@ def check_workloads(
         for platform, pinned in pins.items():
             check_pinned((*place, platform), pinned, platforms)
     # Evidence that two workloads match would leave open which roles it may hold.
-    for (one, first), (other, second) in combinations(sorted(workloads.items()), 2):
-        for platform in sorted(first.keys() & second.keys()):
-            if may_match_both(first[platform], second[platform]):
-                text = f"workloads.{other}.on.{platform}: evidence may match workloads.{one} too: "
-                text += "make them one, or pin different chips"
-                raise ContradictionError(("workloads", other, "on", platform), text)
+    for one, other, platform in sorted(_look_alikes(workloads)):
+        if may_match_both(workloads[one][platform], workloads[other][platform]):
+            text = f"workloads.{other}.on.{platform}: evidence may match workloads.{one} too: "
+            text += "make them one, or pin different chips"
+            raise ContradictionError(("workloads", other, "on", platform), text)
+
+
+def _look_alikes(workloads: dict[str, dict[str, Pinned]]) -> Iterator[tuple[str, str, str]]:
+    """Yield two workloads and a platform wherever `may_match_both` could be true: rarely, of many.
+
+    It is not where both pin a measurement and differ in it, unless both name publishers.
+    """
+    for platform in {platform for on in workloads.values() for platform in on}:
+        there = [(name, on[platform]) for name, on in sorted(workloads.items()) if platform in on]
+        everywhere = sorted(set.intersection(*(set(pinned.measurements) for _, pinned in there)))
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name, pinned in there:
+            alike.setdefault(tuple(pinned.measurements[each] for each in everywhere), []).append(name)
+        published = [name for name, pinned in there if pinned.publisher is not None]
+        for names in (*alike.values(), published):
+            yield from ((one, other, platform) for one, other in combinations(names, 2))
 
 
 class EvidencePolicy(Document, frozen=True, kw_only=True):

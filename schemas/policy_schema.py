@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from schemas.evidence import MEASURED
+from schemas.narrowing import KEYWORDS, TYPES
+from schemas.patterns import MAX_PATTERN
 from schemas.policy import Policy
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -15,6 +17,38 @@ TITLE = "sealbus policy"
 
 # Tables whose keys are platforms.
 _BY_PLATFORM = (("Policy", "platforms"), ("Policy", "coordinators"), ("Workload", "on"))
+
+
+_EACH: dict[str, Any] = {"anyOf": [{"$ref": "#/$defs/Schema"}, {"type": "boolean"}]}
+_NUMBER: dict[str, Any] = {"type": "integer"}
+_SIZE: dict[str, Any] = {"type": "integer", "minimum": 0}
+_VALUE: dict[str, Any] = {"type": ["string", "integer", "boolean"]}
+_TYPES = {"enum": sorted(TYPES)}
+_OF_KEYWORD: dict[str, Any] = {
+    "type": {"anyOf": [_TYPES, {"type": "array", "items": _TYPES, "minItems": 1}]},
+    "enum": {"type": "array", "items": _VALUE, "minItems": 1},
+    "const": _VALUE,
+    "minimum": _NUMBER,
+    "maximum": _NUMBER,
+    "exclusiveMinimum": _NUMBER,
+    "exclusiveMaximum": _NUMBER,
+    "multipleOf": {"type": "integer", "minimum": 1},
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _SIZE),
+    **dict.fromkeys(("minProperties", "maxProperties"), _SIZE),
+    "pattern": {"type": "string", "pattern": "^\\^.*\\$$", "maxLength": MAX_PATTERN},
+    "required": {"type": "array", "items": {"type": "string"}},
+    **{key: {"type": "string"} for key in ("title", "description", "$comment")},
+    **{key: {"type": "array", "items": _EACH, "minItems": 1} for key in ("anyOf", "allOf")},
+    **dict.fromkeys(("not", "items", "additionalProperties"), _EACH),
+    "properties": {"type": "object", "additionalProperties": _EACH},
+}
+_SCHEMA: dict[str, Any] = {
+    "title": "Schema",
+    "description": "A JSON Schema that the argument has to fit besides its own type. Whole numbers only.",
+    "type": "object",
+    "properties": {keyword: _OF_KEYWORD[keyword] for keyword in sorted(KEYWORDS)},
+    "additionalProperties": False,
+}
 
 
 def policy_schema() -> dict[str, Any]:
@@ -26,6 +60,10 @@ def policy_schema() -> dict[str, Any]:
     measurements = schema["$defs"]["Pinned"]["properties"]["measurements"]
     # Others may stand beside those that are required: editors should offer these.
     measurements["properties"] = dict.fromkeys(names, measurements["additionalProperties"])
+    rule = schema["$defs"]["Rule"]
+    rule["properties"]["arguments"] = {"$ref": "#/$defs/Schema"}
+    rule["oneOf"] = [{"required": ["may"]}, {"required": ["deny"]}]
+    schema["$defs"]["Schema"] = _SCHEMA
     return {"$schema": DIALECT, "title": TITLE, **schema}
 
 

@@ -5,6 +5,8 @@ unprotected one, and a label of its own for each use in `external_aad`, so that 
 one purpose verifies for another.
 """
 
+from functools import lru_cache
+
 import cbor2
 
 from schemas import codec
@@ -42,4 +44,11 @@ def _parts(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _to_be_signed(mesh: Mesh, label: str, payload: bytes) -> bytes:
-    return cbor2.dumps(["Signature1", _PROTECTED, mesh.ctx(label), payload], canonical=True)
+    # An array of four: what one label's have in common, then the payload.
+    return _start(mesh, label) + cbor2.dumps(payload)
+
+
+@lru_cache(maxsize=64)
+def _start(mesh: Mesh, label: str) -> bytes:
+    parts = ("Signature1", _PROTECTED, mesh.ctx(label))
+    return b"\x84" + b"".join(cbor2.dumps(part, canonical=True) for part in parts)

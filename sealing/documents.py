@@ -17,6 +17,8 @@ from schemas.documents import (
     Admission,
     Anchor,
     BreakGlass,
+    Condition,
+    Constraints,
     Grant,
     Order,
     Profile,
@@ -173,15 +175,42 @@ def open_admission(data: bytes, public: bytes, mesh: Mesh) -> Admission:
 
 def sign_grant(key: SigningKey, mesh: Mesh, grant: Grant) -> bytes:
     """Return a grant as a signed CWT."""
-    return cose.sign(key, mesh, "grant", codec.encode(_to_claims(grant, GRANT_CLAIMS)))
+    return cose.sign(key, mesh, "grant", codec.encode(_grant_claims(grant)))
+
+
+_EXPIRES = GRANT_CLAIMS["expires"]
+_CONSTRAINTS = frozenset(Constraints.__struct_fields__)
+_CONDITION = frozenset(Condition.__struct_fields__)
+
+
+def _is_whole(constraints: Any) -> bool:
+    """Tell whether no field is left out in plain constraints."""
+    if not isinstance(constraints, dict) or constraints.keys() != _CONSTRAINTS:
+        return False
+    unless = constraints["unless"]
+    return isinstance(unless, list) and all(isinstance(e, dict) and e.keys() == _CONDITION for e in unless)
+
+
+def _grant_claims(grant: Grant) -> dict[int, Any]:
+    claims = _to_claims(grant, GRANT_CLAIMS)
+    if grant.expires is None:
+        # RFC 8392 has no `exp` that is null: what does not end does not have it.
+        del claims[GRANT_CLAIMS["expires"]]
+    return claims
 
 
 def open_grant(data: bytes, public: bytes, mesh: Mesh) -> Grant:
-    """Return the grant of this mesh that the term key `public` signed."""
-    payload = cose.open_signed(data, public, mesh, "grant")
-    grant = _from_claims(codec.decode_any(payload, "grant"), GRANT_CLAIMS, Grant)
-    if codec.encode(_to_claims(grant, GRANT_CLAIMS)) != payload:
-        raise MalformedError("a grant with other claims")
+    """Return the grant of this mesh that the term key `public` signed. Its constraints are the gate's."""
+    claims = codec.decode_any(cose.open_signed(data, public, mesh, "grant"), "grant")
+    # The value says all that was signed: no claim beside these, none in another form. What was read is in
+    # the one encoding, so only what a type would fill in by itself could be absent.
+    if not isinstance(claims, dict) or not _is_whole(claims.get(GRANT_CLAIMS["constraints"])):
+        raise MalformedError("a grant with other constraints")
+    if _EXPIRES not in claims:
+        claims[_EXPIRES] = None
+    elif claims[_EXPIRES] is None:
+        raise MalformedError("a grant with an end that is none")
+    grant = _from_claims(claims, GRANT_CLAIMS, Grant)
     _of_mesh(mesh, grant.mesh)
     return grant
 
@@ -192,9 +221,13 @@ def _to_claims(document: Document, table: Mapping[str, int]) -> dict[int, Any]:
 
 
 def _from_claims(claims: Any, table: Mapping[str, int], kind: type[D]) -> D:
-    if not isinstance(claims, dict) or set(claims) != set(table.values()):
+    if not isinstance(claims, dict) or len(claims) != len(table):
         raise MalformedError(f"not the claims of a {kind.__name__}")
-    return codec.convert({name: claims[key] for name, key in table.items()}, kind)
+    try:
+        plain = {name: claims[key] for name, key in table.items()}
+    except KeyError as error:
+        raise MalformedError(f"not the claims of a {kind.__name__}") from error
+    return codec.convert(plain, kind)
 
 
 def _of_mesh(mesh: Mesh, named: bytes) -> None:

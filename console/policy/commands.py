@@ -16,13 +16,14 @@ from rich.console import Console
 
 from console.evidence import RFC3339, print_json
 from console.operating.mesh_commands import publish
-from console.policy import files, signing_commands
+from console.policy import files, generate_command, signing_commands
 from console.policy.against import Outcome, evictions, excluded
 from console.policy.against import replay as replay_all
 from console.policy.difference import as_data as as_plain
 from console.policy.difference import difference, sentences
 from console.policy.findings import Finding, findings, unfilled, unseen
 from console.policy.recorded import recordings
+from console.policy.rule_findings import rule_findings
 from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say
 from console.policy.signatures import chain
 from console.policy.signing_commands import File, anchor_option, load_anchor, load_signed, read_anchor
@@ -54,6 +55,7 @@ def policy() -> None:
 
 
 for _command in (
+    generate_command.generate,
     signing_commands.keygen,
     signing_commands.anchor,
     signing_commands.sign,
@@ -116,7 +118,9 @@ def check(
     found = unfilled(read_toml(text, dict[str, Any], files.title(file)))
     if not found:
         read = parse(text, files.title(file))
-        found = findings(read, now=datetime.now(UTC)) + _chain(read, file, previous, anchor_file)
+        now = datetime.now(UTC)
+        found = findings(read, now=now) + rule_findings(read, now=now)
+        found += _chain(read, file, previous, anchor_file)
         if evidence:
             found += excluded(replay_all(read, recordings(evidence, at)))
     where = places_in(text)

@@ -3,9 +3,12 @@
 Pure. Decisions are compared as sets (`schemas.decisions`), so no wording of a rule can hide a change.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from console.policy.demands import Demand, Way, demands
 from console.policy.findings import pins
@@ -13,7 +16,9 @@ from schemas.decisions import Decision, Permitted, permitted
 from schemas.evidence import Publisher
 from schemas.pinning import Pinned
 from schemas.policy import Limits, Policy
+from schemas.rules import constraints
 from schemas.toml_place import Path, dotted
+from schemas.words import conditions_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ def difference(old: Policy, new: Policy) -> Difference:
         changed={
             key: (before[key], after[key])
             for key in sorted(before.keys() & after.keys())
-            if before[key] != after[key]
+            if before[key].terms != after[key].terms
         },
         gained=tuple(sorted(holds - held)),
         lost=tuple(sorted(held - holds)),
@@ -52,9 +57,12 @@ def difference(old: Policy, new: Policy) -> Difference:
             *_came_and_went("task class", old.classes, new.classes),
             *_classes(old, new),
             *_came_and_went("tool", old.tools, new.tools),
-            *_tools(old, new),
+            *_moved("tool", old.tools, new.tools),
             *_came_and_went("message", old.messages, new.messages),
-            *_messages(old, new),
+            *_moved("message", old.messages, new.messages),
+            *_came_and_went("context", old.contexts, new.contexts),
+            *_moved("context", old.contexts, new.contexts),
+            *_guards(old, new),
             *_limits(old, new),
         ),
     )
@@ -92,8 +100,9 @@ def _decision(key: Decision, value: Permitted) -> dict[str, Any]:
     return {
         **key._asdict(),
         "audience": value.audience,
-        "max_bytes": value.constraints.max_bytes,
-        "per_minute": value.constraints.per_minute,
+        "rule": value.rule,
+        "expires": value.expires,
+        **json.loads(msgspec.json.encode(value.constraints)),
     }
 
 
@@ -183,20 +192,30 @@ def _classes(old: Policy, new: Policy) -> list[str]:
     return lines
 
 
-def _tools(old: Policy, new: Policy) -> list[str]:
+def _moved(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return [
-        f"the tool {name} is offered by {new.tools[name]}, was by {old.tools[name]}"
-        for name in sorted(old.tools.keys() & new.tools.keys())
-        if old.tools[name] != new.tools[name]
+        f"the {what} {name} is at {new[name]}, was at {old[name]}"
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
     ]
 
 
-def _messages(old: Policy, new: Policy) -> list[str]:
+def _guards(old: Policy, new: Policy) -> list[str]:
+    """Tell of rules that forbid: they also bind rules that come later."""
+    before, after = _forbidden(old), _forbidden(new)
     return [
-        f"{name} messages go to {new.messages[name]}, went to {old.messages[name]}"
-        for name in sorted(old.messages.keys() & new.messages.keys())
-        if old.messages[name] != new.messages[name]
+        *(f"a rule forbids from now on: {each}" for each in sorted(after - before)),
+        *(f"no rule forbids any more: {each}" for each in sorted(before - after)),
     ]
+
+
+def _forbidden(policy: Policy) -> set[str]:
+    told = set()
+    for rule in policy.rules:
+        if rule.deny is not None:
+            (condition,) = constraints(rule, [(0, rule)]).unless
+            told.add(f"{Decision(rule.role, rule.deny, rule.what)} {conditions_in_words(condition)}".rstrip())
+    return told
 
 
 def _limits(old: Policy, new: Policy) -> list[str]:

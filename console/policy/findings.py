@@ -1,9 +1,9 @@
-"""What is legal in a policy and yet hardly meant: dead and shadowed rules, unsafe switches, gaps.
+"""What is legal in a policy and yet hardly meant: unsafe switches, who holds nothing, gaps.
 
 Pure. `schemas.policy.check` refuses what contradicts itself; here nothing is refused, a person is told.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from schemas.evidence import SEV_SNP, PlatformValues
 from schemas.limits import SECOND
 from schemas.pinning import Pinned
 from schemas.placeholders import placeholders
-from schemas.policy import Policy, Rule
+from schemas.policy import Policy
 from schemas.toml_errors import did_you_mean
 from schemas.toml_place import Path, Place, dotted, hidden
 
@@ -45,14 +45,12 @@ def unseen(text: str) -> list[Finding]:
 
 
 def findings(policy: Policy, *, now: datetime) -> list[Finding]:
-    """Return all that there is to say of a policy that does not contradict itself."""
+    """Return all that there is to say of a policy that does not contradict itself, but for its rules."""
     return [
         *_times(policy, now),
         *_platforms(policy, now),
         *_pins(policy),
         *_holders(policy),
-        *_rules(policy),
-        *_unreachable(policy),
     ]
 
 
@@ -161,58 +159,13 @@ def _holders(policy: Policy) -> Iterator[Finding]:
         if not client.roles:
             text = f"client {name} may hold no role, so it can do nothing: name its roles, or remove it"
             yield Finding("without-roles", ("clients", name), text)
-    named = {rule.role for rule in policy.rules} | set(policy.tools.values())
+    named = {rule.role for rule in policy.rules} | {*policy.tools.values(), *policy.contexts.values()}
+    named |= set(policy.messages.values())
     named |= {each.role for each in policy.classes.values()}
     held = [(("workloads", name), each.roles) for name, each in policy.workloads.items()]
     held += [(("clients", name), each.roles) for name, each in policy.clients.items()]
     for at, roles in held:
         for index, role in enumerate(roles):
             if role not in named:
-                text = f"role {role} does nothing: no rule, class or tool names it"
+                text = f"role {role} does nothing: no rule, class, tool, message or context names it"
                 yield Finding("idle-role", (*at, "roles", index), text)
-
-
-def _rules(policy: Policy) -> Iterator[Finding]:
-    living = {role for client in policy.clients.values() for role in client.roles}
-    living |= {role for each in policy.workloads.values() if each.on for role in each.roles}
-    for index, rule in enumerate(policy.rules):
-        at: Path = ("rules", index)
-        dead = [role for role in (rule.role, policy.target(rule)) if role not in living]
-        if dead:
-            text = f"rule {index + 1} is dead: role {dead[0]} is held only by workloads that run nowhere"
-            yield Finding("dead-rule", at, text)
-        for other, wider in enumerate(policy.rules):
-            if _shadows(policy, wider, rule) and not (other > index and _shadows(policy, rule, wider)):
-                text = (
-                    f"rule {index + 1} is shadowed by rule {other + 1}: whoever holds {rule.role} holds "
-                    f"{wider.role} too, which may do the same within limits as wide"
-                )
-                yield Finding("shadowed-rule", at, text)
-                break
-
-
-def _shadows(policy: Policy, wider: Rule, rule: Rule) -> bool:
-    if wider.role == rule.role or (wider.may, wider.what) != (rule.may, rule.what):
-        return False
-    limits = ((wider.max_bytes, rule.max_bytes), (wider.per_minute, rule.per_minute))
-    if not all(ours is None or (theirs is not None and theirs <= ours) for ours, theirs in limits):
-        return False
-    holders = [each.roles for each in policy.workloads.values()]
-    holders += [each.roles for each in policy.clients.values()]
-    return all(wider.role in roles for roles in holders if rule.role in roles)
-
-
-def _unreachable(policy: Policy) -> Iterator[Finding]:
-    for code, table, names, may in (
-        ("unreachable-class", "classes", policy.classes, "submit"),
-        ("unreachable-tool", "tools", policy.tools, "call"),
-        ("unreachable-message", "messages", policy.messages, "send"),
-    ):
-        for name in _never_named(policy, names, may):
-            text = f"no rule lets anybody {may} {name}: add one, or remove it"
-            yield Finding(code, (table, name), text)
-
-
-def _never_named(policy: Policy, names: Iterable[str], may: str) -> list[str]:
-    reached = {rule.what for rule in policy.rules if rule.may == may}
-    return [name for name in names if name not in reached]

@@ -84,7 +84,9 @@ work = {{ role = "worker", lifetime_seconds = 3600 }}
 [tools]
 look-up = "worker"
 
-# ---- Rules: who may do what. Deny is the default.
+# ---- Rules: who may do what. Deny is the default, and a rule with `deny` in the place of `may` wins over all
+# that permit. A rule may say as well: max_bytes, per_minute, days = ["mon"], hours = "08:00-18:00" (UTC),
+# until = 2027-01-31T00:00:00Z, and a JSON Schema: arguments.properties.limit.maximum = 10
 [[rules]]
 role = "requester"
 may = "submit"       # tasks of a class
@@ -107,18 +109,26 @@ role_epoch_seconds = 3600
 
 def starter(platforms: Sequence[str], *, issued: Millis, mesh: str | None = None) -> str:
     """Return the text of a starter for some platforms, its coordinator on the first of them."""
-    filled = mesh or placeholder("the mesh, which `sealbus policy anchor` prints")
-    parts = [_HEAD.format(mesh=filled, issued=f"{issued:_}")]
-    parts += [_platform(name) for name in platforms]
+    parts = [head(issued=issued, mesh=mesh)]
+    parts += [platform_section(name) for name in platforms]
     parts.append("\n# ---- The coordinator's image: what agents expect before they say anything to it.\n")
-    parts.append(_measurements(f"coordinators.{platforms[0]}", platforms[0], "the coordinator's image"))
+    parts.append(measurement_section(f"coordinators.{platforms[0]}", platforms[0], "the coordinator's image"))
     parts.append(_WORK)
-    parts += [_measurements(f"workloads.worker.on.{name}", name, "the worker's image") for name in platforms]
+    parts += [
+        measurement_section(f"workloads.worker.on.{name}", name, "the worker's image") for name in platforms
+    ]
     parts.append(_RIGHTS.format(client=placeholder("the public key of this client, 64 hexadecimal digits")))
     return "".join(parts)
 
 
-def _platform(name: str) -> str:
+def head(*, issued: Millis, mesh: str | None) -> str:
+    """Return what a policy begins with."""
+    filled = mesh or placeholder("the mesh, which `sealbus policy anchor` prints")
+    return _HEAD.format(mesh=filled, issued=f"{issued:_}")
+
+
+def platform_section(name: str) -> str:
+    """Return what is demanded of a manufacturer's platform."""
     if name != SEV_SNP:
         return _PLATFORMS[name].format(roots=VENDOR_ROOTS[name][0])
     (leaked,) = LEAKED
@@ -129,6 +139,7 @@ def _platform(name: str) -> str:
     return _PLATFORMS[name].format(roots="\n".join(roots), products="\n".join(products), leaked=leaked)
 
 
-def _measurements(table: str, platform: str, image: str) -> str:
+def measurement_section(table: str, platform: str, image: str) -> str:
+    """Return placeholders for an image's measurements."""
     lines = [f'{name} = "{placeholder(f"{name} of {image}")}"' for name in MEASURED[platform]]
     return "\n".join([f"\n[{table}.measurements]", *lines, ""])

@@ -20,7 +20,8 @@ from schemas.limits import (
 )
 from schemas.messages import Millis
 from schemas.peer import Call, Confirm, Reply, encode_message
-from schemas.policy import Policy, Rule
+from schemas.policy import Policy
+from schemas.rules import Rule
 from schemas.subjects import Kind, subject
 from sealing.session import Session
 from tests.adversary.network import ADVERSE, Deed, Network, Parcel

@@ -12,6 +12,8 @@ from agent_runtime.agent import Agent, Context
 from agent_runtime.handlers import run
 from agent_runtime.pool import Job, Pool, Work
 from agent_runtime.refusals import Refusals
+from schemas.documents import Constraints
+from schemas.granted import Granted
 
 pytestmark = pytest.mark.anyio
 
@@ -232,8 +234,9 @@ async def test_a_handler_in_a_thread_that_is_cancelled_ends_with_its_thread(pool
 
     async def work() -> None:
         try:
+            granted = Granted("echo", Constraints())
             # The context is not asked for anything.
-            await run(agent.tools["block"], b"\xc4\x00", None, Refusals())  # type: ignore[arg-type]
+            await run(agent.tools["block"], granted, b"\xc4\x00", None, Refusals(), now=0)  # type: ignore[arg-type]
         finally:
             left.append("job")
 

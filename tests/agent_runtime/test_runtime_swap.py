@@ -18,7 +18,7 @@ from schemas import codec
 from schemas.errors import Reason
 from schemas.messages import ResultBody
 from schemas.peer import Call
-from schemas.policy import Rule
+from schemas.rules import Rule
 from schemas.scheduling import Assign, Load, TaskHints, TaskMessage
 from sealing.errors import SealingError
 from sealing.results import open_result
@@ -80,7 +80,8 @@ async def working(planner: Member, slow: Slow) -> AsyncIterator[tuple[Working, W
     wire = Wire()
 
     def context_for(task_id: bytes | None, role: str, instance: bytes) -> Context:
-        return NodeContext(planner.membership, cast("Any", None), cast("Any", None), task_id, role, instance)
+        nobody = cast("Any", None)
+        return NodeContext(planner.membership, planner.gate, nobody, nobody, task_id, role, instance)
 
     made = Working(
         slow.agent,

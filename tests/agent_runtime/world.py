@@ -12,10 +12,10 @@ from agent_runtime.membership import Membership
 from agent_runtime.peering import Peering
 from agent_runtime.seen import SeenTasks
 from agent_runtime.submitting import Submissions
-from agent_runtime.trust import Granted
 from agent_runtime.witness import Witness
 from schemas import codec
 from schemas.documents import Beacon, Constraints
+from schemas.granted import Granted
 from schemas.limits import GRACE, MINUTE
 from schemas.messages import Millis, TaskBody
 from schemas.policy import Policy
@@ -78,7 +78,7 @@ class Member:
         to = subject(self.world.mesh.id, Kind.BEACON)
         return [self.membership.beacon(frame, to) for frame in self.world.take(to)]
 
-    def believe(self, action: str, what: str, role: str, **constraints: int) -> None:
+    def believe(self, action: str, what: str, role: str, **constraints: Any) -> None:
         """Hold a grant that the coordinator never gave."""
         trust = self.membership.held()
         granted = {(own, action, what): Granted(role, Constraints(**constraints)) for own in self.party.roles}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.commands import BENCHMARKS, VERSIONS, bench
+from benchmarks.grant_mesh import LargeMesh
 from benchmarks.ratios import Aim, Row
 from console.cli import run
 
@@ -33,6 +34,22 @@ def test_the_sealing_layer_is_measured(capsys: pytest.CaptureFixture[str]) -> No
     said = measured(capsys, "sealing", *BRIEF)
     assert [row["unit"] for row in said["figures"]] == ["us", "us", "KiB"]
     assert said["machine"]["cores"] >= 1
+
+
+@pytest.mark.slow
+def test_grants_are_measured_against_two_policy_engines(capsys: pytest.CaptureFixture[str]) -> None:
+    said = measured(capsys, "grants", *BRIEF)
+    peers = {row["peer"] for row in said["figures"]}
+    assert {"biscuit-python", "cedarpy", "cedarpy, parsed"} <= peers
+    by_id = {row["id"]: row for row in said["figures"]}
+    assert by_id["grants"]["value"] == by_id["grants"]["peer_value"]
+
+
+def test_a_large_mesh_publishes_grants_by_its_rules_and_not_by_its_agents() -> None:
+    few, many = (LargeMesh(rules=12, roles=6, agents=agents) for agents in (1, 30))
+    assert few.adoption() > 0
+    assert few.grants() == many.grants() == 12
+    assert many.registry_bytes() > 0
 
 
 @pytest.mark.slow
@@ -90,7 +107,7 @@ def test_a_peer_that_is_not_installed_is_named(
     assert measured(capsys, "sealing", *BRIEF)["missing"] == ["no-such-peer"]
 
 
-@pytest.mark.parametrize("name", ["attest", "channel", "sealing"])
+@pytest.mark.parametrize("name", ["attest", "channel", "grants", "sealing"])
 @pytest.mark.parametrize("option", ["--rounds", "--seconds"])
 def test_no_rounds_or_no_time_is_a_usage_error(name: str, option: str) -> None:
     assert run(["bench", name, option, "0"]) == 2

@@ -12,7 +12,7 @@ from schemas.errors import Reason
 from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.messages import Event, Get, MeshStatus
 from schemas.peer import Call
-from schemas.policy import Rule
+from schemas.rules import Rule
 from sealing.documents import open_grant
 from tests.agent_runtime.world import Member, beat, enclave
 from tests.coordinator.world import Party, Refusal, World

@@ -3,12 +3,16 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.granting import may_look_up
+from coordinator.epochs import Epochs, spans
+from coordinator.granting import Views
+from coordinator.terms import Standing
+from schemas.decisions import permitted
 from schemas.documents import Constraints, Grant, View
 from schemas.evidence import SEV_SNP
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Holdings
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, Rule, TaskClass, Workload, check
+from schemas.policy import Client, Policy, TaskClass, Workload, check
+from schemas.rules import Rule
 from sealing.documents import open_grant, open_message
 from sealing.keys import SigningKey
 from tests.coordinator.world import CLIENT_KEY, START, Party, World, measured
@@ -69,7 +73,7 @@ def audience(policy: Policy, rule: Rule) -> str:
 def reference_grants(policy: Policy, role: str) -> set[tuple[str, str, str, str, int | None]]:
     """Say in one line what a role's view must contain."""
     return {
-        (rule.role, rule.may, rule.what, audience(policy, rule), rule.max_bytes)
+        (rule.role, rule.action, rule.what, audience(policy, rule), rule.max_bytes)
         for rule in policy.rules
         if role in (rule.role, audience(policy, rule))
     }
@@ -79,6 +83,15 @@ def reference_groups(policy: Policy, role: str) -> set[str]:
     """Say which groups a role opens or seals to."""
     seals = {audience(policy, rule) for rule in policy.rules if rule.role == role and rule.may == "submit"}
     return {"mesh"} | seals | ({role} & set(ENCLAVE_ROLES))
+
+
+def in_force(policy: Policy | None) -> Views:
+    """Return the views of a coordinator that has adopted a policy, or none yet."""
+    world = World()
+    views, epochs = Views(world.mesh, world.keys.signing), Epochs(world.mesh, bytes)
+    epochs.follow(spans(policy), START)
+    views.update(Standing(policy=policy), epochs)
+    return views
 
 
 def open_view(world: World, holdings: Holdings, role: str) -> View:
@@ -130,12 +143,16 @@ def _check_packages(policy: Policy, party: Party) -> None:
 @settings(max_examples=60, deadline=None)
 @given(policies(), st.sampled_from(ENCLAVE_ROLES + CLIENT_ROLES), st.sampled_from(ENCLAVE_ROLES))
 def test_look_ups_follow_the_rules_to_call_and_to_send(policy: Policy, asker: str, wanted: str) -> None:
-    reached = {audience(policy, rule) for rule in policy.rules if rule.role == asker and rule.may != "submit"}
-    assert may_look_up(policy, (asker,), wanted) == (wanted in reached)
+    reached = {
+        permit.audience
+        for decision, permit in permitted(policy).items()
+        if decision.role == asker and decision.action in ("call", "send")
+    }
+    assert in_force(policy).may_look_up((asker,), wanted) == (wanted in reached)
 
 
 def test_nobody_may_look_up_anything_before_a_policy() -> None:
-    assert not may_look_up(None, ("operator",), "vault")
+    assert not in_force(None).may_look_up(("operator",), "vault")
 
 
 def test_grants_are_bound_to_mesh_term_and_policy_and_carry_their_constraints() -> None:
@@ -148,6 +165,7 @@ def test_grants_are_bound_to_mesh_term_and_policy_and_carry_their_constraints() 
         audience="planner",
         action="submit",
         what="plan",
+        rule=1,
         mesh=world.mesh.id,
         term=1,
         policy_version=1,

@@ -41,7 +41,8 @@ from schemas.messages import (
     State,
 )
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, Rule, TaskClass, Workload, compiled
+from schemas.policy import Client, Policy, TaskClass, Workload, compiled
+from schemas.rules import Rule
 from schemas.subjects import Kind, subject
 from sealing import binding, merkle
 from sealing.audit import leaf

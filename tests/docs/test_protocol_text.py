@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from schemas import collateral, documents, evidence, messages, pinning, policy, scheduling
+from schemas import collateral, documents, evidence, messages, pinning, policy, rules, scheduling
 from schemas.audit import FACTS
 from schemas.codec import Document, Message
 from schemas.documents import ADMISSION_CLAIMS, GRANT_CLAIMS
@@ -46,7 +46,7 @@ def records() -> dict[str, type[Document]]:
     """Return every document that is a map, by its name."""
     return {
         name: kind
-        for module in (collateral, documents, evidence, pinning, policy)
+        for module in (collateral, documents, evidence, pinning, policy, rules)
         for name, kind in vars(module).items()
         if isinstance(kind, type) and issubclass(kind, Document) and kind is not Document
     }
@@ -127,6 +127,7 @@ def test_no_record_is_left_out() -> None:
         "Admission",
         "Grant",
         "Constraints",
+        "Condition",
         "EvidencePolicy",
         "AttestationResult",
     }

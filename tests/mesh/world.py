@@ -14,13 +14,14 @@ import anyio
 from anyio import to_thread
 
 from agent_runtime import Agent, Identity, Node
-from agent_runtime.trust import Granted, Trust
+from agent_runtime.trust import Trust
 from lab import setup
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
 from lab.state import open_state
 from lab.tap import Script
 from schemas.documents import ClassInfo, Constraints
 from schemas.evidence import Endorsements, Evidence
+from schemas.granted import Granted
 from schemas.limits import MINUTE
 from schemas.subjects import Party
 from sealing.keys import SigningKey

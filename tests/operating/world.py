@@ -28,7 +28,8 @@ from schemas import codec
 from schemas.audit import as_plain, open_entry
 from schemas.evidence import NITRO, Endorsements, Evidence, PlatformValues
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, Rule, TaskClass, Workload, compiled, dump
+from schemas.policy import Client, Policy, TaskClass, Workload, compiled, dump
+from schemas.rules import Rule
 from sealing import keyfile
 from sealing.context import SUITE_GCM, sha256
 from sealing.documents import open_anchor

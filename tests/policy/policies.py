@@ -1,13 +1,17 @@
 """Policies to test with: one that is right, and any that does not contradict itself."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from schemas.errors import UsageError
 from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, Rule, TaskClass, Workload, check
+from schemas.policy import Client, Policy, TaskClass, Workload, check
+from schemas.rules import Rule
 
 MESH = "ab" * 32
 ISSUED = 1_790_000_000_000
@@ -69,6 +73,30 @@ ENCLAVES = ("e0", "e1", "e2")
 CLIENTS = ("c0", "c1")
 NAMES = ("t0", "t1", "t2")
 _BOUNDS = st.none() | st.integers(1, 3)
+_DAYS = st.none() | st.sampled_from((("mon",), ("mon", "tue"), ("sat", "sun")))
+_HOURS = st.none() | st.sampled_from(("08:00-18:00", "22:00-06:00"))
+UNTIL = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SCHEMAS: tuple[dict[str, Any], ...] = (
+    {"properties": {"n": {"maximum": 2}}},
+    {"type": "object", "required": ["n"], "additionalProperties": False, "properties": {"n": True}},
+    {"properties": {"n": {"enum": [1, 3]}}},
+)
+
+
+@st.composite
+def rules(draw: st.DrawFn, role: str, action: str, what: str, forbid: bool) -> Rule:
+    """Draw a rule about one thing."""
+    arguments = None if action in ("read", "write") else draw(st.none() | st.sampled_from(SCHEMAS))
+    conditions: dict[str, Any] = {
+        "arguments": arguments,
+        "days": draw(_DAYS),
+        "hours": draw(_HOURS),
+        "until": draw(st.none() | st.just(UNTIL)),
+    }
+    if forbid:
+        return Rule(role=role, deny=action, what=what, **conditions)
+    bounds: dict[str, Any] = {"max_bytes": draw(_BOUNDS), "per_minute": draw(_BOUNDS)}
+    return Rule(role=role, may=action, what=what, **bounds, **conditions)
 
 
 @st.composite
@@ -89,10 +117,31 @@ def policies(draw: st.DrawFn) -> Policy:
     classes = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=3)) if enclaves else {}
     tools = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=3)) if enclaves else {}
     messages = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=2)) if enclaves else {}
+    contexts = draw(st.dictionaries(st.sampled_from(NAMES), targets, max_size=2)) if enclaves else {}
     possible = [(role, "submit", what) for role in everyone for what in classes]
     possible += [(role, "call", what) for role in everyone for what in tools]
     possible += [(role, "send", what) for role in everyone for what in messages]
+    possible += [(role, may, what) for role in everyone for what in contexts for may in ("read", "write")]
     chosen = draw(st.lists(st.sampled_from(possible), unique=True, max_size=6)) if possible else []
+    denied = draw(st.lists(st.sampled_from(possible), max_size=3)) if possible else []
+    drawn = [draw(rules(*each, False)) for each in chosen] + [draw(rules(*each, True)) for each in denied]
+    try:
+        return _with(workloads, clients, classes, tools, messages, contexts, draw(st.permutations(drawn)))
+    except UsageError:
+        # Two rules that forbid the same, or a holder of two roles that are not forbidden alike.
+        allowed = [rule for rule in drawn if rule.may]
+        return _with(workloads, clients, classes, tools, messages, contexts, allowed)
+
+
+def _with(
+    workloads: dict[str, Workload],
+    clients: dict[str, Client],
+    classes: dict[str, str],
+    tools: dict[str, str],
+    messages: dict[str, str],
+    contexts: dict[str, str],
+    drawn: Sequence[Rule],
+) -> Policy:
     return check(
         replace(
             POLICY,
@@ -101,9 +150,7 @@ def policies(draw: st.DrawFn) -> Policy:
             classes={name: TaskClass(role=role) for name, role in classes.items()},
             tools=tools,
             messages=messages,
-            rules=tuple(
-                Rule(role=role, may=may, what=what, max_bytes=draw(_BOUNDS), per_minute=draw(_BOUNDS))
-                for role, may, what in chosen
-            ),
+            contexts=contexts,
+            rules=tuple(drawn),
         )
     )

@@ -123,6 +123,7 @@ def test_every_field_of_a_policy_is_told_when_it_changes_except_what_every_versi
         "classes": {"survey": TaskClass(role="planner", lifetime_seconds=5)},
         "tools": {**POLICY.tools, "other": "vault"},
         "messages": {"progress": "vault"},
+        "contexts": {"notes": "vault"},
         "rules": (),
         "limits": Limits(grace_seconds=20),
     }
@@ -155,7 +156,13 @@ def test_the_same_is_there_for_programs() -> None:
             "action": "submit",
             "what": "survey",
             "audience": "planner",
+            "rule": 1,
+            "expires": None,
             "max_bytes": 1000,
             "per_minute": None,
+            "arguments": None,
+            "days": None,
+            "hours": None,
+            "unless": [],
         }
     ]

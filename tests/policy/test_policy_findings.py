@@ -7,11 +7,20 @@ import pytest
 from msgspec.structs import replace
 
 from attestation.vendors import AMD_ROOTS
-from console.policy.findings import findings, unfilled
+from console.policy.findings import Finding, unfilled
+from console.policy.findings import findings as other_findings
+from console.policy.rule_findings import rule_findings
 from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Tolerance
 from schemas.placeholders import placeholder
-from schemas.policy import Client, Policy, Rule, TaskClass, Workload
+from schemas.policy import Client, Policy, TaskClass, Workload
+from schemas.rules import Rule
 from tests.policy.policies import ISSUED, POLICY, but, pcrs, platform
+
+
+def findings(policy: Policy, *, now: datetime) -> list[Finding]:
+    """Return all that `policy check` has to say."""
+    return [*other_findings(policy, now=now), *rule_findings(policy, now=now)]
+
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 VAULT = POLICY.workloads["vault"]
@@ -34,6 +43,14 @@ def on_lab(**changes: Any) -> Policy:
 
 def excepted(accept: str, until: datetime) -> Policy:
     return platform(TDX, exceptions=(Tolerance(accept=accept, until=until),))
+
+
+def permit_and_deny(tool: str, **conditions: Any) -> tuple[Rule, Rule]:
+    """Return a rule that permits the vault to call a tool, and one that forbids it."""
+    return (
+        Rule(role="vault", may="call", what=tool, **conditions),
+        Rule(role="vault", deny="call", what=tool, **conditions),
+    )
 
 
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
@@ -129,6 +146,49 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         ),
         "shadowed-rule",
         ("rules", 2),
+    ),
+    "a rule that another forbids always": (
+        but(
+            tools={**POLICY.tools, "lexicon": "vault"},
+            rules=(
+                *POLICY.rules,
+                *permit_and_deny("lexicon"),
+                Rule(role="planner", may="call", what="lexicon"),
+            ),
+        ),
+        "shadowed-rule",
+        ("rules", 2),
+    ),
+    "a rule that another forbids whenever it permits": (
+        but(rules=(*POLICY.rules, *permit_and_deny("pseudonym", days=("sat",)))),
+        "shadowed-rule",
+        ("rules", 2),
+    ),
+    "a rule that forbids what another forbids already": (
+        but(
+            rules=(
+                *POLICY.rules,
+                Rule(role="vault", deny="call", what="pseudonym"),
+                Rule(role="vault", deny="call", what="pseudonym", hours="01:00-02:00"),
+            )
+        ),
+        "shadowed-rule",
+        ("rules", 3),
+    ),
+    "a rule whose day has come": (
+        but(rules=(POLICY.rules[0], replace(POLICY.rules[1], until=NOW))),
+        "ended-rule",
+        ("rules", 1, "until"),
+    ),
+    "a tool that is forbidden to all who may call it": (
+        but(rules=(POLICY.rules[0], Rule(role="planner", deny="call", what="pseudonym"))),
+        "unreachable-tool",
+        ("tools", "pseudonym"),
+    ),
+    "a context that nobody reads or writes": (
+        but(contexts={"notes": "vault"}),
+        "unreachable-context",
+        ("contexts", "notes"),
     ),
 }
 

@@ -49,6 +49,18 @@ PLAIN = st.recursive(
 )
 
 
+# What TOML has too: a schema in a rule stands there as a table.
+TABLES = st.dictionaries(
+    st.text(max_size=4),
+    st.recursive(
+        st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=4,
+    ),
+    max_size=3,
+)
+
+
 def of(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Return values of a message type, constraints and all."""
     return _of(inspect.type_info(kind))
@@ -64,6 +76,8 @@ def _of(info: inspect.Type) -> st.SearchStrategy[Any]:
             return st.lists(_of(item), min_size=low or 0, max_size=_most(low, high)).map(tuple)
         case inspect.TupleType(item_types=items):
             return st.tuples(*(_of(item) for item in items))
+        case inspect.DictType(value_type=inspect.AnyType()):
+            return TABLES
         case inspect.DictType(key_type=key, value_type=value, min_length=low, max_length=high):
             return st.dictionaries(_of(key), _of(value), min_size=low or 0, max_size=min(_most(low, high), 3))
         case inspect.BytesType(min_length=low, max_length=high):

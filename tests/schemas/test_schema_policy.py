@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 
 from schemas import codec, policy
+from schemas.decisions import permitted
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import MEASURED, SEV_SNP, TDX, PlatformValues
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, Rule, TaskClass, Workload
+from schemas.policy import Client, Policy, TaskClass, Workload
+from schemas.rules import Rule
 from tests.schemas.strategies import of
 
 MESH = "ab" * 32
@@ -76,8 +78,8 @@ def but(**changes: Any) -> Policy:
 def test_what_a_person_wrote_is_what_is_read() -> None:
     assert POLICY.workloads["redactor"].on["nitro"].chips == ("i-0123456789abcdef0",)
     assert POLICY.role_kinds() == {"redactor": "enclave", "submitter": "client"}
-    assert [POLICY.target(rule) for rule in POLICY.rules] == ["redactor", "redactor"]
-    assert POLICY.constraints(POLICY.rules[0]).max_bytes == 1000
+    assert [each.audience for each in permitted(POLICY).values()] == ["redactor", "redactor"]
+    assert [each.constraints.max_bytes for each in permitted(POLICY).values()] == [1000, None]
     assert POLICY.limits.admission_seconds == 600
 
 

@@ -70,7 +70,7 @@ MISTAKES = {
         'may = "call"\n',
         "",
         "line 36, column 1",
-        "add may = ... to [rules[1]]",
+        "add may = ... or deny = ... to [rules[1]]",
     ),
     "an action that is none": ('"call"', '"cal"', "line 38, column 1", "did you mean `call`?"),
     "a bad name in the second of two clients": (
@@ -103,6 +103,60 @@ MISTAKES = {
     ),
     "a client's key twice": ("0e" * 32, "0d" * 32, "line 22, column 1", "give each its own"),
     "text without quotes": ('"submit"', "submit", "line 33, column 7", 'text stands in "quotes"'),
+    "a rule that permits and forbids": (
+        'may = "call"\n',
+        'may = "call"\ndeny = "call"\n',
+        "line 39, column 1",
+        "remove `may` or `deny`",
+    ),
+    "a bound on what is forbidden": (
+        'may = "call"\n',
+        'deny = "call"\nper_minute = 3\n',
+        "line 39, column 1",
+        "remove it from what is forbidden",
+    ),
+    "a remote reference in a schema": (
+        'may = "call"\n',
+        'may = "call"\narguments = { properties = { a = { "$ref" = "https://x.example" } } }\n',
+        "line 39, column 36",
+        "references are not followed",
+    ),
+    "a schema bomb": (
+        'may = "call"\n',
+        f'may = "call"\narguments = {"{ items = " * 9}{{}}{" }" * 9}\n',
+        "line 39, column",
+        "8 schemas deep",
+    ),
+    "a pattern that backtracks": (
+        'may = "call"\n',
+        "may = \"call\"\narguments.properties.name.pattern = '^(a+)+$'\n",
+        "line 39, column 27",
+        "only characters, classes",
+    ),
+    "a day that is none": (
+        'may = "call"\n',
+        'may = "call"\ndays = ["mon", "tues"]\n',
+        "line 39, column 16",
+        "did you mean `tue`?",
+    ),
+    "hours that are none": (
+        'may = "call"\n',
+        'may = "call"\nhours = "8-18"\n',
+        "line 39, column 1",
+        "rules[1].hours",
+    ),
+    "hours that are all day": (
+        'may = "call"\n',
+        'may = "call"\nhours = "00:00-24:00"\n',
+        "line 39, column 1",
+        "leave them out",
+    ),
+    "an end without a time zone": (
+        'may = "call"\n',
+        'may = "call"\nuntil = 2027-01-31T00:00:00\n',
+        "line 39, column 1",
+        "rules[1].until",
+    ),
     "a table twice": ("[clients.night]", "[clients.desk]", "line 21, column 14", "join the two"),
 }
 

@@ -15,6 +15,7 @@ from schemas.documents import (
     Beacon,
     BreakGlass,
     ClassInfo,
+    Condition,
     Constraints,
     Grant,
     LogHead,
@@ -59,7 +60,8 @@ from schemas.messages import (
 )
 from schemas.peer import Call, Cancel, Confirm, PeerMessage, Reply, Send
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, Rule, TaskClass, Workload
+from schemas.policy import Client, Policy, TaskClass, Workload
+from schemas.rules import Rule
 from schemas.scheduling import Assign, Load, Status, TaskHints, TaskMessage
 from sealing.context import Mesh
 from sealing.documents import open_anchor
@@ -213,11 +215,35 @@ GRANT = Grant(
     audience="redactor",
     action="submit",
     what="redact",
+    rule=1,
     mesh=MESH.id,
     term=7,
     policy_version=4,
     issued=TIME // 1000,
     constraints=Constraints(max_bytes=65_536),
+)
+# Of every constraint that there is, and an explicit deny of each kind.
+NARROW_GRANT = Grant(
+    subject="redactor",
+    audience="redactor",
+    expires=TIME // 1000 + 86_400,
+    action="call",
+    what="look-up",
+    rule=2,
+    mesh=MESH.id,
+    term=7,
+    policy_version=4,
+    issued=TIME // 1000,
+    constraints=Constraints(
+        per_minute=30,
+        arguments={"type": "object", "properties": {"name": {"maxLength": 64, "pattern": "^[a-z]+$"}}},
+        days=("mon", "tue", "wed", "thu", "fri"),
+        hours="22:00-06:00",
+        unless=(
+            Condition(rule=3, days=("fri",)),
+            Condition(rule=4, arguments={"required": ["name"]}, hours="00:00-01:00", until=TIME // 1000 + 60),
+        ),
+    ),
 )
 COLLATERAL = CollateralBundle(
     mesh=MESH.id,

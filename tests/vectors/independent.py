@@ -40,6 +40,7 @@ CLAIMS = {  # section 3; `signing_key` goes into cnf
     "action": -65546,
     "what": -65547,
     "constraints": -65548,
+    "rule": -65549,
 }
 
 
@@ -227,7 +228,9 @@ def documents(i: In) -> In:
 
 
 def cwts(i: In) -> In:
-    claims = {CLAIMS[name]: value for name, value in i["claims"].items() if name != "signing_key"}
+    # A grant that does not end has no `exp`.
+    stated = {name: value for name, value in i["claims"].items() if value is not None or name != "expires"}
+    claims = {CLAIMS[name]: value for name, value in stated.items() if name != "signing_key"}
     if "signing_key" in i["claims"]:
         claims[8] = {1: {1: 1, -1: 6, -2: i["claims"]["signing_key"]}}
     return signed(i, i["seed"], i["label"], cbor(claims))

@@ -68,9 +68,10 @@ def cwts() -> Iterator[Case]:
         data = documents.sign_admission(key, MESH, admission)
         assert documents.open_admission(data, key.public, MESH) == admission
         yield f"admission of {name}", *_cwt("admission", admission, data)
-    data = documents.sign_grant(key, MESH, ex.GRANT)
-    assert documents.open_grant(data, key.public, MESH) == ex.GRANT
-    yield "grant", *_cwt("grant", ex.GRANT, data)
+    for name, grant in (("grant", ex.GRANT), ("grant with every constraint", ex.NARROW_GRANT)):
+        data = documents.sign_grant(key, MESH, grant)
+        assert documents.open_grant(data, key.public, MESH) == grant
+        yield name, *_cwt("grant", grant, data)
 
 
 def _cwt(label: str, document: Any, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

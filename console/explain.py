@@ -1,0 +1,150 @@
+"""Why a policy lets somebody do something, or does not: the decision with its chain, for a person to follow.
+
+Pure. The decision is `schemas.decisions`', the same that grants are made from; nothing is decided here.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from schemas.decisions import NOT_GIVEN, Answer, Decision, answer
+from schemas.errors import UsageError
+from schemas.messages import Millis
+from schemas.policy import Policy
+from schemas.rules import ACTIONS
+from schemas.toml_errors import did_you_mean
+from schemas.toml_place import Path, Place, nearest
+
+
+class Question(NamedTuple):
+    """Who asks to do what with what, and what it would carry."""
+
+    who: str  # a role, workload or client
+    what: str
+    action: str
+    arguments: Any = NOT_GIVEN
+    size: int = 0
+
+
+class Explanation(NamedTuple):
+    """The answer in one role, with the places in the policy's text that it rests on."""
+
+    decision: Decision
+    answer: Answer
+    rule: int | None  # the number of the rule that permits or forbids
+    at: Place | None  # its line
+    holders: tuple[tuple[str, Place], ...]  # workloads and clients that may hold the role
+    audience: tuple[tuple[str, Place], ...]  # and those at which it arrives
+    needed: str  # "" where it is permitted
+
+    @property
+    def is_permitted(self) -> bool:
+        """Tell whether it may be done."""
+        return self.answer.permitted is not None and self.answer.refusal is None
+
+
+def explain(policy: Policy, places: dict[Path, Place], question: Question, *, at: Millis) -> Explanation:
+    """Answer a question by a policy, or raise `UsageError` if it names what the policy does not.
+
+    A workload or client is answered for in the role that permits it, else in its first.
+    """
+    if question.action not in ACTIONS:
+        text = f"there is no action {question.action!r}{did_you_mean(question.action, ACTIONS)}"
+        raise UsageError(text)
+    roles = _roles(policy, question.who)
+    known = policy.named().of(question.action)
+    if question.what not in known:
+        text = f"the policy has no {question.what!r} to {question.action}{did_you_mean(question.what, known)}"
+        raise UsageError(text)
+    found = [_one(policy, places, question, role, at) for role in roles]
+    return next((each for each in found if each.is_permitted), found[0])
+
+
+def _roles(policy: Policy, who: str) -> tuple[str, ...]:
+    kinds = policy.role_kinds()
+    if who in kinds:
+        return (who,)
+    holder = policy.workloads.get(who) or policy.clients.get(who)
+    if holder is None:
+        names = (*kinds, *policy.workloads, *policy.clients)
+        raise UsageError(f"the policy has no role, workload or client {who!r}{did_you_mean(who, names)}")
+    if not holder.roles:
+        raise UsageError(f"{who} may hold no role, so it may do nothing: name its roles in the policy")
+    return holder.roles
+
+
+def _one(policy: Policy, places: dict[Path, Place], question: Question, role: str, at: Millis) -> Explanation:
+    decision = Decision(role, question.action, question.what)
+    given = answer(policy, decision, at=at, size=question.size, arguments=question.arguments)
+    rule = given.refusal.rule if given.refusal else None
+    if rule is None and given.permitted is not None:
+        rule = given.permitted.rule
+    target = policy.named().of(question.action)[question.what]
+    return Explanation(
+        decision,
+        given,
+        rule,
+        None if rule is None else nearest(places, ("rules", rule - 1)),
+        _holders(policy, places, role),
+        _holders(policy, places, target),
+        _needed(decision, given, rule),
+    )
+
+
+def _holders(policy: Policy, places: dict[Path, Place], role: str) -> tuple[tuple[str, Place], ...]:
+    tables: Iterable[tuple[str, Any]] = (("workloads", policy.workloads), ("clients", policy.clients))
+    return tuple(
+        (f"{table[:-1]} {name}", nearest(places, (table, name, "roles", each.roles.index(role))))
+        for table, held in tables
+        for name, each in held.items()
+        if role in each.roles
+    )
+
+
+def _needed(decision: Decision, given: Answer, rule: int | None) -> str:
+    if given.refusal is None:
+        return ""
+    if given.permitted is None and rule is None:
+        return (
+            f'a rule: [[rules]] role = "{decision.role}", may = "{decision.action}", what = "{decision.what}"'
+        )
+    if given.permitted is None or given.refusal.rule is not None:
+        return f"that rule {rule} no longer forbids it"
+    return f"that the use stays within rule {rule}, or that rule {rule} is widened"
+
+
+def as_data(found: Explanation) -> dict[str, Any]:
+    """Return the same as plain data."""
+    refusal, permitted = found.answer.refusal, found.answer.permitted
+    return {
+        **found.decision._asdict(),
+        "permitted": found.is_permitted,
+        "reason": None if refusal is None else refusal.reason.value,
+        "detail": None if refusal is None else refusal.detail,
+        "rule": None
+        if found.rule is None or found.at is None
+        else {"number": found.rule, **found.at._asdict()},
+        "audience": permitted.audience if permitted else None,
+        "within": permitted.words() if permitted else [],
+        "holders": [{"name": name, **place._asdict()} for name, place in found.holders],
+        "audience_holders": [{"name": name, **place._asdict()} for name, place in found.audience],
+        "needed": found.needed or None,
+    }
+
+
+def sentences(found: Explanation, file: str) -> list[str]:
+    """Say it in words, the rule with its place."""
+    refusal, permitted = found.answer.refusal, found.answer.permitted
+    lines = [("yes: " if found.is_permitted else "no: ") + str(found.decision)]
+    if found.rule is not None and found.at is not None:
+        verb = "forbids" if refusal is not None and refusal.rule is not None else "permits"
+        lines.append(f"  {file}:{found.at.line}:{found.at.column}: rule {found.rule} {verb} it")
+    if refusal is not None:
+        lines.append(f"  refused: {refusal.detail} [{refusal.reason.value}]")
+    if permitted is not None:
+        lines.append(f"  arrives at role {permitted.audience}")
+        lines += [f"  within: {each}" for each in permitted.words()]
+    for text, holders in (("may act so", found.holders), ("may answer", found.audience)):
+        lines += [f"  {text}: {name} ({file}:{place.line})" for name, place in holders]
+    if found.needed:
+        lines.append(f"  it would need {found.needed}")
+    return lines

@@ -1,0 +1,147 @@
+"""A policy proposed from evidence that was recorded: what runs is filled in, what it may do is not.
+
+Pure. Evidence says which code runs on which chip; nothing in it says who should do what to whom, so rules are
+suggestions in comments. Every machine that was seen is named by its chip: wider is for a person to decide.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from attestation.claims import Genuine
+from attestation.vendors import VENDOR_ROOTS
+from console.policy.starter import head, measurement_section, platform_section
+from schemas.evidence import MEASURED
+from schemas.messages import Millis
+from schemas.policy import COORDINATOR
+
+_NUMBER = re.compile(r"-[0-9]+$")
+_NOT_A_NAME = re.compile(r"[^a-z0-9_-]+")
+
+_SUGGESTIONS = """
+# ---- Who may do what: nothing, until you say so. Names of classes, tools and contexts are yours to give:
+# [clients.desk]
+# key = "…"                   # 64 hexadecimal digits, from the client
+# roles = ["requester"]
+#
+# [classes]
+# work = {{ role = "{role}", lifetime_seconds = 3600 }}
+#
+# [tools]
+# look-up = "{role}"
+"""
+
+_RULE = """
+# [[rules]]
+# role = "{role}"
+# may = "call"                # or send, submit, read, write
+# what = "look-up"
+# per_minute = 60
+# arguments = {{ properties = {{ limit = {{ maximum = 10 }} }} }}
+"""
+
+
+class Seen(NamedTuple):
+    """One enclave that was recorded, under the name of its folder."""
+
+    name: str
+    claims: Genuine
+
+    @property
+    def workload(self) -> str:
+        """Return the name that its image gets: of its folder, without a number at the end."""
+        last = self.name.rsplit("/", 1)[-1].lower()
+        name = _NOT_A_NAME.sub("-", _NUMBER.sub("", last)).strip("-_")[:64]
+        return name or "worker"
+
+
+Images = Mapping[str, Mapping[str, Sequence[Seen]]]  # workload, platform: who was seen
+
+
+def proposal(
+    seen: Sequence[Seen], left_out: Iterable[str], *, issued: Millis, lab: bool, mesh: str | None = None
+) -> str:
+    """Return the text of a policy under which all that was seen would be admitted.
+
+    `left_out` says what was recorded and could not be used, and why. `lab` accepts roots that are not the
+    manufacturers'.
+    """
+    images = _images(seen)
+    platforms = sorted({each.claims.platform for each in seen})
+    parts = [head(issued=issued, mesh=mesh)]
+    parts += [f"# Left out: {each}\n" for each in left_out]
+    parts += [_platform(name, seen, lab) for name in platforms]
+    parts.append("\n# ---- The coordinator's image: what agents expect before they say anything to it.\n")
+    if COORDINATOR in images:
+        parts += _pinned("coordinators", images[COORDINATOR])
+    else:
+        parts.append(
+            measurement_section(f"coordinators.{platforms[0]}", platforms[0], "the coordinator's image")
+        )
+    parts.append(
+        "\n# ---- Workloads: what was seen running. Give roles other names where they should differ.\n"
+    )
+    workloads = [name for name in images if name != COORDINATOR]
+    if not workloads:
+        parts.append("[workloads]\n")
+    for name in workloads:
+        parts.append(f'\n[workloads.{name}]\nroles = ["{_role(name)}"]\n')
+        parts += _pinned(f"workloads.{name}.on", images[name])
+    parts.append(_SUGGESTIONS.format(role=_role(workloads[0]) if workloads else "worker"))
+    parts += [_RULE.format(role=_role(name)) for name in workloads]
+    return "".join(parts)
+
+
+def _images(seen: Sequence[Seen]) -> Images:
+    """Sort what was seen by image: by measurements first, for what measures the same is one workload."""
+    images: dict[str, dict[str, list[Seen]]] = {}
+    for each in sorted(seen, key=lambda one: one.name):
+        platform, name, number = each.claims.platform, each.workload, 1
+        same = (on[platform] for on in images.values() if platform in on)
+        if found := next((known for known in same if _digests(known[0]) == _digests(each)), None):
+            found.append(each)
+            continue
+        while (known := images.get(name, {}).get(platform)) and _digests(known[0]) != _digests(each):
+            number += 1
+            name = f"{each.workload}_{number}"
+        images.setdefault(name, {}).setdefault(platform, []).append(each)
+    return images
+
+
+def _digests(seen: Seen) -> dict[str, str]:
+    return {name: seen.claims.measurements[name] for name in MEASURED[seen.claims.platform]}
+
+
+def _role(workload: str) -> str:
+    return workload if workload not in ("coordinator", "operator", "mesh") else f"{workload}-role"
+
+
+def _platform(name: str, seen: Sequence[Seen], lab: bool) -> str:
+    roots = sorted({each.claims.root for each in seen if each.claims.platform == name})
+    foreign = [root for root in roots if root not in VENDOR_ROOTS[name]]
+    listed = ", ".join(f'"{root}"' for root in foreign)
+    if not foreign:
+        return platform_section(name)
+    if lab:
+        return (
+            f"\n# ---- {name} of a lab: its roots are nobody's but the lab's, and prove nothing elsewhere.\n"
+            f"[platforms.{name}]\nlab_roots = [{listed}]\n"
+        )
+    return (
+        platform_section(name)
+        + "\n# Some evidence ends at another root than the manufacturer's, and is refused as it stands.\n"
+        + f"# Only for a lab, in the place of `roots`: lab_roots = [{listed}]\n"
+    )
+
+
+def _pinned(table: str, on: Mapping[str, Sequence[Seen]]) -> Iterable[str]:
+    for platform, seen in sorted(on.items()):
+        chips = sorted({each.claims.chip for each in seen if each.claims.chip})
+        lines = [f"\n# seen as {', '.join(each.name for each in seen)}", f"[{table}.{platform}]"]
+        if chips:
+            lines.append("chips = [  # remove it to accept every machine of this platform")
+            lines += [f'    "{chip}",' for chip in chips]
+            lines.append("]")
+        lines += ["", f"[{table}.{platform}.measurements]"]
+        lines += [f'{name} = "{digest}"' for name, digest in _digests(seen[0]).items()]
+        yield "\n".join([*lines, ""])

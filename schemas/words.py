@@ -1,0 +1,47 @@
+"""Constraints of a rule in words, for differences and explanations. Pure."""
+
+import json
+from datetime import UTC, datetime
+
+from schemas.documents import Condition, Constraints
+
+
+def constraints_in_words(given: Constraints, expires: int | None) -> list[str]:
+    """Say what narrows a permission; what forbids it at times is not among it."""
+    words = []
+    if given.max_bytes is not None:
+        words.append(f"at most {given.max_bytes} bytes")
+    if given.per_minute is not None:
+        words.append(f"at most {given.per_minute} a minute")
+    words += _times(given.days, given.hours, expires)
+    if given.arguments is not None:
+        words.append(f"with arguments that fit {_schema(given.arguments)}")
+    return words
+
+
+def conditions_in_words(given: Condition) -> str:
+    """Say when a rule forbids."""
+    words = _times(given.days, given.hours, given.until)
+    if given.arguments is not None:
+        words.append(f"with arguments that fit {_schema(given.arguments)}")
+    return " ".join(words)
+
+
+def day(seconds: int) -> str:
+    """Return a time as it is written in a policy."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _times(days: tuple[str, ...] | None, hours: str | None, until: int | None) -> list[str]:
+    words = []
+    if days is not None:
+        words.append(f"on {' '.join(days)}")
+    if hours is not None:
+        words.append(f"from {hours.replace('-', ' to ')} UTC")
+    if until is not None:
+        words.append(f"until {day(until)}")
+    return words
+
+
+def _schema(schema: object) -> str:
+    return json.dumps(schema, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,119 @@
+"""A policy that is proposed from evidence admits what was seen, permits nothing, and asks for the rest."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from attestation.claims import Genuine
+from attestation.vendors import VENDOR_ROOTS
+from console import cli
+from console.policy.findings import findings
+from console.policy.generator import Seen, proposal
+from lab.setup import simulator
+from lab.simulate import nitro
+from schemas.errors import UsageError
+from schemas.evidence import MEASURED, NITRO, SEV_SNP
+from schemas.policy import Policy, parse
+from tests.policy.policies import ISSUED
+from tests.policy.test_policy_starter import filled
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def claims(platform: str, byte: str, chip: str = "", root: str = "") -> Genuine:
+    return Genuine(
+        platform=platform,
+        root=root or VENDOR_ROOTS[platform][0],
+        report_data=b"",
+        measurements=dict.fromkeys(MEASURED[platform], byte * 48),
+        tcb={},
+        chip=chip,
+    )
+
+
+SEEN = (
+    Seen("nitro/coordinator", claims(NITRO, "01", "i-0123456789abcdef0")),
+    Seen("nitro/vault-1", claims(NITRO, "02", "i-0123456789abcdef1")),
+    Seen("nitro/vault-2", claims(NITRO, "02", "i-0123456789abcdef2")),
+    Seen("sev-snp/vault-3", claims(SEV_SNP, "03")),
+)
+
+
+def proposed(*seen: Seen, lab: bool = False) -> Policy:
+    return parse(filled(proposal(seen, ["neg: it is broken"], issued=ISSUED, lab=lab)))
+
+
+def test_what_was_seen_is_filled_in_by_platform_image_and_chip() -> None:
+    policy = proposed(*SEEN)
+    assert set(policy.platforms) == {NITRO, SEV_SNP}
+    assert policy.coordinators[NITRO].chips == ("i-0123456789abcdef0",)
+    assert set(policy.workloads) == {"vault"}
+    vault = policy.workloads["vault"]
+    assert vault.on[NITRO].chips == ("i-0123456789abcdef1", "i-0123456789abcdef2")
+    assert set(vault.on) == {NITRO, SEV_SNP}
+    assert vault.roles == ("vault",)
+
+
+def test_nobody_may_do_anything_until_a_person_says_so() -> None:
+    policy = proposed(*SEEN)
+    assert (policy.rules, policy.clients, policy.tools, policy.classes) == ((), {}, {}, {})
+    assert {each.code for each in findings(policy, now=NOW)} == {"idle-role"}
+
+
+def test_the_suggested_rules_are_a_policy_when_their_comments_go() -> None:
+    text = filled(proposal(SEEN, [], issued=ISSUED, lab=False))
+    head, suggested = text.split("# ---- Who may do what")
+    body = "\n".join(line.removeprefix("# ") for line in suggested.splitlines()[1:] if line.startswith("# "))
+    policy = parse(head + body.replace('"…"', f'"{"0d" * 32}"'))
+    assert [(rule.role, rule.may, rule.what) for rule in policy.rules] == [("vault", "call", "look-up")]
+
+
+def test_one_name_with_two_images_is_two_workloads_and_one_image_is_one() -> None:
+    policy = proposed(SEEN[0], SEEN[1], Seen("nitro/vault-9", claims(NITRO, "09")))
+    assert set(policy.workloads) == {"vault", "vault_2"}
+    same = proposed(SEEN[0], SEEN[1], Seen("nitro/other", claims(NITRO, "02")))
+    assert len(same.workloads) == 1
+
+
+def test_a_coordinator_that_was_not_seen_is_asked_for() -> None:
+    text = proposal(SEEN[1:], [], issued=ISSUED, lab=False)
+    assert "pcr0 of the coordinator's image" in text
+    with pytest.raises(UsageError, match="still to be filled in"):
+        parse(text)
+
+
+def test_a_root_that_is_nobodys_is_accepted_in_a_lab_only() -> None:
+    own = tuple(Seen(each.name, claims(NITRO, "05", root="ee" * 32)) for each in SEEN[:1])
+    assert not proposed(*own).platforms[NITRO].lab_roots
+    assert proposed(*own, lab=True).platforms[NITRO].lab_roots == ("ee" * 32,)
+
+
+def test_names_of_folders_become_names_of_workloads() -> None:
+    odd = Seen("x/Über Agent!-12", claims(NITRO, "05"))
+    assert odd.workload == "ber-agent"
+    assert Seen("x/---", claims(NITRO, "05")).workload == "worker"
+
+
+def test_recorded_evidence_is_admitted_by_the_policy_that_was_proposed_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    now = datetime.now(UTC)
+    card = simulator(NITRO, nitro.make_root(now), 1)
+    for number, name in enumerate(("coordinator", "vault-1"), 1):
+        measurements = {each: bytes([number]) * 48 for each in MEASURED[NITRO]}
+        evidence, _ = card.evidence(measurements, bytes(64), bytes(32), now=now)
+        folder = tmp_path / "seen" / name
+        folder.mkdir(parents=True)
+        (folder / "attestation.cbor").write_bytes(evidence.value)
+    assert cli.run(["policy", "generate", "seen", "--lab", "--out", "policy.toml"]) == 0
+    Path("policy.toml").write_text(filled(Path("policy.toml").read_text()))
+    assert cli.run(["policy", "replay", "policy.toml", "seen"]) == 0
+    assert "2 accepted, 0 refused" in capsys.readouterr().out
+
+
+def test_nothing_to_go_by_is_said_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "attestation.cbor").write_bytes(b"\x00")
+    assert cli.run(["policy", "generate", str(tmp_path)]) == 2
+    assert "nothing in there is genuine evidence" in capsys.readouterr().err

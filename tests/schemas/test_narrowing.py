@@ -1,0 +1,239 @@
+"""The schemas that narrow arguments: what fits is what another implementation says, and bombs are refused."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from schemas.narrowing import MAX_DEPTH, MAX_NAMES, MAX_NODES, SchemaError, compile_schema
+from schemas.patterns import PatternError, compile_pattern
+from schemas.plain import MAX_VALUES, NotPlainError, plain
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 5)
+    | st.sampled_from((0.5, 1.0, 2.0))
+    | st.text("ab1", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=6,
+)
+_SMALL, _SIZE = st.integers(-2, 4), st.integers(0, 3)
+_SCALARS = st.text("ab1", max_size=2) | st.integers(-1, 2) | st.booleans()
+_TYPES = st.sampled_from(("object", "array", "string", "boolean", "null", "number", "integer"))
+_KEYWORDS: dict[str, st.SearchStrategy[Any]] = {
+    "type": _TYPES | st.lists(_TYPES, min_size=1, max_size=3, unique=True),
+    "enum": st.lists(_SCALARS, min_size=1, max_size=4),
+    "const": _SCALARS,
+    "minimum": _SMALL,
+    "maximum": _SMALL,
+    "exclusiveMinimum": _SMALL,
+    "exclusiveMaximum": _SMALL,
+    "multipleOf": st.integers(1, 3),
+    "minLength": _SIZE,
+    "maxLength": _SIZE,
+    "pattern": st.sampled_from(("^a+b*$", "^[ab]{2}$", "^\\d?a$", "^[^1]+$")),
+    "minItems": _SIZE,
+    "maxItems": _SIZE,
+    "minProperties": _SIZE,
+    "maxProperties": _SIZE,
+    "required": st.lists(st.sampled_from("ab"), max_size=2, unique=True),
+}
+
+
+def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    some = inner | st.booleans()
+    nested = {
+        "properties": st.dictionaries(st.sampled_from("ab"), some, max_size=2),
+        "additionalProperties": some,
+        "items": some,
+        "anyOf": st.lists(some, min_size=1, max_size=3),
+        "allOf": st.lists(some, min_size=1, max_size=3),
+        "not": some,
+    }
+    return st.fixed_dictionaries({}, optional={**_KEYWORDS, **nested}).map(dict)
+
+
+SCHEMAS = st.recursive(st.fixed_dictionaries({}, optional=_KEYWORDS), schemas, max_leaves=4)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SCHEMAS, VALUES)
+def test_what_fits_is_what_another_implementation_says(schema: dict[str, Any], value: Any) -> None:
+    assert (compile_schema(schema)(value) == "") == Draft202012Validator(schema).is_valid(value)
+
+
+def test_what_does_not_fit_is_told_by_the_place_in_the_schema_and_not_by_the_value() -> None:
+    check = compile_schema({"properties": {"a/b": {"items": {"maximum": 3}}}, "required": ["c"]})
+    assert check({"a/b": [1, 4], "c": 0}) == "/properties/a~1b/items/maximum"
+    assert check({"a/b": []}) == "/required"
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {} if depth == 0 else {"items": nested(depth - 1)}
+
+
+BOMBS: dict[str, tuple[Any, tuple[str | int, ...]]] = {
+    "a remote reference": (
+        {"properties": {"a": {"$ref": "https://x.example/s"}}},
+        ("properties", "a", "$ref"),
+    ),
+    "a reference to itself": ({"$ref": "#"}, ("$ref",)),
+    "a dynamic reference": ({"$dynamicRef": "#x"}, ("$dynamicRef",)),
+    "too deep": (nested(MAX_DEPTH), ("items",) * MAX_DEPTH),
+    "too many schemas": ({"anyOf": [{}] * MAX_NODES}, ("anyOf", MAX_NODES - 1)),
+    "too many values": ({"enum": list(range(MAX_NAMES + 1))}, ("enum",)),
+    "too many names": ({"required": [f"n{n}" for n in range(MAX_NAMES + 1)]}, ("required",)),
+    "a keyword that is none": ({"maxlength": 3}, ("maxlength",)),
+    "a format": ({"format": "email"}, ("format",)),
+    "properties by pattern": ({"patternProperties": {"(a+)+": {}}}, ("patternProperties",)),
+    "a pattern that backtracks": ({"pattern": "^(a+)+$"}, ("pattern",)),
+    "a part of a number": ({"maximum": 0.5}, ("maximum",)),
+    "a truth as a bound": ({"maximum": True}, ("maximum",)),
+    "a type that is none": ({"type": "int"}, ("type",)),
+    "an enumeration of objects": ({"enum": [{}]}, ("enum",)),
+    "a size below nothing": ({"minLength": -1}, ("minLength",)),
+    "a schema that is none": ({"items": 3}, ("items",)),
+    "properties that are none": ({"properties": []}, ("properties",)),
+    "a name that is none": ({"required": [1]}, ("required", 0)),
+    "nothing to choose from": ({"anyOf": []}, ("anyOf",)),
+    "a date": ({"const": datetime(2027, 1, 1, tzinfo=UTC)}, ("const",)),
+}
+
+
+@pytest.mark.parametrize(("schema", "path"), BOMBS.values(), ids=BOMBS.keys())
+def test_what_is_not_supported_is_refused_at_its_place(schema: Any, path: tuple[str | int, ...]) -> None:
+    with pytest.raises(SchemaError) as refusal:
+        compile_schema(schema)
+    assert refusal.value.path == path
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.sampled_from([*_KEYWORDS, "$ref", "items", "anyOf", "properties"]), VALUES))
+def test_any_plain_data_compiles_or_is_refused(schema: dict[str, Any]) -> None:
+    try:
+        check = compile_schema(schema)
+    except SchemaError:
+        return
+    assert isinstance(check([]), str)
+
+
+UNSAFE = (
+    "a*",
+    "^a",
+    "a$",
+    "^(a)$",
+    "^a|b$",
+    "^a.b$",
+    "^a*a$",
+    "^a*b?a$",
+    "^[a-c]+[c-e]$",
+    "^a{2,1}$",
+    "^a{1001}$",
+    "^a**$",
+    "^a*?$",
+    "^\\s$",
+    "^\\1$",
+    "^[b-a]$",
+    "^[]$",
+    "^[a$",
+    "^\\$",
+    "^(?=a)$",
+    "^a{2,}{3}$",
+    "^[[:a:]]$",
+    "^" + "a" * 65 + "$",
+    "^" + "a" * 300 + "$",
+    "^\\w+\\d$",
+)
+
+
+@pytest.mark.parametrize("pattern", UNSAFE)
+def test_a_pattern_that_could_match_in_many_ways_is_refused(pattern: str) -> None:
+    with pytest.raises(PatternError):
+        compile_pattern(pattern)
+
+
+SAFE = (
+    "^a*b$",
+    "^[a-z0-9.]+@[a-z0-9-]+$",
+    "^\\d{4}-\\d{2}$",
+    "^[^b]*b[ab]*$",
+    "^\\w+$",
+    "^a?b?1*$",
+    "^[a-]+b$",
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(SAFE), st.text("ab1-.@\n", max_size=8))
+def test_a_safe_pattern_matches_as_everywhere(pattern: str, text: str) -> None:
+    expected = re.compile(pattern[1:-1], re.ASCII).fullmatch(text) is not None
+    assert (compile_pattern(pattern).fullmatch(text) is not None) == expected
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Point(msgspec.Struct, omit_defaults=True, rename="camel"):
+    the_x: int
+    limit: int = 100
+
+
+class Row(msgspec.Struct, array_like=True, tag=True):
+    a: int
+
+
+class Shape(msgspec.Struct, tag_field="kind", tag="shape"):
+    side: int
+
+
+@dataclass
+class Plain:
+    side: int
+
+
+def test_a_default_that_its_sender_left_out_is_checked_with_the_value_that_runs() -> None:
+    value = msgspec.msgpack.decode(msgspec.msgpack.encode({"theX": 1}), type=Point)
+    assert plain(value) == {"theX": 1, "limit": 100}
+    assert compile_schema({"properties": {"limit": {"maximum": 10}}})(plain(value)) != ""
+
+
+def test_every_kind_of_argument_has_the_form_that_its_schema_speaks_of() -> None:
+    assert plain(Row(1)) == ["Row", 1]
+    assert plain(Shape(2)) == {"kind": "shape", "side": 2}
+    assert plain(Plain(3)) == {"side": 3}
+    assert plain(Colour.RED) == "red"
+    assert plain(b"\x00") == "AA=="
+    assert plain(datetime(2027, 1, 1, tzinfo=UTC)) == "2027-01-01T00:00:00Z"
+    assert plain({"a": (1, None, True, 0.5)}) == {"a": [1, None, True, 0.5]}
+
+
+NOT_PLAIN = {
+    "no number": float("nan"),
+    "without end": float("inf"),
+    "keys that are numbers": {1: 2},
+    "not decoded": msgspec.Raw(b"1"),
+    "an extension": msgspec.msgpack.Ext(1, b""),
+    "too many": [0] * MAX_VALUES,
+    "another object": object(),
+    "too deep": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]],
+}
+
+
+@pytest.mark.parametrize("value", NOT_PLAIN.values(), ids=NOT_PLAIN.keys())
+def test_what_cannot_be_checked_is_said_to_be_so(value: Any) -> None:
+    with pytest.raises(NotPlainError):
+        plain(value)
+
+
+@given(VALUES)
+def test_plain_data_is_itself(value: Any) -> None:
+    assert plain(value) == value
