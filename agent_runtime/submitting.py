@@ -32,11 +32,8 @@ MAX_PAYLOAD = (MAX_MESSAGE - FRAME_ROOM) * 15 // 17
 class Reply:
     """The key that a result has to be sealed under, and the own role's epoch that it derives from."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     epoch: int
-
-    def __repr__(self) -> str:
-        return f"Reply(epoch={self.epoch})"
 
 
 @dataclass(slots=True)
@@ -50,7 +47,8 @@ class Pending:
     expires: Millis
     priority: int
     affinity: str | None
-    replies: dict[bytes, "Reply"] = field(default_factory=dict)  # by the token it was sealed under
+    # By the token that it was sealed under and the own role's epoch: a result of either sealing ends it.
+    replies: dict[tuple[bytes, int], bytes] = field(default_factory=dict, repr=False)
     sends: int = 0
     resend_at: Millis = 0
 
@@ -138,12 +136,12 @@ class Submissions:
         pending = self._pending.get(header.task_id)
         if pending is None:
             raise SealingError(Reason.REPLAYED, "no such task is pending")
-        reply = pending.replies.get(header.token)
-        if reply is None or reply.epoch != header.epoch:
+        key = pending.replies.get((header.token, header.epoch))
+        if key is None:
             raise NotAuthenticError("result under another epoch")
-        if not self._is_open(pending, header.token, reply):
+        if not self._is_open(pending, header.token, header.epoch):
             raise SealingError(Reason.EPOCH_CLOSED)
-        body = codec.decode(open_result(self._membership.mesh, reply.key, frame), ResultBody)
+        body = codec.decode(open_result(self._membership.mesh, key, frame), ResultBody)
         if body.worker in self._membership.held().revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
         if not self._membership.live():
@@ -200,14 +198,14 @@ class Submissions:
 
     def _must_resend(self, pending: Pending, now: Millis) -> bool:
         return now >= pending.resend_at or not any(
-            self._is_open(pending, token, reply) for token, reply in pending.replies.items()
+            self._is_open(pending, token, epoch) for token, epoch in pending.replies
         )
 
-    def _is_open(self, pending: Pending, token: bytes, reply: Reply) -> bool:
+    def _is_open(self, pending: Pending, token: bytes, own_epoch: int) -> bool:
         member = self._membership
         trust = member.held()
         # An evicted member of the own role knows the reply keys of its epochs: they close with it.
-        if member.kind != CLIENT and (member.roles[0], reply.epoch) not in trust.epochs:
+        if member.kind != CLIENT and (member.roles[0], own_epoch) not in trust.epochs:
             return False
         group = trust.classes[pending.task_class].role if pending.task_class in trust.classes else None
         return any(epoch.token == token for epoch in trust.epochs.values() if epoch.group == group)
@@ -231,7 +229,7 @@ class Submissions:
             pending.payload,
         )
         frame = sealer.seal_task(codec.encode(body), pending.task_id)
-        pending.replies[sealer.token] = reply
+        pending.replies[sealer.token, reply.epoch] = reply.key
         pending.resend_at = now + (RESEND_AFTER << min(pending.sends, 8))
         pending.sends += 1
         class_token = member.names(Kind.TASK, pending.task_class.encode())[0]

@@ -365,6 +365,28 @@ def test_members_of_an_evicted_submitters_role_send_again_under_a_reply_key_that
     assert planner.submissions.result(answer(redactor, again)).failure is None
 
 
+def test_result_under_a_reply_key_of_before_a_timed_turn_of_the_own_role_still_ends_its_task(
+    world: World,
+) -> None:
+    planner, redactor = enclave(world, "planner"), enclave(world, "redactor")
+    _, first = planner.submissions.submit("redact", b"payload")
+    early = answer(redactor, first)
+    before = opened(redactor, first).reply_epoch
+    # The own role turns by time, and the task is sealed again before its result is there.
+    epochs = world.core.authority._epochs
+    epochs._open["planner"] = (
+        *epochs.of("planner"),
+        epochs._make("planner", epochs._spans["planner"], opens=world.now, now=world.now),
+    )
+    world.core.authority._settle(world.now, everyone=False)
+    for pending in planner.submissions.pending():
+        pending.resend_at = 0
+    beat(world, planner, redactor)
+    _, (again,) = planner.submissions.sweep()
+    assert opened(redactor, again).reply_epoch != before
+    assert planner.submissions.result(early).failure is None
+
+
 def test_task_sealed_again_never_outlives_what_it_said_first(world: World, desk: Member) -> None:
     pending, _ = desk.submissions.submit("plan", b"payload")
     expires = pending.expires
@@ -393,9 +415,8 @@ def test_submissions_show_and_keep_no_secret(desk: Member) -> None:
     pending, _ = desk.submissions.submit("plan", b"payload")
     shown = repr(pending)
     assert "payload" not in shown
-    assert all(
-        reply.key.hex() not in shown and repr(reply.key) not in shown for reply in pending.replies.values()
-    )
+    assert pending.replies
+    assert all(key.hex() not in shown and repr(key) not in shown for key in pending.replies.values())
     assert desk.submissions.secrets() == (STORED,)
     desk.submissions.erase()
     assert desk.submissions.secrets() == (b"",)
