@@ -21,12 +21,13 @@ from agent_runtime.coordination import Coordination, Party, UnreachableError
 from agent_runtime.gate import Gate
 from agent_runtime.handlers import run as run_handler
 from agent_runtime.joining import AdmissionRefusedError
+from agent_runtime.journal import Journal
 from agent_runtime.membership import Membership
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
 from agent_runtime.seen import SeenTasks
 from agent_runtime.submitter import Submitter
-from agent_runtime.submitting import Submissions
+from agent_runtime.submitting import Origin, Submissions
 from agent_runtime.witness import Witness
 from agent_runtime.working import Working
 from attestation import Attester
@@ -70,8 +71,8 @@ class Identity:
     roles: tuple[str, ...]
     attester: Attester | None = None
     key: SigningKey | None = None
-    stored_secret: bytes | None = None  # a client that keeps it derives its reply keys again
     carried: Carried | None = None  # completes a coordinator's Evidence that came without collateral
+    journal: Journal | None = None  # a client that keeps one takes up what its former processes submitted
 
 
 class Node:
@@ -109,15 +110,14 @@ class Node:
             self.refusals,
             self._serve_call,
         )
-        reply_to = random(16)
-        submissions = Submissions(
-            self.membership,
-            self._gate,
-            reply_to=reply_to,
-            stored_secret=identity.stored_secret or random(32),
-            random=random,
+        journal = identity.journal
+        reply_to, secret = (
+            (journal.head.reply_to, journal.head.secret) if journal else (random(16), random(32))
         )
-        self.submitter = Submitter(submissions, self.membership, transport, self.refusals, reply_to)
+        submissions = Submissions(
+            self.membership, self._gate, reply_to=reply_to, stored_secret=secret, random=random
+        )
+        self.submitter = Submitter(submissions, self.membership, transport, self.refusals, reply_to, journal)
         self.working = (
             Working(
                 agent,
@@ -126,7 +126,7 @@ class Node:
                 self._seen,
                 transport,
                 self.refusals,
-                self.context,
+                self._task_context,
                 random,
             )
             if agent is not None
@@ -140,6 +140,10 @@ class Node:
     def context(self, task_id: bytes | None = None, role: str = "", instance: bytes = b"") -> Context:
         """Return what a handler, or a client, may do."""
         return NodeContext(self.membership, self.calls, self.submitter, task_id, role, instance)
+
+    def _task_context(self, task_id: bytes, role: str, instance: bytes) -> Context:
+        origin = Origin(task_id)
+        return NodeContext(self.membership, self.calls, self.submitter, task_id, role, instance, origin)
 
     async def wait_live(self) -> None:
         """Return once this process may take and send."""
