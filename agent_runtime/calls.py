@@ -21,7 +21,7 @@ from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
-from agent_runtime.peering import Link, Peering
+from agent_runtime.peering import ForkError, Link, Peering
 from agent_runtime.pool import Pool
 from agent_runtime.refusals import Refusals
 from schemas import codec
@@ -148,7 +148,11 @@ class Calls:
     async def inbox(self, delivery: Delivery) -> None:
         """Answer an init that a peer sent."""
         with self._refusals.at("inbox"):
-            subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject)
+            try:
+                subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject)
+            except ForkError as fork:
+                await self._transport.publish(fork.subject, fork.answer)
+                raise
             await self._listen(link)
             await self._transport.publish(subject, answer)
 

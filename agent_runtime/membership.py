@@ -111,6 +111,8 @@ class Membership:
             except SealingError:
                 continue
             self.witness.compare(signed, beacon)
+            # Ours of that sequence may be still to come, and must not differ from what the peer was told.
+            self.witness.remember(signed, beacon)
             return
 
     def live(self) -> bool:

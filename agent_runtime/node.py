@@ -6,6 +6,7 @@ agent or client, is one `Node`.
 
 import logging
 import os
+from base64 import standard_b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from transport import Delivery, Subscription, Transport, TransportError
 
 log = logging.getLogger("sealbus.agent")
 
+FORK = "equivocation proved"  # `sealbus lab status` looks for it
 SWEEP = 0.5  # seconds
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0
 REFRESH_PAUSE = 0.2  # beacons come each second: asking oftener brings nothing
@@ -134,6 +136,7 @@ class Node:
         )
         self._live = anyio.Event()
         self._stale = anyio.Event()
+        self._fork_told = False
         self._subjects: dict[str, Subscription] = {}
         self._told_quarantine = False
 
@@ -178,6 +181,9 @@ class Node:
     async def _stay_admitted(self) -> None:
         pause = RETRY_FIRST
         while True:
+            if self.membership.witness.proof is not None:
+                # Another process would not know of it: this one stays, and does nothing more.
+                await anyio.sleep_forever()
             try:
                 await self.coordination.join()
             except (PeerError, TransportError) as error:
@@ -232,12 +238,20 @@ class Node:
         while True:
             await anyio.sleep(SWEEP)
             self.refusals.tell()
+            self._tell_fork()
             if self.membership.trust is None:
                 continue
             await self.submitter.sweep()
             await self.calls.sweep()
             if self.working is not None:
                 self.working.sweep()
+
+    def _tell_fork(self) -> None:
+        proof = self.membership.witness.proof
+        if proof is not None and not self._fork_told:
+            self._fork_told = True
+            one, other = (standard_b64encode(signed).decode() for signed in proof)
+            log.error("%s: two beacons of one sequence, as signed: %s %s", FORK, one, other)
 
     async def _collect(self) -> None:
         await self.wait_live()

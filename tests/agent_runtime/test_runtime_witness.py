@@ -209,6 +209,17 @@ def test_beacon_that_did_not_count_is_evidence_all_the_same(witness: Witness) ->
     assert refusal(witness, replace(beacon, time=NOW + 1)) is Reason.EQUIVOCATION
 
 
+def test_old_beacons_that_a_peer_shows_push_no_newer_one_out(witness: Witness) -> None:
+    for sequence in range(1_000, 1_000 + BEACONS_KEPT):
+        beacon = replace(BEACON, sequence=sequence)
+        witness.remember(signed(beacon), beacon)
+    for sequence in range(BEACONS_KEPT):
+        beacon = replace(BEACON, sequence=sequence)
+        witness.remember(signed(beacon), beacon)
+    with pytest.raises(SealingError, match="equivocation"):
+        witness.compare(b"another text", replace(BEACON, sequence=1_000))
+
+
 def test_so_many_beacons_are_kept_as_evidence(witness: Witness) -> None:
     for sequence in range(8, 8 + BEACONS_KEPT):
         beacon = replace(BEACON, sequence=sequence)

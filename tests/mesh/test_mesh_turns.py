@@ -2,13 +2,14 @@
 
 import os
 import signal
+from base64 import standard_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from agent_runtime import Agent, Context, Node
+from agent_runtime import Agent, Context, Node, RefusedError
 from agent_runtime.agent import Task, encode_value
 from agent_runtime.submitting import Pending
 from lab.mesh import RunningMesh
@@ -122,3 +123,23 @@ async def test_an_agent_that_was_stopped_over_a_hard_turn_goes_on_by_itself(mesh
             assert [await task.result(str) for task in tasks] == [f"after {number}" for number in range(8)]
     # The same process, the same instance: it was admitted once and asked for what it had missed.
     assert mesh.rack.pids()["worker-1"] == pid
+
+
+async def test_who_holds_proof_that_the_coordinator_said_two_things_stops_and_says_so_once(
+    mesh: RunningMesh, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with relay(mesh) as node:
+        assert node.membership.last_beacon is not None
+        node.membership.witness.proof = node.membership.last_beacon, b"another"
+        await eventually(lambda: "equivocation proved" in caplog.text)
+        with pytest.raises(RefusedError, match="not-live"):
+            await node.context().submit("echo", "text")
+        # It gives up its session, and joins no more: it would be told that all is well.
+        await eventually(lambda: node.coordination.coordinator is None)
+        beacons = node.refusals.counts["beacon", Reason.EQUIVOCATION.value]
+        await eventually(lambda: node.refusals.counts["beacon", Reason.EQUIVOCATION.value] > beacons + 2)
+        assert node.coordination.coordinator is None
+        assert not node.membership.live()
+    told = [record for record in caplog.records if "equivocation proved" in record.getMessage()]
+    assert len(told) == 1
+    assert standard_b64encode(b"another").decode() in told[0].getMessage()
