@@ -81,6 +81,7 @@ class Ledger:
         self._quarantined: dict[bytes, Millis] = {}
         self._listed: dict[tuple[str, str], _Listed] = {}
         self._revoked: tuple[Revocation, ...] | None = None
+        self._out: tuple[tuple[Revocation, ...], frozenset[bytes]] | None = None
 
     def admitted(self, instance: bytes) -> Party | None:
         """Return the party of an admitted instance."""
@@ -112,6 +113,13 @@ class Ledger:
         if self._revoked is None:
             self._revoked = tuple(self._listed[key].entry for key in sorted(self._listed))
         return self._revoked
+
+    def out(self) -> frozenset[bytes]:
+        """Return every instance that the revoked set names: the same object until it changes."""
+        revoked = self.revoked()
+        if self._out is None or self._out[0] is not revoked:
+            self._out = revoked, frozenset(each for entry in revoked for each in entry.instances)
+        return self._out[1]
 
     def check(self, instance: bytes, result: AttestationResult | None) -> None:
         """Refuse what the operators revoked: this instance, its chip or its workload."""

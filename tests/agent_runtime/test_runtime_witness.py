@@ -18,7 +18,7 @@ from sealing.errors import SealingError
 NOW = 1_000_000
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 STATE = State(2, 5, b"p" * 32, 9, bytes(32), NOW, bytes(32))
-BEACON = Beacon(2, 7, NOW, 5, b"p" * 32, (), 9, bytes(32), bytes(32))
+BEACON = Beacon(2, 7, NOW, 5, b"p" * 32, 0, 0, (), 9, bytes(32), bytes(32), ())
 
 
 @pytest.fixture
@@ -251,10 +251,13 @@ SMALL = st.integers(0, 3)
             st.just(NOW),
             SMALL,
             SMALL.map(lambda n: bytes([n]) * 32),
+            SMALL,
+            SMALL,
             st.just(()),
             SMALL,
             st.just(bytes(32)),
             st.just(bytes(32)),
+            st.just(()),
         )
     )
 )
