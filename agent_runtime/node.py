@@ -181,7 +181,7 @@ class Node:
     async def _stay_admitted(self) -> None:
         pause = RETRY_FIRST
         while True:
-            if self.membership.witness.proof is not None:
+            if self.membership.witness.equivocated:
                 # Another process would not know of it: this one stays, and does nothing more.
                 await anyio.sleep_forever()
             try:
@@ -247,11 +247,17 @@ class Node:
                 self.working.sweep()
 
     def _tell_fork(self) -> None:
-        proof = self.membership.witness.proof
-        if proof is not None and not self._fork_told:
-            self._fork_told = True
-            one, other = (standard_b64encode(signed).decode() for signed in proof)
-            log.error("%s: two beacons of one sequence, as signed: %s %s", FORK, one, other)
+        witness = self.membership.witness
+        if self._fork_told or not witness.equivocated:
+            return
+        self._fork_told = True
+        if witness.proof is not None:
+            one, other = (standard_b64encode(signed).decode() for signed in witness.proof)
+            log.error("%s: two beacons that exclude each other, as signed: %s %s", FORK, one, other)
+        for size, root in witness.fork or ():
+            log.error(
+                "%s: heads that are not of one log, among them size %d, root %s", FORK, size, root.hex()
+            )
 
     async def _collect(self) -> None:
         await self.wait_live()

@@ -13,7 +13,7 @@ from coordinator.beacons import Beacons, revoked_hash
 from coordinator.changes import Changes
 from coordinator.epochs import Epochs, spans
 from coordinator.errors import ForkError, RefusedError
-from coordinator.granting import Views
+from coordinator.granting import Views, check_sizes
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
@@ -180,10 +180,12 @@ class Authority:
         if old is not None and open_policy(self.anchor, self.mesh, event.documents)[1] == held:
             return self._policy_index, NO_EFFECT
         try:
-            self.standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
+            standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
         except ForkError as fork:
             self._note_fork(fork, now)
             raise
+        check_sizes(policy, self.mesh, standing, self.keys.signing)
+        self.standing = standing
         self._lease.hear(now)
         index = self._policy_index = self.audit.append(
             "policy",

@@ -271,10 +271,8 @@ def show_status(console: Console, root: Path, found: Status) -> None:
         console.print(f"[red]revoked[/red] {name}: {escape(cause)}", soft_wrap=True)
     for name in found.forked:
         proof = root / "logs" / f"{name}.log"
-        said = (
-            f"[red]equivocation[/red] {name} has stopped: its coordinator signed two beacons of one sequence"
-        )
-        console.print(f"{said}; both are in {escape(str(proof))}", soft_wrap=True)
+        said = f"[red]equivocation[/red] {name} has stopped: its coordinator said two things"
+        console.print(f"{said}; the proof is in {escape(str(proof))}", soft_wrap=True)
     for name in found.missing:
         console.print(f"[yellow]missing[/yellow] {name}: neither admitted nor refused")
 

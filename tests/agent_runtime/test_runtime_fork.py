@@ -14,7 +14,7 @@ from sealing.keys import SigningKey
 from tests.agent_runtime.world import Member, enclave, mesh_up, signed_beacon
 from tests.coordinator.world import World
 
-ANOTHER_ROOT = b"f" * 32  # of a log that one half is shown and the other is not
+OUT = b"o" * 32  # an instance that one half is told is out, and the other is not
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Double:
             assert member.membership.signed_beacon(self.other(true))
 
     def other(self, true: bytes) -> bytes:
-        return signed_beacon(self.world, true, log_root=ANOTHER_ROOT)
+        return signed_beacon(self.world, true, revoked=(OUT,))
 
 
 @pytest.fixture
