@@ -7,13 +7,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from agent_runtime import Identity, connect_client
 from agent_runtime import journal as module
 from agent_runtime.journal import KEPT, JournalError, Sent, open_journal
+from schemas.errors import UsageError
 from schemas.limits import MINUTE
 
 MESH, CLIENT = b"m" * 32, b"c" * 32
@@ -168,6 +171,16 @@ def test_it_does_not_grow_with_what_was_forgotten(path: Path, monkeypatch: pytes
     with open_journal(path, MESH, CLIENT, now=NOW) as journal:
         assert list(journal.entries()) == [sent(255).id]
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_only_a_client_keeps_a_journal(path: Path) -> None:
+    async def connect() -> None:
+        async with connect_client("nats://127.0.0.1:1", Identity(b"", ("worker",)), journal=path):
+            pass
+
+    with pytest.raises(UsageError, match="only a client"):
+        anyio.run(connect)
+    assert not path.exists()
 
 
 def test_a_full_disk_is_told() -> None:
