@@ -8,6 +8,7 @@ Six names are enough for an agent; `connect_client` is for programs outside any 
 from agent_runtime.agent import Agent, Context, Task
 from agent_runtime.client import Client, connect_client
 from agent_runtime.errors import CallFailedError, HandBackError, RefusedError, TaskFailedError
+from agent_runtime.journal import JournalError
 from agent_runtime.node import Identity, Node
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Context",
     "HandBackError",
     "Identity",
+    "JournalError",
     "Node",
     "RefusedError",
     "Task",

@@ -31,8 +31,15 @@ class Task(Protocol):
     @property
     def id(self) -> bytes: ...
 
+    @property
+    def label(self) -> str:
+        """What its submitter called it; a client's journal keeps it beside the id."""
+
     async def result(self, kind: type[T]) -> T:
         """Wait for the end: return its value, or raise `TaskFailedError`."""
+
+    def forget(self) -> None:
+        """Strike it from the client's journal, once what came of it is in safe hands."""
 
 
 class Context(Protocol):
@@ -68,6 +75,7 @@ class Context(Protocol):
         lifetime: float | None = None,
         priority: int = 5,
         affinity: str | None = None,
+        label: str = "",
     ) -> Task:
         """Submit a task; returns when the broker has acknowledged it. `lifetime` is in seconds."""
 

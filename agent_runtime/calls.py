@@ -20,7 +20,7 @@ from agent_runtime.errors import CallFailedError
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
-from agent_runtime.peering import Link, Peering
+from agent_runtime.peering import ForkError, Link, Peering
 from agent_runtime.refusals import Refusals
 from agent_runtime.serving import ContextOf, ServeCall, Serving, TakeMessage
 from schemas import codec
@@ -215,7 +215,12 @@ class Calls:
     def _judge(self, delivery: Delivery) -> bool:
         accepted = False
         with self._refusals.at("inbox"):
-            subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject)
+            try:
+                subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject)
+            except ForkError as fork:
+                if self._tasks is not None:
+                    self._tasks.start_soon(self._transport.publish, fork.subject, fork.answer)
+                raise
             accepted = True
             if self._tasks is not None:
                 self._tasks.start_soon(self._accept_init, link, subject, answer)

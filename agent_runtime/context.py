@@ -7,6 +7,7 @@ from agent_runtime.calls import Calls
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.submitter import SubmittedTask, Submitter
+from agent_runtime.submitting import Origin
 from schemas.limits import SECOND
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class NodeContext:
         task_id: bytes | None,
         caller_role: str,
         caller_instance: bytes,
+        origin: Origin | None = None,
     ) -> None:
         self._membership = membership
         self._gate = gate
@@ -32,6 +34,7 @@ class NodeContext:
         self.task_id = task_id
         self.caller_role = caller_role
         self.caller_instance = caller_instance
+        self._origin = origin
 
     async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
         """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
@@ -58,6 +61,7 @@ class NodeContext:
         lifetime: float | None = None,
         priority: int = 5,
         affinity: str | None = None,
+        label: str = "",
     ) -> SubmittedTask:
         """Submit a task; return when the broker has acknowledged it."""
         self._gate.may_hold("submit", task_class, payload)
@@ -67,4 +71,6 @@ class NodeContext:
             lifetime=int(lifetime * SECOND) if lifetime is not None else None,
             priority=priority,
             affinity=affinity,
+            label=label,
+            origin=self._origin,
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.membership import Membership
-from agent_runtime.seen import Entry, SeenTasks, TaskKey
+from agent_runtime.seen import Entry, SeenTasks, TaskKey, content_digest
 from agent_runtime.trust import Trust
 from schemas import codec
 from schemas.errors import PeerError, Reason
@@ -22,7 +22,6 @@ from schemas.granted import Granted, Refusal
 from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
 from schemas.peer import Call, Send
-from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
 
@@ -83,7 +82,7 @@ class Gate:
         sender_role = trust.role_names.get(sender.role_id, "")
         owner = sender.instance if trust.role_kinds.get(sender_role) == CLIENT else b"role:" + sender.role_id
         key = (owner, task_id)
-        content = sha256(body.task_class.encode(), b"\0", body.payload)
+        content = content_digest(body.task_class, body.payload)
         known = self._seen.get(key)
         if known is not None and known.content != content:
             # Task ids are in the clear: an evicted member may have been first with one of its own making.

@@ -46,6 +46,8 @@ class Membership:
         self.trust: Trust | None = None
         self.last_beacon: bytes | None = None
         self._counted: Millis | None = None  # the own time of the last beacon that counted
+        self._told: Beacon | None = None  # the last one that was taken, whether or not it counted
+        self._views_held = (0, 0)  # the term, and its version of all views by which ours are the current ones
 
     def enter(self, term: int, grace: Millis) -> None:
         """Go by a coordinator that was verified: its term, and the grace that the operators signed."""
@@ -93,11 +95,18 @@ class Membership:
         beacon = self._beacon(signed)
         self.witness.check_beacon(signed, beacon, now=self.clock.now(), grace=self.grace, ahead=CLOCK_AHEAD)
         self.witness.remember(signed, beacon)
-        if self.trust is None or not self.trust.holds(self.mesh, beacon):
+        if self.trust is None:
+            return False
+        # At once, although the set that names them may be still to come.
+        self.trust = self.trust.without(beacon.revoked)
+        self._told = beacon
+        held_term, held_version = self._views_held
+        if held_term != beacon.term or not self.trust.holds(self.mesh, beacon, held_version):
             return False
         if not self.keyring.holds(self.trust.epochs.values()):
             return False
         self.witness.enter_beacon(beacon)
+        self._views_held = beacon.term, beacon.views_version
         self.last_beacon, self._counted = signed, beacon.time
         return True
 
@@ -111,6 +120,8 @@ class Membership:
             except SealingError:
                 continue
             self.witness.compare(signed, beacon)
+            # Ours of that sequence may be still to come, and must not differ from what the peer was told.
+            self.witness.remember(signed, beacon)
             return
 
     def live(self) -> bool:
@@ -204,7 +215,16 @@ class Membership:
         if self.trust is not None and self.trust.admission.term != trust.admission.term:
             # A new coordinator's admission, and live by the former's word: only its own beacon counts.
             self.last_beacon = self._counted = None
+        told = self._told
+        if told is not None and (
+            beacon is None or (told.term, told.sequence) > (beacon.term, beacon.sequence)
+        ):
+            # What came late knows nothing of whom a newer beacon named.
+            trust = trust.without(told.revoked)
         self.trust = trust
+        if beacon is not None:
+            # Views go back in nothing, so what was current at the later of both is so still.
+            self._views_held = max(self._views_held, (beacon.term, beacon.views_version))
         # One that does not count, because it is late or old, is no harm: the next one follows in a second.
         if beacon is not None and not self.witness.is_old(beacon):
             with suppress(SealingError):

@@ -6,6 +6,7 @@ agent or client, is one `Node`.
 
 import logging
 import os
+from base64 import standard_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from agent_runtime.coordination import Coordination, Party, UnreachableError
 from agent_runtime.gate import Gate
 from agent_runtime.handlers import run as run_handler
 from agent_runtime.joining import AdmissionRefusedError
+from agent_runtime.journal import Journal
 from agent_runtime.membership import Membership
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
 from agent_runtime.seen import SeenTasks
 from agent_runtime.submitter import Submitter
-from agent_runtime.submitting import Submissions
+from agent_runtime.submitting import Origin, Submissions
 from agent_runtime.witness import Witness
 from agent_runtime.working import Working
 from attestation import Attester
@@ -44,6 +46,7 @@ from transport import Delivery, Subscription, Transport, TransportError
 
 log = logging.getLogger("sealbus.agent")
 
+FORK = "equivocation proved"  # `sealbus lab status` looks for it
 SWEEP = 0.5  # seconds
 RETRY_FIRST, RETRY_MOST = 0.2, 1.0  # hellos are small, and nobody works who waits to say one
 REFRESH_PAUSE = 0.2  # beacons come each second: asking oftener brings nothing
@@ -73,8 +76,8 @@ class Identity:
     roles: tuple[str, ...]
     attester: Attester | None = None
     key: SigningKey | None = None
-    stored_secret: bytes | None = None  # a client that keeps it derives its reply keys again
     carried: Carried | None = None  # completes a coordinator's Evidence that came without collateral
+    journal: Journal | None = None  # a client that keeps one takes up what its former processes submitted
 
 
 class Node:
@@ -114,15 +117,14 @@ class Node:
             self._take_message,
             self._context_of,
         )
-        reply_to = random(16)
-        submissions = Submissions(
-            self.membership,
-            self._gate,
-            reply_to=reply_to,
-            stored_secret=identity.stored_secret or random(32),
-            random=random,
+        journal = identity.journal
+        reply_to, secret = (
+            (journal.head.reply_to, journal.head.secret) if journal else (random(16), random(32))
         )
-        self.submitter = Submitter(submissions, self.membership, transport, self.refusals, reply_to)
+        submissions = Submissions(
+            self.membership, self._gate, reply_to=reply_to, stored_secret=secret, random=random
+        )
+        self.submitter = Submitter(submissions, self.membership, transport, self.refusals, reply_to, journal)
         self.working = (
             Working(
                 agent,
@@ -131,7 +133,7 @@ class Node:
                 self._seen,
                 transport,
                 self.refusals,
-                self.context,
+                self._task_context,
                 random,
             )
             if agent is not None
@@ -139,12 +141,19 @@ class Node:
         )
         self._live = anyio.Event()
         self._stale = anyio.Event()
+        self._fork_told = False
         self._subjects: dict[str, Subscription] = {}
         self._warned: set[str] = set()
 
     def context(self, task_id: bytes | None = None, role: str = "", instance: bytes = b"") -> Context:
         """Return what a handler, or a client, may do."""
         return NodeContext(self.membership, self._gate, self.calls, self.submitter, task_id, role, instance)
+
+    def _task_context(self, task_id: bytes, role: str, instance: bytes) -> Context:
+        origin = Origin(task_id)
+        return NodeContext(
+            self.membership, self._gate, self.calls, self.submitter, task_id, role, instance, origin
+        )
 
     async def wait_live(self) -> None:
         """Return once this process may take and send."""
@@ -179,6 +188,9 @@ class Node:
     async def _stay_admitted(self) -> None:
         pause, term = RETRY_FIRST, 0
         while True:
+            if self.membership.witness.equivocated:
+                # Another process would not know of it: this one stays, and does nothing more.
+                await anyio.sleep_forever()
             try:
                 await self.coordination.join()
             except (PeerError, TransportError) as error:
@@ -237,12 +249,26 @@ class Node:
         while True:
             await anyio.sleep(SWEEP)
             self.refusals.tell()
+            self._tell_fork()
             if self.membership.trust is None:
                 continue
             await self.submitter.sweep()
             await self.calls.sweep()
             if self.working is not None:
                 self.working.sweep()
+
+    def _tell_fork(self) -> None:
+        witness = self.membership.witness
+        if self._fork_told or not witness.equivocated:
+            return
+        self._fork_told = True
+        if witness.proof is not None:
+            one, other = (standard_b64encode(signed).decode() for signed in witness.proof)
+            log.error("%s: two beacons that exclude each other, as signed: %s %s", FORK, one, other)
+        for size, root in witness.fork or ():
+            log.error(
+                "%s: heads that are not of one log, among them size %d, root %s", FORK, size, root.hex()
+            )
 
     async def _collect(self) -> None:
         await self.wait_live()

@@ -35,6 +35,14 @@ INIT = "init"
 NO_REQUEST = bytes(16)
 
 
+class ForkError(SealingError):
+    """An init showed a beacon that differs from ours: send its `answer` to `subject`, and nothing after."""
+
+    def __init__(self, subject: str, answer: bytes) -> None:
+        super().__init__(Reason.EQUIVOCATION, "a peer's beacon differs from ours")
+        self.subject, self.answer = subject, answer
+
+
 @dataclass(slots=True, eq=False)
 class Link:
     """An established session with what was judged about its peer."""
@@ -190,17 +198,27 @@ class Peering:
         ]
         if len(half_open) >= HALF_OPEN_PER_INSTANCE:
             raise SealingError(Reason.TOO_MANY_HALF_OPEN)
-        member.compare_beacon(opened.init.beacon)
+        shown, fork = member.last_beacon, None
+        try:
+            member.compare_beacon(opened.init.beacon)
+        except SealingError as error:
+            if member.witness.proof is None:
+                raise
+            # The last word of one who stops: with the beacon that differs, the initiator has the proof too.
+            shown, fork = member.witness.proof[0], error
         self._seen[init_hash] = peer.expires * SECOND
         answer, session = accept_init(
             member.mesh,
             member.keys,
             opened,
             credential=trust.admission_bytes,
-            state=member.last_beacon,
+            state=shown,
             secret=self._random(32),
             session_id=self._random(8),
         )
+        if fork is not None:
+            session.erase()
+            raise ForkError(subject(member.mesh.id, Kind.ACCEPT, init_hash[:16]), answer) from fork
         names = {member.mesh.role_id(role): role for role in (*peer.roles, *trust.admission.roles)}
         link = self._establish(
             session, peer, names[opened.init.role or b""], names[opened.init.responder_role or b""]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from schemas.limits import SEEN_TASKS
 from schemas.messages import Millis
+from sealing.context import sha256
 
 Owner = bytes
 TaskKey = tuple[Owner, bytes]
@@ -21,6 +22,11 @@ class Entry:
     until: Millis
     content: bytes = b""  # digest of class and payload: what the result is of
     body: bytes | None = None
+
+
+def content_digest(task_class: str, payload: bytes) -> bytes:
+    """Return what tells two tasks of one id apart: the digest of class and payload."""
+    return sha256(task_class.encode(), b"\0", payload)
 
 
 class SeenTasks:

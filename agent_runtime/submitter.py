@@ -1,15 +1,21 @@
-"""The shell around submitted tasks: append, wait, hand the end to whoever waits for it."""
+"""The shell around submitted tasks: append, wait, hand the end to whoever waits for it.
+
+With a journal a client's tasks outlive its process: what is about to be sent is written down first, and a
+result before the broker hears that it was read.
+"""
 
 from typing import TypeVar
 
 import anyio
+from msgspec.structs import replace
 
 from agent_runtime.agent import decode_value
 from agent_runtime.errors import TaskFailedError
+from agent_runtime.journal import LONGEST_LABEL, Entry, Journal, JournalError, Sent
 from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
-from agent_runtime.submitting import Outcome, Outgoing, Submissions
-from schemas.errors import Reason
+from agent_runtime.submitting import Origin, Outcome, Outgoing, Submissions
+from schemas.errors import PeerError, Reason, UsageError
 from schemas.messages import Millis
 from schemas.subjects import RESULT_STREAM, Kind, stream_name, subject
 from transport import Consumer, ConsumerSpec, Start, Transport
@@ -18,10 +24,11 @@ T = TypeVar("T")
 
 
 class SubmittedTask:
-    """A task that the broker acknowledged."""
+    """A task that the broker acknowledged, or that a former process submitted."""
 
-    def __init__(self, task_id: bytes) -> None:
-        self.id = task_id
+    def __init__(self, task_id: bytes, task_class: str, label: str, journal: Journal | None) -> None:
+        self.id, self.task_class, self.label = task_id, task_class, label
+        self._journal = journal
         self._ended = anyio.Event()
         self._outcome: Outcome | None = None
 
@@ -33,6 +40,11 @@ class SubmittedTask:
         if self._outcome.failure is not None:
             raise self._outcome.failure
         return decode_value(self._outcome.value, kind)
+
+    def forget(self) -> None:
+        """Strike it from the journal: what came of it is in safe hands, and nobody has to ask again."""
+        if self._journal is not None:
+            self._journal.forget(self.id)
 
     def end(self, outcome: Outcome | None) -> None:
         """Hand over how it ended."""
@@ -50,13 +62,22 @@ class Submitter:
         transport: Transport,
         refusals: Refusals,
         reply_to: bytes,
+        journal: Journal | None = None,
     ) -> None:
         self._submissions = submissions
         self._membership = membership
         self._transport = transport
         self._refusals = refusals
         self._reply_to = reply_to
+        self._journal = journal
         self._waiting: dict[bytes, SubmittedTask] = {}
+        self._resumed = tuple(
+            self._take_up(task_id, entry) for task_id, entry in (journal.entries() if journal else {}).items()
+        )
+
+    def resumed(self) -> tuple[SubmittedTask, ...]:
+        """Return what former processes submitted and nobody forgot, in the order of submission."""
+        return self._resumed
 
     async def submit(
         self,
@@ -66,17 +87,25 @@ class Submitter:
         lifetime: Millis | None,
         priority: int,
         affinity: str | None,
+        label: str,
+        origin: Origin | None,
     ) -> SubmittedTask:
         """Submit; return once the broker has acknowledged the task."""
+        if len(label) > LONGEST_LABEL:
+            raise UsageError(f"a task's label may have {LONGEST_LABEL} characters")
         pending, outgoing = self._submissions.submit(
-            task_class, payload, lifetime=lifetime, priority=priority, affinity=affinity
+            task_class, payload, lifetime=lifetime, priority=priority, affinity=affinity, origin=origin
         )
-        task = self._waiting[pending.task_id] = SubmittedTask(pending.task_id)
+        task_id = pending.task_id
+        task = self._waiting[task_id] = SubmittedTask(task_id, task_class, label, self._journal)
         try:
+            if self._journal is not None:
+                times = pending.issued, pending.expires
+                self._journal.sent(Sent(task_id, task_class, label, *times, outgoing.token))
             await self._append(outgoing)
         except BaseException:
-            self._submissions.cancel(pending.task_id)
-            self._waiting.pop(pending.task_id, None)
+            self._submissions.cancel(task_id)
+            self._waiting.pop(task_id, None)
             raise
         return task
 
@@ -93,7 +122,10 @@ class Submitter:
         try:
             async for delivery in consumer:
                 with self._refusals.at("result"):
-                    self._end(self._submissions.result(delivery.payload))
+                    outcome = self._submissions.result(delivery.payload)
+                    if self._journal is not None:
+                        self._journal.ended(outcome.task_id, delivery.payload)
+                    self._end(outcome)
                 # Refused or not, it has been read: a damaged one is asked for again by its task's id.
                 await delivery.ack()
         finally:
@@ -105,6 +137,7 @@ class Submitter:
         for outcome in ended:
             self._end(outcome)
         for outgoing in again:
+            self._note_again(outgoing)
             with self._refusals.at("resend"):
                 await self._append(outgoing)
 
@@ -113,6 +146,27 @@ class Submitter:
         for task in self._waiting.values():
             task.end(None)
         self._waiting.clear()
+
+    def _take_up(self, task_id: bytes, entry: Entry) -> SubmittedTask:
+        last = entry.sent[-1]
+        task = SubmittedTask(task_id, last.task_class, last.label, self._journal)
+        if entry.ended is not None:
+            try:
+                task.end(self._submissions.kept(task_id, entry.ended.frame))
+            except PeerError as error:
+                raise JournalError(f"the journal's result of task {task_id.hex()} is damaged") from error
+            return task
+        tokens = [sent.token for sent in entry.sent]
+        times = {"issued": last.issued, "expires": last.expires}
+        self._submissions.take_up(task_id, last.task_class, tokens=tokens, **times)
+        self._waiting[task_id] = task
+        return task
+
+    def _note_again(self, outgoing: Outgoing) -> None:
+        # A result under the new epoch must be opened by whoever takes this up.
+        entry = self._journal.entry(outgoing.task_id) if self._journal is not None else None
+        if self._journal is not None and entry is not None and entry.sent[-1].token != outgoing.token:
+            self._journal.sent(replace(entry.sent[-1], token=outgoing.token))
 
     async def _append(self, outgoing: Outgoing) -> None:
         await self._transport.append(outgoing.subject, outgoing.payload, message_id=outgoing.message_id)

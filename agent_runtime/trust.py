@@ -3,7 +3,8 @@
 A `Trust` is only made by `adopt`, which verifies everything in it under the key of the term.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -54,15 +55,28 @@ class Trust:
         # Once for each trust: whoever compares by identity sees when it changed.
         object.__setattr__(self, "shunned", self.revoked | self.quarantined)
 
-    def holds(self, mesh: Mesh, beacon: Beacon) -> bool:
-        """Tell whether everything that a beacon names for the own roles is here."""
+    def holds(self, mesh: Mesh, beacon: Beacon, views_version: int) -> bool:
+        """Tell whether everything that a beacon names for the own roles is here.
+
+        The views held are those of version `views_version` of all views.
+        """
         if beacon.term != self.admission.term or beacon.revoked_hash != self.revoked_hash:
             return False
-        current = dict(beacon.views)
+        # What changed before its list begins, and after what is held, it does not tell.
+        if views_version < beacon.changed_since:
+            return False
+        changed = dict(beacon.changed)
         return all(
-            role in self.views and current.get(mesh.role_id(role)) == self.views[role].version
+            role in self.views
+            and changed.get(mesh.role_id(role), self.views[role].version) == self.views[role].version
             for role in self.admission.roles
         )
+
+    def without(self, instances: Iterable[bytes]) -> "Trust":
+        """Return the same with these instances revoked as well; `revoked_hash` stays that of the set held."""
+        if self.revoked.issuperset(instances):
+            return self
+        return dataclasses.replace(self, revoked=self.revoked.union(instances))
 
 
 def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:

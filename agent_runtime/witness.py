@@ -2,10 +2,10 @@
 
 Policy versions, terms, log sizes and beacons only rise; one key a term, one hash a version, one beacon
 a (term, sequence), one root of a log's size. Two signed beacons that differ are kept as proof, two heads of
-which one does not grow into the other as well, and nothing is believed any more.
+which one does not grow into the other as well, and nothing is believed any more. What is not signed by the
+term's key never comes here: no claim of anybody else can stop a process.
 """
 
-from collections import OrderedDict
 from itertools import pairwise
 
 from schemas.documents import Beacon
@@ -35,10 +35,10 @@ class Witness:
         self._proved = NO_LOG
         self._unproved: list[Head] = []
         self._seen_before: dict[int, Head] = {}
-        self._heads: OrderedDict[tuple[int, int], tuple[bytes, bytes]] = OrderedDict()
+        self._heads: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._keys: dict[int, bytes] = {}
         self._last = (0, 0)
-        self._beacons: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._beacons: dict[tuple[int, int], bytes] = {}
 
     def term_key(self, term: int) -> bytes:
         """Return the key of a term that was verified, or raise."""
@@ -126,12 +126,20 @@ class Witness:
         return self._last > ((beacon.term, beacon.sequence) if beacon else (self.term, -1))
 
     def remember(self, signed: bytes, beacon: Beacon) -> None:
-        """Keep a beacon that was checked, whether or not it counts: another of its sequence is proof."""
-        self._beacons[beacon.term, beacon.sequence] = signed
-        self._heads[beacon.term, beacon.log_size] = (beacon.log_root, signed)
-        for kept in (self._beacons, self._heads):
-            if len(kept) > BEACONS_KEPT:
-                kept.popitem(last=False)
+        """Keep a signed beacon, ours or a peer's, whether or not it counts: another of its sequence is proof.
+
+        The newest are kept, whoever showed them: a peer that shows old ones pushes none of ours out.
+        """
+        self._beacons.setdefault((beacon.term, beacon.sequence), signed)
+        if len(self._beacons) > BEACONS_KEPT:
+            del self._beacons[min(self._beacons)]
+        self._heads.setdefault((beacon.term, beacon.log_size), (beacon.log_root, signed))
+        if len(self._heads) > BEACONS_KEPT:
+            del self._heads[min(self._heads)]
+
+    def held(self, beacon: Beacon) -> bytes | None:
+        """Return the signed beacon that is kept of this one's term and sequence."""
+        return self._beacons.get((beacon.term, beacon.sequence))
 
     def enter_beacon(self, beacon: Beacon) -> None:
         """Go by a beacon that counts."""
@@ -142,7 +150,7 @@ class Witness:
         """Compare a *signed* beacon, ours or a peer's, with the one we hold of its (term, sequence)."""
         if self.equivocated:
             raise SealingError(Reason.EQUIVOCATION)
-        held = self._beacons.get((beacon.term, beacon.sequence))
+        held = self.held(beacon)
         if held is not None and held != signed:
             self.proof = (held, signed)
             raise SealingError(Reason.EQUIVOCATION, "two beacons of one sequence")

@@ -32,7 +32,7 @@ DRAIN_DEADLINE = 2.0  # launchers kill a little later
 LEVELS = 7
 STATUSES_AT_ONCE = 2_048
 
-ContextFor = Callable[[bytes | None, str, bytes], Context]
+ContextFor = Callable[[bytes, str, bytes], Context]
 
 
 class Working:

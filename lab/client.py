@@ -14,8 +14,11 @@ from sealing.keys import SigningKey
 
 
 @asynccontextmanager
-async def lab_client(root: Path, name: str) -> AsyncIterator[Client]:
-    """Take part in the lab of the state directory `root` as its client `name`."""
+async def lab_client(root: Path, name: str, *, journal: Path | None = None) -> AsyncIterator[Client]:
+    """Take part in the lab of the state directory `root` as its client `name`.
+
+    With a `journal`, as `connect_client` describes it, tasks outlive the process.
+    """
     with open_state(root, exclusive=False) as state:
         url = attach(state).url
         operators = Operators(state, url)
@@ -26,5 +29,5 @@ async def lab_client(root: Path, name: str) -> AsyncIterator[Client]:
             operators.anchor, clients[name].roles, key=SigningKey(state.load_keys("clients")[name])
         )
         credentials = account(state, Party.CLIENT)
-    async with connect_client(url, identity, credentials=credentials) as client:
+    async with connect_client(url, identity, credentials=credentials, journal=journal) as client:
         yield client

@@ -32,6 +32,7 @@ from lab.told import until_told
 from lab.view import MeshView
 from lab.wire import wire_command
 from schemas.errors import Reason, UsageError
+from sealing.context import SUITE_GCM, SUITES
 
 MEASURED_OTHERWISE = Reason.MEASUREMENT_NOT_IN_POLICY.value
 
@@ -58,10 +59,18 @@ def lab() -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="What to make it from; the redaction demo's if not given.",
 )
-def init(root: Path, blueprint: Path | None) -> None:
+@click.option(
+    "--suite",
+    type=click.Choice([str(suite) for suite in SUITES]),
+    default=str(SUITE_GCM),
+    show_default=True,
+    help="How frames are sealed: 1 is AES-256-GCM, 2 AES-256-GCM-SIV. A mesh keeps its suite for life.",
+)
+def init(root: Path, blueprint: Path | None, suite: str) -> None:
     """Make a lab: simulated roots, keys of operators and clients, a signed policy."""
     console = Console(stderr=True)
-    setup.make(root, blueprint or installed_blueprint(), lambda text: console.print(f"  {text}"))
+    chosen = blueprint or installed_blueprint()
+    setup.make(root, chosen, lambda text: console.print(f"  {text}"), suite=int(suite))
     console.print(f"made {root}")
 
 
@@ -260,6 +269,10 @@ def show_status(console: Console, root: Path, found: Status) -> None:
         console.print(f"[red]dead[/red] {name}: no process of it runs at this moment")
     for name, cause in sorted(found.revoked.items()):
         console.print(f"[red]revoked[/red] {name}: {escape(cause)}", soft_wrap=True)
+    for name in found.forked:
+        proof = root / "logs" / f"{name}.log"
+        said = f"[red]equivocation[/red] {name} has stopped: its coordinator said two things"
+        console.print(f"{said}; the proof is in {escape(str(proof))}", soft_wrap=True)
     for name in found.missing:
         console.print(f"[yellow]missing[/yellow] {name}: neither admitted nor refused")
 

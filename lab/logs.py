@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_runtime.node import FORK
 from lab.plan import COORDINATOR
 from sealing.own_keys import OwnKeys
 
@@ -111,6 +112,17 @@ def evicted(logs: Path, names: Iterable[str]) -> dict[str, str]:
             if decision in _ADMISSION:
                 last.pop(str(entry["instance"]), None)
     return {agent.name: last[agent.instance] for agent in admitted(logs, names) if agent.instance in last}
+
+
+def forked(logs: Path, names: Iterable[str]) -> list[str]:
+    """Return which machines' agents hold proof that their coordinator said two things, and have stopped."""
+    found = []
+    for name in sorted(names):
+        told = [line for line in _lines(logs / f"{name}.log") if _ADMITTED in line or FORK in line]
+        # A process that was started since knows nothing of it.
+        if told and FORK in told[-1]:
+            found.append(name)
+    return found
 
 
 def admission_times(logs: Path) -> dict[str, int]:

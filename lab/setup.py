@@ -45,8 +45,8 @@ def simulator(
     return nitro.NitroCard.from_files(files, serial=serial)
 
 
-def make(root: Path, blueprint_file: Path, say: Progress) -> None:
-    """Make a new lab's state directory: whole, or not at all."""
+def make(root: Path, blueprint_file: Path, say: Progress, *, suite: int = SUITE_GCM) -> None:
+    """Make a new lab's state directory: whole, or not at all. Its anchor fixes the suite, for good."""
     blueprint = read_blueprint(blueprint_file)
     now = datetime.now(UTC)
     with make_state(root) as state:
@@ -60,7 +60,7 @@ def make(root: Path, blueprint_file: Path, say: Progress) -> None:
             state.save_key("clients", name, os.urandom(32))
         roots = _roots(state)
         operators = [(name, SigningKey(seed).public) for name, seed in state.load_keys("operators").items()]
-        anchor = make_anchor(operators, THRESHOLD, list(roots.values()), _millis(), SUITE_GCM)
+        anchor = make_anchor(operators, THRESHOLD, list(roots.values()), _millis(), suite)
         state.save(ANCHOR, anchor)
         state.save(BLUEPRINT, os.fsencode(blueprint_file.resolve()))
         say("measuring the coordinator and the agents")

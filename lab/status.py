@@ -40,13 +40,15 @@ class Status:
     revoked: dict[str, str] = field(default_factory=dict)  # was admitted, and by what it was put out
     missing: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)  # what was started here and does not run now
+    forked: list[str] = field(default_factory=list)  # stopped with proof that the coordinator said two things
 
     @property
     def code(self) -> int:
         """The exit code that it stands for."""
         if not self.reachable:
             return NOT_UP
-        return SOME_NOT if self.refused or self.revoked or self.missing or self.dead else ALL_ADMITTED
+        worse = self.refused or self.revoked or self.missing or self.dead or self.forked
+        return SOME_NOT if worse else ALL_ADMITTED
 
 
 async def status_of(state: State) -> Status:
@@ -66,7 +68,8 @@ async def status_of(state: State) -> Status:
     evicted = logs.evicted(state.logs, mesh.workloads)
     revoked = {name: cause for name, cause in evicted.items() if name not in known}
     missing = sorted(set(mesh.workloads) - known - set(revoked))
-    return Status(mesh.url, True, parts, admitted, refused, revoked, missing, dead)
+    forked = logs.forked(state.logs, mesh.workloads)
+    return Status(mesh.url, True, parts, admitted, refused, revoked, missing, dead, forked)
 
 
 def _dead(state: State, parts: dict[str, int], machines: set[str]) -> set[str]:

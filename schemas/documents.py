@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from schemas.codec import Document, Message
 from schemas.evidence import Hex, ReferenceValues
+from schemas.limits import CHANGES_MOST, RECENTLY_REVOKED_MOST
 from schemas.messages import (
     Bytes16,
     Bytes32,
@@ -234,10 +235,15 @@ class Beacon(Message, frozen=True):
     time: Millis
     policy_version: Count
     policy_hash: Bytes32
-    views: tuple[tuple[Bytes16, Count], ...]  # role id, version: the current version of every view
+    views_version: Count  # one more whenever any view changes
+    changed_since: Count
+    # Role id and version of every view that changed after views version `changed_since`.
+    changed: Annotated[tuple[tuple[Bytes16, Count], ...], Meta(max_length=CHANGES_MOST)]
     log_size: Count
     log_root: Bytes32
     revoked_hash: Bytes32
+    # Of late: a hint, and the hash decides.
+    revoked: Annotated[tuple[Bytes32, ...], Meta(max_length=RECENTLY_REVOKED_MOST)]
 
 
 class LogHead(Message, frozen=True):

@@ -30,6 +30,10 @@ REPLY_BYTES_KEPT = 32 * 1024 * 1024  # over all peers, against repeats of a requ
 REQUESTS_PER_PEER = 100_000  # about 15 MiB; ids of calls whose deadlines have not passed
 SESSIONS_PER_PEER = 16  # a renewal needs two, a lost answer one more; old ones carry only replies
 
+CHANGES_MOST = 64  # views that a beacon lists as changed: whoever it does not suffice for asks
+RECENTLY_REVOKED_MOST = 32  # instances that a beacon names, of the set that it has the hash of
+
+
 CLOCK_AHEAD = 2 * SECOND  # a beacon may be this far ahead of an agent's own clock
 GRACE = 10 * SECOND
 BEACON_INTERVAL = 1 * SECOND

@@ -24,6 +24,14 @@ def role_reply_key(mesh: Mesh, role_secret: bytes, token: bytes, epoch: int, tas
     return derive(role_secret, mesh, "reply", token, epoch, task_id)
 
 
+def derived_task_id(mesh: Mesh, role_secret: bytes, parent: bytes, content: bytes, number: int) -> bytes:
+    """Return the id of the `number`th task of this content that was submitted for the task `parent`.
+
+    Whichever instance of the role works on the parent derives the same: submitted again, it is a repeat.
+    """
+    return derive(role_secret, mesh, "task id", parent, content, number)[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class ResultHeader:
     """What stands in the clear before a result: hints for the submitter's look-up, bound by the tag."""

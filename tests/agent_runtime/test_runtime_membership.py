@@ -9,11 +9,13 @@ from msgspec.structs import replace
 from agent_runtime.errors import RefusedError
 from agent_runtime.membership import Membership
 from coordinator.beacons import revoked_hash
+from coordinator.changes import TOLD_FOR
 from schemas import codec
 from schemas.documents import Beacon, Grant, View
 from schemas.errors import PeerError, Reason
 from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.messages import CLIENT, OPERATOR, Admitted, Holdings, Revocation
+from schemas.policy import Client
 from schemas.subjects import Kind, subject
 from sealing.documents import (
     open_admission,
@@ -473,3 +475,75 @@ def test_revoked_set_that_its_beacon_does_not_name_is_none(world: World, planner
     assert planner.membership.held() is before
     world.tick(1_000)
     assert planner.beacons()[-1] is False
+
+
+# Changes that were missed.
+
+
+def behind(world: World, member: Member, frames: int) -> None:
+    """Let so many beacons pass that a member does not hear."""
+    for _ in range(frames):
+        world.tick(SECOND)
+    world.take(subject(world.mesh.id, Kind.BEACON))
+    member.party.bodies()  # what was pushed is lost
+
+
+def test_member_that_missed_a_turn_counts_no_beacon_until_it_has_caught_up_by_its_session(
+    world: World,
+) -> None:
+    planner = enclave(world, "planner")
+    evicted = enclave(world, "planner", chip="d0" * 64)
+    before = set(planner.membership.held().epochs)
+    world.up_again().event(world.revocation("instance", evicted.instance.hex()))
+    behind(world, planner, 3)
+    world.tick(SECOND)
+    assert planner.beacons() == [False]
+    # At once, although it does not hold the set yet.
+    assert evicted.instance in planner.membership.held().revoked
+    planner.refresh()
+    after = set(planner.membership.held().epochs)
+    assert {epoch for group, epoch in before if group == "planner"}.isdisjoint(
+        {epoch for group, epoch in after if group == "planner"}
+    )
+    world.tick(SECOND)
+    assert planner.beacons() == [True]
+
+
+def test_member_that_was_away_for_longer_than_a_beacon_tells_asks_and_goes_on(world: World) -> None:
+    planner = enclave(world, "planner")
+    evicted = enclave(world, "redactor")
+    world.up_again().event(world.revocation("instance", evicted.instance.hex()))
+    behind(world, planner, TOLD_FOR // SECOND + 1)
+    world.tick(SECOND)
+    assert planner.beacons() == [False]
+    assert not planner.membership.live()
+    planner.refresh()
+    assert planner.membership.live()
+
+
+def test_late_holdings_do_not_undo_whom_a_newer_beacon_named(world: World) -> None:
+    planner, evicted = enclave(world, "planner"), enclave(world, "vault")
+    late = planner.party.holdings()
+    world.up_again().event(world.revocation("instance", evicted.instance.hex()))
+    behind(world, planner, 1)
+    world.tick(SECOND)
+    assert planner.beacons() == [False]
+    planner.membership.hold(late)
+    assert evicted.instance in planner.membership.held().revoked
+
+
+def test_beacon_does_not_grow_with_the_roles_of_a_mesh() -> None:
+    sizes = []
+    for count in (3, 300):
+        world = World()
+        policy = world.policy()
+        clients = {
+            f"client-{number}": Client(key=number.to_bytes(32, "big").hex(), roles=(f"role-{number}",))
+            for number in range(1, count)
+        }
+        world, _ = mesh_up(replace(policy, clients={**policy.clients, **clients}))
+        world.tick(SECOND)
+        for _ in range(TOLD_FOR // SECOND):
+            world.tick(SECOND)
+        sizes.append(len(world.core.authority._beacons.last))
+    assert sizes[0] == sizes[1]

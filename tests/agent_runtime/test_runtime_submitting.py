@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from agent_runtime.errors import RefusedError, TaskFailedError
-from agent_runtime.submitting import MAX_PAYLOAD, RESEND_AFTER, Outcome, Outgoing, Submissions
+from agent_runtime.seen import content_digest
+from agent_runtime.submitting import MAX_PAYLOAD, RESEND_AFTER, Origin, Outcome, Outgoing, Submissions
 from schemas import codec
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.limits import GRACE, MAX_MESSAGE, MINUTE, SECOND
@@ -21,7 +22,7 @@ from schemas.scheduling import TaskMessage
 from schemas.subjects import Kind, subject
 from sealing.groups import frame_token
 from sealing.results import ResultHeader, seal_result
-from tests.agent_runtime.world import REPLY_TO, STORED, Member, beat, client, enclave, mesh_up
+from tests.agent_runtime.world import REPLY_TO, STORED, TASK, Member, beat, client, enclave, mesh_up
 from tests.coordinator.world import World, seeded
 
 LIFETIME = 2 * MINUTE  # of the class `plan` here
@@ -98,12 +99,13 @@ def test_task_is_sealed_to_its_role_and_says_no_more_to_the_scheduler_than_its_h
     message = codec.decode(outgoing.payload, TaskMessage)
     (token,) = desk.membership.names(Kind.TASK, b"plan")
     assert outgoing.subject == subject(world.mesh.id, Kind.TASK, token)
-    assert outgoing.message_id == f"{pending.task_id.hex()}-1"
+    assert outgoing.task_id == pending.task_id
     assert (message.hints.class_token, message.hints.priority) == (token, 7)
     assert message.hints.deadline == body.expires
     assert message.hints.size_class == len(message.frame).bit_length()
     # The same text, the same name for a member of the mesh; to others it says nothing.
     _, again = desk.submissions.submit("plan", b"payload", affinity="patient 7")
+    assert again.message_id != outgoing.message_id
     _, other = desk.submissions.submit("plan", b"payload", affinity="patient 8")
     affinities = [codec.decode(each.payload, TaskMessage).hints.affinity for each in (outgoing, again, other)]
     assert affinities[0] == affinities[1] != affinities[2]
@@ -223,20 +225,76 @@ def test_result_that_comes_while_not_live_is_asked_for_again(
     assert opened(planner, again).task_id == opened(planner, outgoing).task_id
 
 
-def test_client_that_restarts_with_what_it_stored_opens_the_same_results(
-    desk: Member, planner: Member
-) -> None:
-    pending, outgoing = desk.submissions.submit("plan", b"payload")
-    task = opened(planner, outgoing)
+def restarted(desk: Member, *sent: Outgoing, secret: bytes = STORED) -> Submissions:
+    """Return what a next process of the client knows: ids and tokens, and no payload."""
     again = Submissions(
-        desk.membership, desk.gate, reply_to=REPLY_TO, stored_secret=STORED, random=seeded(99)
+        desk.membership, desk.gate, reply_to=REPLY_TO, stored_secret=secret, random=seeded(99)
     )
-    token = frame_token(frame_of(outgoing))
-    assert again._reply(token, pending.task_id, desk.world.now).key == task.reply_key
-    other = Submissions(
-        desk.membership, desk.gate, reply_to=REPLY_TO, stored_secret=b"o" * 32, random=seeded(99)
-    )
-    assert other._reply(token, pending.task_id, desk.world.now).key != task.reply_key
+    pending = {each.task_id: each for each in desk.submissions.pending()}
+    for task_id in dict.fromkeys(each.task_id for each in sent):
+        tokens = [each.token for each in sent if each.task_id == task_id]
+        times = {"issued": pending[task_id].issued, "expires": pending[task_id].expires}
+        again.take_up(task_id, "plan", tokens=tokens, **times)
+    return again
+
+
+def test_client_that_restarts_takes_up_what_it_submitted(desk: Member, planner: Member) -> None:
+    _, first = desk.submissions.submit("plan", b"one")
+    _, second = desk.submissions.submit("plan", b"two")
+    again = restarted(desk, first, second)
+    outcome = again.result(answer(planner, second))
+    assert (outcome.task_id, outcome.value, outcome.failure) == (second.task_id, b"value", None)
+    assert [pending.task_id for pending in again.pending()] == [first.task_id]
+    # What its former process took already opens from the frame that was written down.
+    frame = answer(planner, first)
+    assert again.kept(first.task_id, frame).value == b"value"
+    with pytest.raises(PeerError, match="another task"):
+        again.kept(second.task_id, frame)
+
+
+def test_client_that_lost_what_it_stored_opens_nothing(desk: Member, planner: Member) -> None:
+    _, outgoing = desk.submissions.submit("plan", b"payload")
+    again = restarted(desk, outgoing, secret=b"o" * 32)
+    assert refused(again, answer(planner, outgoing)) is Reason.NOT_AUTHENTIC
+
+
+def test_what_was_taken_up_is_never_sealed_again(world: World, desk: Member, planner: Member) -> None:
+    _, outgoing = desk.submissions.submit("plan", b"payload")
+    again = restarted(desk, outgoing)
+    (pending,) = again.pending()
+    assert "former process" in repr(pending)
+    for _ in range(RESEND_AFTER // SECOND + 2):
+        beat(world, desk, planner, after=SECOND)
+        assert again.sweep() == ([], [])
+    with pytest.raises(RefusedError, match="payload"):
+        again._seal(pending)
+
+
+def test_what_was_taken_up_and_lost_its_epoch_to_an_eviction_ends_at_once(world: World, desk: Member) -> None:
+    evicted = enclave(world, "planner")
+    _, outgoing = desk.submissions.submit("plan", b"payload")
+    again = restarted(desk, outgoing)
+    stolen = answer(evicted, outgoing)
+    world.up_again().event(world.revocation("instance", evicted.instance.hex()))
+    desk.refresh()
+    assert refused(again, stolen) is Reason.EPOCH_CLOSED
+    (outcome,), resent = again.sweep()
+    assert (failure(outcome), resent) == (Reason.EPOCH_CLOSED, [])
+
+
+def test_what_was_taken_up_after_its_deadline_is_looked_for_before_it_ends(
+    world: World, desk: Member, planner: Member
+) -> None:
+    _, early = desk.submissions.submit("plan", b"early", lifetime=5_000)
+    _, late = desk.submissions.submit("plan", b"late", lifetime=5_000)
+    frame = answer(planner, early)
+    again = restarted(desk, early, late)
+    world.now += 5_000
+    assert again.sweep() == ([], [])
+    assert again.result(frame).failure is None
+    world.now += GRACE
+    (outcome,), _ = again.sweep()
+    assert (outcome.task_id, failure(outcome)) == (late.task_id, Reason.DEADLINE_PASSED)
 
 
 # Ends without a result.
@@ -291,11 +349,11 @@ def test_task_without_a_result_is_sent_again_each_time_later(world: World, desk:
     while len(desk.submissions):
         beat(world, desk, after=SECOND)
         _, again = desk.submissions.sweep()
-        sent += [(world.now - pending.issued, each.message_id) for each in again]
+        sent += [(world.now - pending.issued, each.task_id) for each in again]
     # After 20 s, then 40 s; 80 s more would be past its deadline.
     assert sent == [
-        (RESEND_AFTER, f"{pending.task_id.hex()}-2"),
-        (3 * RESEND_AFTER, f"{pending.task_id.hex()}-3"),
+        (RESEND_AFTER, pending.task_id),
+        (3 * RESEND_AFTER, pending.task_id),
     ]
 
 
@@ -365,6 +423,71 @@ def test_members_of_an_evicted_submitters_role_send_again_under_a_reply_key_that
     assert planner.submissions.result(answer(redactor, again)).failure is None
 
 
+def test_result_under_a_reply_key_of_before_a_timed_turn_of_the_own_role_still_ends_its_task(
+    world: World,
+) -> None:
+    planner, redactor = enclave(world, "planner"), enclave(world, "redactor")
+    _, first = planner.submissions.submit("redact", b"payload")
+    early = answer(redactor, first)
+    before = opened(redactor, first).reply_epoch
+    # The own role turns by time, and the task is sealed again before its result is there.
+    epochs = world.core.authority._epochs
+    epochs._open["planner"] = (
+        *epochs.of("planner"),
+        epochs._make("planner", epochs._spans["planner"], opens=world.now, now=world.now),
+    )
+    world.core.authority._settle(world.now, everyone=False)
+    for pending in planner.submissions.pending():
+        pending.resend_at = 0
+    beat(world, planner, redactor)
+    _, (again,) = planner.submissions.sweep()
+    assert opened(redactor, again).reply_epoch != before
+    assert planner.submissions.result(early).failure is None
+
+
+def test_another_instance_that_works_on_the_same_task_submits_the_same_tasks(world: World) -> None:
+    one, other = enclave(world, "planner"), enclave(world, "planner", chip="d0" * 64)
+    redactor = enclave(world, "redactor")
+    first, second = Origin(TASK), Origin(TASK)
+    _, asked = one.submissions.submit("redact", b"part", origin=first)
+    ran = redactor.gate.task(frame_of(asked))
+    assert not ran.repeat
+    # The same once more is another task; so is something else, and the same for another task.
+    _, twice = one.submissions.submit("redact", b"part", origin=first)
+    _, else_ = one.submissions.submit("redact", b"other", origin=first)
+    _, elsewhere = one.submissions.submit("redact", b"part", origin=Origin(b"u" * 16))
+    assert len({each.task_id for each in (asked, twice, else_, elsewhere)}) == 4
+    # The one is gone; the other begins the task that it worked on from its start.
+    _, again = other.submissions.submit("redact", b"part", origin=second)
+    assert again.task_id == asked.task_id
+    repeat = redactor.gate.task(frame_of(again))
+    assert repeat.repeat
+    assert repeat.entry is ran.entry
+    assert other.submissions.result(answer(redactor, again)).failure is None
+
+
+def test_only_members_of_the_role_derive_the_ids_of_its_tasks(world: World, desk: Member) -> None:
+    one, vault = enclave(world, "planner"), enclave(world, "vault")
+    _, asked = one.submissions.submit("redact", b"part", origin=Origin(TASK))
+    vault.believe("submit", "redact", "redactor")
+    content = content_digest("redact", b"part")
+    assert vault.submissions._task_id(Origin(TASK), content, world.now) != asked.task_id
+    # After a turn, whoever was evicted derives none either.
+    world.up_again().event(world.revocation("instance", one.instance.hex()))
+    other = enclave(world, "planner", chip="d0" * 64)
+    _, again = other.submissions.submit("redact", b"part", origin=Origin(TASK))
+    assert again.task_id != asked.task_id
+    # A client's ids are drawn.
+    ids = {desk.submissions.submit("plan", b"", origin=Origin(TASK))[0].task_id for _ in range(2)}
+    assert len(ids) == 2
+
+
+def test_a_task_that_is_under_way_here_is_never_taken_for_another(world: World) -> None:
+    planner = enclave(world, "planner")
+    ids = {planner.submissions.submit("redact", b"", origin=Origin(TASK))[0].task_id for _ in range(3)}
+    assert len(ids) == len(planner.submissions) == 3
+
+
 def test_task_sealed_again_never_outlives_what_it_said_first(world: World, desk: Member) -> None:
     pending, _ = desk.submissions.submit("plan", b"payload")
     expires = pending.expires
@@ -393,9 +516,8 @@ def test_submissions_show_and_keep_no_secret(desk: Member) -> None:
     pending, _ = desk.submissions.submit("plan", b"payload")
     shown = repr(pending)
     assert "payload" not in shown
-    assert all(
-        reply.key.hex() not in shown and repr(reply.key) not in shown for reply in pending.replies.values()
-    )
+    assert pending.replies
+    assert all(key.hex() not in shown and repr(key) not in shown for key in pending.replies.values())
     assert desk.submissions.secrets() == (STORED,)
     desk.submissions.erase()
     assert desk.submissions.secrets() == (b"",)

@@ -18,7 +18,7 @@ from sealing.errors import SealingError
 NOW = 1_000_000
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 STATE = State(2, 5, b"p" * 32, 9, bytes(32), NOW, bytes(32))
-BEACON = Beacon(2, 7, NOW, 5, b"p" * 32, (), 9, bytes(32), bytes(32))
+BEACON = Beacon(2, 7, NOW, 5, b"p" * 32, 0, 0, (), 9, bytes(32), bytes(32), ())
 
 
 @pytest.fixture
@@ -209,6 +209,17 @@ def test_beacon_that_did_not_count_is_evidence_all_the_same(witness: Witness) ->
     assert refusal(witness, replace(beacon, time=NOW + 1)) is Reason.EQUIVOCATION
 
 
+def test_old_beacons_that_a_peer_shows_push_no_newer_one_out(witness: Witness) -> None:
+    for sequence in range(1_000, 1_000 + BEACONS_KEPT):
+        beacon = replace(BEACON, sequence=sequence)
+        witness.remember(signed(beacon), beacon)
+    for sequence in range(BEACONS_KEPT):
+        beacon = replace(BEACON, sequence=sequence)
+        witness.remember(signed(beacon), beacon)
+    with pytest.raises(SealingError, match="equivocation"):
+        witness.compare(b"another text", replace(BEACON, sequence=1_000))
+
+
 def test_so_many_beacons_are_kept_as_evidence(witness: Witness) -> None:
     for sequence in range(8, 8 + BEACONS_KEPT):
         beacon = replace(BEACON, sequence=sequence)
@@ -240,10 +251,13 @@ SMALL = st.integers(0, 3)
             st.just(NOW),
             SMALL,
             SMALL.map(lambda n: bytes([n]) * 32),
+            SMALL,
+            SMALL,
             st.just(()),
             SMALL,
             st.just(bytes(32)),
             st.just(bytes(32)),
+            st.just(()),
         )
     )
 )

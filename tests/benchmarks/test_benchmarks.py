@@ -36,6 +36,14 @@ def test_the_sealing_layer_is_measured(capsys: pytest.CaptureFixture[str]) -> No
     assert said["machine"]["cores"] >= 1
 
 
+def test_turns_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    said = measured(capsys, "turns", "--rounds", "1", "--members", "8", "--json")
+    figures = {row["id"]: row for row in said["figures"]}
+    assert set(figures) == {"hard-cpu", "timed-cpu", "messages", "largest"}
+    # One push for each, the beacon's round and the operators' answer besides: none of it grows with the mesh.
+    assert figures["messages"]["value"] * 8 <= 8 + 3
+
+
 @pytest.mark.slow
 def test_grants_are_measured_against_two_policy_engines(capsys: pytest.CaptureFixture[str]) -> None:
     said = measured(capsys, "grants", *BRIEF)

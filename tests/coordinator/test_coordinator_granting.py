@@ -1,21 +1,26 @@
 """Views contain exactly what the policy implies: small random policies against a tiny reference."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.epochs import Epochs, spans
-from coordinator.granting import Views
+from coordinator.errors import RefusedError
+from coordinator.granting import HOLDINGS_MOST, LISTED_SIZE, PACKAGE_SIZE, VIEW_MOST, Views, check_sizes
 from coordinator.terms import Standing
+from schemas import codec
 from schemas.decisions import permitted
 from schemas.documents import Constraints, Grant, View
 from schemas.evidence import SEV_SNP
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Holdings
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, TaskClass, Workload, check
+from schemas.policy import Client, Limits, Policy, TaskClass, Workload, check
 from schemas.rules import Rule
 from sealing.documents import open_grant, open_message
 from sealing.keys import SigningKey
-from tests.coordinator.world import CLIENT_KEY, START, Party, World, measured
+from tests.coordinator.world import CLIENT_KEY, START, Party, Refusal, World, measured
 
 ENCLAVE_ROLES = ("e1", "e2", "e3")
 CLIENT_ROLES = ("c1", "c2")
@@ -195,3 +200,68 @@ def test_version_of_a_role_that_comes_back_goes_on_rising() -> None:
     operator.event(world.policy_event(world.next_policy(second, clients=first.clients, rules=first.rules)))
     after = open_view(world, Party.client(world).join().admitted.holdings, "submitter").version
     assert after > before
+
+
+# Sizes.
+
+
+def wide(world: World, rules: int, *, roles: int = 1, lifetime: int = 60, turn: int = 3_600) -> Policy:
+    """Return a policy whose client may submit so many classes, divided among so many of its roles."""
+    names = [f"desk-{number}" for number in range(roles)]
+    classes = {
+        f"class-{number}": TaskClass(role="planner", lifetime_seconds=lifetime) for number in range(rules)
+    }
+    return world.policy(
+        clients={"cli": Client(key=CLIENT_KEY.public.hex(), roles=tuple(names))},
+        classes=classes,
+        rules=tuple(
+            Rule(role=names[number % roles], may="submit", what=name, max_bytes=1, per_minute=1)
+            for number, name in enumerate(classes)
+        ),
+        limits=Limits(role_epoch_seconds=turn, admission_seconds=86_400),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "shape", "detail"),
+    [
+        (2_400, {}, "the view of desk-0"),
+        (1, {"lifetime": 14 * 86_400, "turn": 60}, "longer turns"),
+        (1_000, {"roles": 2, "lifetime": 86_400, "turn": 60}, "what one holder of 2 roles gets"),
+    ],
+    ids=["grants", "epochs", "several roles"],
+)
+def test_policy_by_which_something_fits_no_message_is_refused_and_the_mesh_goes_on(
+    rules: int, shape: dict[str, int], detail: str
+) -> None:
+    world = World()
+    operator = world.up()
+    policy = wide(world, rules, **shape)
+    before = world.core.authority.standing.policy
+    assert before is not None
+    fields = {name: getattr(policy, name) for name in ("clients", "classes", "rules", "limits")}
+    with pytest.raises(Refusal, match="too-large"):
+        operator.event(world.policy_event(world.next_policy(before, **fields)))
+    assert world.core.authority.standing.policy is before
+    world.tick(1_000)
+    with pytest.raises(RefusedError, match=detail):
+        check_sizes(world.mesh, replace(world.core.authority.standing, policy=policy), SigningKey())
+
+
+def test_what_is_let_through_fits_its_message_at_the_busiest_time() -> None:
+    world = World()
+    policy = wide(world, 1_000, lifetime=3_000, turn=60)
+    world.up(policy)
+    client = Party.client(world, "desk-0").join()
+    largest = 0
+    for _ in range(60):
+        world.tick(60_000)
+        held = client.holdings()
+        (view,) = held.views
+        largest = max(largest, len(codec.encode(held)))
+        assert len(view) <= VIEW_MOST
+        epochs = open_message(view, world.keys.signing.public, world.mesh, "view", View).epochs
+        assert max(len(codec.encode(each)) for each in epochs) <= LISTED_SIZE
+        assert max(len(codec.encode(each)) for each in (*held.senders, *held.members)) <= PACKAGE_SIZE
+    assert len(epochs) > 50
+    assert largest <= HOLDINGS_MOST

@@ -77,3 +77,20 @@ def test_status_shows_it_as_revoked_whatever_the_reason_looks_like() -> None:
     assert "revoked greeter-1: instance revoked by the operators: [/red]" in output.getvalue()
     assert "missing" not in output.getvalue()
     assert found.code == SOME_NOT
+
+
+def test_who_stopped_with_proof_of_equivocation_is_named_until_it_is_started_anew(folder: Path) -> None:
+    log = folder / "greeter-1.log"
+    assert logs.forked(folder, ["greeter-1", "greeter-2"]) == []
+    log.write_text(
+        log.read_text() + "sealbus.agent equivocation proved: two beacons, as signed: AA AB\nmore\n"
+    )
+    assert logs.forked(folder, ["greeter-1", "greeter-2"]) == ["greeter-1"]
+    output = StringIO()
+    found = Status("nats://x", True, forked=["greeter-1"])
+    show_status(Console(file=output, width=200), Path("lab"), found)
+    assert "equivocation greeter-1 has stopped" in output.getvalue()
+    assert str(Path("lab") / "logs" / "greeter-1.log") in output.getvalue()
+    assert found.code == SOME_NOT
+    log.write_text(log.read_text() + f"agent admitted as {OTHER[: logs.ID_SHOWN]}\n")
+    assert logs.forked(folder, ["greeter-1", "greeter-2"]) == []

@@ -24,6 +24,7 @@ from schemas.evidence import Endorsements, Evidence
 from schemas.granted import Granted
 from schemas.limits import MINUTE
 from schemas.subjects import Party
+from sealing.context import SUITE_GCM
 from sealing.keys import SigningKey
 from transport import connect
 
@@ -40,10 +41,10 @@ _NOT_COPIED = (
 )
 
 
-def make_lab(home: Path, blueprint: Path = BLUEPRINT) -> Path:
+def make_lab(home: Path, blueprint: Path = BLUEPRINT, *, suite: int = SUITE_GCM) -> Path:
     """Make a lab in `home` with agent files of its own; return its state directory."""
     shutil.copytree(blueprint, home / AGENTS, ignore=shutil.ignore_patterns("__pycache__"))
-    setup.make(home / LAB, home / AGENTS / "blueprint.toml", lambda _: None)
+    setup.make(home / LAB, home / AGENTS / "blueprint.toml", lambda _: None, suite=suite)
     return home / LAB
 
 

@@ -168,10 +168,13 @@ BEACON = Beacon(
     TIME + 9,
     4,
     fixed("a policy"),
+    57,
+    55,
     ((MESH.role_id("redactor"), 12),),
     41,
     fixed("log"),
     fixed("revoked"),
+    (PEER.instance,),
 )
 HEAD = LogHead(7, 41, fixed("log"), TIME + 9)
 _OPERATOR = fixed("operator").hex()

@@ -50,6 +50,7 @@ KEYS: dict[str, tuple[tuple[Any, ...], ...]] = {
     "name": (("task", b"redact"), ("inbox", ex.AGENT.instance)),
     "reply": ((TOKEN, TASK_ID), (TOKEN, 9, TASK_ID)),
     "result": ((TASK_ID, SALT),),
+    "task id": ((TASK_ID, fixed("content"), 3),),
 }
 SIGNED = (
     "init",

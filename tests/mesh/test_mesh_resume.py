@@ -1,0 +1,102 @@
+"""A client that is killed in the middle of a job: the next process of it has every result."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from agent_runtime import Client, TaskFailedError
+from lab.attached import BROKER_URL
+from lab.client import lab_client
+from lab.mesh import RunningMesh
+from schemas.errors import Reason
+from tests.mesh.world import eventually
+
+pytestmark = pytest.mark.anyio
+
+TASKS, COLLECTED = 8, 2
+DONE_WITHIN = 120.0
+
+
+@pytest.fixture
+def shown(mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a mesh that other processes find."""
+    monkeypatch.setenv(BROKER_URL, mesh.url)
+    return mesh.state.root
+
+
+async def leave(shown: Path, journal: Path, name: str) -> None:
+    """Run a client that submits and collects a little, and kill it."""
+    command = [sys.executable, "-m", "tests.mesh.leaving_client"]
+    arguments = [str(shown), str(journal), name, str(TASKS), str(COLLECTED)]
+    async with await anyio.open_process([*command, *arguments], stderr=subprocess.DEVNULL) as client:
+        assert client.stdout is not None
+        said = b""
+        with anyio.fail_after(90):
+            while b"collected\n" not in said:
+                said += await client.stdout.receive()
+        client.kill()
+        await client.wait()
+    assert said.decode().splitlines() == [
+        *(f"{name} {2 * number}" for number in range(COLLECTED)),
+        "collected",
+    ]
+
+
+async def release(client: Client) -> None:
+    for number in range(1, TASKS, 2):
+        await client.context.call("release", f"job {number}", type(None))
+
+
+async def test_the_next_process_of_a_killed_client_collects_all_results(
+    mesh: RunningMesh, shown: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "job.journal"
+    await leave(shown, journal, "job")
+    assert journal.stat().st_mode & 0o777 == 0o600
+    async with lab_client(shown, "desk", journal=journal) as client:
+        tasks = client.resume()
+        assert [task.label for task in tasks] == [f"job {number}" for number in range(TASKS)]
+        await release(client)
+        with anyio.fail_after(DONE_WITHIN):
+            for number, task in enumerate(tasks):
+                if number % 2:
+                    assert await task.result(int) >= 1
+                else:
+                    assert await task.result(str) == f"job {number}"
+                # Half of them go; of the others a third process is told again.
+                if number < TASKS // 2:
+                    task.forget()
+    # Each ran in one place: nothing was submitted twice.
+    async with lab_client(shown, "desk", journal=journal) as client:
+        arrivals = await client.context.call("read", "job", dict[str, list[int]])
+        assert {name: count for name, (_, count) in arrivals.items()} == {
+            f"job {number}": 1 for number in range(1, TASKS, 2)
+        }
+        again = client.resume()
+        assert [task.label for task in again] == [f"job {number}" for number in range(TASKS // 2, TASKS)]
+        with anyio.fail_after(DONE_WITHIN):
+            assert await again[0].result(str) == again[0].label
+        for task in again:
+            task.forget()
+    async with lab_client(shown, "desk", journal=journal) as client:
+        assert client.resume() == ()
+    assert "job 4" not in journal.read_text()
+
+
+async def test_a_task_whose_epoch_closed_while_its_client_was_away_ends_and_says_so(
+    mesh: RunningMesh, shown: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "job.journal"
+    await leave(shown, journal, "left")
+    (process,) = [agent for agent in mesh.admitted() if agent.name == "worker-2"]
+    await mesh.operators.revoke("instance", process.instance, "test")
+    await eventually(lambda: "worker-2" in mesh.refused)
+    async with lab_client(shown, "desk", journal=journal) as client:
+        held = [task for number, task in enumerate(client.resume()) if number % 2]
+        for task in held:
+            with anyio.fail_after(DONE_WITHIN), pytest.raises(TaskFailedError) as failure:
+                await task.result(int)
+            assert failure.value.reason is Reason.EPOCH_CLOSED
