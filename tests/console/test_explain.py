@@ -39,7 +39,10 @@ arguments = { required = ["wipe"] }
 [[rules]]
 role = "vault"
 deny = "send"
-what = "planner"
+what = "note"
+
+[messages]
+note = "planner"
 """
 MONDAY, SUNDAY, LATER = "2026-11-23T12:00:00Z", "2026-11-22T12:00:00Z", "2027-02-01T12:00:00Z"
 Ask = Callable[..., tuple[int, dict[str, Any]]]
@@ -99,7 +102,7 @@ def test_yes_comes_with_the_rule_its_line_and_who_signed(ask: Ask, text: str) ->
             2,
         ),
         (("planner", "pseudonym", "call", "--at", MONDAY, "--args", '{"wipe": 1}'), "denied-by-rule", 3),
-        (("vault", "planner", "send"), "denied-by-rule", 4),
+        (("vault", "note", "send"), "denied-by-rule", 4),
         (("desk", "pseudonym", "call"), "no-grant", None),
     ],
 )

@@ -122,10 +122,11 @@ def test_invariant_04_there_is_one_way_to_a_handler_and_it_leads_through_the_gat
     # What runs a handler, who calls that, and who calls those: each after the gate's word.
     assert callers("endpoint.handler") == {"handlers.py:run"}
     assert callers("handlers.run") == {"working.py:_result"}
-    assert callers("run_handler") == {"node.py:_serve_call"}
+    assert callers("run_handler") == {"node.py:_serve_call", "node.py:_take_message"}
     assert callers("self._gate.task") == {"working.py:_take"}
-    assert callers("self._gate.call") == callers("self._serve")
-    assert len(callers("self._serve")) == 1
+    assert callers("self._gate.call") == callers("self._serve") == {"serving.py:_gated"}
+    assert callers("self._gate.message") == {"serving.py:_heed"}
+    assert callers("self._take") == {"serving.py:_heed", "working.py:assigned"}
 
 
 def test_invariant_06_a_witness_never_goes_back() -> None:

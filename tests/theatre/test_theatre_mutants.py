@@ -71,7 +71,7 @@ REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-gra
 SEALING_OFF = (
     (
         "sealing/frames.py",
-        'padded = cipher.decrypt(counter.to_bytes(12, "big"), frame[header_size:], header + subject)',
+        "padded = cipher.decrypt(nonce, memoryview(frame)[header_size:], header + subject)",
         "padded = frame[header_size:-_TAG]",
     ),
     (
