@@ -40,9 +40,6 @@ arguments = { required = ["wipe"] }
 role = "vault"
 deny = "send"
 what = "note"
-
-[messages]
-note = "planner"
 """
 MONDAY, SUNDAY, LATER = "2026-11-23T12:00:00Z", "2026-11-22T12:00:00Z", "2027-02-01T12:00:00Z"
 Ask = Callable[..., tuple[int, dict[str, Any]]]
@@ -56,7 +53,7 @@ def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     public = [(name, key.public) for name, key in operators.items()]
     anchor = make_anchor(public, 2, POLICY.platforms["nitro"].roots, ISSUED, 1)
     mesh = open_anchor(anchor)[1]
-    bare = dump(but(mesh=mesh.id.hex(), rules=()))
+    bare = dump(but(mesh=mesh.id.hex(), rules=(), messages={"note": "planner"}))
     written = bare.replace("rules = []\n", "") + RULES
     Path("policy.toml").write_text(written)
     Path("anchor.cbor").write_bytes(anchor)
