@@ -124,6 +124,11 @@ class Membership:
             self.witness.remember(signed, beacon)
             return
 
+    @property
+    def behind(self) -> bool:
+        """Whether a beacon named something that is not here."""
+        return self._told is not None and not self.witness.is_old(self._told)
+
     def live(self) -> bool:
         """Tell whether this process may take and send: recent beacon, unexpired admission, no fork seen."""
         return self.trust is not None and self._live_at(self.trust, *self.clock.both())

@@ -6,6 +6,7 @@ agent or client, is one `Node`.
 
 import logging
 import os
+import random
 from base64 import standard_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -49,6 +50,7 @@ log = logging.getLogger("sealbus.agent")
 FORK = "equivocation proved"  # `sealbus lab status` looks for it
 SWEEP = 0.5  # seconds
 RETRY_FIRST, RETRY_MOST = 0.2, 1.0  # hellos are small, and nobody works who waits to say one
+REFRESH_FIRST = 0.1  # seconds
 REFRESH_PAUSE = 0.2  # beacons come each second: asking oftener brings nothing
 DEAD_AFTER = 3.0  # seconds not live, after which the line is given up and joining starts again
 
@@ -241,6 +243,10 @@ class Node:
         while True:
             await self._stale.wait()
             self._stale = anyio.Event()
+            # What the beacon named is mostly on its way, pushed; and not all have to ask in one moment.
+            await anyio.sleep(random.uniform(REFRESH_FIRST / 2, REFRESH_FIRST))  # noqa: S311 - spreads load
+            if self.membership.live() and not self.membership.behind:
+                continue
             with self.refusals.at("get"):
                 await self.coordination.refresh()
             await anyio.sleep(REFRESH_PAUSE)

@@ -326,6 +326,12 @@ class Authority:
             return effect, None
         return effect, self._beacons.frame(self._epochs, now)
 
+    def last_word(self, now: Millis) -> tuple[str, bytes] | None:
+        """Return the last beacon as a frame with its subject, if one may go out."""
+        if self.standing.order is None or self._has_lapsed(now):
+            return None
+        return self._beacons.frame(self._epochs, now)
+
     def _has_lapsed(self, now: Millis) -> bool:
         until = self._lease.until(self._lease_length())
         lapsed = until is not None and until <= now

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from coordinator import admission, offers
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
-from coordinator.authority import Authority, Effect, event_digest
+from coordinator.authority import NO_EFFECT, Authority, Effect, event_digest
 from coordinator.errors import RefusedError
 from coordinator.ledger import Party
 from coordinator.links import LINGER, Link, Links, Phase
@@ -66,6 +66,7 @@ class Core:
     ) -> None:
         self.mesh, self.keys = mesh, keys
         self.refusals: Counter[Reason] = Counter()
+        self._is_urgent = False  # something was decided, and no beacon tells of it yet
         self._anchor = anchor
         self._random = random
         self._authority = Authority(anchor, mesh, keys, random=random, emit=emit)
@@ -167,6 +168,17 @@ class Core:
         effect, frame = self._authority.beat(time)
         return self._carry_out(effect, time) + ([Publish(*frame)] if frame else [])
 
+    def urgent(self, *, now: Millis) -> list[Action]:
+        """Return the beacon that tells of an event at once, once after each; else nothing.
+
+        One message for everybody: who was put out is out before anything reaches each party by itself.
+        """
+        if not self._is_urgent:
+            return []
+        self._is_urgent = False
+        frame = self._authority.last_word(self.time(now))
+        return [Publish(*frame)] if frame else []
+
     def sweep(self, *, now: Millis) -> list[Action]:
         """End what is past its time."""
         time = self.time(now)
@@ -267,6 +279,7 @@ class Core:
         except PeerError as refusal:
             raise _EventRefusedError(event, refusal) from refusal
         receipt = self._authority.receipt(event, index)
+        self._is_urgent = effect != NO_EFFECT
         # The receipt first: pushes to many must not delay the word that the event is in force.
         return self._answer(link, body.request, "receipt", receipt) + self._carry_out(effect, time)
 

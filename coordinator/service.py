@@ -118,7 +118,8 @@ class Service:
 
     async def _on_frame(self, delivery: Delivery) -> None:
         with self._peers_fault():
-            self._do(self.core.handle_frame(delivery.payload, now=self._clock()))
+            actions = self.core.handle_frame(delivery.payload, now=self._clock())
+            self._do(self._without_late_beacons(self.core.urgent(now=self._clock())) + actions)
 
     # Loops.
 
@@ -166,14 +167,14 @@ class Service:
             await anyio.sleep_until(due)
 
     def _beat(self) -> None:
-        actions = self.core.beacon(now=self._clock())
-        if self._transport.state is not State.CONNECTED:
-            # What is kept for the broker's return must not be beacons that nobody can use any more.
-            actions = [each for each in actions if not self._is_beacon(each)]
-        self._do(actions)
+        self._do(self._without_late_beacons(self.core.beacon(now=self._clock())))
 
-    def _is_beacon(self, action: Action) -> bool:
-        return isinstance(action, Publish) and action.subject == subject(self._mesh.id, Kind.BEACON)
+    def _without_late_beacons(self, actions: list[Action]) -> list[Action]:
+        if self._transport.state is State.CONNECTED:
+            return actions
+        # What is kept for the broker's return must not be beacons that nobody can use any more.
+        beacons = subject(self._mesh.id, Kind.BEACON)
+        return [each for each in actions if not (isinstance(each, Publish) and each.subject == beacons)]
 
     def _sweep(self) -> None:
         self._do(self.core.sweep(now=self._clock()))
