@@ -82,7 +82,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _read_folder(folder: Path) -> Found:
-    present = [name for name in FILES if (folder / name).is_file()]
+    present = [name for name in FILES if os.path.lexists(folder / name)]
     if len(present) != 1:
         what = "more than one of" if present else "none of"
         raise UsageError(f"{folder} holds {what} {', '.join(FILES)}: name a folder with exactly one")
@@ -92,10 +92,13 @@ def _read_folder(folder: Path) -> Found:
 
 
 def read_endorsements(folder: Path) -> Endorsements:
-    """Read what a folder holds of endorsements, by their names; certificates may be PEM in any of them."""
+    """Read what a folder holds of endorsements, by their names; certificates may be PEM in any of them.
+
+    Raise `UsageError` for one that is there and holds nothing: taken for absent, it would only be warned of.
+    """
     endorsements: Endorsements = {}
     table = folder / CERTIFICATE_TABLE
-    if table.is_file():
+    if os.path.lexists(table):
         try:
             endorsements |= read_table(read_bounded(table, MAX_ENDORSEMENTS))
         except AttestationError as error:
@@ -103,8 +106,12 @@ def read_endorsements(folder: Path) -> Endorsements:
                 f"{table} is no certificate table: {error}; take it away to do without"
             ) from error
     for name in CODES:
-        if (folder / name).is_file():
-            endorsements[name] = _as_der(name, read_bounded(folder / name, MAX_ENDORSEMENTS))
+        file = folder / name
+        if os.path.lexists(file):
+            data = read_bounded(file, MAX_ENDORSEMENTS)
+            if not data:
+                raise UsageError(f"{file} is empty: fetch it again, or take it away to do without")
+            endorsements[name] = _as_der(name, data)
     return endorsements
 
 

@@ -224,6 +224,46 @@ def test_endorsement_that_is_too_large_or_damaged_is_unreadable(tmp_path: Path, 
             assert verify(copy, *at(folder))[0] == 2
 
 
+def as_fifo(file: Path) -> None:
+    os.mkfifo(file)
+
+
+UNREADABLE: dict[str, Callable[[Path], None]] = {
+    "a pipe": as_fifo,
+    "a folder": Path.mkdir,
+    "a dangling link": lambda file: file.symlink_to("nowhere"),
+    "a link to a device": lambda file: file.symlink_to("/dev/null"),
+    "a link to itself": lambda file: file.symlink_to(file.name),
+    "empty": Path.touch,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        *(("crl.der", what) for what in UNREADABLE),
+        # Empty is how configfs-tsm gives it where the host has no certificates.
+        *(("auxblob.bin", what) for what in UNREADABLE if what != "empty"),
+    ],
+)
+def test_an_endorsement_that_is_there_and_can_not_be_read_does_not_count_as_absent(
+    name: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.bin").write_bytes(bytes(1184))
+    UNREADABLE[what](tmp_path / name)
+    assert run(["evidence", "verify", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert (said.out, str(tmp_path / name) in said.err) == ("", True)
+
+
+def test_evidence_that_is_there_and_can_not_be_read_is_told_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "report.bin")
+    assert run(["evidence", "verify", str(tmp_path)]) == 2
+    assert "report.bin: it is a pipe with a name" in capsys.readouterr().err
+
+
 def test_folder_holds_one_piece_of_evidence(tmp_path: Path, verify: Verify) -> None:
     assert verify(tmp_path)[0] == 2
     (tmp_path / "report.bin").write_bytes(b"")
