@@ -25,6 +25,7 @@ FILES = {
 }
 CERTIFICATE_TABLE = "auxblob.bin"  # as configfs-tsm gives it beside a report; files beside it come first
 PLATFORM_OF = {media_type: platform for platform, media_type in FILES.values()}
+UNKNOWN = "unknown"
 STDIN, DESCRIPTORS = Path("/dev/stdin"), (Path("/dev/fd"), Path("/proc/self/fd"))
 PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -128,10 +129,8 @@ def _as_der(name: str, data: bytes) -> bytes:
 def unwrap(path: Path, data: bytes) -> Found:
     """Read a CMW record that a file holds, or raise `UsageError`."""
     media_type, value = _unwrap(path, data)
-    platform = PLATFORM_OF.get(media_type)
-    if platform is None:
-        known = ", ".join(PLATFORM_OF)
-        raise UsageError(f"{path} wraps something that is not evidence known here; known are {known}")
+    # Of a media type that is not known here, the judge says that it is none he judges.
+    platform = PLATFORM_OF.get(media_type, UNKNOWN)
     # What travels beside a wrapped message is whatever lies beside it.
     return Found(platform, Evidence(media_type, value), read_endorsements(path.parent))
 
