@@ -54,7 +54,7 @@ def _tdx(value: bytes) -> Rows:
     return [
         ("quote version", str(quote.version)),
         ("TD attributes", f"{report.attributes:#018x}"),
-        ("debug", _yes(bool(report.attributes & tdx.DEBUG))),
+        ("debug", _yes(bool(report.attributes & tdx.UNDER_DEBUG))),
         ("SEPT_VE_DISABLE", _yes(bool(report.attributes & tdx.SEPT_VE_DISABLE))),
         ("XFAM", report.xfam.hex()),
         ("TEE TCB SVN", report.tee_tcb_svn.hex()),

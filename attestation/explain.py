@@ -3,6 +3,7 @@
 from attestation.assess import Assessment
 from attestation.errors import AttestationError
 from attestation.missing import CODES
+from attestation.tdx.tcb import FOREIGN_MODULE, FOREIGN_QE, NOT_OF_INTEL, UNKNOWN_MODULE, UNKNOWN_STATUS
 from attestation.trust import Finding, Tier
 from schemas.errors import Reason
 
@@ -36,7 +37,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.ROOT_NOT_IN_POLICY: (
         "The chain ends in a root that the policy does not name",
-        "if it is a simulator's, name it with --root or under lab_roots",
+        "if it is a simulator's, name that very root with --root or under lab_roots",
     ),
     Reason.PLATFORM_NOT_IN_POLICY: (
         "The policy names no such platform",
@@ -156,6 +157,33 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
 }
 
+_FOREIGN = (
+    "What measured or quoted the TD is not Intel's, or not what Intel describes",
+    "treat the evidence as forged; no certificate mends it",
+)
+
+# What failed where the reason code alone would mislead, by the detail of the failure.
+_BY_DETAIL: dict[str, tuple[str, str]] = {
+    NOT_OF_INTEL: _FOREIGN,
+    FOREIGN_QE: _FOREIGN,
+    FOREIGN_MODULE: _FOREIGN,
+    UNKNOWN_MODULE: (
+        "Intel's collateral does not know the TDX module, which may be newer or withdrawn",
+        "get it again with `sealbus collateral fetch`; if it still does not, run a published module",
+    ),
+    UNKNOWN_STATUS: (
+        "The platform may stand above or below every TCB level known here",
+        "upgrade sealbus, or read what Intel means by it",
+    ),
+}
+
+_VLEK = (
+    "take vlek.der from the host's certificate table (auxblob.bin) or ask the cloud, for AMD gives it to "
+    "nobody else; `sealbus collateral fetch` gets the others"
+)
+# Their second half is not what the policy wants, but why it lets it pass.
+_TOLERATED = (Reason.TCB_STATUS_TOLERATED, Reason.ADVISORY_TOLERATED)
+
 _ABSENT = ("An endorsement did not come with the evidence", "get it with `sealbus collateral fetch`")
 _OTHER = ("It was refused", "see the reason code")
 
@@ -180,7 +208,11 @@ def explain_finding(finding: Finding) -> str:
 
 
 def _sentence(reason: Reason, seen: str, wanted: str) -> str:
-    failed, to_do = _SENTENCES.get(reason, _ABSENT if reason in CODES.values() else _OTHER)
+    known = _SENTENCES.get(reason, _ABSENT if reason in CODES.values() else _OTHER)
+    failed, to_do = _BY_DETAIL.get(seen, known)
+    if "vlek.der" in seen:
+        to_do = _VLEK
     middle = f": {seen}" if seen else ""
-    policy = f" (wanted: {wanted})" if wanted else ""
+    policy = f" ({wanted})" if reason in _TOLERATED else f" (wanted: {wanted})"
+    policy = policy if wanted else ""
     return f"{failed}{middle}{policy}; {to_do}. [{reason.value}]"

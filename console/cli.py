@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage or unreadable input, 3 the mesh
 reached. Errors are a line that says what to do next; a traceback is a bug.
 """
 
+import io
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
@@ -19,8 +20,10 @@ from console.explain_command import explain_command
 from console.operating.act_commands import glass, order, renewal, revoke
 from console.operating.agent_commands import agents, workloads
 from console.operating.mesh_commands import mesh
+from console.output import OutputError
 from console.policy.commands import policy
 from schemas.errors import PeerError, Reason, SealbusError, UsageError
+from schemas.toml_place import printable
 from transport import TransportError, UnavailableError
 
 COMMANDS = "sealbus.commands"
@@ -70,12 +73,26 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    code = _run(arguments)
+    try:
+        # Else the interpreter does it, and its failing would not be told as an error of the output.
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OutputError as error:
+        return _report(error)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         outcome = sealbus.main(args=arguments, prog_name="sealbus", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        for line in text.getvalue().rstrip("\n").split("\n"):
+            click.echo(printable(line.expandtabs()), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("stopped")
@@ -106,7 +123,9 @@ def _report(error: BaseException) -> int:
 
 
 def _say(text: str) -> None:
-    Console(stderr=True, highlight=False).print(f"sealbus: {text}", markup=False, soft_wrap=True)
+    # Errors quote names that somebody else chose: none of their characters steers a terminal.
+    line = f"sealbus: {printable(text)}"
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -36,7 +36,7 @@ from console.operator_key import passphrase_option
 from schemas.collateral import CollateralBundle, Entries
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.messages import Millis
-from sealing.errors import SealingError
+from sealing.errors import SealingError, SignatureError
 
 DONE, REFUSED, UNREACHED = 0, 1, 3
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -199,6 +199,10 @@ def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tupl
     opened, mesh = load_anchor(anchor)
     try:
         open_bundle(opened, mesh, found.data, now=_now())
+    except SignatureError as error:
+        # However many have signed: with a stranger's among them it is nobody's to take.
+        text = f"issued {when}; a signature in it does not count ({error.detail}): have it signed anew"
+        return (text, False)
     except SealingError as error:
         return (f"issued {when}; not signed by enough operators of this mesh: {error}", False)
     return (f"issued {when}; signed by enough operators of this mesh", True)

@@ -9,6 +9,9 @@ import sys
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
+        from console.output import guard_streams
+
+        guard_streams()
         from console.cli import run
 
         code = run(sys.argv[1:])

@@ -14,7 +14,7 @@ from attestation.assess import Assessment, assess, assess_by_policy
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
 from attestation.result import as_json
-from attestation.x509 import read_certificate
+from attestation.x509 import is_signed_by, read_certificate
 from console.evidence_files import Found, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
 from schemas.errors import UsageError
@@ -55,6 +55,11 @@ class _Hex(click.ParamType[bytes]):
             self.fail(f"{value!r} is not hexadecimal", param, ctx)
         if not octets:
             self.fail("there is no byte in it: leave the option out, or say which bytes", param, ctx)
+        # Reports fill up with zeros, so evidence that was asked for with no nonce at all would carry it.
+        if not any(octets):
+            self.fail(
+                "it is zeros only, which evidence over no nonce carries too: give the one sent", param, ctx
+            )
         return octets
 
 
@@ -136,9 +141,15 @@ def verify(
 def read_root(path: Path) -> str:
     """Return a root certificate's fingerprint (SHA-256 of its DER, hexadecimal), or raise `UsageError`."""
     try:
-        return read_certificate(read_bounded(path, MAX_ROOT)).fingerprint
+        root = read_certificate(read_bounded(path, MAX_ROOT))
+        self_signed = root.issuer == root.subject and is_signed_by(root.key_info, root)
     except AttestationError as error:
         raise UsageError(f"{path} is no certificate (DER): {error.detail or error.reason}") from error
+    if not self_signed:
+        raise UsageError(
+            f"{path} is no root: it did not sign itself; name the certificate that ends the chain"
+        )
+    return root.fingerprint
 
 
 def _by_policy(found: Found, policy_file: Path, now: datetime, nonce: bytes | None) -> Assessment:

@@ -25,6 +25,7 @@ FILES = {
 }
 CERTIFICATE_TABLE = "auxblob.bin"  # as configfs-tsm gives it beside a report; files beside it come first
 PLATFORM_OF = {media_type: platform for platform, media_type in FILES.values()}
+UNKNOWN = "unknown"
 STDIN, DESCRIPTORS = Path("/dev/stdin"), (Path("/dev/fd"), Path("/proc/self/fd"))
 PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -82,7 +83,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _read_folder(folder: Path) -> Found:
-    present = [name for name in FILES if (folder / name).is_file()]
+    present = [name for name in FILES if os.path.lexists(folder / name)]
     if len(present) != 1:
         what = "more than one of" if present else "none of"
         raise UsageError(f"{folder} holds {what} {', '.join(FILES)}: name a folder with exactly one")
@@ -92,10 +93,13 @@ def _read_folder(folder: Path) -> Found:
 
 
 def read_endorsements(folder: Path) -> Endorsements:
-    """Read what a folder holds of endorsements, by their names; certificates may be PEM in any of them."""
+    """Read what a folder holds of endorsements, by their names; certificates may be PEM in any of them.
+
+    Raise `UsageError` for one that is there and holds nothing: taken for absent, it would only be warned of.
+    """
     endorsements: Endorsements = {}
     table = folder / CERTIFICATE_TABLE
-    if table.is_file():
+    if os.path.lexists(table):
         try:
             endorsements |= read_table(read_bounded(table, MAX_ENDORSEMENTS))
         except AttestationError as error:
@@ -103,8 +107,12 @@ def read_endorsements(folder: Path) -> Endorsements:
                 f"{table} is no certificate table: {error}; take it away to do without"
             ) from error
     for name in CODES:
-        if (folder / name).is_file():
-            endorsements[name] = _as_der(name, read_bounded(folder / name, MAX_ENDORSEMENTS))
+        file = folder / name
+        if os.path.lexists(file):
+            data = read_bounded(file, MAX_ENDORSEMENTS)
+            if not data:
+                raise UsageError(f"{file} is empty: fetch it again, or take it away to do without")
+            endorsements[name] = _as_der(name, data)
     return endorsements
 
 
@@ -121,10 +129,8 @@ def _as_der(name: str, data: bytes) -> bytes:
 def unwrap(path: Path, data: bytes) -> Found:
     """Read a CMW record that a file holds, or raise `UsageError`."""
     media_type, value = _unwrap(path, data)
-    platform = PLATFORM_OF.get(media_type)
-    if platform is None:
-        known = ", ".join(PLATFORM_OF)
-        raise UsageError(f"{path} wraps something that is not evidence known here; known are {known}")
+    # Of a media type that is not known here, the judge says that it is none he judges.
+    platform = PLATFORM_OF.get(media_type, UNKNOWN)
     # What travels beside a wrapped message is whatever lies beside it.
     return Found(platform, Evidence(media_type, value), read_endorsements(path.parent))
 

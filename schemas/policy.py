@@ -213,6 +213,9 @@ def check_workloads(
     workloads: dict[str, dict[str, Pinned]],
 ) -> None:
     """Raise `ContradictionError` where Reference Values are incomplete or two workloads look the same."""
+    if COORDINATOR in workloads:
+        text = f"workloads.{COORDINATOR}: that name is of what [coordinators] pins: choose another"
+        raise ContradictionError(("workloads", COORDINATOR), text)
     places: list[tuple[tuple[str, ...], dict[str, Pinned]]] = [(("coordinators",), coordinators)]
     places += [(("workloads", name, "on"), on) for name, on in workloads.items()]
     for place, pins in places:
@@ -251,13 +254,11 @@ class EvidencePolicy(Document, frozen=True, kw_only=True):
 
     def reference_values(self) -> ReferenceValues:
         """Return all that evidence is appraised against, the coordinator's among it."""
-        named = {COORDINATOR: self.coordinators} | {name: each.on for name, each in self.workloads.items()}
+        named = [(COORDINATOR, self.coordinators), *((n, w.on) for n, w in self.workloads.items())]
         return ReferenceValues(
             platforms=self.platforms,
             workloads=tuple(
-                pinned.values(name, platform)
-                for name, on in named.items()
-                for platform, pinned in sorted(on.items())
+                pinned.values(name, platform) for name, on in named for platform, pinned in sorted(on.items())
             ),
         )
 

@@ -208,6 +208,16 @@ def read_collateral(endorsements: Endorsements, memory: Remembers = FORGETFUL) -
     )
 
 
+def check_form(name: str, data: bytes) -> None:
+    """Raise `EvidenceMalformedError` unless a chain or document is of the form that its name says."""
+    if name.endswith(".pem"):
+        read_chain(data, 2)
+    elif name == TCB_INFO:
+        _decode(_decode(data, _SignedTcbInfo).body, TcbInfo)
+    elif name == QE_IDENTITY:
+        _decode(_decode(data, _SignedQeIdentity).body, QeIdentity)
+
+
 def read_chain(pem: bytes, length: int, memory: Remembers = FORGETFUL) -> tuple[Certificate, ...]:
     """Read exactly `length` certificates in PEM, leaf first; C strings keep their final NUL."""
     return memory.recall(f"chain of {length}", (pem,), lambda: _read_chain(pem, length, memory))

@@ -36,6 +36,13 @@ RANKS = {
 # MRSIGNER of the TD QE, as every QE identity of Intel's gives it: what is known of a QE without one.
 INTEL_QE_SIGNER = bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5")
 
+# Why a quote is not genuine where what to do differs from what its reason code says.
+NOT_OF_INTEL = "the quoting enclave is not signed by Intel"
+FOREIGN_QE = "the quoting enclave is not the one of the QE identity"
+FOREIGN_MODULE = "the TDX module is not the one of the TCB info"
+UNKNOWN_MODULE = "no identity is published for this TDX module"
+UNKNOWN_STATUS = "the collateral gives a TCB status that is not known"
+
 ENCLAVE_STATUSES = (UP_TO_DATE, OUT_OF_DATE, REVOKED)
 
 # What becomes of a platform whose QE or TDX module is out of date (Intel QVL, TCB status convergence).
@@ -62,7 +69,7 @@ def check_qe_identity(identity: QeIdentity | None, qe: SgxReport) -> EnclaveLeve
     """
     if identity is None:
         if qe.mrsigner != INTEL_QE_SIGNER:
-            raise NotGenuineError(Reason.TCB_MISMATCH, "the quoting enclave is not signed by Intel")
+            raise NotGenuineError(Reason.TCB_MISMATCH, NOT_OF_INTEL)
         return None
     genuine = (
         _masked(qe.miscselect, identity.miscselect_mask) == bytes.fromhex(identity.miscselect)
@@ -71,7 +78,7 @@ def check_qe_identity(identity: QeIdentity | None, qe: SgxReport) -> EnclaveLeve
         and qe.isvprodid == identity.isvprodid
     )
     if not genuine:
-        raise NotGenuineError(Reason.TCB_MISMATCH, "the quoting enclave is not the one of the QE identity")
+        raise NotGenuineError(Reason.TCB_MISMATCH, FOREIGN_QE)
     return _enclave_level(identity.tcb_levels, qe.isvsvn)
 
 
@@ -116,7 +123,7 @@ def _module_level(info: TcbInfo, report: TdReport, tee_tcb_svn: bytes) -> Enclav
         if identity.id.upper() == f"TDX_{version:02X}":
             _check_module(identity, report)
             return _enclave_level(identity.tcb_levels, isvsvn)
-    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, "no identity is published for this TDX module")
+    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, UNKNOWN_MODULE)
 
 
 def _check_module(module: TdxModule, report: TdReport) -> None:
@@ -126,7 +133,7 @@ def _check_module(module: TdxModule, report: TdReport) -> None:
         or _masked(report.seamattributes, module.attributes_mask) != bytes.fromhex(module.attributes)
         or _masked(report.seamattributes, module.attributes_mask) != report.seamattributes
     ):
-        raise NotGenuineError(Reason.TCB_MISMATCH, "the TDX module is not the one of the TCB info")
+        raise NotGenuineError(Reason.TCB_MISMATCH, FOREIGN_MODULE)
 
 
 def _platform_level(levels: Iterable[PlatformLevel], pck: PckIdentity, tee_tcb_svn: bytes) -> PlatformLevel:
@@ -156,9 +163,7 @@ def _enclave_level(levels: Iterable[EnclaveLevel], isvsvn: int) -> EnclaveLevel:
 def _converge(platform: str, enclaves: list[str]) -> str:
     # A status that is not known here could be worse than any: it must not vanish among good ones.
     if platform not in RANKS or not set(enclaves).issubset(ENCLAVE_STATUSES):
-        raise NotGenuineError(
-            Reason.TCB_NOT_RECOGNIZED, "the collateral gives a TCB status that is not known"
-        )
+        raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, UNKNOWN_STATUS)
     if REVOKED in enclaves:
         return REVOKED
     if OUT_OF_DATE in enclaves:

@@ -6,7 +6,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.claims import Genuine
-from attestation.errors import EvidenceMalformedError, NotGenuineError
+from attestation.errors import NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
 from attestation.tdx.collateral import (
     Collateral,
@@ -28,7 +28,7 @@ from schemas.evidence import TDX, Endorsements
 
 # TD attributes (Intel TDX Module ABI, "ATTRIBUTES"; names of bits 27, 29 and 62 since module 1.5).
 DEBUG = 1 << 0
-UNDER_DEBUG_RESERVED = 0xFE
+UNDER_DEBUG = 0xFF  # whichever of these is set, the TD is under debug; all but `DEBUG` have no name yet
 LASS, SEPT_VE_DISABLE, MIGRATABLE, PKS, KEY_LOCKER = 1 << 27, 1 << 28, 1 << 29, 1 << 30, 1 << 31
 TPA, PERFMON = 1 << 62, 1 << 63
 KNOWN_ATTRIBUTES = DEBUG | LASS | SEPT_VE_DISABLE | MIGRATABLE | PKS | KEY_LOCKER | TPA | PERFMON
@@ -41,7 +41,8 @@ def verify(
 
     Intel SGX/TDX DCAP: quote and collateral verification. What the caller must still check: that policy
     names `root`; that nothing is `missing`, because a check whose collateral is absent is not made;
-    report_data, measurements, chip, debug, migratable, service_td, sept_ve_disable, status and tcb.
+    report_data, measurements, chip, debug, migratable, service_td, sept_ve_disable, unknown_attributes,
+    status and tcb.
 
     1. Quote and collateral are well-formed.
     2. The quote's PCK certificate leads to a self-signed root.
@@ -53,7 +54,6 @@ def verify(
     8. They are of this platform: FMSPC and PCE id of the PCK.
     9. The QE is the one of the QE identity, or at least Intel's.
     10. TDX module and platform stand at a published TCB level.
-    11. No attribute bit is set that puts the TD under debug in a way that has no name.
     """
     # 1.
     quote = parse_quote(value)
@@ -83,9 +83,6 @@ def verify(
     qe_level = check_qe_identity(qe_identity, quote.qe_report)
     # 10.
     verdict = None if tcb_info is None else evaluate(tcb_info, pck, quote.report, qe_level)
-    # 11.
-    if quote.report.attributes & UNDER_DEBUG_RESERVED:
-        raise EvidenceMalformedError("reserved debug attributes of the TD are set")
     return _claims(quote, root, pck, collateral, (tcb_info, qe_identity), verdict)
 
 
@@ -152,12 +149,12 @@ def _claims(
         tcb=_tcb(quote, pck, documents),
         missing=collateral.missing,
         chip=pck.ppid.hex() if any(pck.ppid) else "",
-        debug=bool(report.attributes & DEBUG),
+        debug=bool(report.attributes & UNDER_DEBUG),
         migratable=bool(report.attributes & MIGRATABLE),
         service_td=None if report.mrservicetd is None else any(report.mrservicetd),
         unstated=unstated(quote),
         sept_ve_disable=bool(report.attributes & SEPT_VE_DISABLE),
-        unknown_attributes=bool(report.attributes & ~(KNOWN_ATTRIBUTES | UNDER_DEBUG_RESERVED)),
+        unknown_attributes=bool(report.attributes & ~KNOWN_ATTRIBUTES),
         status="" if verdict is None else verdict.status,
         advisories=() if verdict is None else verdict.advisories,
         collateral_time=min(issued, default=None),

@@ -123,6 +123,6 @@ def _result(replayed: Replayed, policy: Policy) -> AttestationResult | None:
 
 def _as_workload(policy: Policy, name: str) -> Policy:
     """Return the policy in which `name` is a workload also if it is the coordinator, which holds no role."""
-    if name != COORDINATOR or name in policy.workloads:
+    if name != COORDINATOR:
         return policy
     return replace(policy, workloads={**policy.workloads, name: Workload(on=policy.coordinators)})

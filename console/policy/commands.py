@@ -22,9 +22,9 @@ from console.policy.against import replay as replay_all
 from console.policy.difference import as_data as as_plain
 from console.policy.difference import difference, sentences
 from console.policy.findings import Finding, findings, unfilled, unseen
-from console.policy.recorded import recordings
+from console.policy.recorded import Recording, Unread, readings, recordings
 from console.policy.rule_findings import rule_findings
-from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say
+from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say, unread_data
 from console.policy.signatures import chain
 from console.policy.signing_commands import File, anchor_option, load_anchor, load_signed, read_anchor
 from console.policy.starter import starter
@@ -176,16 +176,19 @@ _VERDICTS = {
 @json_option
 def replay(file: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
     """Judge recorded EVIDENCE by the policy FILE. Exit 1 if it refuses any, 2 if some can't be read."""
-    judged = replay_all(files.read_policy(file), recordings(evidence, at))
+    read = files.read_policy(file)
+    found = readings(evidence, at)
+    judged = replay_all(read, [each for each in found if isinstance(each, Recording)])
+    unread = [each for each in found if isinstance(each, Unread)]
     counts = Counter(each.verdict for each in judged)
-    refused, unreadable = counts[Outcome.REFUSED], counts[Outcome.UNREADABLE]
+    refused, unreadable = counts[Outcome.REFUSED], counts[Outcome.UNREADABLE] + len(unread)
     if as_data:
-        data = [replayed_data(each) for each in judged]
+        data = [*map(replayed_data, judged), *map(unread_data, unread)]
         print_json({"evidence": data, "refused": refused, "unreadable": unreadable})
     else:
-        Console().print(replayed_table(judged))
-        unread = f", {unreadable} can't be read" if unreadable else ""
-        say([f"{counts[Outcome.ACCEPTED]} accepted, {refused} refused{unread}"])
+        Console().print(replayed_table(judged, unread))
+        but = f", {unreadable} can't be read" if unreadable else ""
+        say([f"{counts[Outcome.ACCEPTED]} accepted, {refused} refused{but}"])
     if unreadable:
         return UNREADABLE
     return FOUND if refused else FINE

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from attestation.sev_snp import FEATURES, SMT_DISABLED
 from attestation.sev_snp.verify import LEAKED
 from attestation.vendors import AMD_ROOTS
-from schemas.evidence import SEV_SNP, PlatformValues
+from schemas.evidence import NITRO, SEV_SNP, PlatformValues
 from schemas.limits import SECOND
 from schemas.pinning import Pinned
 from schemas.placeholders import placeholders
@@ -106,11 +106,30 @@ def _names(at: Path, values: PlatformValues) -> Iterator[Finding]:
         elif AMD_ROOTS[line] not in values.roots and set(AMD_ROOTS.values()) & set(values.roots):
             text = f"{line} is accepted and its root is not: add {AMD_ROOTS[line]} to `roots`"
             yield Finding("line-without-root", (*at, "products", line), text)
+    yield from _idle(at, values)
     known = {*FEATURES, SMT_DISABLED}
     for index, feature in enumerate(values.features):
         if feature not in known:
             text = f"no platform has the feature {feature}, so all are refused{did_you_mean(feature, known)}"
             yield Finding("unknown-name", (*at, "features", index), text)
+
+
+def _idle(at: Path, values: PlatformValues) -> Iterator[Finding]:
+    """Tell of statuses and advisories that no evidence of the platform has: to accept them is nothing."""
+    platform = at[-1]
+    if platform == NITRO and values.advisories is not None:
+        text = "Nitro evidence comes with no advisories, so this checks nothing: remove it"
+        yield Finding("idle-demand", (*at, "advisories"), text)
+    if platform == SEV_SNP:
+        known = sorted(LEAKED.values())
+        accepted: list[tuple[Path, str]] = [
+            ((*at, "exceptions", index), each.accept) for index, each in enumerate(values.exceptions)
+        ]
+        accepted += [((*at, "advisories", index), each) for index, each in enumerate(values.advisories or ())]
+        for place, name in accepted:
+            if name not in known:
+                text = f"SEV-SNP evidence never comes with {name}, so this accepts nothing: remove it"
+                yield Finding("idle-demand", place, text + did_you_mean(name, known))
 
 
 def _pins(policy: Policy) -> Iterator[Finding]:

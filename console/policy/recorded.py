@@ -24,6 +24,13 @@ class Recording(NamedTuple):
     at: datetime
 
 
+class Unread(NamedTuple):
+    """Evidence, or a folder of it, that can't be read, and why; it says nothing about the policy."""
+
+    name: str
+    problem: str
+
+
 class _Meta(msgspec.Struct):
     """What stands beside evidence that `sealbus lab evidence` wrote out; the rest of it is ignored."""
 
@@ -35,32 +42,53 @@ def recordings(paths: Iterable[Path], at: datetime | None) -> list[Recording]:
 
     Raise `UsageError` if there is none, or some can't be read.
     """
-    found = [recording for path in paths for recording in _below(path, at)]
+    found = []
+    for each in readings(paths, at):
+        if isinstance(each, Unread):
+            raise UsageError(each.problem)
+        found.append(each)
+    return found
+
+
+def readings(paths: Iterable[Path], at: datetime | None) -> list[Recording | Unread]:
+    """Do the same, except that what can't be read keeps nobody from the rest; raise if nothing is there."""
+    found = [each for path in paths for each in _below(path, at)]
     if not found:
         raise UsageError(f"there is no evidence in there: name folders with {', '.join(FILES)}")
     return found
 
 
-def _below(top: Path, at: datetime | None) -> Iterator[Recording]:
+def _below(top: Path, at: datetime | None) -> Iterator[Recording | Unread]:
     if not top.is_dir():
-        yield Recording(str(top), read(top), at or datetime.now(UTC))
+        yield _one(top, str(top), at, None)
         return
     count = 0
-    for folder, folders, names in os.walk(top):
+    closed: list[OSError] = []
+    for folder, folders, names in os.walk(top, onerror=closed.append):
         folders.sort()
-        if not set(names) & set(FILES):
+        if not {*names, *folders} & set(FILES):
             continue
         count += 1
         if count > MOST:
             raise UsageError(f"{top} holds over {MOST} folders of evidence: name a smaller one")
         place = Path(folder)
         name = str(place.relative_to(top)) if place != top else place.name
-        yield Recording(name, read(place), at or _recorded(place / META))
+        yield _one(place, name, at, place / META)
+    for error in closed:
+        yield Unread(str(error.filename), f"cannot read {error.filename}: {error.strerror}")
+
+
+def _one(path: Path, name: str, at: datetime | None, note: Path | None) -> Recording | Unread:
+    try:
+        found = read(path)
+        return Recording(name, found, at or (datetime.now(UTC) if note is None else _recorded(note)))
+    except UsageError as error:
+        return Unread(name, str(error))
 
 
 def _recorded(meta: Path) -> datetime:
     """Return when evidence was valid by the note beside it; now if there is none."""
-    if not meta.is_file():
+    if not os.path.lexists(meta):
         return datetime.now(UTC)
     try:
         stated = msgspec.json.decode(files.read(meta, files.MAX_SMALL), type=_Meta).valid_at

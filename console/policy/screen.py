@@ -11,6 +11,7 @@ from rich.text import Text
 from attestation.explain import explain
 from console.policy.against import Outcome, Replayed
 from console.policy.findings import Finding
+from console.policy.recorded import Unread
 from console.policy.signatures import Signed, validity
 from schemas.messages import Millis
 from schemas.toml_place import Path as KeyPath
@@ -76,7 +77,7 @@ def signed_data(signed: Signed, problems: Iterable[Finding], now: Millis) -> dic
     }
 
 
-def replayed_table(judged: Iterable[Replayed]) -> Table:
+def replayed_table(judged: Iterable[Replayed], unread: Iterable[Unread]) -> Table:
     """Return a table of recordings and what a policy makes of them."""
     table = Table("verdict")
     for heading in ("evidence", "is", "because"):
@@ -89,6 +90,9 @@ def replayed_table(judged: Iterable[Replayed]) -> Table:
             Text(f"{each.workload or 'no workload'}\non {each.platform}"),
             Text("\n".join(each.refusals)),
         )
+    for each_unread in unread:
+        verdict, name = Text(Outcome.UNREADABLE.value, "red"), Text(printable(each_unread.name))
+        table.add_row(verdict, name, Text(""), Text(printable(each_unread.problem)))
     return table
 
 
@@ -102,6 +106,19 @@ def replayed_data(each: Replayed) -> dict[str, Any]:
         "verdict": each.verdict.value,
         "reasons": list(each.assessment.reasons),
         "explanations": explain(each.assessment),
+    }
+
+
+def unread_data(each: Unread) -> dict[str, Any]:
+    """Return what could not even be read as plain data, with the keys of what was."""
+    return {
+        "evidence": each.name,
+        "platform": None,
+        "at": None,
+        "workload": None,
+        "verdict": Outcome.UNREADABLE.value,
+        "reasons": [],
+        "explanations": [each.problem],
     }
 
 

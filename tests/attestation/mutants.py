@@ -282,17 +282,15 @@ MUTANTS = [
         TCB,
         "revokes_the_platform",
     ),
-    Mutant(
-        TDX_VERIFY, "if quote.report.attributes & UNDER_DEBUG_RESERVED:", "if False:", VERIFY, "other_debug"
-    ),
-    Mutant(TDX_VERIFY, "bool(report.attributes & DEBUG)", "False", VERIFY, "debug_is_claimed"),
+    Mutant(TDX_VERIFY, "UNDER_DEBUG = 0xFF", "UNDER_DEBUG = 0x01", VERIFY, "other_debug"),
+    Mutant(TDX_VERIFY, "bool(report.attributes & UNDER_DEBUG)", "False", VERIFY, "debug_is_claimed"),
     Mutant(TDX_VERIFY, "bool(report.attributes & MIGRATABLE)", "False", VERIFY, "claimed"),
     Mutant(TDX_VERIFY, "[] if collateral.pck_crl is None else ", "[] and ", VERIFY, "age_of_collateral"),
     Mutant(TDX_VERIFY, "else any(report.mrservicetd)", "else False", VERIFY, "claimed"),
     Mutant(TDX_VERIFY, "bool(report.attributes & SEPT_VE_DISABLE)", "True", VERIFY, "claimed"),
     Mutant(
         TDX_VERIFY,
-        "bool(report.attributes & ~(KNOWN_ATTRIBUTES | UNDER_DEBUG_RESERVED))",
+        "bool(report.attributes & ~KNOWN_ATTRIBUTES)",
         "False",
         VERIFY,
         "claimed",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attestation import tdx
-from attestation.bundle import decode_file, encode_file, open_bundle
+from attestation.bundle import decode_file, encode_file, open_bundle, sign_bundle
 from console import cli
 from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
@@ -321,6 +321,20 @@ def test_a_stranger_can_not_sign(
     assert sign(gathered, tmp_path / "bundle", tmp_path / "anchor", tmp_path / "mallory.key") == 2
     assert not (tmp_path / "bundle").exists()
     assert (b"m" * 32).decode() not in capsys.readouterr().err
+
+
+def test_a_bundle_with_a_strangers_signature_is_not_said_to_lack_operators(
+    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    anchor, bundle = tmp_path / "anchor", tmp_path / "bundle"
+    _, mesh = open_anchor(anchor.read_bytes())
+    mallory = SigningKey(b"m" * 32)
+    data = sign_bundle(mesh, [*keys.values(), mallory], decode_file(gathered.read_bytes()), issued=1)
+    bundle.write_bytes(data)
+    code, said = status_of(bundle, capsys, "--anchor", str(anchor))
+    assert code == 1
+    assert "a signature in it does not count (not an operator of this mesh)" in said["signatures"]
+    assert "enough" not in said["signatures"]
 
 
 def test_what_has_expired_is_not_signed(

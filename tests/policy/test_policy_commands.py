@@ -1,6 +1,7 @@
 """`sealbus policy` from nothing to a signed policy, with its exit codes; and what it refuses on the way."""
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -408,3 +409,43 @@ def test_a_note_that_can_not_be_read_is_told_by_its_file(lab: Policy, run: Run, 
     code, said = run("replay", "old.toml", "evidence")
     assert code == 2
     assert "meta.json" in said
+
+
+def test_a_folder_that_can_not_be_read_keeps_nobody_from_the_rest(lab: Policy, run: Run) -> None:
+    odd = Path("evidence", "\x1b[31mred")
+    odd.mkdir()
+    (odd / "report.bin").symlink_to("nowhere")
+    os.mkfifo(Path("evidence", "vault", "meta.json.fifo"))
+    Path("evidence", "vault", "meta.json").unlink()
+    Path("evidence", "vault", "meta.json.fifo").rename(Path("evidence", "vault", "meta.json"))
+    code, said = run("replay", "old.toml", "evidence", "--json")
+    shown = json.loads(said)
+    assert (code, shown["refused"], shown["unreadable"]) == (2, 0, 2)
+    assert [(each["evidence"], each["verdict"]) for each in shown["evidence"]] == [
+        ("planner", "accepted"),
+        ("\x1b[31mred", "unreadable"),
+        ("vault", "unreadable"),
+    ]
+    assert "report.bin" in shown["evidence"][1]["explanations"][0]
+    code, said = run("replay", "old.toml", "evidence")
+    assert (code, "1 accepted, 0 refused, 2 can't be read" in said, "\x1b" in said) == (2, True, False)
+    # Whoever is told of findings or of evictions should not take what was not judged for good.
+    assert run("check", "old.toml", "--evidence", "evidence")[0] == 2
+    assert run("diff", "old.toml", "old.toml", "--evidence", "evidence")[0] == 2
+
+
+def test_a_folder_that_nobody_may_open_is_told(
+    lab: Policy, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "vault":
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    code, said = run("replay", "old.toml", "evidence", "--json")
+    shown = json.loads(said)
+    assert (code, [each["verdict"] for each in shown["evidence"]]) == (2, ["accepted", "unreadable"])
+    assert shown["evidence"][1]["explanations"] == ["cannot read evidence/vault: Permission denied"]

@@ -83,6 +83,21 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         "unsafe-switch",
         ("platforms", SEV_SNP, "highest_vmpl"),
     ),
+    "a status of TDX that is excepted on SEV-SNP": (
+        platform(SEV_SNP, exceptions=(Tolerance(accept="OutOfDate", until=LATER),)),
+        "idle-demand",
+        ("platforms", SEV_SNP, "exceptions", 0),
+    ),
+    "an advisory that no SEV-SNP evidence has": (
+        platform(SEV_SNP, advisories=("milan-vcek-extractable", "INTEL-SA-01")),
+        "idle-demand",
+        ("platforms", SEV_SNP, "advisories", 1),
+    ),
+    "advisories on Nitro": (
+        platform(NITRO, advisories=()),
+        "idle-demand",
+        ("platforms", NITRO, "advisories"),
+    ),
     "a processor line that is none": (
         platform(SEV_SNP, products={"Genao": ProductValues()}),
         "unknown-name",

@@ -296,6 +296,7 @@ def test_whole_policy_with_exceptions_survives_its_text() -> None:
         (EVIDENCE_ONLY.replace('"UpToDate"', '"Fine"'), "there is no TCB status 'Fine'"),
         (EVIDENCE_ONLY.replace("rtmr2 =", "rtmr9 ="), "measurement 'rtmr2' is required"),
         (EVIDENCE_ONLY.replace("host_data", "hostdata"), "coordinators.sev-snp: measurement 'host_data'"),
+        (EVIDENCE_ONLY.replace("linker", "coordinator"), "workloads.coordinator: that name is of what"),
         ("", "missing required field `platforms`"),
         ("platforms = 3", "the policy is not valid"),
         ("[platforms", "the policy is not TOML"),

@@ -145,6 +145,10 @@ CONTRADICTIONS = {
         but(coordinators={SEV_SNP: Pinned(measurements={"measurement": "07" * 48})}),
         "coordinators.sev-snp: measurement 'host_data' is required",
     ),
+    "a workload by the coordinator's name": (
+        but(workloads={**POLICY.workloads, "coordinator": Workload(on={SEV_SNP: measured(SEV_SNP, "07")})}),
+        "workloads.coordinator: that name is of what",
+    ),
     "a role of workloads and of clients": (
         but(clients={"desk": Client(key="0d" * 32, roles=("submitter", "redactor"))}),
         "role 'redactor' is held by workloads and by clients",
