@@ -10,6 +10,7 @@ import anyio
 from msgspec.structs import replace
 
 from agent_runtime import RefusedError
+from agent_runtime.coordination import UnreachableError
 from agent_runtime.joining import AdmissionRefusedError
 from console.audit_fetch import ForkError, following, stored_head
 from console.documents import (
@@ -24,12 +25,12 @@ from console.operating.kept import Kept
 from console.operating.publishing import hand_over, open_term
 from console.operator import OperatorLine, operator_line
 from lab.setup import operator_keys
-from lab.state import ACCOUNTS, ANCHOR, POLICY, State
+from lab.state import ACCOUNTS, ANCHOR, POLICY, POLICY_TEXT, State
 from schemas import codec
-from schemas.errors import PeerError, UsageError
+from schemas.errors import PeerError, Reason, UsageError
 from schemas.limits import BEACON_INTERVAL, SECOND
 from schemas.messages import Event
-from schemas.policy import Policy
+from schemas.policy import Policy, dump
 from schemas.subjects import Kind, Party, subject
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
@@ -54,9 +55,18 @@ class Operators:
         self._url = url
         self.anchor = state.load(ANCHOR)
         self._opened, self.mesh = open_anchor(self.anchor)
-        self.policy: VerifiedPolicy = open_signed_policy(self._opened, self.mesh, state.load(POLICY))
+        self._signed = b""
+        self._policy: VerifiedPolicy | None = None
         self._keys: list[SigningKey] = operator_keys(state)
         self._kept = Kept(state.root / SEEN, self.mesh.id)
+
+    @property
+    def policy(self) -> VerifiedPolicy:
+        """The policy that the operators signed last, whichever of the lab's processes published it."""
+        data = self._state.load(POLICY)
+        if self._policy is None or data != self._signed:
+            self._policy, self._signed = open_signed_policy(self._opened, self.mesh, data), data
+        return self._policy
 
     async def open_term(self, patience: float = math.inf) -> None:
         """Order the term of the coordinator that is there, and hand it the signed policy.
@@ -72,6 +82,11 @@ class Operators:
             except RefusedError:
                 raise  # its code is not what was signed: asking again changes nothing
             except (PeerError, TransportError) as error:
+                if _is_behind(error):
+                    raise UsageError(
+                        f"this lab has seen a newer policy than the one that its operators hold ({error}): have "
+                        f"them sign the next version with sealbus lab resign --dir {self._state.root}"
+                    ) from error
                 if anyio.current_time() >= deadline:
                     raise
                 log.info("the term is not open yet: %s", error)
@@ -182,6 +197,14 @@ class Operators:
         async with self._line() as line:
             await line.send(event)
 
+    async def publish(self, signed: SignedPolicy) -> None:
+        """Bring a newer policy and hold to it: every later coordinator gets it too."""
+        await self.send(Event("policy", signed.policy, signed.profile))
+        data = codec.encode(signed)
+        verified = open_signed_policy(self._opened, self.mesh, data)
+        self._state.save(POLICY_TEXT, dump(verified.policy).encode())
+        self._state.save(POLICY, data)
+
     async def revoke(self, kind: str, value: str, reason: str) -> None:
         """Revoke an instance, a chip or a workload; returns with the coordinator's signed receipt.
 
@@ -211,6 +234,12 @@ class Operators:
             kept=self._kept,
             credentials=account(self._state, Party.CLIENT),
         )
+
+
+def _is_behind(error: Exception) -> bool:
+    refused = error.refused if isinstance(error, UnreachableError) else None
+    reason = error.reason if isinstance(error, PeerError) else None
+    return Reason.STATE_ROLLED_BACK in (refused, reason)
 
 
 def account(state: State, party: Party) -> Credentials | None:

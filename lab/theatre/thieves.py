@@ -28,8 +28,7 @@ async def old_policy(stage: Stage) -> Verdict:
     """Let the operators publish a newer policy, and bring the one that it replaced."""
     operators = stage.mesh.operators
     before = operators.policy.signed
-    newer = operators.sign(operators.next_policy())
-    await operators.send(Event("policy", newer.policy, newer.profile))
+    await operators.publish(operators.sign(operators.next_policy()))
     return await _bring(stage, before.policy, before.profile)
 
 

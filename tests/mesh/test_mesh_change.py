@@ -15,7 +15,7 @@ from lab import setup
 from lab.commands import show_agents
 from lab.mesh import RunningMesh
 from lab.operators import Operators
-from schemas.errors import Reason
+from schemas.errors import Reason, UsageError
 from schemas.messages import Event
 from tests.mesh.world import AGENTS, client_identity, copy_lab, eventually, joined, up
 
@@ -71,3 +71,19 @@ async def test_a_new_policy_is_adopted_by_a_mesh_that_works(changed: Path) -> No
         task = await node.context().submit("fan", ["by the new policy"])
         with anyio.fail_after(90):
             assert await task.result(list[str]) == ["by the new policy"]
+
+
+async def test_a_lab_whose_operators_published_comes_up_again_and_never_with_less(
+    lab_template: Path, tmp_path: Path
+) -> None:
+    lab = copy_lab(lab_template, tmp_path)
+    first = (lab / "policy.signed").read_bytes()
+    async with up(lab) as mesh:
+        await mesh.operators.publish(mesh.operators.sign(mesh.operators.next_policy()))
+    async with up(lab) as mesh:
+        assert mesh.operators.policy.policy.version == 2
+        assert mesh.refused == {}
+    (lab / "policy.signed").write_bytes(first)
+    with pytest.RaisesGroup(pytest.RaisesExc(UsageError, match="sealbus lab resign"), flatten_subgroups=True):
+        async with up(lab):
+            pass
