@@ -1,8 +1,8 @@
 """Collateral that a process carries: a bundle that the mesh's operators signed, as a file of its host.
 
-It completes Evidence that came without. Whoever hands the file over is trusted in nothing: a bundle that too
-few operators signed, that is of another mesh, or older than one seen here, is not used; and verification
-checks what is in it like anything else. Nothing is fetched.
+It completes Evidence that came without collateral, or with older. Whoever hands the file over is trusted in
+nothing: a bundle that too few operators signed, that is of another mesh, or older than one seen here, is not
+used; and verification checks what is in it like anything else. Nothing is fetched.
 """
 
 import logging
@@ -14,14 +14,12 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from attestation import sev_snp, tdx
 from attestation.attester import Machine
 from attestation.bundle import endorsements_for, open_bundle
+from attestation.dated import newer_of
 from attestation.errors import AttesterError
-from attestation.missing import missing_of
 from attestation.needs import needs_of
 from attestation.own_machine import COLLATERAL
-from attestation.tdx.collateral import NAMES
 from schemas.collateral import MAX_COLLATERAL, Entries
 from schemas.documents import Anchor
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
@@ -30,13 +28,6 @@ from schemas.messages import Millis
 from sealing.context import Mesh
 
 log = logging.getLogger("sealbus.collateral")
-
-# What Evidence of each kind is verified with. A VCEK or VLEK is told apart by the report.
-_CHAIN = ("ask.der", "ark.der", "crl.der")
-_WANTED: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    tdx.MEDIA_TYPE: (NAMES,),
-    sev_snp.MEDIA_TYPE: (("vcek.der", *_CHAIN), ("vlek.der", *_CHAIN)),
-}
 
 
 def _wall() -> Millis:
@@ -67,16 +58,15 @@ class Carried:
             ) from error
 
     def complete(self, evidence: Evidence, endorsements: Endorsements) -> Endorsements:
-        """Return `endorsements` with what is absent added from the bundle; what came stays. Reads a file."""
-        wanted = _WANTED.get(evidence.type, ((),))
-        if any(not missing_of(names, endorsements) for names in wanted):
-            return endorsements
+        """Return `endorsements` with what is absent, or older than the bundle's, from there. Reads a file."""
         try:
             needs = needs_of(evidence, endorsements)
         except PeerError:
             return endorsements  # whoever appraises it says what is wrong
-        came = {name: data for name, data in endorsements.items() if data}
-        return endorsements_for(needs, self._current()) | came
+        if needs is None:
+            return endorsements
+        # An old list may still be valid: whom a newer one names has every reason to send it.
+        return newer_of(endorsements, endorsements_for(needs, self._current()))
 
     def _current(self) -> Entries:
         with self._lock:

@@ -25,7 +25,9 @@ from schemas.documents import (
     Renewal,
     RevocationOrder,
 )
-from schemas.errors import MalformedError, Reason
+from schemas.errors import MalformedError, Reason, UsageError
+from schemas.evidence import PlatformValues
+from schemas.pinning import check_platforms
 from schemas.policy import Policy, from_compiled
 from sealing import cose
 from sealing.context import SUITES, Mesh, sha256
@@ -87,23 +89,34 @@ def sign_by_operators(
 
 
 def open_profile(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Profile:
-    """Return the operators' profile of this mesh, drawing on the anchor's roots only."""
+    """Return the operators' profile of this mesh, drawing on the anchor's roots only, of either kind."""
     profile = codec.decode(open_by_operators(anchor, mesh, "profile", signed), Profile)
     _of_mesh(mesh, profile.mesh)
     if profile.version < anchor.profile_floor:
         raise SealingError(Reason.VERSION_NOT_NEWER, "profile below the anchor's floor")
-    for values in profile.reference_values.platforms.values():
-        if not set(values.roots) <= set(anchor.roots):
-            raise SealingError(Reason.ROOT_NOT_IN_POLICY, "profile names a root that the anchor does not")
+    platforms = profile.reference_values.platforms
+    try:
+        check_platforms(platforms)
+    except UsageError as error:
+        raise MalformedError("the profile contradicts itself") from error
+    check_roots(anchor, platforms, "profile")
     return profile
 
 
 def open_policy(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> tuple[Policy, bytes]:
-    """Return the operators' policy and the hash of what they signed."""
+    """Return the operators' policy, of the anchor's roots only, and the hash of what they signed."""
     payload = open_by_operators(anchor, mesh, "policy", signed)
     policy = from_compiled(payload)
     _of_mesh(mesh, bytes.fromhex(policy.mesh))
+    check_roots(anchor, policy.platforms, "policy")
     return policy, sha256(payload)
+
+
+def check_roots(anchor: Anchor, platforms: Mapping[str, PlatformValues], what: str) -> None:
+    """Raise `SealingError` if `what` names a root, of either kind, that the anchor does not."""
+    for values in platforms.values():
+        if not set(values.anchors) <= set(anchor.roots):
+            raise SealingError(Reason.ROOT_NOT_IN_POLICY, f"{what} names a root that the anchor does not")
 
 
 def open_order(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Order:

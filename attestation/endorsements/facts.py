@@ -3,12 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
-
-from attestation.errors import AttestationError, EvidenceMalformedError
+from attestation.dated import read_dated
+from attestation.errors import AttestationError
 from attestation.missing import CODES
 from attestation.sev_snp.certificate import HARDWARE_ID
 from attestation.tdx.collateral import read_chain
@@ -25,19 +22,6 @@ class Fact:
     issued: datetime | None
     expires: datetime | None
     problem: str = ""
-
-
-class _Dated(msgspec.Struct, frozen=True, rename="camel"):
-    id: Annotated[str, Meta(max_length=16)]
-    issue_date: Annotated[datetime, Meta(tz=True)]
-    next_update: Annotated[datetime, Meta(tz=True)]
-    tcb_evaluation_data_number: int
-    fmspc: Annotated[str, Meta(max_length=12)] = ""
-
-
-class _Wrapped(msgspec.Struct, frozen=True, rename="camel"):
-    tcb_info: _Dated | None = None
-    enclave_identity: _Dated | None = None
 
 
 def facts_of(files: Mapping[str, bytes]) -> Iterator[Fact]:
@@ -65,18 +49,7 @@ def _fact(name: str, data: bytes) -> Fact:
         chain = read_chain(data, 2)
         issued, expires = max(c.not_before for c in chain), min(c.not_after for c in chain)
         return Fact(name, chain[0].common_name, issued, expires)
-    dated = _read_dated(data)
+    dated = read_dated(data)
     of = printable(f"{dated.id} {dated.fmspc.lower()}".strip())
     subject = f"{of}, evaluation {dated.tcb_evaluation_data_number}"
     return Fact(name, subject, dated.issue_date, dated.next_update)
-
-
-def _read_dated(data: bytes) -> _Dated:
-    try:
-        wrapped = msgspec.json.decode(data, type=_Wrapped)
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise EvidenceMalformedError("it is not the JSON it should be") from error
-    dated = wrapped.tcb_info or wrapped.enclave_identity
-    if dated is None:
-        raise EvidenceMalformedError("it is neither TCB info nor an enclave's identity")
-    return dated

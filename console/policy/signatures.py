@@ -17,7 +17,7 @@ from schemas.messages import Millis
 from schemas.policy import Policy, compiled, from_compiled
 from sealing import cose
 from sealing.context import Mesh, sha256
-from sealing.documents import signer_of
+from sealing.documents import check_roots, signer_of
 from sealing.errors import SignatureError
 from sealing.keys import SigningKey
 
@@ -111,6 +111,7 @@ def sign(anchor: Anchor, mesh: Mesh, key: SigningKey, policy: Policy, held: Sign
         raise UsageError(f"the policy is of another mesh: the anchor's is {mesh.id.hex()}")
     if key.public not in [operator.key for operator in anchor.operators]:
         raise SignatureError("the key is none of this mesh's operators")
+    check_roots(anchor, policy.platforms, "the policy")
     return join(anchor, mesh, held, sign_policy(mesh, [key], policy))
 
 

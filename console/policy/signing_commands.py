@@ -66,7 +66,7 @@ def keygen(name: str, out: Path, passphrase_file: Path | None) -> int:
     "--root",
     "roots",
     multiple=True,
-    help="SHA-256 of a root that profiles may name; manufacturers' if absent.",
+    help="SHA-256 of a root that policies may name; manufacturers' if absent.",
 )
 @click.option("--out", type=File, default=Path("anchor.cbor"), show_default=True)
 def anchor(public_files: tuple[Path, ...], threshold: int | None, roots: tuple[str, ...], out: Path) -> int:

@@ -9,6 +9,7 @@ SNP_PARSE, SNP_VERIFY, SNP_CERT = "sev_snp/parse.py", "sev_snp/verify.py", "sev_
 TDX_VERIFY, TDX_TCB, TDX_COLLATERAL = "tdx/verify.py", "tdx/tcb.py", "tdx/collateral.py"
 TDX_PCK, NITRO_PARSE, NITRO_VERIFY = "tdx/pck.py", "nitro/parse.py", "nitro/verify.py"
 X509, JUDGE, FIRMWARE = "x509.py", "acceptable.py", "firmware.py"
+DATED, NEWER = "dated.py", "test_dated.py"
 
 
 class Mutant(NamedTuple):
@@ -591,4 +592,9 @@ MUTANTS = [
     Mutant(
         FIRMWARE, "values.advisories is None or advisory in values.advisories", "True", ACCEPTABLE, "advisor"
     ),
+    # The newer of two
+    Mutant(DATED, "number >= held_number and issued > held_issued", "True", NEWER, "newer_is_judged_by"),
+    Mutant(DATED, "number >= held_number and ", "", NEWER, "earlier_evaluation"),
+    Mutant(DATED, " and issued > held_issued", "", NEWER, "newer_is_judged_by"),
+    Mutant(DATED, "for name in group if", "for name in group[:1] if", NEWER, "gives_way"),
 ]

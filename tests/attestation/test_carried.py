@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from attestation import AttestationError, AttesterError, nitro, sev_snp, tdx
 from attestation.bundle import encode_file, sign_bundle
@@ -13,6 +14,7 @@ from attestation.carried import Carried, CarryingMachine, carried_by
 from attestation.own_machine import COLLATERAL, OwnMachine
 from attestation.tdx.collateral import NAMES
 from console.documents import make_anchor
+from lab.simulate import certificates
 from lab.simulate import sev_snp as simulated_snp
 from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import Reason, UsageError
@@ -80,18 +82,29 @@ def test_evidence_that_came_without_collateral_is_complete(quote: Evidence, forg
     assert tdx.verify(quote.value, completed, now=NOW) == forge.verify()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_came_with_the_evidence_stays(name: str, quote: Evidence, file: Path) -> None:
-    completed = carried(file).complete(quote, {name: b"the sender's"})
-    assert completed[name] == b"the sender's"
-    assert completed.keys() == set(NAMES)
-    # What is there and empty is absent.
-    assert carried(file).complete(quote, {name: b""})[name]
+DAY = timedelta(days=1)
 
 
-def test_evidence_that_is_complete_is_left_as_it_is(quote: Evidence, file: Path) -> None:
+def test_a_list_that_does_not_name_him_yet_is_no_way_around_the_bundles(
+    quote: Evidence, forge: Forge, tmp_path: Path
+) -> None:
+    was = forge.issuer.collateral(now=NOW - DAY)
+    serial = x509.load_pem_x509_certificates(forge.pck_chain.rstrip(b"\0"))[0].serial_number
+    now = forge.issuer.collateral(now=NOW)
+    now["pck_crl.der"] = forge.issuer.revoke(forge.issuer.pck_ca, [serial], now=NOW)
+    path = tmp_path / "revoking"
+    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), entries_of(now), issued=ISSUED))
+    assert tdx.verify(quote.value, was, now=NOW).missing == ()
+    with pytest.raises(AttestationError) as refusal:
+        tdx.verify(quote.value, carried(path).complete(quote, was), now=NOW)
+    assert refusal.value.reason is Reason.CERTIFICATE_REVOKED
+
+
+def test_what_the_bundle_lacks_stays(quote: Evidence, tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), (), issued=ISSUED))
     came = dict.fromkeys(NAMES, b"the sender's")
-    assert carried(file).complete(quote, came) is came
+    assert carried(path).complete(quote, came) == came
 
 
 @pytest.mark.parametrize(
@@ -110,15 +123,21 @@ def test_evidence_that_needs_nothing_or_says_nothing_is_left_for_the_appraisal(
 
 
 def test_a_report_of_a_chip_gets_the_certificate_of_that_chip(tmp_path: Path) -> None:
-    chip = simulated_snp.SevSnpChip.from_files(simulated_snp.make_root(NOW), serial=1)
+    made = simulated_snp.make_root(NOW)
+    chip = simulated_snp.SevSnpChip.from_files(made, serial=1)
     measured = {name: bytes(32 if name == "host_data" else 48) for name in MEASURED[SEV_SNP]}
     evidence, files = chip.evidence(measured, KEY_BINDING, CHALLENGE, now=NOW)
     subject = f"vcek/Genoa/{chip.chip_id.hex()}/{simulated_snp.TCB.hex()}"
     path = tmp_path / "bundle"
     entry = CollateralEntry(subject=subject, files=files, fetched=0)
     path.write_bytes(sign_bundle(MESH, (ALICE, BOB), (entry,), issued=ISSUED))
-    completed = carried(path).complete(evidence, {})
-    assert sev_snp.verify(evidence.value, completed, now=NOW).chip == chip.chip_id.hex()
+    held = carried(path)
+    assert sev_snp.verify(evidence.value, held.complete(evidence, {}), now=NOW).chip == chip.chip_id.hex()
+    # Certificates that came stay, an older list does not.
+    issuer = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
+    older = certificates.make_crl(*issuer, this_update=NOW - 2 * DAY, lifetime=30 * DAY)
+    completed = held.complete(evidence, {"vcek.der": b"his", "crl.der": older})
+    assert completed == {**files, "vcek.der": b"his"}
 
 
 # --- what is not used -------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ async def joined(chips: Chips, carried: Carried | None, world: World, *, days: i
 async def test_evidence_without_collateral_is_admitted_with_the_coordinators(
     chips: Chips, tmp_path: Path
 ) -> None:
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(90):
         admitted = await joined(chips, bundle(chips, world, tmp_path / "bundle"), world)
     assert {each.group for each in admitted.holdings.members} == {"mesh", "planner"}
@@ -108,15 +108,15 @@ async def test_evidence_without_collateral_is_refused_by_whoever_carries_none(
     chips: Chips,
 ) -> None:
     with anyio.fail_after(90), pytest.raises(Refusal, match="tcb-mismatch"):
-        await joined(chips, None, World(appraise=really_appraise, now=wall()))
+        await joined(chips, None, World(appraise=really_appraise, now=wall(), roots=chips.roots))
 
 
 async def test_carried_collateral_is_as_old_as_the_policy_allows(chips: Chips, tmp_path: Path) -> None:
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     carried = bundle(chips, world, tmp_path / "bundle", age=timedelta(days=5))
     with anyio.fail_after(90):
         assert await joined(chips, carried, world, days=6)
-        again = World(appraise=really_appraise, now=wall())
+        again = World(appraise=really_appraise, now=wall(), roots=chips.roots)
         with pytest.raises(Refusal, match="collateral-too-old"):
             await joined(chips, carried, again, days=4)
 

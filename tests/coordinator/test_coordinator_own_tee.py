@@ -160,7 +160,7 @@ async def test_an_agent_on_its_own_tee_is_admitted_and_a_changed_one_is_not(
         return SevGuestAttester(device, ioctl=partial(sev_guest, chip, image))
 
     roots = {NITRO: card.root, SEV_SNP: chip.root}
-    world = World(appraise=really_appraise)
+    world = World(appraise=really_appraise, roots=tuple(roots.values()))
     world.up(
         world.policy(
             platforms={name: PlatformValues(lab_roots=(root,)) for name, root in roots.items()},

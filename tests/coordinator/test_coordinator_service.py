@@ -78,6 +78,11 @@ class Chips:
     nitro: nitro.NitroCard
     tdx: tdx.TdxPlatform
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Return what the anchor names."""
+        return self.nitro.root, self.tdx.root
+
     def policy(self, world: World) -> Policy:
         """Return the world's policy for these chips: a planner on either, a coordinator on Nitro."""
         on = {platform: pinned(platform, PLANNER) for platform in (NITRO, TDX)}
@@ -117,7 +122,7 @@ def really_appraise(request: AppraisalRequest) -> AttestationResult:
 
 @pytest.mark.parametrize("platform", [NITRO, TDX])
 async def test_true_evidence_is_admitted_and_a_changed_image_is_not(chips: Chips, platform: str) -> None:
-    world = World(appraise=really_appraise)
+    world = World(appraise=really_appraise, roots=chips.roots)
     world.up(chips.policy(world))
     chip = chips.nitro if platform == NITRO else chips.tdx
 
@@ -273,7 +278,7 @@ class Remote:
 async def test_mesh_comes_up_over_a_transport(chips: Chips, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     broker = MemoryBroker()
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(90):
         async with serving(world, Card(chips), broker), broker.connect(name="all") as transport:
             operator = Remote(Party(world, "operator", ("operator",), signing=world.operators[0]), transport)
@@ -295,7 +300,7 @@ async def test_mesh_comes_up_over_a_transport(chips: Chips, caplog: pytest.LogCa
 
 async def test_one_quote_answers_the_hellos_of_a_tick(chips: Chips) -> None:
     broker, card = MemoryBroker(), Card(chips)
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(90):
         async with serving(world, card, broker), broker.connect(name="all") as transport:
             remotes = [Remote(Party.enclave(world, "planner"), transport) for _ in range(20)]
@@ -309,7 +314,7 @@ async def test_one_quote_answers_the_hellos_of_a_tick(chips: Chips) -> None:
 async def test_junk_is_counted_and_stops_nobody(chips: Chips, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     broker = MemoryBroker()
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(90):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
             operator = Remote(Party(world, "operator", ("operator",), signing=world.operators[0]), transport)
@@ -335,7 +340,7 @@ async def test_junk_is_counted_and_stops_nobody(chips: Chips, caplog: pytest.Log
 async def test_inits_that_wait_are_bounded(chips: Chips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coordinator.service.BOOTS_WAITING", 3)
     broker = MemoryBroker()
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(90):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
             for _ in range(5):
@@ -347,7 +352,7 @@ async def test_inits_that_wait_are_bounded(chips: Chips, monkeypatch: pytest.Mon
 
 async def test_broken_device_is_counted_and_stops_nobody(chips: Chips) -> None:
     broker, card = MemoryBroker(), Card(chips, broken=True)
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(90):
         async with serving(world, card, broker) as service, broker.connect(name="all") as transport:
             remote = Remote(Party.enclave(world, "planner"), transport)
@@ -391,7 +396,7 @@ async def test_what_is_said_while_the_broker_is_away_is_said_when_it_is_back_but
     chips: Chips,
 ) -> None:
     broker = MemoryBroker()
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     beacon = subject(world.mesh.id, Kind.BEACON)
     with anyio.fail_after(120):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
@@ -421,7 +426,7 @@ async def test_a_broker_that_refuses_a_sessions_subject_ends_that_session_alone(
     chips: Chips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = MemoryBroker()
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(120):
         async with serving(world, Card(chips), broker) as service, broker.connect(name="all") as transport:
             subscribe, refused = service._transport.subscribe, list[str]()
@@ -452,7 +457,7 @@ async def serve_until_broken(world: World, chips: Chips, monkeypatch: pytest.Mon
 
 async def test_bug_in_the_service_ends_it(chips: Chips, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = pytest.RaisesGroup(LookupError, allow_unwrapped=True, flatten_subgroups=True)
-    world = World(appraise=really_appraise, now=wall())
+    world = World(appraise=really_appraise, now=wall(), roots=chips.roots)
     with anyio.fail_after(90), bug:
         await serve_until_broken(world, chips, monkeypatch)
 

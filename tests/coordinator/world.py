@@ -112,11 +112,12 @@ class World:
     heard: set[str] = field(default_factory=set)  # session subjects the core listens to
     waiting: list[AppraisalRequest] = field(default_factory=list)
     hold_appraisals: bool = False
+    roots: tuple[str, ...] = ("ab" * 32, "cd" * 32)  # that the anchor names
 
     def __post_init__(self) -> None:
         self.operators = [SigningKey(bytes([number]) * 32) for number in (1, 2, 3)]
         keys = tuple(OperatorKey(f"op{n}", key.public) for n, key in enumerate(self.operators))
-        self.anchor = Anchor(self.suite, keys, 2, ("ab" * 32,), self.now, 1)
+        self.anchor = Anchor(self.suite, keys, 2, self.roots, self.now, 1)
         self.mesh = Mesh(sha256(codec.encode(self.anchor)), self.suite)
         self.random = seeded(1)
         self.keys = PartyKeys()

@@ -13,9 +13,10 @@ from console.policy import signatures
 from console.policy.operators import Operator, anchor_of, majority, public_line, read_public
 from schemas import codec
 from schemas.errors import PeerError, Reason, UsageError
+from schemas.evidence import NITRO, PlatformValues
 from schemas.policy import Policy
 from sealing.documents import open_anchor, sign_by_operators
-from sealing.errors import SignatureError
+from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 from tests.policy.policies import ISSUED, POLICY
 
@@ -66,6 +67,13 @@ def test_sets_made_apart_join_to_the_same_in_any_order() -> None:
             held = signatures.join(ANCHOR, MESH, held, part)
         joined.add(codec.encode(held))
     assert joined == {codec.encode(signed(*NAMES))}
+
+
+def test_nobody_signs_a_policy_of_a_root_that_the_anchor_does_not_name() -> None:
+    platforms = {NITRO: PlatformValues(lab_roots=("bb" * 32,))}
+    with pytest.raises(SealingError) as refusal:
+        signed("alice", policy=replace(OURS, platforms=platforms))
+    assert refusal.value.reason is Reason.ROOT_NOT_IN_POLICY
 
 
 def test_whoever_signed_another_text_is_named_with_its_version() -> None:

@@ -154,6 +154,37 @@ def test_a_profile_is_read_and_one_of_another_mesh_below_the_floor_or_past_the_r
         refused(reason, ANCHOR, MESH, by_two("profile", wrong), by=open_profile)
 
 
+def demanding(values: PlatformValues) -> ReferenceValues:
+    return ReferenceValues(platforms={SEV_SNP: values}, workloads=())
+
+
+def test_a_root_that_the_anchor_does_not_name_refuses_as_a_simulators_too() -> None:
+    strange = PlatformValues(lab_roots=("bb" * 32,))
+    wrong = by_two("profile", profile(reference_values=demanding(strange)))
+    refused(Reason.ROOT_NOT_IN_POLICY, ANCHOR, MESH, wrong, by=open_profile)
+    # A lab's anchor names its roots.
+    lab = profile(reference_values=demanding(PlatformValues(lab_roots=(ROOT,))))
+    assert open_profile(ANCHOR, MESH, by_two("profile", lab)) == lab
+
+
+def test_a_profile_that_no_policy_could_make_refuses() -> None:
+    for values in (PlatformValues(roots=(ROOT,), lab_roots=(ROOT,)), PlatformValues()):
+        mixed = by_two("profile", profile(reference_values=demanding(values)))
+        refused(Reason.MALFORMED, ANCHOR, MESH, mixed, by=open_profile)
+
+
+@pytest.mark.parametrize("kind", ["roots", "lab_roots"])
+def test_a_policy_names_no_root_that_the_anchor_does_not(kind: str) -> None:
+    def naming(*roots: str) -> dict[str, PlatformValues]:
+        return {SEV_SNP: msgspec.convert({kind: roots}, PlatformValues)}
+
+    held = msgspec.structs.replace(policy(MESH), platforms=naming(ROOT))
+    assert open_policy(ANCHOR, MESH, sign_by_operators(KEYS[:2], MESH, "policy", compiled(held)))[0] == held
+    strange = msgspec.structs.replace(policy(MESH), platforms=naming(ROOT, "bb" * 32))
+    signed = sign_by_operators(KEYS[:2], MESH, "policy", compiled(strange))
+    refused(Reason.ROOT_NOT_IN_POLICY, ANCHOR, MESH, signed, by=open_policy)
+
+
 def policy(mesh: Mesh) -> Policy:
     return Policy(
         mesh=mesh.id.hex(),

@@ -1,0 +1,79 @@
+"""When endorsements say that they were issued, and which of two is the newer. Pure; believes nothing."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from attestation.errors import AttestationError, EvidenceMalformedError
+from attestation.x509 import read_revocation_list
+from schemas.evidence import Endorsements
+
+# What can be old and still be valid, each with the chain that signs it: a chain is of its document.
+_GROUPS = (
+    ("tcb_info.json", "tcb_info_chain.pem"),
+    ("qe_identity.json", "qe_identity_chain.pem"),
+    ("pck_crl.der", "pck_crl_chain.pem"),
+    ("root_ca_crl.der",),
+    ("crl.der",),
+)
+
+
+class Dated(msgspec.Struct, frozen=True, rename="camel"):
+    """What one of Intel's signed documents says of itself."""
+
+    id: Annotated[str, Meta(max_length=16)]
+    issue_date: Annotated[datetime, Meta(tz=True)]
+    next_update: Annotated[datetime, Meta(tz=True)]
+    tcb_evaluation_data_number: int
+    fmspc: Annotated[str, Meta(max_length=12)] = ""
+
+
+class _Wrapped(msgspec.Struct, frozen=True, rename="camel"):
+    tcb_info: Dated | None = None
+    enclave_identity: Dated | None = None
+
+
+def read_dated(data: bytes) -> Dated:
+    """Read the dates of a TCB info or an enclave's identity, or raise `EvidenceMalformedError`."""
+    try:
+        wrapped = msgspec.json.decode(data, type=_Wrapped)
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise EvidenceMalformedError("it is not the JSON it should be") from error
+    dated = wrapped.tcb_info or wrapped.enclave_identity
+    if dated is None:
+        raise EvidenceMalformedError("it is neither TCB info nor an enclave's identity")
+    return dated
+
+
+def newer_of(came: Mapping[str, bytes], held: Mapping[str, bytes]) -> Endorsements:
+    """Return all of both: of what both have, what is `held`, unless what `came` is newer.
+
+    Certificates that `came` stay: they don't get old. A document whose date can't be read is not newer. TCB
+    info and QE identity have an evaluation number too, and are no newer with a lower one.
+    """
+    chosen = {**held, **{name: data for name, data in came.items() if data}}
+    for group in _GROUPS:
+        document = group[0]
+        if held.get(document) and not _is_newer(document, came.get(document, b""), held[document]):
+            chosen |= {name: held[name] for name in group if held.get(name)}
+    return chosen
+
+
+def _is_newer(name: str, data: bytes, than: bytes) -> bool:
+    if not data or data == than:
+        return False
+    try:
+        (number, issued), (held_number, held_issued) = _age(name, data), _age(name, than)
+    except AttestationError:
+        return False
+    return number >= held_number and issued > held_issued
+
+
+def _age(name: str, data: bytes) -> tuple[int, datetime]:
+    if name.endswith(".der"):
+        return 0, read_revocation_list(data).this_update
+    dated = read_dated(data)
+    return dated.tcb_evaluation_data_number, dated.issue_date
