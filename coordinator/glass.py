@@ -44,7 +44,7 @@ class Glass:
             raise RefusedError(Reason.NOT_YET_VALID, "break-glass of a time to come")
         if glass.until <= now:
             raise RefusedError(Reason.EXPIRED, "break-glass")
-        if not 0 < glass.until - glass.time <= MOST:
+        if glass.until <= glass.time or glass.until - min(glass.time, now) > MOST:
             raise RefusedError(Reason.CONSTRAINT_VIOLATED, "break-glass for more than a day, or for no time")
         # 3.
         if not _adds(policy, glass):

@@ -143,6 +143,7 @@ def test_what_is_not_signed_has_no_reason_or_names_nothing_is_refused(
     ("begins", "lasts", "reason"),
     [
         (0, MOST + 1, "constraint-violated"),
+        (4 * MINUTE, MOST, "constraint-violated"),  # a day from when it is taken
         (-HOUR, HOUR, "expired"),
         (0, 0, "expired"),
         (6 * MINUTE, HOUR, "not-yet-valid"),
