@@ -46,7 +46,9 @@ class LargeMesh:
             self.anchor, self.mesh, self.keys, random=os.urandom, emit=lambda line: None
         )
         order = Order(self.mesh.id, 1, self.keys.instance, None, None, _START)
-        self.authority.open_term(Event("order", self._sign("order", codec.encode(order)), None), ahead=int)
+        self.authority.open_term(
+            Event("order", self._sign("order", codec.encode(order)), None), now=_START, ahead=int
+        )
         self.policy = _policy(self.mesh, rules, roles)
         self.now = _START + MINUTE
         self.authority.adopt(self._event(self.policy), self.now)

@@ -241,6 +241,8 @@ class Authority:
         if (known := self.glass.repeated(glass)) is not None:
             return known, NO_EFFECT
         self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
+        would = replace(self.standing, extra=self.glass.preview(glass, self.standing.policy))
+        check_sizes(self.mesh, would, self.keys.signing)
         text, digest = notice(glass), event_digest(event).hex()
         right = f"{glass.role} {glass.may} {glass.what}"
         index = self.audit.append(
@@ -314,7 +316,7 @@ class Authority:
             self.ledger,
             page,
             log=(self.audit.size, self.audit.root),
-            break_glass=self.glass.notices(),
+            break_glass=self.glass.notices(self.standing.policy),
             lease_until=self._lease.until(self._lease_length()),
             now=now,
         )
