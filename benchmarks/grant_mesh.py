@@ -13,7 +13,6 @@ from typing import Any
 
 from msgspec.structs import replace as changed
 
-from console.documents import profile_of
 from coordinator.authority import Authority
 from coordinator.granting import every_right
 from coordinator.ledger import Ledger, Party
@@ -28,6 +27,7 @@ from schemas.rules import CALL, Rule
 from sealing.context import Mesh, sha256
 from sealing.documents import open_anchor, sign_admission, sign_by_operators
 from sealing.keys import KemKey, PartyKeys, SigningKey
+from sealing.profile import profile_of
 
 RULES, ROLES, AGENTS = 1_000, 500, 10_000
 _START = 1_790_000_000_000
@@ -46,7 +46,9 @@ class LargeMesh:
             self.anchor, self.mesh, self.keys, random=os.urandom, emit=lambda line: None
         )
         order = Order(self.mesh.id, 1, self.keys.instance, None, None, _START)
-        self.authority.open_term(Event("order", self._sign("order", codec.encode(order)), None), ahead=int)
+        self.authority.open_term(
+            Event("order", self._sign("order", codec.encode(order)), None), now=_START, ahead=int
+        )
         self.policy = _policy(self.mesh, rules, roles)
         self.now = _START + MINUTE
         self.authority.adopt(self._event(self.policy), self.now)

@@ -8,12 +8,12 @@ import msgspec
 from schemas import codec
 from schemas.documents import Anchor, OperatorKey, Order, Profile, RevocationOrder
 from schemas.errors import MalformedError, UsageError
-from schemas.limits import SECOND
 from schemas.messages import Millis, SignedByOperators
 from schemas.policy import Policy, compiled
 from sealing.context import Mesh
 from sealing.documents import open_policy, open_profile, sign_by_operators
 from sealing.keys import SigningKey
+from sealing.profile import profile_of
 
 
 def make_anchor(
@@ -29,17 +29,6 @@ class SignedPolicy(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     policy: SignedByOperators
     profile: SignedByOperators
-
-
-def profile_of(mesh: Mesh, policy: Policy) -> Profile:
-    """Return the profile that follows from a policy: what parties know of the coordinator beforehand."""
-    return Profile(
-        mesh=mesh.id,
-        version=policy.version,
-        issued=policy.issued,
-        reference_values=policy.coordinator_values(),
-        grace=policy.limits.grace_seconds * SECOND,
-    )
 
 
 def sign_policy(mesh: Mesh, keys: Sequence[SigningKey], policy: Policy) -> SignedPolicy:
@@ -68,7 +57,10 @@ def open_signed_policy(anchor: Anchor, mesh: Mesh, data: bytes) -> VerifiedPolic
     except MalformedError as error:
         raise UsageError("the signed policy is damaged: sign it again") from error
     policy, policy_hash = open_policy(anchor, mesh, signed.policy)
-    return VerifiedPolicy(signed, policy, policy_hash, open_profile(anchor, mesh, signed.profile))
+    profile = open_profile(anchor, mesh, signed.profile)
+    if profile != profile_of(mesh, policy):
+        raise UsageError("the profile in the signed policy does not follow from its policy: sign it again")
+    return VerifiedPolicy(signed, policy, policy_hash, profile)
 
 
 def sign_order(

@@ -19,11 +19,11 @@ from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
 from coordinator.telling import mesh_status
-from coordinator.terms import Standing, take_order, take_policy
+from coordinator.terms import Standing, take_order, take_policy, take_profile
 from schemas import codec
 from schemas.documents import Anchor, Beacon, LogReceipt, RevocationOrder
 from schemas.errors import MalformedError, Reason
-from schemas.limits import MINUTE, SECOND
+from schemas.limits import DAY, MINUTE, SECOND
 from schemas.messages import (
     BREAK_GLASS,
     ENCLAVE,
@@ -54,6 +54,7 @@ from sealing.keys import PartyKeys
 
 # A party that must prove again notices within a grace and needs a handshake and a quote.
 PROVE_WITHIN = MINUTE
+GRACE_MOST = 300 * SECOND  # that a policy may have, as a day is of admissions
 DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE)  # revocations that name by a SHA-256
 
 HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
@@ -169,7 +170,9 @@ class Authority:
         )
         return self._settle(now, everyone=True) if unlisted else NO_EFFECT
 
-    def open_term(self, event: Event, *, ahead: Callable[[Millis], Millis]) -> tuple[int, Effect]:
+    def open_term(
+        self, event: Event, *, now: Millis, ahead: Callable[[Millis], Millis]
+    ) -> tuple[int, Effect]:
         """Take the operators' order. `ahead` moves the clock to a time that they signed, and returns it.
 
         The very order that opened the term, or policy that is in force, or revocation that holds, is no
@@ -178,7 +181,10 @@ class Authority:
         held = self.standing.order
         if held is not None and open_order(self.anchor, self.mesh, event.documents) == held:
             return self._order_index, NO_EFFECT
-        self.standing, order = take_order(self.standing, self.anchor, self.mesh, self.keys.instance, event)
+        standing, order = take_order(
+            self.standing, self.anchor, self.mesh, self.keys.instance, event, now=now
+        )
+        self.standing = standing
         now = ahead(order.time)
         self.audit.term = order.term
         self._lease.hear(now)
@@ -192,6 +198,7 @@ class Authority:
         """Take the operators' next policy, and put out whom it does not name any more."""
         old, held = self.standing.policy, self.standing.policy_hash
         if old is not None and open_policy(self.anchor, self.mesh, event.documents)[1] == held:
+            take_profile(self.anchor, self.mesh, old, event)
             return self._policy_index, NO_EFFECT
         try:
             standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
@@ -234,6 +241,8 @@ class Authority:
         if (known := self.glass.repeated(glass)) is not None:
             return known, NO_EFFECT
         self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
+        would = replace(self.standing, extra=self.glass.preview(glass, self.standing.policy))
+        check_sizes(self.mesh, would, self.keys.signing)
         text, digest = notice(glass), event_digest(event).hex()
         right = f"{glass.role} {glass.may} {glass.what}"
         index = self.audit.append(
@@ -282,7 +291,10 @@ class Authority:
             self.ledger.quarantine(bytes.fromhex(order.value), now=now, until=until)
             return index, self._settle(now, everyone=True)
         self.ledger.ban(order.kind, order.value)
-        dropped = self._strike(order.kind, order.value, self.ledger.named(order.kind, order.value), now)
+        # It may hold an admission of the term before, under the limits of any policy.
+        until = now + DAY + GRACE_MOST if order.kind == INSTANCE else 0
+        struck = self.ledger.named(order.kind, order.value)
+        dropped = self._strike(order.kind, order.value, struck, now, until)
         return index, self._settle(now, dropped=dropped, everyone=True)
 
     def receipt(self, event: Event, index: int) -> bytes:
@@ -304,7 +316,7 @@ class Authority:
             self.ledger,
             page,
             log=(self.audit.size, self.audit.root),
-            break_glass=self.glass.notices(),
+            break_glass=self.glass.notices(self.standing.policy),
             lease_until=self._lease.until(self._lease_length()),
             now=now,
         )
@@ -378,8 +390,10 @@ class Authority:
                 dropped |= {party.instance}
         return dropped
 
-    def _strike(self, kind: str, value: str, struck: list[Party], now: Millis) -> frozenset[bytes]:
-        until = now + self.standing.limits.admission_seconds * SECOND + self.grace
+    def _strike(
+        self, kind: str, value: str, struck: list[Party], now: Millis, until: Millis = 0
+    ) -> frozenset[bytes]:
+        until = max(until, now + self.standing.limits.admission_seconds * SECOND + self.grace)
         self.ledger.strike(kind, value, struck, now=now, until=until, grace=self.grace)
         named = [bytes.fromhex(value)] if kind == INSTANCE else []
         self._changes.revoked([*named, *(party.instance for party in struck)], now)

@@ -286,7 +286,9 @@ class Core:
     def _take_event(self, event: Event, time: Millis) -> tuple[int, Effect]:
         match event.kind:
             case "order":
-                return self._authority.open_term(event, ahead=lambda signed: self._advance(signed, time))
+                return self._authority.open_term(
+                    event, now=time, ahead=lambda signed: self._advance(signed, time)
+                )
             case "policy":
                 return self._authority.adopt(event, time)
             case "revocation":

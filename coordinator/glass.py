@@ -6,6 +6,7 @@ Pure. It only ever adds one rule, names what the policy in force names, and ends
 from datetime import UTC, datetime
 
 from coordinator.errors import RefusedError
+from schemas.decisions import permitted
 from schemas.documents import BreakGlass
 from schemas.errors import Reason, UsageError
 from schemas.limits import MINUTE, SECOND
@@ -13,6 +14,7 @@ from schemas.messages import Millis
 from schemas.policy import Policy, check, with_rules
 from schemas.rules import Rule
 
+STANDING_MOST = 16  # at once: what needs more is a policy
 MOST: Millis = 24 * 60 * MINUTE  # longer than that is a policy
 AHEAD = 5 * MINUTE  # by how much operators' clocks may be ahead: none is signed in store
 
@@ -44,9 +46,11 @@ class Glass:
             raise RefusedError(Reason.NOT_YET_VALID, "break-glass of a time to come")
         if glass.until <= now:
             raise RefusedError(Reason.EXPIRED, "break-glass")
-        if not 0 < glass.until - glass.time <= MOST:
+        if glass.until <= glass.time or glass.until - min(glass.time, now) > MOST:
             raise RefusedError(Reason.CONSTRAINT_VIOLATED, "break-glass for more than a day, or for no time")
         # 3.
+        if len(self._open) >= STANDING_MOST:
+            raise RefusedError(Reason.TOO_LARGE, f"{STANDING_MOST} stand already: sign a policy")
         if not _adds(policy, glass):
             raise RefusedError(
                 Reason.CONSTRAINT_VIOLATED, "the policy names no such right to give, or has it"
@@ -69,9 +73,13 @@ class Glass:
             return ()
         return tuple({_rule(glass): None for glass in self._open if _adds(policy, glass)})
 
-    def notices(self) -> tuple[str, ...]:
-        """Say in words what is in force, for everybody's logs."""
-        return tuple(sorted(notice(glass) for glass in self._open))
+    def preview(self, glass: BreakGlass, policy: Policy | None) -> tuple[Rule, ...]:
+        """Return what would be added to a policy if a document that was judged were in force too."""
+        return tuple(dict.fromkeys((*self.rules(policy), _rule(glass))))
+
+    def notices(self, policy: Policy | None) -> tuple[str, ...]:
+        """Say in words what is in force beside a policy."""
+        return tuple(sorted(notice(each) for each in self._open if policy and _adds(policy, each)))
 
 
 def notice(glass: BreakGlass) -> str:
@@ -89,4 +97,6 @@ def _adds(policy: Policy, glass: BreakGlass) -> bool:
         check(with_rules(policy, (_rule(glass),)))
     except UsageError:
         return False
-    return True
+    # What a rule denies without a condition, no other rule gives.
+    given = permitted(with_rules(policy, (_rule(glass),)))
+    return any((each.role, each.action, each.what) == (glass.role, glass.may, glass.what) for each in given)

@@ -12,7 +12,7 @@ import msgspec
 
 from coordinator.errors import RefusedError
 from schemas.errors import Reason
-from schemas.evidence import AttestationResult
+from schemas.evidence import MEASURED, AttestationResult
 from schemas.messages import (
     BREAK_GLASS,
     CHIP,
@@ -31,6 +31,15 @@ PARTIES_REMEMBERED = 65_536
 
 IMAGES_SHARED = 4_096
 _SAME = tuple(name for name in AttestationResult.__struct_fields__ if name not in ("chip", "measurements"))
+
+
+Image = tuple[str, tuple[tuple[str, str], ...]]  # platform, and all that it measures of code by name
+
+
+def image_of(result: AttestationResult) -> Image:
+    """Return what code an appraisal found, whatever of it the policy of that day pinned."""
+    names = MEASURED.get(result.platform, ())
+    return result.platform, tuple((name, result.measurements.get(name, "")) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ class Ledger:
         self._parties: dict[bytes, Party] = {}
         self._past: dict[bytes, Party] = {}
         self._banned: set[tuple[str, str]] = set()
+        self._tainted: set[Image] = set()
         self._quarantined: dict[bytes, Millis] = {}
         self._listed: dict[tuple[str, str], _Listed] = {}
         self._revoked: tuple[Revocation, ...] | None = None
@@ -144,6 +154,11 @@ class Ledger:
                 (WORKLOAD, result.workload),
                 (MEASUREMENT, result.workload_id.hex()),
             }
+            if (MEASUREMENT, result.workload_id.hex()) in self._banned:
+                # An id covers what a policy pins: the next may pin other values of the same image.
+                self._tainted.add(image_of(result))
+            if image_of(result) in self._tainted:
+                raise RefusedError(Reason.INSTANCE_REVOKED)
         if named & self._banned:
             raise RefusedError(Reason.INSTANCE_REVOKED)
         known = instance in self._parties or instance in self._past
@@ -182,11 +197,17 @@ class Ledger:
 
     def must_prove(self, instance: bytes, by: Millis) -> None:
         """Note that what an instance proved is not enough any more."""
-        self._parties[instance] = replace(self._parties[instance], prove_by=by)
+        party = self._parties[instance]
+        # One tightening policy after the other must not put off what the first asked for.
+        self._parties[instance] = replace(
+            party, prove_by=by if party.prove_by is None else min(by, party.prove_by)
+        )
 
     def ban(self, kind: str, value: str) -> None:
-        """Admit nobody any more whom `kind` and `value` name."""
+        """Admit nobody any more whom `kind` and `value` name, nor what measures as those do."""
         self._banned.add((kind, value))
+        if kind == MEASUREMENT:
+            self._tainted |= {image_of(p.result) for p in self.named(kind, value) if p.result}
 
     def quarantine(self, instance: bytes, *, now: Millis, until: Millis) -> None:
         """Have everybody know, for as long as an instance is admitted, that it takes nothing new."""
@@ -204,7 +225,11 @@ class Ledger:
 
     def named(self, kind: str, value: str) -> list[Party]:
         """Return everyone, admitted or remembered, whom `kind` and `value` name."""
-        return [party for party in self.remembered() if party.is_named(kind, value)]
+        named = [party for party in self.remembered() if party.is_named(kind, value)]
+        if kind != MEASUREMENT:
+            return named
+        images = {image_of(party.result) for party in named if party.result}
+        return [party for party in self.remembered() if party.result and image_of(party.result) in images]
 
     def strike(
         self, kind: str, value: str, struck: Iterable[Party], *, now: Millis, until: Millis, grace: Millis

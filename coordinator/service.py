@@ -187,7 +187,7 @@ class Service:
             log.info("refused in the last second: %s", text)
 
     def _warn(self) -> None:
-        notices = set(self.core.authority.glass.notices())
+        notices = set(self.core.authority.glass.notices(self.core.authority.standing.policy))
         for text in sorted(notices - self._warned):
             log.warning("%s: %s", BREAK_GLASS, printable(text))
         for text in sorted(self._warned - notices):

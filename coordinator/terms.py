@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from coordinator.errors import ForkError, RefusedError
 from schemas.documents import Anchor, Order
 from schemas.errors import Reason
+from schemas.limits import MINUTE
 from schemas.messages import Event, Millis
 from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
 from sealing.context import Mesh
 from sealing.documents import open_order, open_policy, open_profile
+from sealing.profile import profile_of
 
 NO_HASH = bytes(32)
+AHEAD = 5 * MINUTE  # by how much operators' clocks may be ahead of the coordinator's host
+NUMBERS_END = 2**31  # of terms and versions: one signed by mistake must not be the last
 PAST_KEPT = 256  # policies that are told apart from a fork of theirs
 
 
@@ -25,7 +29,6 @@ class Standing:
     order: Order | None = None
     term_record: tuple[bytes, ...] | None = None
     profile: tuple[bytes, ...] = ()
-    profile_version: int = 0
     policy: Policy | None = None
     policy_hash: bytes = NO_HASH
     past: tuple[tuple[int, bytes], ...] = ()  # versions that were in force before, and their hashes
@@ -54,7 +57,7 @@ class Standing:
 
 
 def take_order(
-    standing: Standing, anchor: Anchor, mesh: Mesh, instance: bytes, event: Event
+    standing: Standing, anchor: Anchor, mesh: Mesh, instance: bytes, event: Event, *, now: Millis
 ) -> tuple[Standing, Order]:
     """Open the term that the operators ordered for this very instance."""
     # 1. Signed by the threshold, for this mesh.
@@ -67,6 +70,11 @@ def take_order(
     # 3. It names these keys.
     if order.instance != instance:
         raise RefusedError(Reason.TERM_NOT_ACCEPTED, "the order names another instance")
+    # 4. Of now: it moves mesh time on, which never goes back. And there is room for terms after it.
+    if order.time > now + AHEAD:
+        raise RefusedError(Reason.NOT_YET_VALID, "an order of a time to come: set the clock that signs")
+    if order.term >= NUMBERS_END:
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a term is below {NUMBERS_END}")
     return replace(standing, order=order, term_record=event.documents), order
 
 
@@ -76,6 +84,8 @@ def take_policy(
     """Adopt a policy that follows the one in force, with the profile that came with it."""
     # 1. Signed by the threshold, for this mesh.
     policy, digest = open_policy(anchor, mesh, event.documents)
+    if policy.version >= NUMBERS_END:
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a policy's version is below {NUMBERS_END}")
     # 2. A term is open.
     if standing.order is None:
         raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
@@ -98,23 +108,26 @@ def take_policy(
         raise RefusedError(Reason.NOT_YET_VALID, "policy")
     if policy.expires is not None and policy.expires <= now:
         raise RefusedError(Reason.EXPIRED, "policy")
-    # 6. The profile, for those who are not admitted yet: there is always one, and it never goes back.
-    signed, version = standing.profile, standing.profile_version
-    if event.profile is not None or not signed:
-        signed = event.profile or ()
-        version = open_profile(anchor, mesh, signed).version
-        if version < standing.profile_version:
-            raise RefusedError(Reason.VERSION_NOT_NEWER, "profile")
+    # 6. The profile, for those who are not admitted yet: the one that follows from this policy.
+    signed = take_profile(anchor, mesh, policy, event)
     taken = replace(
         standing,
         profile=signed,
-        profile_version=version,
         policy=policy,
         policy_hash=digest,
         past=_past(standing),
         adopted=now,
     )
     return taken, policy
+
+
+def take_profile(anchor: Anchor, mesh: Mesh, policy: Policy, event: Event) -> tuple[bytes, ...]:
+    """Return the signed profile that came with a policy, or raise: it says what that policy says."""
+    if event.profile is None:
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, "a policy without its profile")
+    if open_profile(anchor, mesh, event.profile) != profile_of(mesh, policy):
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the profile does not follow from this policy")
+    return event.profile
 
 
 def _past(standing: Standing) -> tuple[tuple[int, bytes], ...]:

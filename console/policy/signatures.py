@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from console.documents import SignedPolicy, profile_of, sign_policy
+from console.documents import SignedPolicy, sign_policy
 from console.policy.findings import Finding
 from schemas import codec
 from schemas.documents import Anchor
@@ -20,6 +20,7 @@ from sealing.context import Mesh, sha256
 from sealing.documents import check_roots, signer_of
 from sealing.errors import SignatureError
 from sealing.keys import SigningKey
+from sealing.profile import profile_of
 
 NOBODY = SignedPolicy((), ())
 

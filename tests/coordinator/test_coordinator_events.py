@@ -11,7 +11,7 @@ from schemas.documents import Beacon, LogReceipt, View
 from schemas.evidence import NITRO, SEV_SNP, PlatformValues
 from schemas.messages import ENCLAVE, OPERATOR, Event, Get, Holdings, Refused, Time
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, TaskClass, Workload, compiled
+from schemas.policy import Client, Limits, Policy, TaskClass, Workload, compiled
 from sealing.context import sha256
 from sealing.documents import open_message, sign_by_operators
 from sealing.keys import SigningKey
@@ -231,7 +231,7 @@ def test_what_is_in_force_brought_again_changes_nothing_and_has_the_receipt_of_i
 def test_the_same_policy_with_the_signatures_of_others_is_in_force_already(world: World) -> None:
     party, policy = world.up(), world.policy()
     others = sign_by_operators(world.operators[1:], world.mesh, "policy", compiled(policy))
-    party.event(Event("policy", others, None))
+    party.event(Event("policy", others, world.policy_event(policy).profile))
     assert world.core.authority.standing.policy_version == 1
 
 
@@ -275,18 +275,94 @@ def test_restarted_coordinator_takes_the_successor_of_what_its_order_names(world
     party.event(world.policy_event(world.next_policy(held)))
 
 
-def test_first_policy_needs_a_profile_and_profiles_never_go_back(world: World) -> None:
+@pytest.mark.parametrize("version", [None, 1, 4, 99])
+def test_a_policy_comes_with_the_profile_that_follows_from_it(world: World, version: int | None) -> None:
+    held = world.policy()
+    party = world.up(held)
+    second = world.next_policy(held)
+    other = None if version is None else world.policy_event(world.policy(version=version)).profile
+    for policy in (second, held):
+        if policy.version == version:
+            continue
+        event = Event("policy", world.policy_event(policy).documents, other)
+        assert refusal_of(party, event) == "constraint-violated"
+        party = world.up_again()
+    party.event(world.policy_event(second))
+    assert world.offer()[1].profile == world.policy_event(second).profile
+
+
+def test_an_order_of_a_time_to_come_moves_no_clock(world: World) -> None:
+    party = operator(world)
+    for ahead in (5 * 60_000 + 1, 2**61):
+        assert refusal_of(party, world.order(time=world.now + ahead)) == "not-yet-valid"
+    assert world.core.time(world.now) == world.now
+    party.event(world.order(time=world.now + 5 * 60_000))
+
+
+def test_terms_and_versions_leave_room_for_the_next(world: World) -> None:
+    party = operator(world)
+    assert refusal_of(party, world.order(term=2**31)) == "constraint-violated"
+    party.event(world.order(term=2**31 - 1))
+    party = operator(world)
+    assert refusal_of(party, world.policy_event(world.policy(version=2**31))) == "constraint-violated"
+    party.event(world.policy_event(world.policy(version=2**31 - 1)))
+
+
+def test_a_revocation_handed_over_outlives_every_admission_of_the_term_before(world: World) -> None:
     party = operator(world)
     party.event(world.order())
-    first = world.policy_event(world.policy(version=5))
-    assert refusal_of(party, Event("policy", first.documents, None)) == "signatures-too-few"
-    party.event(first)
-    second = world.next_policy(world.policy(version=5))
-    old = world.policy_event(world.policy(version=4)).profile
-    signed = world.policy_event(second).documents
-    assert refusal_of(party, Event("policy", signed, old)) == "version-not-newer"
-    party.event(Event("policy", signed, None))
-    assert world.offer()[1].profile == first.profile
+    operator(world).event(world.revocation("instance", "cd" * 32))
+    operator(world).event(world.policy_event(world.policy(limits=Limits(admission_seconds=86_400))))
+    world.tick(86_400_000)
+    assert [each.value for each in world.core.authority.ledger.revoked()] == ["cd" * 32]
+    world.tick(300_000)
+    assert world.core.authority.ledger.revoked() == ()
+
+
+def test_a_tightening_policy_does_not_put_off_what_the_last_one_asked_for(world: World) -> None:
+    held = world.policy()
+    world.up(held)
+    planner = Party.enclave(world, "planner").join()
+    due = []
+    for highest in (1, 0):
+        platforms = {
+            name: msgspec.structs.replace(values, minimum_tcb={"snp": 9 - highest})
+            for name, values in held.platforms.items()
+        }
+        held = world.next_policy(held, platforms=platforms)
+        world.up_again().event(world.policy_event(held))
+        party = world.core.authority.ledger.admitted(planner.keys.instance)
+        assert party is not None
+        due.append(party.prove_by)
+        world.now += 30_000
+    assert due[0] is not None
+    assert due[0] == due[1]
+
+
+def test_a_taint_holds_whatever_the_next_policy_pins_of_the_same_image(world: World) -> None:
+    ids = iter(sha256(bytes([number])) for number in range(9))
+    current = [next(ids)]
+    judged = world.appraise
+    world.appraise = lambda request: msgspec.structs.replace(judged(request), workload_id=current[0])
+    world.up()
+    Party.enclave(world, "planner").join()
+    world.up_again().event(world.revocation("measurement", current[0].hex()))
+    # The id is another as soon as one more value is pinned, or a higher security version.
+    current[0] = next(ids)
+    with pytest.raises(Refusal, match="instance-revoked"):
+        Party.enclave(world, "planner").join()
+    Party.enclave(world, "vault").join()
+
+
+def test_a_taint_of_what_nobody_ran_is_remembered_by_what_shows_it(world: World) -> None:
+    current = [sha256(b"first")]
+    judged = world.appraise
+    world.appraise = lambda request: msgspec.structs.replace(judged(request), workload_id=current[0])
+    world.up().event(world.revocation("measurement", current[0].hex()))
+    for each in (b"first", b"second"):
+        current[0] = sha256(each)
+        with pytest.raises(Refusal, match="instance-revoked"):
+            Party.enclave(world, "planner").join()
 
 
 def test_policy_that_contradicts_itself_is_refused(world: World) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator.glass import MOST
+from coordinator.glass import MOST, STANDING_MOST
 from schemas import codec
 from schemas.documents import BreakGlass
 from schemas.errors import Reason
@@ -143,6 +143,7 @@ def test_what_is_not_signed_has_no_reason_or_names_nothing_is_refused(
     ("begins", "lasts", "reason"),
     [
         (0, MOST + 1, "constraint-violated"),
+        (4 * MINUTE, MOST, "constraint-violated"),  # a day from when it is taken
         (-HOUR, HOUR, "expired"),
         (0, 0, "expired"),
         (6 * MINUTE, HOUR, "not-yet-valid"),
@@ -154,6 +155,33 @@ def test_it_is_for_a_day_at_most_and_of_now(
 ) -> None:
     event = glass(world, time=world.now + begins, until=world.now + begins + lasts)
     assert refusal_of(operator, event) == reason
+
+
+def test_what_the_policy_denies_is_neither_given_nor_told(world: World, operator: Party) -> None:
+    event = glass(world)
+    operator.event(event)
+    held = world.policy()
+    deny = Rule(role="planner", deny="call", what="pseudonym")
+    operator.event(world.policy_event(world.next_policy(held, rules=(*held.rules, deny))))
+    operator = world.up_again()
+    told = codec.convert(operator.request("get", Get("status", "0"), "got"), MeshStatus)
+    assert told.break_glass == ()
+    assert extra(world) == ()
+    assert refusal_of(operator, glass(world, reason="another")) == "constraint-violated"
+
+
+def test_no_more_than_sixteen_stand_at_once(world: World, operator: Party) -> None:
+    for number in range(STANDING_MOST):
+        operator.event(glass(world, reason=f"recall {number}"))
+    assert refusal_of(operator, glass(world, reason="one more")) == "too-large"
+
+
+def test_what_would_not_fit_a_view_is_refused_before_it_is_in_force(
+    world: World, operator: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.granting.VIEW_MOST", 600)
+    assert refusal_of(operator, glass(world)) == "too-large"
+    assert extra(world) == ()
 
 
 def test_it_is_written_down_when_it_begins_and_when_it_is_over(world: World, operator: Party) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from coordinator import AppraisalRequest, Core, Publish, Subscribe, Unsubscribe
 from coordinator.actions import Action
 from schemas import codec
-from schemas.documents import Anchor, OperatorKey, Order, Profile, RevocationOrder
+from schemas.documents import Anchor, OperatorKey, Order, RevocationOrder
 from schemas.errors import PeerError, Reason
 from schemas.evidence import (
     NITRO,
@@ -20,7 +20,6 @@ from schemas.evidence import (
     AttestationResult,
     Evidence,
     PlatformValues,
-    ReferenceValues,
 )
 from schemas.messages import (
     CLIENT,
@@ -49,6 +48,7 @@ from sealing.audit import leaf
 from sealing.context import Mesh, sha256
 from sealing.documents import open_admission, sign_by_operators
 from sealing.keys import PartyKeys, SigningKey, instance
+from sealing.profile import profile_of
 from sealing.session import Peer, PendingSession, Session
 
 START = 1_800_000_000_000
@@ -206,13 +206,7 @@ class World:
 
     def policy_event(self, policy: Policy, signers: int = 2) -> Event:
         """Return a policy with its profile."""
-        profile = Profile(
-            mesh=self.mesh.id,
-            version=policy.version,
-            issued=START,
-            reference_values=ReferenceValues(platforms={}, workloads=()),
-            grace=10_000,
-        )
+        profile = profile_of(self.mesh, policy)
         return Event(
             "policy",
             self.signed("policy", compiled(policy), signers),
