@@ -10,7 +10,7 @@ from schemas.decisions import NOT_GIVEN, Answer, Decision, answer
 from schemas.errors import UsageError
 from schemas.messages import Millis
 from schemas.policy import Policy
-from schemas.rules import ACTIONS
+from schemas.rules import ACTIONS, SUBMIT
 from schemas.toml_errors import did_you_mean
 from schemas.toml_place import Path, Place, nearest
 
@@ -45,7 +45,8 @@ class Explanation(NamedTuple):
 def explain(policy: Policy, places: dict[Path, Place], question: Question, *, at: Millis) -> Explanation:
     """Answer a question by a policy, or raise `UsageError` if it names what the policy does not.
 
-    A workload or client is answered for in the role that permits it, else in its first.
+    A workload or client is answered for in the role that permits it, else in its first. What it submits
+    is judged by the one role that it seals to the receiver in.
     """
     if question.action not in ACTIONS:
         text = f"there is no action {question.action!r}{did_you_mean(question.action, ACTIONS)}"
@@ -55,6 +56,8 @@ def explain(policy: Policy, places: dict[Path, Place], question: Question, *, at
     if question.what not in known:
         text = f"the policy has no {question.what!r} to {question.action}{did_you_mean(question.what, known)}"
         raise UsageError(text)
+    if question.action == SUBMIT and len(roles) > 1:
+        roles = (_submitter(policy, roles, known[question.what]),)
     found = [_one(policy, places, question, role, at) for role in roles]
     return next((each for each in found if each.is_permitted), found[0])
 
@@ -70,6 +73,15 @@ def _roles(policy: Policy, who: str) -> tuple[str, ...]:
     if not holder.roles:
         raise UsageError(f"{who} may hold no role, so it may do nothing: name its roles in the policy")
     return holder.roles
+
+
+def _submitter(policy: Policy, roles: tuple[str, ...], group: str) -> str:
+    # As the coordinator gives handles, and as a member makes its own.
+    if group in roles:
+        return roles[0]
+    classes = policy.named().classes
+    seals = {rule.role for rule in policy.rules if rule.may == SUBMIT and classes.get(rule.what) == group}
+    return next((role for role in roles if role in seals), roles[0])
 
 
 def _one(policy: Policy, places: dict[Path, Place], question: Question, role: str, at: Millis) -> Explanation:
