@@ -1,4 +1,4 @@
-"""A process of two roles: what it asks goes in the role that the rule is for, or is refused before it leaves."""
+"""A process of two roles: what it asks goes in the role that its rule is for, or does not leave."""
 
 import pytest
 from msgspec.structs import replace
