@@ -35,6 +35,7 @@ class Explanation(NamedTuple):
     holders: tuple[tuple[str, Place], ...]  # workloads and clients that may hold the role
     audience: tuple[tuple[str, Place], ...]  # and those at which it arrives
     needed: str  # "" where it is permitted
+    note: str  # what an answer by the policy alone leaves open, "" if nothing
 
     @property
     def is_permitted(self) -> bool:
@@ -99,6 +100,7 @@ def _one(policy: Policy, places: dict[Path, Place], question: Question, role: st
         _holders(policy, places, role),
         _holders(policy, places, target),
         _needed(decision, given, rule),
+        _note(question, given),
     )
 
 
@@ -124,6 +126,15 @@ def _needed(decision: Decision, given: Answer, rule: int | None) -> str:
     return f"that the use stays within rule {rule}, or that rule {rule} is widened"
 
 
+def _note(question: Question, given: Answer) -> str:
+    if question.arguments is NOT_GIVEN or given.permitted is None:
+        return ""
+    within = given.permitted.constraints
+    if within.arguments is None and all(each.arguments is None for each in within.unless):
+        return ""
+    return "the handler's defaults are not known here: what is left out is judged with them at the gate"
+
+
 def as_data(found: Explanation) -> dict[str, Any]:
     """Return the same as plain data."""
     refusal, permitted = found.answer.refusal, found.answer.permitted
@@ -140,6 +151,7 @@ def as_data(found: Explanation) -> dict[str, Any]:
         "holders": [{"name": name, **place._asdict()} for name, place in found.holders],
         "audience_holders": [{"name": name, **place._asdict()} for name, place in found.audience],
         "needed": found.needed or None,
+        "note": found.note or None,
     }
 
 
@@ -157,6 +169,8 @@ def sentences(found: Explanation, file: str) -> list[str]:
         lines += [f"  within: {each}" for each in permitted.words()]
     for text, holders in (("may act so", found.holders), ("may answer", found.audience)):
         lines += [f"  {text}: {name} ({file}:{place.line})" for name, place in holders]
+    if found.note:
+        lines.append(f"  note: {found.note}")
     if found.needed:
         lines.append(f"  it would need {found.needed}")
     return lines

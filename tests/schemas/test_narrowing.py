@@ -252,3 +252,9 @@ def test_patterns_look_at_so_much_text_and_what_has_more_is_refused_by_permit_an
             compile_schema({"not": schema})(value)
         # Each check has all of it.
         assert check("a" if "anyOf" in schema else ["a"]) == ""
+
+
+@pytest.mark.parametrize("value", [{"place": b"archive"}, {"a": {"place": [bytearray(b"archive")]}}])
+def test_bytes_in_an_untyped_object_are_refused_as_no_text_is_meant(value: Any) -> None:
+    with pytest.raises(NotPlainError, match="bytes"):
+        plain(value)
