@@ -17,7 +17,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.door import Door
 from agent_runtime.errors import CallFailedError
-from agent_runtime.gate import Gate
+from agent_runtime.gate import Gate, Way
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import ForkError, Link, Peering
@@ -39,7 +39,7 @@ DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
 LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
 
 T = TypeVar("T")
-_Route = tuple[str, int, Link]  # role, the most bytes that may go to it, session
+_Route = tuple[Way, Link]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Calls:
     ) -> bytes:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
         route = self._known("call", tool, len(arguments))
-        role, most = route[:2] if route else self._gate.may_say("call", tool, len(arguments))
+        way = route[0] if route else self._gate.may_say("call", tool, len(arguments))
         request = self._coordination.party.random(16)
         call = Call(request, tool, arguments, deadline, idempotency)
         tried: set[bytes] = set()
@@ -136,10 +136,10 @@ class Calls:
                 raise CallFailedError(Reason.DEADLINE_PASSED, f"no answer from {tool}")
             try:
                 if route is not None:
-                    link, route = route[2], None
+                    link, route = route[1], None
                 else:
-                    link = await self._link(role, tried)
-                    self._know("call", tool, (role, most, link))
+                    link = await self._link(way, tried)
+                    self._know("call", tool, (way, link))
                 reply = await self._ask(link, call, min(ATTEMPT_DEADLINE, remaining))
                 if reply.reason == Reason.QUARANTINED:
                     # It heard of it before we did: another instance takes the call.
@@ -147,7 +147,7 @@ class Calls:
                     raise UnreachableError("the instance takes nothing new")
             except UnreachableError:
                 # The peer may have restarted as another instance: look it up again.
-                self._look_up_again(role)
+                self._look_up_again(way.role)
                 await anyio.sleep(min(LOOK_AGAIN, remaining))
                 continue
             if reply.reason:
@@ -160,7 +160,7 @@ class Calls:
         known = self._known("send", kind, len(payload))
         if known is None or self._outgoing.congested:
             return False
-        self._outgoing.say(known[2], encode_message(Send(kind, payload)))
+        self._outgoing.say(known[1], encode_message(Send(kind, payload)))
         return True
 
     async def send(self, kind: str, payload: bytes, *, within: float) -> None:
@@ -168,22 +168,22 @@ class Calls:
 
         `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
         """
-        role, most = self._gate.may_say("send", kind, len(payload))
+        way = self._gate.may_say("send", kind, len(payload))
         clock = self._membership.clock
         deadline = clock.now() + int(within * SECOND)
         tried: set[bytes] = set()
         while True:
             try:
-                link = await self._link(role, tried)
+                link = await self._link(way, tried)
             except UnreachableError as error:
                 remaining = (deadline - clock.now()) / SECOND
                 if remaining <= 0:
                     raise CallFailedError(Reason.UNAVAILABLE, f"nobody takes {kind} messages") from error
-                self._look_up_again(role)
+                self._look_up_again(way.role)
                 await anyio.sleep(min(LOOK_AGAIN, remaining))
                 continue
             await self._outgoing.room()
-            self._know("send", kind, (role, most, link))
+            self._know("send", kind, (way, link))
             self._outgoing.say(link, encode_message(Send(kind, payload)))
             return
 
@@ -192,11 +192,11 @@ class Calls:
             self._routes.clear()
             return None
         route = self._routes.get((action, what))
-        return route if route is not None and size <= route[1] else None
+        return route if route is not None and size <= route[0].most else None
 
     def _know(self, action: str, what: str, route: _Route) -> None:
         # Where there are several instances, each of a turn's calls is to find its own.
-        listing = self._listings.get(route[0])
+        listing = self._listings.get(route[0].role)
         if listing is not None and len(listing.peers) == 1:
             self._routes_of = self._outgoing.ended
             self._routes[action, what] = route
@@ -257,7 +257,8 @@ class Calls:
             link.session.receive_subject, self._frame
         )
 
-    async def _link(self, role: str, tried: set[bytes]) -> Link:
+    async def _link(self, way: Way, tried: set[bytes]) -> Link:
+        role, own_role = way.role, way.own_role
         peers = await self._directory(role)
         fresh = [each for each in peers if each[0].subject not in tried] if tried else peers
         if not (fresh or peers):
@@ -265,18 +266,18 @@ class Calls:
         some = fresh or peers
         peer, admission = some[0] if len(some) == 1 else _random.choice(some)  # noqa: S311 - spreads load
         instance = peer.subject
-        link = self._peering.usable(instance, role)
+        link = self._peering.usable(instance, role, own_role)
         if link is not None:
             return link
         async with self._opening.setdefault(instance, anyio.Lock()):
-            link = self._peering.usable(instance, role)
+            link = self._peering.usable(instance, role, own_role)
             if link is not None:
                 return link
             tried.add(instance)
-            return await self._open(admission, role)
+            return await self._open(admission, role, own_role)
 
-    async def _open(self, admission: bytes, role: str) -> Link:
-        pending, inbox, frame = self._peering.open(admission, role)
+    async def _open(self, admission: bytes, role: str, own_role: str) -> Link:
+        pending, inbox, frame = self._peering.open(admission, role, own_role)
         send, receive = anyio.create_memory_object_stream[bytes](4)
         self._accepts[pending.accept_subject] = send
         subscription = await self._transport.subscribe(pending.accept_subject, self._accept)

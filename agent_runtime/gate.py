@@ -10,7 +10,7 @@ about the decoded object: `agent_runtime.handlers` asks the grant that passed he
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.membership import Membership
@@ -22,6 +22,7 @@ from schemas.granted import Granted, Refusal
 from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
 from schemas.peer import Call, Send
+from schemas.rules import SUBMIT
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
 
@@ -44,6 +45,14 @@ class OpenedTask:
     refusal: PeerError | None
     granted: Granted | None
     repeat: bool = False
+
+
+class Way(NamedTuple):
+    """Where something of our own may go, and in which own role: the receiver judges it by that one."""
+
+    own_role: str
+    role: str
+    most: int  # bytes
 
 
 class Gate:
@@ -144,22 +153,22 @@ class Gate:
     def may_send(self, action: str, what: str, size: int) -> Trust:
         """Permit an own submission before it leaves, or raise."""
         trust, now = self._membership.require_live_now()
-        refusal = _own(trust, action, what).refusal(size, now)
+        refusal = _own(trust, action, what)[1].refusal(size, now)
         if refusal is not None:
             raise _refused(refusal)
         return trust
 
-    def may_say(self, action: str, what: str, size: int) -> tuple[str, int]:
+    def may_say(self, action: str, what: str, size: int) -> Way:
         """Permit an own call or one-way message before it leaves, or raise.
 
-        Returns the role that it goes to, and how many bytes may: this holds for others of the same turn.
+        The way that is returned holds for others of the same turn.
         """
         trust, now = self._membership.require_live_now()
-        granted = _own(trust, action, what)
+        own_role, granted = _own(trust, action, what)
         refusal = granted.refusal(size, now)
         if refusal is not None:
             raise _refused(refusal)
-        return granted.audience, granted.most
+        return Way(own_role, granted.audience, granted.most)
 
     def may_hold(self, action: str, what: str, value: Any) -> None:
         """Permit what something of our own would hold, before it is encoded, or raise.
@@ -167,7 +176,7 @@ class Gate:
         The receiver decides: this spares the way to it, and says so where the mistake was made.
         """
         trust, now = self._membership.require_live_now()
-        refusal = _own(trust, action, what).of_arguments(value, now)
+        refusal = _own(trust, action, what)[1].of_arguments(value, now)
         if refusal is not None:
             raise _refused(refusal)
 
@@ -279,12 +288,29 @@ class RequestMemory:
                 del self._peers[peer]
 
 
-def _own(trust: Trust, action: str, what: str) -> Granted:
-    for role in trust.admission.roles:
+def _own(trust: Trust, action: str, what: str) -> tuple[str, Granted]:
+    roles = trust.admission.roles
+    for role in roles:
         granted = trust.grants.get((role, action, what))
-        if granted is not None:
-            return granted
+        if granted is None:
+            continue
+        # A session is opened in any own role; the handle that seals tasks names one, and is judged by it.
+        if action != SUBMIT or len(roles) == 1 or role == _submitter(trust, granted.audience):
+            return role, granted
     raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+
+
+def _submitter(trust: Trust, group: str) -> str:
+    """Return the own role that handles for `group` name: the first that may submit to a foreign one."""
+    roles = trust.admission.roles
+    if group in roles:
+        return roles[0]
+    seals = {
+        subject
+        for (subject, action, _), each in trust.grants.items()
+        if action == SUBMIT and each.audience == group
+    }
+    return next((role for role in roles if role in seals), roles[0])
 
 
 def _refused(refusal: Refusal) -> RefusedError:

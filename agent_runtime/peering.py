@@ -100,14 +100,21 @@ class Peering:
             for token in self._membership.names(Kind.INBOX, self._membership.keys.instance)
         )
 
-    def open(self, admission_bytes: bytes, peer_role: str) -> tuple[PendingSession, str, bytes]:
-        """Return a pending session with a peer, and the subject and frame of its init."""
+    def open(
+        self, admission_bytes: bytes, peer_role: str, own_role: str | None = None
+    ) -> tuple[PendingSession, str, bytes]:
+        """Return a pending session with a peer, and the subject and frame of its init.
+
+        It is opened in an own role, the first one if none is named: what is asked on it is judged by that.
+        """
         member = self._membership
         trust = member.require_live()
         peer = member.peer(admission_bytes)
         if peer_role not in peer.roles:
             raise SealingError(Reason.ROLE_NOT_PERMITTED)
-        own_role = trust.admission.roles[0]
+        own_role = own_role or trust.admission.roles[0]
+        if own_role not in trust.admission.roles:
+            raise SealingError(Reason.ROLE_NOT_PERMITTED)
         pending = PendingSession(
             member.mesh,
             member.keys,
@@ -246,13 +253,17 @@ class Peering:
         link.sent = now
         return link.session.send_subject, frame
 
-    def usable(self, instance: bytes, peer_role: str) -> Link | None:
-        """Return the session with an instance that was completed last, if new requests may go on it."""
+    def usable(self, instance: bytes, peer_role: str, own_role: str | None = None) -> Link | None:
+        """Return the session with an instance that was completed last, if new requests may go on it.
+
+        Of those in an own role, if it is named: the peer judges what comes by the role of its session.
+        """
         now = self._membership.clock.highest()
         best: Link | None = None
         for link in self._of(instance):
             newer = best is None or link.opened > best.opened
-            if newer and link.peer_role == peer_role and link.session.confirmed and link.usable(now):
+            fits = link.peer_role == peer_role and own_role in (None, link.own_role)
+            if newer and fits and link.session.confirmed and link.usable(now):
                 best = link
         return best
 

@@ -10,7 +10,7 @@ from schemas.decisions import NOT_GIVEN, Answer, Decision, answer
 from schemas.errors import UsageError
 from schemas.messages import Millis
 from schemas.policy import Policy
-from schemas.rules import ACTIONS
+from schemas.rules import ACTIONS, SUBMIT
 from schemas.toml_errors import did_you_mean
 from schemas.toml_place import Path, Place, nearest
 
@@ -35,6 +35,7 @@ class Explanation(NamedTuple):
     holders: tuple[tuple[str, Place], ...]  # workloads and clients that may hold the role
     audience: tuple[tuple[str, Place], ...]  # and those at which it arrives
     needed: str  # "" where it is permitted
+    note: str  # what an answer by the policy alone leaves open, "" if nothing
 
     @property
     def is_permitted(self) -> bool:
@@ -45,7 +46,8 @@ class Explanation(NamedTuple):
 def explain(policy: Policy, places: dict[Path, Place], question: Question, *, at: Millis) -> Explanation:
     """Answer a question by a policy, or raise `UsageError` if it names what the policy does not.
 
-    A workload or client is answered for in the role that permits it, else in its first.
+    A workload or client is answered for in the role that permits it, else in its first. What it submits
+    is judged by the one role that it seals to the receiver in.
     """
     if question.action not in ACTIONS:
         text = f"there is no action {question.action!r}{did_you_mean(question.action, ACTIONS)}"
@@ -55,6 +57,8 @@ def explain(policy: Policy, places: dict[Path, Place], question: Question, *, at
     if question.what not in known:
         text = f"the policy has no {question.what!r} to {question.action}{did_you_mean(question.what, known)}"
         raise UsageError(text)
+    if question.action == SUBMIT and len(roles) > 1:
+        roles = (_submitter(policy, roles, known[question.what]),)
     found = [_one(policy, places, question, role, at) for role in roles]
     return next((each for each in found if each.is_permitted), found[0])
 
@@ -72,6 +76,15 @@ def _roles(policy: Policy, who: str) -> tuple[str, ...]:
     return holder.roles
 
 
+def _submitter(policy: Policy, roles: tuple[str, ...], group: str) -> str:
+    # As the coordinator gives handles, and as a member makes its own.
+    if group in roles:
+        return roles[0]
+    classes = policy.named().classes
+    seals = {rule.role for rule in policy.rules if rule.may == SUBMIT and classes.get(rule.what) == group}
+    return next((role for role in roles if role in seals), roles[0])
+
+
 def _one(policy: Policy, places: dict[Path, Place], question: Question, role: str, at: Millis) -> Explanation:
     decision = Decision(role, question.action, question.what)
     given = answer(policy, decision, at=at, size=question.size, arguments=question.arguments)
@@ -87,6 +100,7 @@ def _one(policy: Policy, places: dict[Path, Place], question: Question, role: st
         _holders(policy, places, role),
         _holders(policy, places, target),
         _needed(decision, given, rule),
+        _note(question, given),
     )
 
 
@@ -112,6 +126,15 @@ def _needed(decision: Decision, given: Answer, rule: int | None) -> str:
     return f"that the use stays within rule {rule}, or that rule {rule} is widened"
 
 
+def _note(question: Question, given: Answer) -> str:
+    if question.arguments is NOT_GIVEN or given.permitted is None:
+        return ""
+    within = given.permitted.constraints
+    if within.arguments is None and all(each.arguments is None for each in within.unless):
+        return ""
+    return "the handler's defaults are not known here: what is left out is judged with them at the gate"
+
+
 def as_data(found: Explanation) -> dict[str, Any]:
     """Return the same as plain data."""
     refusal, permitted = found.answer.refusal, found.answer.permitted
@@ -128,6 +151,7 @@ def as_data(found: Explanation) -> dict[str, Any]:
         "holders": [{"name": name, **place._asdict()} for name, place in found.holders],
         "audience_holders": [{"name": name, **place._asdict()} for name, place in found.audience],
         "needed": found.needed or None,
+        "note": found.note or None,
     }
 
 
@@ -145,6 +169,8 @@ def sentences(found: Explanation, file: str) -> list[str]:
         lines += [f"  within: {each}" for each in permitted.words()]
     for text, holders in (("may act so", found.holders), ("may answer", found.audience)):
         lines += [f"  {text}: {name} ({file}:{place.line})" for name, place in holders]
+    if found.note:
+        lines.append(f"  note: {found.note}")
     if found.needed:
         lines.append(f"  it would need {found.needed}")
     return lines

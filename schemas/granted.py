@@ -78,9 +78,11 @@ class Granted:
         if not self.checks_arguments:
             return None
         try:
-            seen = plain(value)
+            return self._of_plain(plain(value), now)
         except NotPlainError as error:
             return Refusal(Reason.CONSTRAINT_VIOLATED, f"the argument {error}")
+
+    def _of_plain(self, seen: Any, now: Millis) -> Refusal | None:
         for deny in self._compiled.denies:
             if deny.arguments is not None and deny.holds(now) and deny.arguments(seen) == "":
                 return Refusal(Reason.DENIED_BY_RULE, f"rule {deny.rule} of the policy", deny.rule)

@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from schemas.patterns import PatternError, compile_pattern
+from schemas.plain import NotPlainError
 from schemas.toml_place import Path
 
 MAX_NODES = 128  # schemas within one schema, itself among them
 MAX_DEPTH = 8  # schemas within schemas; leaves room below the depth that CBOR is read to
 MAX_NAMES = 256  # properties, required names and enumerated values, all together
 MAX_TEXT = 256  # characters of a name, title or enumerated text
+
+# Characters that the patterns of one check may look at: some tenths of a second. Each use costs some more.
+PATTERN_BUDGET = 4_000_000
+PATTERN_USE = 64
 
 Check = Callable[[Any], str]  # of a plain value: "" if it fits, else the JSON Pointer of what it misses
 
@@ -53,8 +58,18 @@ class SchemaError(ValueError):
 
 
 def compile_schema(schema: Any) -> Check:
-    """Return the check that a schema stands for, or raise `SchemaError`."""
-    return _Compiler().schema((), schema, MAX_DEPTH)
+    """Return the check that a schema stands for, or raise `SchemaError`.
+
+    The check raises `NotPlainError` for a value on which its patterns would take too long.
+    """
+    compiler = _Compiler()
+    check, left = compiler.schema((), schema, MAX_DEPTH), compiler.left
+
+    def within_budget(value: Any) -> str:
+        left[0] = PATTERN_BUDGET
+        return check(value)
+
+    return within_budget
 
 
 class _Compiler:
@@ -63,6 +78,7 @@ class _Compiler:
     def __init__(self) -> None:
         self._nodes = MAX_NODES
         self._names = MAX_NAMES
+        self.left = [PATTERN_BUDGET]
 
     def schema(self, at: Path, schema: Any, depth: int) -> Check:
         self._nodes -= 1
@@ -106,7 +122,8 @@ class _Compiler:
                 self._text((*at, index), name)
         elif keyword in ("enum", "const"):
             self._count(at, 1)
-        return _check(_pointer(at), _OF_VALUES[keyword](at, given))
+        test = _OF_VALUES[keyword](at, given)
+        return _check(_pointer(at), _metered(test, self.left) if keyword == "pattern" else test)
 
     def _combined(self, at: Path, keyword: str, given: Any, depth: int) -> Check:
         if keyword == "not":
@@ -257,6 +274,18 @@ def _pattern(at: Path, given: Any) -> Callable[[Any], bool]:
     except PatternError as error:
         raise SchemaError(at, str(error)) from error
     return lambda value: type(value) is not str or fullmatch(value) is not None
+
+
+def _metered(test: Callable[[Any], bool], left: list[int]) -> Callable[[Any], bool]:
+    # Raised, not missed: within `not`, and for a rule that denies, what misses is let pass.
+    def metered(value: Any) -> bool:
+        if type(value) is str:
+            left[0] -= len(value) + PATTERN_USE
+            if left[0] < 0:
+                raise NotPlainError("has too much text for the patterns of its schema")
+        return test(value)
+
+    return metered
 
 
 def _required(_: Path, given: Any) -> Callable[[Any], bool]:

@@ -331,6 +331,10 @@ def test_a_proof_with_anything_changed_proves_nothing(world: World, file: Path) 
         msgspec.structs.replace(proof, entry=other.entry),
         msgspec.structs.replace(proof, entry=other.entry, index=3, says=other.says),
         msgspec.structs.replace(proof, says=other.says),
+        # What only looks the same is another file: 3.0 for 3, true for 1, hexadecimal in capitals.
+        msgspec.structs.replace(proof, says={**proof.says, "index": float(proof.index)}),
+        msgspec.structs.replace(proof, entry=proof.entry.upper()),
+        msgspec.structs.replace(proof, head=proof.head.upper()),
         msgspec.structs.replace(proof, path=proof.path[:-1]),
         msgspec.structs.replace(proof, path=("zz",)),
         msgspec.structs.replace(proof, mesh="00" * 32),

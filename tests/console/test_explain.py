@@ -152,3 +152,15 @@ def test_a_person_reads_it_in_sentences(text: str, capsys: pytest.CaptureFixture
     assert "no: requester may call the tool pseudonym" in said
     assert 'it would need a rule: [[rules]] role = "requester"' in said
     assert "signed by ada, cyd" in said
+
+
+def test_yes_to_arguments_says_that_defaults_are_judged_at_the_gate(
+    ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("planner", "pseudonym", "call", "--at", MONDAY)
+    code, said = ask(*asked, "--args", "{}")
+    assert code == 0
+    assert "defaults" in said["note"]
+    assert cli.run(["explain", *asked, "--args", "{}"]) == 0
+    assert "note: the handler's defaults" in capsys.readouterr().out
+    assert ask(*asked)[1]["note"] is None

@@ -237,3 +237,24 @@ def test_what_cannot_be_checked_is_said_to_be_so(value: Any) -> None:
 @given(VALUES)
 def test_plain_data_is_itself(value: Any) -> None:
     assert plain(value) == value
+
+
+def test_patterns_look_at_so_much_text_and_what_has_more_is_refused_by_permit_and_deny() -> None:
+    one = {"type": "string", "pattern": "^[^a]*a$"}
+    for schema, value in (
+        ({"anyOf": [one] * 100}, "b" * 900_000),
+        ({"items": {"allOf": [one] * 100}}, ["a"] * 9_000),
+    ):
+        check = compile_schema(schema)
+        with pytest.raises(NotPlainError, match="too much text"):
+            check(value)
+        with pytest.raises(NotPlainError, match="too much text"):
+            compile_schema({"not": schema})(value)
+        # Each check has all of it.
+        assert check("a" if "anyOf" in schema else ["a"]) == ""
+
+
+@pytest.mark.parametrize("value", [{"place": b"archive"}, {"a": {"place": [bytearray(b"archive")]}}])
+def test_bytes_in_an_untyped_object_are_refused_as_no_text_is_meant(value: Any) -> None:
+    with pytest.raises(NotPlainError, match="bytes"):
+        plain(value)
