@@ -185,9 +185,9 @@ async def operator_line(
     witness = Witness()
     memory = kept.memory()
     witness.profile_version = memory.profile_version
-    if memory.log_root is not None:
+    if memory.head is not None:
         # The log may only have grown from what this console saw: it has that proved before it goes on.
-        witness.saw_before(memory.term, (memory.log_size, memory.log_root))
+        witness.saw_before(memory.term, memory.head)
     membership = Membership(
         mesh,
         keys,
