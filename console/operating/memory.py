@@ -120,6 +120,22 @@ def check(memory: Memory, seen: Sighting) -> None:
         )
 
 
+def check_policy(memory: Memory, version: int, digest: bytes) -> None:
+    """Raise `RememberedError` for a policy that is about to be sent and was overtaken, or is a second one."""
+    if version < memory.policy_version:
+        raise RememberedError(
+            Reason.STATE_ROLLED_BACK,
+            f"this is policy version {version}, and version {memory.policy_version} was seen in force here: "
+            "name that or a later one; nothing was sent",
+        )
+    if version == memory.policy_version and digest != memory.policy_hash:
+        raise RememberedError(
+            Reason.FORKED,
+            f"two policies of version {version} are signed: {memory.policy_hash.hex()} was seen in force "
+            f"here, and this is {digest.hex()}; nothing was sent",
+        )
+
+
 def advance(memory: Memory, seen: Sighting) -> Memory:
     """Return the memory with a sighting in it, or raise what `check` does."""
     check(memory, seen)
@@ -146,7 +162,9 @@ def learn(memory: Memory, seen: Sighting) -> Memory:
     size = max(grown.log_size, seen.log_size)
     if seen.log_root is not None and seen.log_size == size and (head is None or head[0] < size):
         head = (size, seen.log_root)
-    grown = replace(grown, log_size=size, log_root=head[1] if head else None, root_size=head[0] if head else 0)
+    grown = replace(
+        grown, log_size=size, log_root=head[1] if head else None, root_size=head[0] if head else 0
+    )
     if seen.policy_version < max(memory.policy_version, 1):
         return grown
     return replace(

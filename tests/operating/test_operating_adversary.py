@@ -26,7 +26,7 @@ async def tap(broker: Broker, tmp_path: Path) -> AsyncIterator[Tap]:
 
 
 def receipts(mesh: Mesh) -> list[Path]:
-    return sorted(Kept(mesh.home / "state", mesh.mesh.id).root.rglob("receipts/*"))
+    return sorted(Kept(mesh.home / "state", mesh.mesh.id).root.rglob("receipts/*.cbor"))
 
 
 async def test_a_receipt_that_is_withheld_is_not_called_done_and_can_be_asked_for_again(
