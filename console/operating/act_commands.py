@@ -265,8 +265,8 @@ def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
         raise RememberedError(
             Reason.STATE_ROLLED_BACK,
             f"the order names the policy {(order.policy_hash or b'').hex()}, and version "
-            f"{memory.policy_version} was seen in force here: if it names a later one, give that with --policy; "
-            "nothing was sent",
+            f"{memory.policy_version} was seen in force here: give a later one that it names with "
+            "--policy; nothing was sent",
         )
 
 
