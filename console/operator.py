@@ -19,7 +19,7 @@ from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
 from agent_runtime.witness import Witness
 from console.operating.kept import Kept, KeptReceipt
-from console.operating.memory import RememberedError, Sighting
+from console.operating.memory import RememberedError, Sighting, check_policy
 from schemas import codec
 from schemas.audit import TermProof
 from schemas.documents import LogReceipt, Profile
@@ -87,6 +87,11 @@ class OperatorLine:
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, which is kept, or raise its refusal."""
         coordinator, _ = self._peer()
+        if event.kind == "policy":
+            policy = _policy(event)
+            check_policy(self._kept.memory(), policy.version, sha256(compiled(policy)))
+        # What cannot be kept is not sent: later coordinators could not be told.
+        self._kept.pend(event)
         try:
             body = await self._coordination.request("event", event, within=RECEIPT_DEADLINE)
         except UnreachableError as error:
@@ -94,6 +99,9 @@ class OperatorLine:
                 "no receipt came, so it is not known whether this is in force: send the same again, which "
                 "changes nothing if it is"
             ) from error
+        except AdmissionRefusedError:
+            self._kept.unpend(event)
+            raise
         if body.purpose != "receipt":
             raise MalformedError("not a receipt")
         signed = codec.convert(body.fields, bytes)
@@ -185,9 +193,9 @@ async def operator_line(
     witness = Witness()
     memory = kept.memory()
     witness.profile_version = memory.profile_version
-    if memory.log_root is not None:
+    if memory.head is not None:
         # The log may only have grown from what this console saw: it has that proved before it goes on.
-        witness.saw_before(memory.term, (memory.log_size, memory.log_root))
+        witness.saw_before(memory.term, memory.head)
     membership = Membership(
         mesh,
         keys,

@@ -84,8 +84,8 @@ class Operators:
             except (PeerError, TransportError) as error:
                 if _is_behind(error):
                     raise UsageError(
-                        f"this lab has seen a newer policy than the one that its operators hold ({error}): have "
-                        f"them sign the next version with sealbus lab resign --dir {self._state.root}"
+                        f"this lab has seen a newer policy than its operators hold ({error}): have them sign "
+                        f"the next version with sealbus lab resign --dir {self._state.root}"
                     ) from error
                 if anyio.current_time() >= deadline:
                     raise

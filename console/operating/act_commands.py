@@ -13,6 +13,7 @@ from console.evidence import print_json
 from console.operating import acts
 from console.operating.acts import Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
+from console.operating.memory import RememberedError, check_policy
 from console.operating.publishing import hand_over
 from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
 from console.policy import files
@@ -20,8 +21,9 @@ from console.policy.screen import say
 from console.policy.signing_commands import File, signed_path
 from schemas import codec
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
-from schemas.errors import UsageError
+from schemas.errors import Reason, UsageError
 from schemas.messages import CHIP, INSTANCE, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
+from sealing import cose
 
 REASON = "ordered on the command line"
 
@@ -68,6 +70,8 @@ def new_order(
 ) -> int:
     """Write an order for the coordinator that answers, signed with the keys that are given."""
     verified = read_policy(desk, policy_file)
+    if verified is not None:
+        check_policy(desk.kept.memory(), verified.policy.version, verified.policy_hash)
 
     async def work() -> int:
         who = await waiting_coordinator(desk, verified) if instance is None else digest_of(instance)
@@ -181,8 +185,10 @@ _common(glass, acts.GLASS)
 @json_option
 def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) -> int:
     """Send a signed order, and after it all revocations that were acknowledged here and the policy."""
-    event = acts.event_of(desk.anchor, desk.mesh, _read(file, acts.ORDER))
+    act = _read(file, acts.ORDER)
+    event = acts.event_of(desk.anchor, desk.mesh, act)
     verified = read_policy(desk, policy_file)
+    _check_order(desk, act, verified)
 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:
@@ -236,6 +242,32 @@ async def waiting_coordinator(desk: Desk, policy: VerifiedPolicy | None) -> byte
         if line.term:
             raise UsageError(f"the coordinator that answers serves term {line.term}: it needs no order")
         return line.coordinator
+
+
+def sent_order(desk: Desk, instance: bytes, term: int) -> Event:
+    """Return the order of a coordinator's term that was sent from here, or raise `UsageError`."""
+    for event in desk.kept.orders():
+        order = codec.decode(cose.unverified_payload(event.documents[0]), Order)
+        if (order.instance, order.term) == (instance, term):
+            return event
+    raise UsageError(
+        f"the coordinator that answers serves term {term}, which was not ordered from here: it needs no "
+        "order, and `sealbus policy publish FILE` puts a policy in force"
+    )
+
+
+def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
+    memory, order = desk.kept.memory(), codec.decode(act.text, Order)
+    if policy is not None:
+        check_policy(memory, policy.policy.version, policy.policy_hash)
+    named = {None, memory.policy_hash, policy.policy_hash if policy else None}
+    if memory.policy_version and order.policy_hash not in named:
+        raise RememberedError(
+            Reason.STATE_ROLLED_BACK,
+            f"the order names the policy {(order.policy_hash or b'').hex()}, and version "
+            f"{memory.policy_version} was seen in force here: give a later one that it names with "
+            "--policy; nothing was sent",
+        )
 
 
 def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:

@@ -1,8 +1,8 @@
 """What every command of operators has in common: the mesh, the keys, the broker, and what was seen before."""
 
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,10 +19,10 @@ from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
 from schemas.documents import Anchor, Profile
-from schemas.errors import PeerError, UsageError
+from schemas.errors import PeerError, Reason, UsageError
 from sealing.context import Mesh
 from sealing.keys import SigningKey
-from transport import Credentials
+from transport import Credentials, TransportError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,8 +48,24 @@ class Desk:
     own_profile: Profile | None
     wait: float
 
-    def line(self, profile: Profile | None = None) -> AbstractAsyncContextManager[OperatorLine]:
-        """Open a line as the first operator whose key was given; `profile`: of what is about to be sent."""
+    @asynccontextmanager
+    async def line(self, profile: Profile | None = None) -> AsyncIterator[OperatorLine]:
+        """Open a line as the first operator whose key was given; `profile`: of what is about to be sent.
+
+        A coordinator whose term is newer than a revocation's receipt may never have heard of that: it is told
+        first, whoever opened its term.
+        """
+        async with self._line(profile) as line:
+            unheard = self.kept.unheard(line.term)
+            for revocation in unheard:
+                await line.send(revocation)
+            if unheard:
+                click.echo(
+                    f"sealbus: term {line.term} was told {len(unheard)} revocations of before", err=True
+                )
+            yield line
+
+    def _line(self, profile: Profile | None) -> AbstractAsyncContextManager[OperatorLine]:
         if not self.keys:
             raise UsageError("name your key with --key: a coordinator speaks to operators alone")
         if self.url is None:
@@ -183,4 +199,8 @@ def ended(work: Callable[[], Awaitable[int]], *, as_data: bool) -> int:
     except PeerError as refusal:
         if as_data:
             print_json({"done": False, "reason": refusal.reason.value, "detail": refusal.detail})
+        raise
+    except TransportError as error:
+        if as_data:
+            print_json({"done": False, "reason": Reason.UNAVAILABLE.value, "detail": str(error)})
         raise

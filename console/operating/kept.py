@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from console.operating.memory import Memory, Sighting, advance, empty, learn
 from console.policy import files
@@ -16,10 +17,15 @@ from schemas import codec
 from schemas.codec import Message
 from schemas.errors import MalformedError, UsageError
 from schemas.messages import Bytes32, Event, Signed
+from sealing.context import sha256
 
 STATE = "SEALBUS_STATE"
 MAX_KEPT = 4 * 1024 * 1024  # an event of a MiB, its receipt, and room
 MEMORY, LOCK, RECEIPTS, POLICY = "seen.cbor", "lock", "receipts", "policy.signed"
+PENDING = ".pending"  # in `receipts`, so that what could keep no receipt is not sent
+REVOCATION = "revocation"
+
+T = TypeVar("T")
 
 
 class KeptReceipt(Message, frozen=True):
@@ -38,6 +44,24 @@ def default_state() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "sealbus"
 
 
+def _is_there(path: Path) -> bool:
+    """Tell whether a file was ever put here: a link that leads nowhere is damage, and not nothing."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return True
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    try:
+        return codec.decode(files.read(path, MAX_KEPT), kind)
+    except MalformedError as error:
+        raise UsageError(f"{path} is damaged: take it from a backup, or remove it") from error
+
+
 class Kept:
     """One mesh's folder, made when something is first kept in it."""
 
@@ -48,11 +72,11 @@ class Kept:
     def memory(self) -> Memory:
         """Return what was seen so far, or raise `UsageError` if the file is no memory of this mesh."""
         path = self.root / MEMORY
-        if not path.exists():
+        if not _is_there(path):
             return empty(self._mesh)
         try:
             memory = codec.decode(files.read(path, MAX_KEPT), Memory)
-        except MalformedError as error:
+        except (MalformedError, UsageError) as error:
             raise UsageError(
                 f"{path} is damaged: take it from a backup; without it this console believes whatever "
                 "coordinator the operators ever ordered"
@@ -76,12 +100,24 @@ class Kept:
             if after != before:
                 self._replace(self.root / MEMORY, codec.encode(after))
 
+    def pend(self, event: Event) -> None:
+        """Keep what is about to be sent, or raise `UsageError`: what is in force later is known here then."""
+        path = self._pending(event)
+        with self._locked():
+            self._folder(path.parent)
+            self._replace(path, codec.encode(event))
+
+    def unpend(self, event: Event) -> None:
+        """Forget what was to be sent: it was refused, or its receipt is kept."""
+        self._pending(event).unlink(missing_ok=True)
+
     def keep(self, kept: KeptReceipt, *, term: int, index: int) -> Path:
-        """Keep a receipt that was verified; return its file."""
+        """Keep a receipt that was verified, in place of what was pending; return its file."""
         path = self.receipt(kept.event.kind, term=term, index=index)
         with self._locked():
             self._folder(path.parent)
             self._replace(path, codec.encode(kept))
+            self.unpend(kept.event)
         return path
 
     def receipt(self, kind: str, *, term: int, index: int) -> Path:
@@ -89,16 +125,46 @@ class Kept:
         return self.root / RECEIPTS / f"{term:012}-{index:012}-{kind}.cbor"
 
     def revocations(self) -> list[Event]:
-        """Return every revocation that a coordinator has acknowledged to this console, in their order."""
-        folder = self.root / RECEIPTS
-        found: dict[tuple[bytes, ...], Event] = {}
-        for path in sorted(folder.glob("*-revocation.cbor")) if folder.exists() else ():
-            try:
-                event = codec.decode(files.read(path, MAX_KEPT), KeptReceipt).event
-            except MalformedError as error:
-                raise UsageError(f"{path} is damaged: take it from a backup, or remove it") from error
-            found.setdefault(event.documents, event)
+        """Return every revocation that this console sent and no coordinator refused, in their order."""
+        return [event for event, _ in self._revocations()]
+
+    def unheard(self, term: int) -> list[Event]:
+        """Return the revocations that no coordinator of this term or a later one has acknowledged here."""
+        return [event for event, heard in self._revocations() if heard < term]
+
+    def _revocations(self) -> list[tuple[Event, int]]:
+        """Return each revocation with the last term that acknowledged it, 0 for one without a receipt."""
+        found: dict[tuple[bytes, ...], tuple[Event, int]] = {}
+        for path in self._receipts(f"-{REVOCATION}.cbor"):
+            event = _read(path, KeptReceipt).event
+            first, _ = found.get(event.documents, (event, 0))
+            found[event.documents] = (first, int(path.name.split("-")[0]))
+        for event in self._sent(REVOCATION):
+            found.setdefault(event.documents, (event, 0))
         return list(found.values())
+
+    def orders(self) -> list[Event]:
+        """Return every order that this console sent and no coordinator refused."""
+        return [_read(path, KeptReceipt).event for path in self._receipts("-order.cbor")] + self._sent(
+            "order"
+        )
+
+    def _sent(self, kind: str) -> list[Event]:
+        waiting = [_read(path, Event) for path in self._receipts(PENDING)]
+        return [event for event in waiting if event.kind == kind]
+
+    def _receipts(self, ending: str) -> list[Path]:
+        folder = self.root / RECEIPTS
+        if not _is_there(folder):
+            return []
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+        return [folder / name for name in names if name.endswith(ending) and not name.startswith(".")]
+
+    def _pending(self, event: Event) -> Path:
+        return self.root / RECEIPTS / f"{sha256(codec.encode(event)).hex()[:32]}{PENDING}"
 
     def keep_policy(self, signed: bytes) -> None:
         """Keep the signed policy that is in force: it says which coordinator to believe."""
@@ -108,7 +174,7 @@ class Kept:
     def policy(self) -> bytes | None:
         """Return the signed policy that was last seen in force."""
         path = self.root / POLICY
-        return files.read(path, files.MAX_SIGNED) if path.exists() else None
+        return files.read(path, files.MAX_SIGNED) if _is_there(path) else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -33,8 +33,15 @@ class Memory(Message, frozen=True):
     policy_version: Count
     policy_hash: Bytes32
     profile_version: Count
-    log_size: Count  # of the log of `term`
-    log_root: Bytes32 | None  # None: not known for that size
+    log_size: Count  # the highest that was seen of the log of `term`; a receipt tells no root
+    log_root: Bytes32 | None  # of the log's first `root_size` entries; None: no root was seen
+    root_size: Count = 0  # 0: of all `log_size`, as files had it that were written before this field
+
+    @property
+    def head(self) -> tuple[int, bytes] | None:
+        """The last size of the log with a known root: whatever comes later has to have grown from it."""
+        size = self.root_size or self.log_size
+        return (size, self.log_root) if self.log_root is not None and size else None
 
 
 def empty(mesh: bytes) -> Memory:
@@ -105,10 +112,27 @@ def check(memory: Memory, seen: Sighting) -> None:
             Reason.STATE_ROLLED_BACK,
             f"the coordinator's log has {seen.log_size} entries, and {memory.log_size} were seen here",
         )
-    if seen.log_size == memory.log_size and len({seen.log_root, memory.log_root} - {None}) > 1:
+    known_head = memory.head
+    if known_head and seen.log_root and seen.log_size == known_head[0] and seen.log_root != known_head[1]:
         raise RememberedError(
             Reason.EQUIVOCATION,
             f"the coordinator's log of {seen.log_size} entries has another head than the one seen here",
+        )
+
+
+def check_policy(memory: Memory, version: int, digest: bytes) -> None:
+    """Raise `RememberedError` for a policy that is about to be sent and was overtaken, or is a second one."""
+    if version < memory.policy_version:
+        raise RememberedError(
+            Reason.STATE_ROLLED_BACK,
+            f"this is policy version {version}, and version {memory.policy_version} was seen in force here: "
+            "name that or a later one; nothing was sent",
+        )
+    if version == memory.policy_version and digest != memory.policy_hash:
+        raise RememberedError(
+            Reason.FORKED,
+            f"two policies of version {version} are signed: {memory.policy_hash.hex()} was seen in force "
+            f"here, and this is {digest.hex()}; nothing was sent",
         )
 
 
@@ -132,10 +156,15 @@ def learn(memory: Memory, seen: Sighting) -> Memory:
         keys=tuple(keys[term] for term in sorted(keys)[-TERMS_KEPT:]),
         profile_version=max(memory.profile_version, seen.profile_version),
     )
-    if seen.term > memory.term or seen.log_size > memory.log_size:
-        grown = replace(grown, log_size=seen.log_size, log_root=seen.log_root)
-    elif seen.log_size == memory.log_size:
-        grown = replace(grown, log_root=memory.log_root or seen.log_root)
+    if seen.term > memory.term:
+        grown = replace(grown, log_size=seen.log_size, log_root=None, root_size=0)
+    head = grown.head
+    size = max(grown.log_size, seen.log_size)
+    if seen.log_root is not None and seen.log_size == size and (head is None or head[0] < size):
+        head = (size, seen.log_root)
+    grown = replace(
+        grown, log_size=size, log_root=head[1] if head else None, root_size=head[0] if head else 0
+    )
     if seen.policy_version < max(memory.policy_version, 1):
         return grown
     return replace(

@@ -14,10 +14,12 @@ from console.operating.act_commands import (
     order_for,
     policy_option,
     read_policy,
+    sent_order,
     tell_receipts,
 )
 from console.operating.desk import DONE, Desk, desk_options, ended, json_option
-from console.operating.publishing import hand_over, open_term, policy_event
+from console.operating.memory import check_policy
+from console.operating.publishing import open_term, policy_event
 from console.operating.screen import agents_table, status_data, status_lines
 from console.policy import files
 from console.policy.screen import say
@@ -60,13 +62,18 @@ def status(desk: Desk, listed: bool, as_data: bool) -> int:
 def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: bool) -> int:
     """Order the term of the coordinator that answers and hand it revocations and policy, in one step."""
     verified = read_policy(desk, policy_file)
+    if verified is not None:
+        check_policy(desk.kept.memory(), verified.policy.version, verified.policy_hash)
 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:
             if line.term:
-                raise UsageError(f"the coordinator that answers serves term {line.term}: it needs no order")
-            act = acts.act_of(order_for(desk, verified, line.coordinator, term))
-            event = acts.event_of(desk.anchor, desk.mesh, acts.sign(desk.anchor, desk.mesh, act, desk.keys))
+                # The same again: an earlier run may have ended between the order and the policy.
+                event = sent_order(desk, line.coordinator, line.term)
+            else:
+                act = acts.act_of(order_for(desk, verified, line.coordinator, term))
+                signatures = acts.sign(desk.anchor, desk.mesh, act, desk.keys)
+                event = acts.event_of(desk.anchor, desk.mesh, signatures)
             signed = verified.signed if verified else None
             receipt = await open_term(line, event, desk.kept.revocations(), signed)
         keep_policy(desk, verified)
@@ -104,9 +111,6 @@ def publish(desk: Desk, file: Path, as_data: bool) -> int:
     async def work() -> int:
         event = policy_event(verified.signed)
         async with desk.line(verified.profile) as line:
-            if line.term and not line.policy_version:
-                # Before its first policy a coordinator admits nobody: whom it must not admit, it hears first.
-                await hand_over(line, desk.kept.revocations(), None)
             receipt = await line.send(event)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)

@@ -26,7 +26,7 @@ async def tap(broker: Broker, tmp_path: Path) -> AsyncIterator[Tap]:
 
 
 def receipts(mesh: Mesh) -> list[Path]:
-    return sorted(Kept(mesh.home / "state", mesh.mesh.id).root.rglob("receipts/*"))
+    return sorted(Kept(mesh.home / "state", mesh.mesh.id).root.rglob("receipts/*.cbor"))
 
 
 async def test_a_receipt_that_is_withheld_is_not_called_done_and_can_be_asked_for_again(
@@ -140,6 +140,23 @@ async def test_a_coordinator_whose_policy_another_console_never_saw_is_shown_as_
         authority.adopt(Event("policy", signed.policy, signed.profile), before.adopted)
         code, said = await mesh.run("mesh", "status")
         assert (code, "forked" in said) == (1, True), said
+
+
+async def test_after_a_receipt_a_longer_log_of_another_history_is_refused_all_the_same(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator:
+        # Given a head that was seen, and after it a receipt, which tells none.
+        await mesh.data("mesh", "status")
+        await mesh.data("agents", "evict", "ab" * 32, keys=("alice", "bob"))
+        size = coordinator.service.core.authority.audit.size
+        # When the coordinator's log is another one, and longer.
+        other = AuditLog(mesh.mesh, lambda _: None)
+        other.term = 1
+        for number in range(size + 4):
+            other.append("lease-lapsed", now=number, ended=number)
+        coordinator.service.core.authority.audit = other
+        # Then it cannot prove that it grew from what was seen.
+        code, said = await mesh.run("mesh", "status")
+        assert (code, "equivocation" in said) == (1, True), said
 
 
 async def test_a_log_that_became_shorter_is_refused(mesh: Mesh) -> None:

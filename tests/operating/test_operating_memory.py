@@ -102,6 +102,21 @@ def test_whatever_is_shown_the_memory_never_goes_back(shown: list[tuple[bool, Si
         assert codec.decode(codec.encode(memory), Memory) == memory
 
 
+def test_a_receipt_raises_the_size_and_the_last_known_head_stays_to_be_grown_from(memory: Memory) -> None:
+    memory = learn(memory, replace(SEEN, log_size=104, log_root=None))
+    assert (memory.log_size, memory.head) == (104, (100, b"r" * 32))
+    with pytest.raises(RememberedError, match="104 were seen"):
+        check(memory, replace(SEEN, log_size=103, log_root=b"o" * 32))
+    memory = advance(memory, replace(SEEN, log_size=104, log_root=b"s" * 32))
+    assert memory.head == (104, b"s" * 32)
+    assert learn(memory, replace(SEEN, term=4, log_size=2, log_root=None)).head is None
+
+
+def test_a_memory_of_before_the_last_head_was_kept_apart_is_read(memory: Memory) -> None:
+    older = codec.decode_any(codec.encode(memory))[:-1]
+    assert codec.convert(older, Memory).head == (100, b"r" * 32)
+
+
 # On disk.
 
 

@@ -73,7 +73,7 @@ async def test_a_refusal_comes_back_with_its_code_and_nothing_is_kept(mesh: Mesh
         gap = mesh.successor(mesh.successor(mesh.successor(mesh.policy)))
         cases = {
             "fork.toml": (other, "forked"),
-            "back.toml": (mesh.policy, "version-not-newer"),
+            "back.toml": (mesh.policy, "state-rolled-back"),
             "gap.toml": (gap, "predecessor-mismatch"),
             "early.toml": (mesh.successor(second, not_before=2**52), "not-yet-valid"),
             "late.toml": (mesh.successor(second, expires=second.issued + 1), "expired"),

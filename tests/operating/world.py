@@ -163,7 +163,7 @@ class Mesh:
         """Run one command that has to be done, and return what it says as data."""
         code, said = await self.run(*words, "--json", **options)
         assert code == 0, said
-        return json.loads(said)
+        return json.JSONDecoder().raw_decode(said)[0]  # what standard error said comes after it
 
     def file(self, name: str) -> str:
         """Name a file of the operators'."""
