@@ -15,8 +15,8 @@ from benchmarks.ratios import Aim, Row
 from coordinator import AppraisalRequest, Core, Publish
 from coordinator.actions import Action
 from schemas import codec
-from schemas.documents import Anchor, OperatorKey, Order, Profile, RevocationOrder
-from schemas.evidence import SEV_SNP, AttestationResult, Evidence, PlatformValues, ReferenceValues
+from schemas.documents import Anchor, OperatorKey, Order, RevocationOrder
+from schemas.evidence import SEV_SNP, AttestationResult, Evidence, PlatformValues
 from schemas.limits import DAY, MAX_MESSAGE, MINUTE, SECOND
 from schemas.messages import (
     ENCLAVE,
@@ -33,6 +33,7 @@ from schemas.rules import Rule
 from sealing.context import SUITE_GCM, Mesh, sha256
 from sealing.documents import sign_by_operators
 from sealing.keys import PartyKeys, SigningKey
+from sealing.profile import profile_of
 from sealing.session import Peer, PendingSession, Session
 
 Say = Callable[[str], None]
@@ -206,13 +207,7 @@ class LargeMesh:
             rules=(Rule(role=ROLES[1], may="submit", what="work"),),
             limits=Limits(admission_seconds=DAY // SECOND),
         )
-        profile = Profile(
-            mesh=self._mesh.id,
-            version=1,
-            issued=START,
-            reference_values=ReferenceValues(platforms={}, workloads=()),
-            grace=10 * SECOND,
-        )
+        profile = profile_of(self._mesh, policy)
         event = Event(
             "policy", self._signed("policy", compiled(policy)), self._signed("profile", codec.encode(profile))
         )
