@@ -59,7 +59,7 @@ def explain_command(
 ) -> int:
     """Say whether WHO (a role, workload or client) may do ACTION with WHAT, and why.
 
-    WHAT is a task class to submit, a tool to call, a role to send to, a context to read or write.
+    WHAT is a task class to submit, a tool to call, a kind of message to send, a context to read or write.
     """
     path = _policy_file(file)
     text = files.read_text(path)

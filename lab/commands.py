@@ -20,6 +20,7 @@ from lab.blueprint import installed_blueprint
 from lab.broker import HOST
 from lab.export import export_all
 from lab.facts import LAB_FILE, facts_of
+from lab.keys import CREDENTIALS, PASSPHRASE_FILE, export_keys
 from lab.logs import Admitted
 from lab.mesh import running_mesh, wait_admitted
 from lab.operators import Operators
@@ -179,6 +180,32 @@ def evidence(root: Path, out: Path, machine: bool) -> None:
 def evict(root: Path, kind: str, reason: str, value: str) -> None:
     """Have the operators of a lab that is up revoke an instance, a chip or a workload."""
     raise click.exceptions.Exit(anyio.run(_evict, root, kind, value, reason))
+
+
+@lab.command()
+@directory
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="A folder that is not there yet.",
+)
+def keys(root: Path, out: Path) -> None:
+    """Write the operators' keys of a lab that is up, for mesh, policy, agents, workloads and audit."""
+    console = Console(stderr=True, highlight=False)
+    with open_state(root, exclusive=False) as state:
+        url = attach(state).url
+        written = export_keys(state, out)
+    for path in written:
+        console.print(f"{path}", markup=False, soft_wrap=True)
+    first = next(path for path in written if path.suffix == ".key")
+    seed = f" --credentials {out / CREDENTIALS}" if out / CREDENTIALS in written else ""
+    line = (
+        f"sealbus mesh status --mesh {out / 'anchor.cbor'} --key {first} "
+        f"--passphrase-file {out / PASSPHRASE_FILE} --nats {url}{seed}"
+    )
+    console.print("and now, for example:", markup=False)
+    click.echo(line)
 
 
 lab.add_command(wire_command)

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from lab.attached import attach
 from lab.facts import LAB_FILE, LabFacts, read_facts
 from lab.mesh import recording_of
+from lab.setup import OPERATORS
 from lab.start import initialise
 from lab.state import hold_part, open_state
 from tests.attestation.tdx_forge import judge
@@ -119,6 +120,20 @@ async def test_a_client_elsewhere_finds_the_lab(lab: Path, up: LabFacts) -> None
     unknown = await sealbus("lab", "evict", "--dir", str(lab), "worker-7")
     assert unknown.returncode == 2
     assert b"worker-1, worker-2" in unknown.stderr
+
+
+async def test_the_operators_own_commands_work_against_a_lab(lab: Path, up: LabFacts, tmp_path: Path) -> None:
+    out = tmp_path / "operators"
+    found = await sealbus("lab", "keys", "--dir", str(lab), "--out", str(out))
+    assert found.returncode == 0, found.stderr
+    assert {path.name for path in out.glob("*.key")} == {f"{name}.key" for name in OPERATORS}
+    command = found.stdout.decode().split()[1:]
+    told = await sealbus(*command, "--state", str(tmp_path / "state"), "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["term"] >= 1
+    again = await sealbus("lab", "keys", "--dir", str(lab), "--out", str(out))
+    assert again.returncode == 2
+    assert b"name a folder that is not there" in again.stderr
 
 
 async def test_what_is_written_of_the_processes_follows_them(lab: Path, up: LabFacts) -> None:
