@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -186,19 +187,18 @@ def report(name: str, rows: list[Row], *, as_data: bool) -> int:
 
 
 def _table(title: str, rows: list[Row]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in ("what", "ours", "peer", "", "unit", "ratio", "range", "must", ""):
-        table.add_column(name, justify="right" if name in ("ours", "ratio", "range", "must") else "left")
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False)
+    table.add_column("what, against which peer", overflow="fold", ratio=1)
+    for name in ("ours", "peer's", "ratio", "must"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for row in rows:
         data = row.as_json()
-        spread = f"{data['low']:.2f} to {data['high']:.2f}"
-        peers = row.peer, f"{data['peer_value']:,.0f}", row.unit
         table.add_row(
-            row.name,
-            f"{data['value']:,.0f}",
-            *peers,
-            f"{data['ratio']:.2f}",
-            spread,
+            f"{row.name}; {row.peer}",
+            f"{_figure(data['value'])} {row.unit}",
+            _figure(data["peer_value"]),
+            f"{data['ratio']:.2f} ({data['low']:.2f} to {data['high']:.2f})",
             data["must"] or "",
             row.verdict,
         )
