@@ -21,6 +21,7 @@ from schemas.evidence import (
 )
 from schemas.toml_errors import ContradictionError, did_you_mean
 from schemas.toml_place import Path
+from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
 # What is of one platform only, by the platform whose values may name it.
 _ONLY = {
@@ -78,6 +79,10 @@ def check_platforms(platforms: Mapping[str, PlatformValues]) -> None:
         if not values.anchors:
             text = "name the SHA-256 of at least one manufacturer's root in `roots`, "
             raise _contradiction(("platforms", name), text + "or of a simulator's in `lab_roots`")
+        if EVERY_VENDOR_ROOT.intersection(values.lab_roots):
+            # There what is unsafe is permitted, because nothing real is behind it.
+            text = "names a manufacturer's root, which is no simulator's: name it in `roots`"
+            raise _contradiction(("platforms", name, "lab_roots"), text)
         _check_fields(name, values)
     if len({bool(values.lab_roots) for values in platforms.values()}) > 1 or any(
         values.roots and values.lab_roots for values in platforms.values()

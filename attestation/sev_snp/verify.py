@@ -62,7 +62,7 @@ def verify(
         listing = x509.read_revocation_list(crl, memory)
         x509.verify_not_revoked(intermediate, root, listing, now=now, memory=memory)
     # 5.
-    x509.verify_p384(key, report.r, report.s, report.signed)
+    _check_signature(report, endorsed, key)
     # 6.
     tcb = _tcb(report, endorsed)
     # 7.
@@ -88,6 +88,16 @@ def verify(
         features=report.features,
         privilege=report.vmpl,
     )
+
+
+def _check_signature(report: Report, endorsed: Endorsed, key: x509.PublicKey) -> None:
+    try:
+        x509.verify_p384(key, report.r, report.s, report.signed)
+    except NotGenuineError:
+        # Every chip has a key of its own for each TCB: what the two say of each other tells more.
+        _tcb(report, endorsed)
+        _check_chip(report, endorsed)
+        raise
 
 
 def _tcb(report: Report, endorsed: Endorsed) -> dict[str, int]:

@@ -74,7 +74,7 @@ MUTANTS = [
     Mutant(SNP_VERIFY, "    if crl:\n", "    if False:\n", APPRAISE, "crl_is_believed"),
     Mutant(
         SNP_VERIFY,
-        "    x509.verify_p384(key, report.r, report.s, report.signed)\n",
+        "    _check_signature(report, endorsed, key)\n",
         "",
         APPRAISE,
         "changed_after_signing",

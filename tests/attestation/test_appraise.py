@@ -482,6 +482,13 @@ def test_missing_certificate_is_refused(name: str, snp: Case) -> None:
 
 def test_certificate_of_another_chip_is_refused(snp: Case, amd: dict[str, bytes]) -> None:
     snp.endorsements = SevSnpChip.from_files(amd, serial=2).endorsements
+    snp.assert_refused(NotGenuineError, Reason.CHIP_MISMATCH)
+
+
+def test_report_that_its_own_chip_did_not_sign_is_called_forged(snp: Case, report_with: ReportWith) -> None:
+    value = bytearray(snp.evidence.value)
+    value[-400] ^= 1  # within the signature's S
+    snp.evidence = replace(snp.evidence, value=bytes(value))
     snp.assert_refused(NotGenuineError, Reason.SIGNATURE_INVALID)
 
 

@@ -28,6 +28,7 @@ from schemas.pinning import (
     may_match_both,
 )
 from schemas.policy import parse_for_evidence
+from schemas.vendor_roots import VENDOR_ROOTS
 
 ROOT, OTHER_ROOT = "aa" * 32, "bb" * 32
 KEY = "0f" * 48
@@ -65,6 +66,11 @@ def test_all_platforms_of_one_kind_hold_together(values: PlatformValues) -> None
         ({SEV_SNP: vendor(), TDX: lab()}, "platforms mix lab_roots with manufacturers' roots"),
         ({TDX: vendor(lab_roots=(OTHER_ROOT,))}, "platforms mix lab_roots with manufacturers' roots"),
         ({NITRO: lab(roots=(ROOT,)), TDX: lab()}, "platforms mix lab_roots with manufacturers' roots"),
+        (
+            {NITRO: lab(lab_roots=(ROOT, VENDOR_ROOTS[NITRO][0]))},
+            "platforms.nitro.lab_roots: names a manufacturer's root",
+        ),
+        ({SEV_SNP: lab(lab_roots=(VENDOR_ROOTS[TDX][0],))}, "sev-snp.lab_roots: names a manufacturer's root"),
         ({TDX: vendor(products={"Genoa": ProductValues()})}, "platforms.tdx.products: only sev-snp has it"),
         ({NITRO: vendor(features=("ecc",))}, "platforms.nitro.features: only sev-snp has it"),
         ({TDX: vendor(highest_vmpl=1)}, "platforms.tdx.highest_vmpl: only sev-snp has it"),
