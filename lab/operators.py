@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import anyio
 from msgspec.structs import replace
@@ -197,6 +198,11 @@ class Operators:
         async with self._line() as line:
             await line.send(event)
 
+    async def bring_stolen(self, event: Event, memory: Path) -> None:
+        """Bring an event as a thief of the first key does, from a console with a `memory` of its own."""
+        async with self._line(kept=Kept(memory, self.mesh.id)) as line:
+            await line.send(event)
+
     async def publish(self, signed: SignedPolicy) -> None:
         """Bring a newer policy and hold to it: every later coordinator gets it too."""
         await self.send(Event("policy", signed.policy, signed.profile))
@@ -225,13 +231,15 @@ class Operators:
             return ()
         return codec.decode(self._state.load(REVOCATIONS), tuple[tuple[bytes, ...], ...])
 
-    def _line(self, key: SigningKey | None = None) -> AbstractAsyncContextManager[OperatorLine]:
+    def _line(
+        self, key: SigningKey | None = None, kept: Kept | None = None
+    ) -> AbstractAsyncContextManager[OperatorLine]:
         return operator_line(
             self._url,
             anchor=self.anchor,
             profile=self.policy.profile,
             key=key or self._keys[0],
-            kept=self._kept,
+            kept=kept or self._kept,
             credentials=account(self._state, Party.CLIENT),
         )
 

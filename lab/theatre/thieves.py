@@ -3,6 +3,8 @@
 The one stolen key opens a line to the coordinator. It signs nothing that counts alone.
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lab.theatre.act import Verdict, refused, succeeded
@@ -48,8 +50,11 @@ async def revoked_agent(stage: Stage) -> Verdict:
 
 
 async def _bring(stage: Stage, documents: SignedByOperators, profile: SignedByOperators) -> Verdict:
+    event = Event("policy", documents, profile)
     try:
-        await stage.mesh.operators.send(Event("policy", documents, profile))
+        # A console of the thief's own: the operators' would not even send it.
+        with TemporaryDirectory(prefix="sealbus-thief-") as memory:
+            await stage.mesh.operators.bring_stolen(event, Path(memory))
     except PeerError as refusal:
         return refused(refusal.reason.value, "the coordinator, to the operator whose key was stolen")
     return succeeded("the policy is in force")
