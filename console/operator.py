@@ -84,6 +84,13 @@ class OperatorLine:
         """The version of the policy in force; 0 if none is."""
         return self._seen.policy_version
 
+    async def bring_unchecked(self, event: Event) -> None:
+        """Have the coordinator judge an event that an honest console would not send; raise its refusal.
+
+        Nothing is kept of it. The lab's attacks go this way.
+        """
+        await self._coordination.request("event", event, within=RECEIPT_DEADLINE)
+
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, which is kept, or raise its refusal."""
         coordinator, _ = self._peer()

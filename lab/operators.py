@@ -201,7 +201,7 @@ class Operators:
     async def bring_stolen(self, event: Event, memory: Path) -> None:
         """Bring an event as a thief of the first key does, from a console with a `memory` of its own."""
         async with self._line(kept=Kept(memory, self.mesh.id)) as line:
-            await line.send(event)
+            await line.bring_unchecked(event)
 
     async def publish(self, signed: SignedPolicy) -> None:
         """Bring a newer policy and hold to it: every later coordinator gets it too."""
