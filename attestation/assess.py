@@ -103,8 +103,8 @@ def assess_by_policy(
         vector = dict.fromkeys(Claim, int(Value.NONE)) | {
             Claim.INSTANCE_IDENTITY: int(Value.INSTANCE_UNKNOWN)
         }
-        return Assessment(_has_root(claims, built_in_for(claims.platform, None)), vector, judgement, claims)
-    return Assessment(_has_root(claims, values), vector_of(judgement.findings), judgement, claims)
+        return Assessment(_is_genuine(claims, None), vector, judgement, claims)
+    return Assessment(_is_genuine(claims, values), vector_of(judgement.findings), judgement, claims)
 
 
 def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> Genuine | AttestationError:
@@ -116,6 +116,12 @@ def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> 
 
 def _failed(failure: AttestationError) -> Assessment:
     return Assessment(False, of_failure(), Judgement(()), failure=failure)
+
+
+def _is_genuine(claims: Genuine, values: PlatformValues | None) -> bool:
+    # Up to a manufacturer's root, whatever the policy makes of it, or to one that only the policy names.
+    held = (built_in_for(claims.platform, None), values)
+    return any(each is not None and _has_root(claims, each) for each in held)
 
 
 def _has_root(claims: Genuine, values: PlatformValues) -> bool:

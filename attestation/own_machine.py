@@ -57,7 +57,10 @@ class OwnMachine:
 def read_endorsements(folder: Path) -> Endorsements:
     """Read a folder of endorsements, or raise `AttesterError`."""
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix in ENDORSEMENT_SUFFIXES)
+        # Neither pipes nor devices, which have no end.
+        files = sorted(
+            path for path in folder.iterdir() if path.suffix in ENDORSEMENT_SUFFIXES and path.is_file()
+        )
         if len(files) > MAX_FILES or sum(path.stat().st_size for path in files) > MAX_ENDORSEMENTS:
             raise AttesterError(Reason.TOO_LARGE, f"the endorsements in {folder} are too many or too large")
         return {path.name: path.read_bytes() for path in files}

@@ -10,7 +10,7 @@ import pytest
 from attestation import Attester, AttesterError, DescriptorAttester, Machine
 from attestation.detect import Interface, detect
 from attestation.nitro.device import NsmAttester
-from attestation.own_machine import OwnMachine, add_machine_arguments, open_machine
+from attestation.own_machine import OwnMachine, add_machine_arguments, open_machine, read_endorsements
 from attestation.sev_snp.device import SevGuestAttester
 from attestation.tsm import TsmAttester
 from coordinator import __main__ as coordinator
@@ -204,3 +204,9 @@ def test_a_coordinator_on_a_machine_without_a_tee_ends_with_a_usage_error(
     anchor.write_bytes(b"not one")
     assert coordinator.main(["--own-tee", "--nats-url", "nats://x", "--anchor", str(anchor)]) == 2
     assert "not an anchor" in caplog.text
+
+
+def test_a_pipe_among_the_endorsements_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "crl.der")
+    (tmp_path / "ask.der").write_bytes(b"a certificate")
+    assert read_endorsements(tmp_path) == {"ask.der": b"a certificate"}
