@@ -192,9 +192,9 @@ def test_a_deny_wins_over_the_permit_that_it_comes_with(world: World, vault: Mem
 
 def test_a_sender_is_told_before_anything_leaves(vault: Member) -> None:
     believe(vault, arguments=FEW_ROWS)
-    vault.gate.may_hold("call", "wipe", Wipe("here", 10))
+    vault.gate.may_say("call", "wipe", Wipe("here", 10))
     with pytest.raises(RefusedError) as refusal:
-        vault.gate.may_hold("call", "wipe", Wipe("here", 11))
+        vault.gate.may_say("call", "wipe", Wipe("here", 11))
     assert refusal.value.reason is Reason.CONSTRAINT_VIOLATED
 
 
