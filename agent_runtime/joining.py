@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from agent_runtime.clock import MeshClock
 from agent_runtime.witness import Head, Witness
 from schemas import codec
-from schemas.documents import Anchor, Profile
+from schemas.documents import Anchor, Order, Profile
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import Endorsements, Evidence, ReferenceValues
 from schemas.limits import MAX_OFFER
@@ -32,7 +32,7 @@ from schemas.messages import (
 from schemas.subjects import Kind, subject
 from sealing import binding, merkle
 from sealing.context import Mesh, sha256
-from sealing.documents import open_order, open_profile
+from sealing.documents import open_act, open_profile
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.keys import PartyKeys, instance
 from sealing.session import Peer, PendingSession, Session
@@ -121,7 +121,7 @@ def judge_offer(
     if offer.term_record is None and offer.term:
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "a term without its record")
     if offer.term_record is not None:
-        order = open_order(anchor, mesh, offer.term_record)
+        order = open_act(anchor, mesh, offer.term_record, Order)
         if order.instance != peer.instance or order.term != offer.term:
             raise SealingError(Reason.TERM_NOT_ACCEPTED, "the order names another instance or term")
         witness.check_term(order.term, offer.signing_key)

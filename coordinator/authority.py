@@ -5,15 +5,16 @@ or an epoch that is not what parties are given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from coordinator import eviction
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.changes import Changes
+from coordinator.effects import NO_EFFECT, Effect
 from coordinator.epochs import Epochs, spans
 from coordinator.errors import ForkError, RefusedError
-from coordinator.glass import Glass, notice
+from coordinator.glass import Glass
 from coordinator.granting import Views, check_sizes
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
@@ -21,11 +22,10 @@ from coordinator.ledger import Ledger, Party
 from coordinator.telling import mesh_status
 from coordinator.terms import Standing, take_order, take_policy, take_profile
 from schemas import codec
-from schemas.documents import Anchor, Beacon, LogReceipt, RevocationOrder
+from schemas.documents import Anchor, Beacon, BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason
 from schemas.limits import DAY, MINUTE, SECOND
 from schemas.messages import (
-    BREAK_GLASS,
     ENCLAVE,
     INSTANCE,
     MEASUREMENT,
@@ -42,14 +42,7 @@ from schemas.messages import (
 from schemas.policy import Policy
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
-from sealing.documents import (
-    open_break_glass,
-    open_order,
-    open_policy,
-    open_renewal,
-    open_revocation,
-    sign_message,
-)
+from sealing.documents import open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
 # A party that must prove again notices within a grace and needs a handshake and a quote.
@@ -58,22 +51,6 @@ GRACE_MOST = 300 * SECOND  # that a policy may have, as a day is of admissions
 DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE)  # revocations that name by a SHA-256
 
 HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a decision did to others: whose sessions end, and who has to hold something new."""
-
-    dropped: frozenset[bytes] = frozenset()
-    roles: frozenset[str] = frozenset()
-    everyone: bool = False
-
-    def touches(self, party: Party) -> bool:
-        """Tell whether a party has to be given its holdings anew."""
-        return self.everyone or not self.roles.isdisjoint(party.roles)
-
-
-NO_EFFECT = Effect()
 
 
 class Authority:
@@ -107,7 +84,7 @@ class Authority:
         self._revocations: dict[RevocationOrder, int] = {}
         self._forks: set[bytes] = set()
         self._lease = Lease()
-        self.glass = Glass()
+        self.glass = Glass(self.audit, self.ledger)
         self._lapsed = False
 
     @property
@@ -179,7 +156,7 @@ class Authority:
         replay but a lost receipt's repeat: it changes nothing and has the receipt of its first time.
         """
         held = self.standing.order
-        if held is not None and open_order(self.anchor, self.mesh, event.documents) == held:
+        if held is not None and open_act(self.anchor, self.mesh, event.documents, Order) == held:
             return self._order_index, NO_EFFECT
         standing, order = take_order(
             self.standing, self.anchor, self.mesh, self.keys.instance, event, now=now
@@ -225,7 +202,7 @@ class Authority:
 
     def renew(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' word that they are there: beacons may go on."""
-        renewal = open_renewal(self.anchor, self.mesh, event.documents)
+        renewal = open_act(self.anchor, self.mesh, event.documents, Renewal)
         if self.standing.order is None:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if (known := self._lease.repeated(renewal)) is not None:
@@ -237,27 +214,14 @@ class Authority:
 
     def break_glass(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take what the operators give for some hours outside the policy: loud, bounded, gone by itself."""
-        glass = open_break_glass(self.anchor, self.mesh, event.documents)
+        glass = open_act(self.anchor, self.mesh, event.documents, BreakGlass)
         if (known := self.glass.repeated(glass)) is not None:
             return known, NO_EFFECT
         self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
         would = replace(self.standing, extra=self.glass.preview(glass, self.standing.policy))
         check_sizes(self.mesh, would, self.keys.signing)
-        text, digest = notice(glass), event_digest(event).hex()
-        right = f"{glass.role} {glass.may} {glass.what}"
-        index = self.audit.append(
-            "glass-broken", now=now, event=digest, right=right, until=glass.until, reason=glass.reason
-        )
-        self.glass.enter(glass, index)
-        self.ledger.announce(BREAK_GLASS, text, now=now, until=glass.until + self.grace)
+        index = self.glass.enter(glass, event_digest(event), now=now, grace=self.grace)
         return index, self._regrant(now)
-
-    def _mend_glass(self, now: Millis) -> Effect:
-        ended = self.glass.ended(now)
-        for glass in ended:
-            right = f"{glass.role} {glass.may} {glass.what}"
-            self.audit.append("glass-ended", now=now, right=right, until=glass.until)
-        return self._regrant(now) if ended else NO_EFFECT
 
     def _regrant(self, now: Millis) -> Effect:
         self.standing = replace(self.standing, extra=self.glass.rules(self.standing.policy))
@@ -269,7 +233,7 @@ class Authority:
 
     def revoke(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' revocation of an instance, chip, workload or measurement, or a quarantine."""
-        order = open_revocation(self.anchor, self.mesh, event.documents)
+        order = open_act(self.anchor, self.mesh, event.documents, RevocationOrder)
         if self.standing.order is None:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if order.kind in DIGESTS and not _is_digest(order.value):
@@ -328,7 +292,7 @@ class Authority:
         """Turn what is due and return the next beacon's subject and frame; none before the order."""
         if self.standing.order is None:
             return NO_EFFECT, None
-        effect = self._mend_glass(now)
+        effect = self._regrant(now) if self.glass.mend(now) else NO_EFFECT
         newest = self._epochs.newest()
         if self._epochs.turn(now):
             self._note_turns(newest, TIMED, now)

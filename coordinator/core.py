@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from coordinator import admission, offers
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
-from coordinator.authority import NO_EFFECT, Authority, Effect, event_digest
+from coordinator.authority import Authority, event_digest
+from coordinator.effects import NO_EFFECT, Effect
 from coordinator.errors import RefusedError
 from coordinator.ledger import Party
 from coordinator.links import LINGER, Link, Links, Phase

@@ -13,7 +13,7 @@ from schemas.messages import Event, Millis
 from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
 from sealing.context import Mesh
-from sealing.documents import open_order, open_policy, open_profile
+from sealing.documents import open_act, open_policy, open_profile
 from sealing.profile import profile_of
 
 NO_HASH = bytes(32)
@@ -61,7 +61,7 @@ def take_order(
 ) -> tuple[Standing, Order]:
     """Open the term that the operators ordered for this very instance."""
     # 1. Signed by the threshold, for this mesh.
-    order = open_order(anchor, mesh, event.documents)
+    order = open_act(anchor, mesh, event.documents, Order)
     # 2. Terms only rise, and a process serves one: its successor has other keys.
     if order.term <= standing.term:
         raise RefusedError(Reason.VERSION_NOT_NEWER, "term")

@@ -6,7 +6,7 @@ from schemas.audit import TermProof
 from schemas.documents import Anchor, LogHead, Order
 from schemas.errors import Reason
 from sealing.context import Mesh
-from sealing.documents import open_message, open_order, sign_message
+from sealing.documents import open_act, open_message, sign_message
 from sealing.errors import SealingError
 from sealing.keys import SigningKey, instance
 
@@ -31,7 +31,7 @@ def open_head(signed: bytes, public: bytes, mesh: Mesh, term: int) -> LogHead:
 
 def open_term(anchor: Anchor, mesh: Mesh, proof: TermProof) -> Order:
     """Return the operators' order of the term whose key `proof` holds."""
-    order = open_order(anchor, mesh, proof.order)
+    order = open_act(anchor, mesh, proof.order, Order)
     if order.instance != instance(proof.signing_key, proof.kem_key):
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "the order names another instance")
     return order

@@ -36,6 +36,15 @@ from sealing.keys import SigningKey
 
 M = TypeVar("M", bound=Message)
 D = TypeVar("D", bound=Document)
+A = TypeVar("A", Order, RevocationOrder, Renewal, BreakGlass)
+
+# What operators sign apart, each under a label of its own.
+LABELS: Mapping[type[Message], str] = {
+    Order: "order",
+    RevocationOrder: "revocation",
+    Renewal: "renewal",
+    BreakGlass: "break-glass",
+}
 
 _CNF = 8  # RFC 8747
 _OKP_ED25519 = {1: 1, -1: 6}  # COSE_Key: kty OKP, crv Ed25519
@@ -119,32 +128,11 @@ def check_roots(anchor: Anchor, platforms: Mapping[str, PlatformValues], what: s
             raise SealingError(Reason.ROOT_NOT_IN_POLICY, f"{what} names a root that the anchor does not")
 
 
-def open_order(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Order:
-    """Return the operators' order of a term."""
-    order = codec.decode(open_by_operators(anchor, mesh, "order", signed), Order)
-    _of_mesh(mesh, order.mesh)
-    return order
-
-
-def open_revocation(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> RevocationOrder:
-    """Return the operators' revocation."""
-    order = codec.decode(open_by_operators(anchor, mesh, "revocation", signed), RevocationOrder)
-    _of_mesh(mesh, order.mesh)
-    return order
-
-
-def open_break_glass(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> BreakGlass:
-    """Return what operators give for some hours outside the policy."""
-    glass = codec.decode(open_by_operators(anchor, mesh, "break-glass", signed), BreakGlass)
-    _of_mesh(mesh, glass.mesh)
-    return glass
-
-
-def open_renewal(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Renewal:
-    """Return the operators' renewal of their lease."""
-    renewal = codec.decode(open_by_operators(anchor, mesh, "renewal", signed), Renewal)
-    _of_mesh(mesh, renewal.mesh)
-    return renewal
+def open_act(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes], kind: type[A]) -> A:
+    """Return the order, revocation, renewal or break-glass that operators signed under its label."""
+    act = codec.decode(open_by_operators(anchor, mesh, LABELS[kind], signed), kind)
+    _of_mesh(mesh, act.mesh)
+    return act
 
 
 def sign_message(key: SigningKey, mesh: Mesh, label: str, message: Message) -> bytes:

@@ -12,19 +12,15 @@ from schemas.errors import MalformedError, Reason, UsageError
 from schemas.messages import Event, Name, Payload, SignedByOperators
 from sealing import cose
 from sealing.context import Mesh
-from sealing.documents import sign_by_operators, signer_of
+from sealing.documents import LABELS, sign_by_operators, signer_of
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 
 ORDER, REVOCATION, RENEWAL, GLASS = "order", "revocation", "renewal", "break-glass"
 MAX_ACT = 256 * 1024
 Document = Order | RevocationOrder | Renewal | BreakGlass
-KINDS: dict[str, type[Order] | type[RevocationOrder] | type[Renewal] | type[BreakGlass]] = {
-    ORDER: Order,
-    REVOCATION: RevocationOrder,
-    RENEWAL: Renewal,
-    GLASS: BreakGlass,
-}
+_TYPES: tuple[type[Document], ...] = (Order, RevocationOrder, Renewal, BreakGlass)
+KINDS = {LABELS[kind]: kind for kind in _TYPES}
 
 
 class Act(Message, frozen=True):
@@ -37,8 +33,7 @@ class Act(Message, frozen=True):
 
 def act_of(document: Document) -> Act:
     """Return the act of a document that nobody has signed."""
-    kind = next(name for name, kind in KINDS.items() if isinstance(document, kind))
-    return Act(kind, codec.encode(document), ())
+    return Act(LABELS[type(document)], codec.encode(document), ())
 
 
 def decode_act(data: bytes, source: str) -> Act:

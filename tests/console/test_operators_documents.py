@@ -13,13 +13,13 @@ from console.documents import (
     sign_revocation,
 )
 from schemas import codec
-from schemas.documents import Anchor
+from schemas.documents import Anchor, Order, RevocationOrder
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.evidence import PlatformValues
 from schemas.pinning import Pinned
 from schemas.policy import Policy, Workload
 from sealing.context import SUITE_GCM, Mesh
-from sealing.documents import open_anchor, open_order, open_revocation
+from sealing.documents import open_act, open_anchor
 from sealing.keys import SigningKey
 
 ROOT = "ab" * 32
@@ -99,10 +99,10 @@ def test_orders_and_revocations_are_not_interchangeable(
     anchor, mesh = opened
     order = sign_order(mesh, operators[:2], term=1, instance=bytes(32), policy_hash=None, time=5)
     revocation = sign_revocation(mesh, operators[:2], kind="workload", value="w", reason="", time=5)
-    assert open_order(anchor, mesh, order).term == 1
-    assert open_revocation(anchor, mesh, revocation).value == "w"
+    assert open_act(anchor, mesh, order, Order).term == 1
+    assert open_act(anchor, mesh, revocation, RevocationOrder).value == "w"
     with pytest.raises(PeerError) as refusal:
-        open_order(anchor, mesh, revocation)
+        open_act(anchor, mesh, revocation, Order)
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 

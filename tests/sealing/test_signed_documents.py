@@ -27,15 +27,14 @@ from schemas.policy import Policy, compiled
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.documents import (
+    open_act,
     open_admission,
     open_anchor,
     open_by_operators,
     open_grant,
     open_message,
-    open_order,
     open_policy,
     open_profile,
-    open_revocation,
     sign_admission,
     sign_by_operators,
     sign_grant,
@@ -206,13 +205,14 @@ def test_a_policy_is_of_this_mesh_and_named_by_the_hash_of_what_was_signed() -> 
 def test_an_order_and_a_revocation_are_of_this_mesh_and_each_its_own_kind() -> None:
     order = Order(MESH.id, 1, ALICE.instance, None, None, 9)
     revocation = RevocationOrder(MESH.id, "instance", ALICE.instance.hex(), "stolen", 9)
-    assert open_order(ANCHOR, MESH, by_two("order", order)) == order
-    assert open_revocation(ANCHOR, MESH, by_two("revocation", revocation)) == revocation
-    refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, by_two("order", order), by=open_revocation)
-    refused(Reason.MALFORMED, ANCHOR, MESH, by_two("order", revocation), by=open_order)
-    for label, document, by in (("order", order, open_order), ("revocation", revocation, open_revocation)):
+    assert open_act(ANCHOR, MESH, by_two("order", order), Order) == order
+    assert open_act(ANCHOR, MESH, by_two("revocation", revocation), RevocationOrder) == revocation
+    mixed = by_two("order", order)
+    refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, mixed, RevocationOrder, by=open_act)
+    refused(Reason.MALFORMED, ANCHOR, MESH, by_two("order", revocation), Order, by=open_act)
+    for label, document in (("order", order), ("revocation", revocation)):
         elsewhere = msgspec.structs.replace(document, mesh=OTHER_MESH.id)
-        refused(Reason.WRONG_MESH, ANCHOR, MESH, by_two(label, elsewhere), by=by)
+        refused(Reason.WRONG_MESH, ANCHOR, MESH, by_two(label, elsewhere), type(document), by=open_act)
 
 
 def test_a_message_is_believed_of_the_terms_key_for_its_label() -> None:
