@@ -127,7 +127,7 @@ async def _evict(mesh: RunningMesh, line: OperatorLine, crowd: list["Crowd"], vi
 def _operator(mesh: RunningMesh) -> AbstractAsyncContextManager[OperatorLine]:
     return operator_line(
         mesh.url,
-        anchor=mesh.anchor,
+        council=open_anchor(mesh.anchor)[0],
         profile=mesh.operators.policy.profile,
         key=operator_keys(mesh.state)[0],
         kept=Kept(mesh.state.root / SEEN, mesh.mesh.id),
@@ -139,7 +139,7 @@ def _revocation(mesh: RunningMesh, instance: str) -> Event:
     now = time.time_ns() // 1_000_000
     keys = operator_keys(mesh.state)
     signed = sign_revocation(mesh.mesh, keys, kind="instance", value=instance, reason="bench", time=now)
-    return Event("revocation", signed, None)
+    return Event("revocation", signed, None, ())
 
 
 class Crowd:

@@ -25,9 +25,9 @@ from console.operator_key import passphrase_option
 from console.policy import files
 from console.policy.signing_commands import read_anchor
 from schemas.audit import FACTS, as_plain
-from schemas.documents import Anchor
 from schemas.errors import PeerError, UsageError
 from sealing.context import Mesh
+from sealing.council import Council
 from transport import Credentials
 
 FINE, AMISS = 0, 1
@@ -66,10 +66,10 @@ def verify(
 
     Exit 1 at what does not fit.
     """
-    anchor, mesh = _anchor(folder, anchor_file)
+    council, mesh = _anchor(folder, anchor_file)
     if proof is not None:
-        return _verify_proof(proof, anchor, mesh, as_data)
-    read = [(path, _read(path, anchor, mesh)) for path in logs or _stored(folder)]
+        return _verify_proof(proof, council, mesh, as_data)
+    read = [(path, _read(path, council, mesh)) for path in logs or _stored(folder)]
     between = [(other, fork_between(one, other)) for (_, one), (_, other) in combinations(read, 2)]
     for other, fork in between:
         if fork is not None:
@@ -82,9 +82,9 @@ def verify(
     return AMISS if any(log.findings for _, log in read) else FINE
 
 
-def _verify_proof(path: Path, anchor: Anchor, mesh: Mesh, as_data: bool) -> int:
+def _verify_proof(path: Path, council: Council, mesh: Mesh, as_data: bool) -> int:
     try:
-        entry, head = check_proof(files.read(path, MAX_PROOF), anchor, mesh)
+        entry, head = check_proof(files.read(path, MAX_PROOF), council, mesh)
     except PeerError as refusal:
         if as_data:
             print_json({"file": str(path), "ok": False, "reason": refusal.reason.value, "text": str(refusal)})
@@ -120,9 +120,9 @@ def show(
     as_data: bool,
 ) -> int:
     """Show the entries of a stored log; exit 1 if something in the file does not fit."""
-    anchor, mesh = _anchor(folder, anchor_file)
+    council, mesh = _anchor(folder, anchor_file)
     path = file or _stored(folder)[-1]
-    log = _read(path, anchor, mesh)
+    log = _read(path, council, mesh)
     entries = screen.chosen(log, decisions, instance, reason)
     if as_data:
         print_json({**screen.log_data(path, log), "shown": screen.entries_data(entries)})
@@ -141,9 +141,9 @@ def show(
 @click.option("--out", type=File, help="Write it there; else it is printed.")
 def prove(index: int, file: Path | None, folder: Path, anchor_file: Path | None, out: Path | None) -> int:
     """Prove that entry INDEX is in the log, to whoever has the anchor and not the log."""
-    anchor, mesh = _anchor(folder, anchor_file)
+    council, mesh = _anchor(folder, anchor_file)
     path = file or _stored(folder)[-1]
-    log = _read(path, anchor, mesh)
+    log = _read(path, council, mesh)
     if log.findings:
         raise UsageError(f"{path}: {log.findings[0].text}: nothing is proved from it")
     text = msgspec.json.format(msgspec.json.encode(make_proof(log, index, mesh)))
@@ -177,25 +177,24 @@ def fetch(
 
     The broker's account is the environment's SEALBUS_NKEY_SEED, if it wants one.
     """
-    path = anchor_file or folder / "anchor.cbor"
-    anchor, mesh = _anchor(folder, anchor_file)
+    council, mesh = _anchor(folder, anchor_file)
     signed = open_signed_policy(
-        anchor, mesh, files.read(policy_file or folder / "policy.signed", files.MAX_SIGNED)
+        council, mesh, files.read(policy_file or folder / "policy.signed", files.MAX_SIGNED)
     )
     locked = files.read(key_file, operator_key.MAX_KEY_FILE)
-    key = operator_key.unlock(key_file, locked, anchor, passphrase_file)
+    key = operator_key.unlock(key_file, locked, council, passphrase_file)
     seed = os.environ.get("SEALBUS_NKEY_SEED")
 
     async def run() -> None:
         async with operator_line(
             url,
-            anchor=files.read(path, files.MAX_SMALL),
+            council=council,
             profile=signed.profile,
             key=key,
             kept=Kept(default_state(), mesh.id),
             credentials=Credentials(seed=seed) if seed else None,
         ) as line:
-            with following(folder, anchor, mesh, line.term_proof) as follower:
+            with following(folder, council, mesh, line.term_proof) as follower:
                 while True:
                     fetched = await follower.catch_up(line)
                     if not follow or fetched.size > fetched.before:
@@ -223,7 +222,7 @@ def _tell(path: Path, term: int, before: int, size: int, as_data: bool) -> None:
         _out().print(text, markup=False, soft_wrap=True)
 
 
-def _anchor(folder: Path, anchor_file: Path | None) -> tuple[Anchor, Mesh]:
+def _anchor(folder: Path, anchor_file: Path | None) -> tuple[Council, Mesh]:
     path = anchor_file or folder / "anchor.cbor"
     if not path.exists():
         raise UsageError(
@@ -239,8 +238,8 @@ def _stored(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem[5:]))
 
 
-def _read(path: Path, anchor: Anchor, mesh: Mesh) -> StoredLog:
-    return read_log(files.read(path, MAX_LOG), anchor, mesh)
+def _read(path: Path, council: Council, mesh: Mesh) -> StoredLog:
+    return read_log(files.read(path, MAX_LOG), council, mesh)
 
 
 def _out() -> Console:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace as replace_fields
 
 from agent_runtime import RefusedError
 from agent_runtime.clock import MeshClock, boottime
@@ -28,7 +29,8 @@ from schemas.messages import OPERATOR, Event, Get, LogPage, MeshStatus, PartySta
 from schemas.policy import Policy, compiled, from_compiled
 from sealing.context import sha256
 from sealing.cose import unverified_payload
-from sealing.documents import open_anchor, open_message
+from sealing.council import Council
+from sealing.documents import open_message
 from sealing.errors import NotAuthenticError
 from sealing.keys import PartyKeys, SigningKey
 from transport import Credentials, TransportError, connect
@@ -152,19 +154,7 @@ class OperatorLine:
                     parties += (await self._page(number)).parties
             except AdmissionRefusedError:
                 continue  # it has become smaller meanwhile
-            return MeshStatus(
-                first.term,
-                first.policy_version,
-                first.policy_hash,
-                first.log_size,
-                first.log_root,
-                first.time,
-                first.break_glass,
-                first.lease_until,
-                first.revoked,
-                first.pages,
-                tuple({party.instance: party for party in parties}.values()),
-            )
+            return replace_fields(first, parties=tuple({party.instance: party for party in parties}.values()))
         raise UnreachableError("the registry changes faster than it can be read: ask again")
 
     async def _page(self, number: int) -> MeshStatus:
@@ -182,7 +172,7 @@ class OperatorLine:
 async def operator_line(
     url: str,
     *,
-    anchor: bytes,
+    council: Council,
     profile: Profile | None,
     key: SigningKey,
     kept: Kept,
@@ -194,10 +184,10 @@ async def operator_line(
     `profile` is for one that has none yet: before its order, and before its first policy. Raise
     `RememberedError` for one that is behind what `kept` has seen, or that is its second.
     """
-    opened, mesh = open_anchor(anchor)
+    mesh = council.mesh
     keys = PartyKeys(key, client=True)
-    party = Party(opened, mesh, keys, OPERATOR, (OPERATOR,), None, os.urandom, boottime, profile)
-    witness = Witness()
+    party = Party(mesh, keys, OPERATOR, (OPERATOR,), None, os.urandom, boottime, profile)
+    witness = Witness(council)
     memory = kept.memory()
     witness.profile_version = memory.profile_version
     if memory.head is not None:

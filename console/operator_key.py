@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from console.evidence_files import read_bounded
-from schemas.documents import Anchor
 from schemas.errors import UsageError
 from sealing import keyfile
+from sealing.council import Council
 from sealing.keys import SigningKey
 
 MAX_KEY_FILE = 64 * 1024
@@ -20,7 +20,7 @@ passphrase_option = click.option(
 )
 
 
-def unlock(path: Path, data: bytes, anchor: Anchor, passphrase_file: Path | None) -> SigningKey:
+def unlock(path: Path, data: bytes, council: Council, passphrase_file: Path | None) -> SigningKey:
     """Return the key of what `policy keygen` wrote, or raise `UsageError`.
 
     Whose it is comes first: nobody is asked for the passphrase of a key that the mesh does not know.
@@ -29,7 +29,7 @@ def unlock(path: Path, data: bytes, anchor: Anchor, passphrase_file: Path | None
         name, public = keyfile.owner(data)
     except keyfile.KeyFileError as error:
         raise UsageError(f"{path}: {error}") from error
-    if (name, public) not in [(each.name, each.key) for each in anchor.operators]:
+    if (name, public) not in [(each.name, each.key) for each in council.operators]:
         raise UsageError(f"{path} is of {name}, with a key that is none of this mesh's operators'")
     return keyfile.unlock(data, passphrase(f"the passphrase of {path}", passphrase_file))
 

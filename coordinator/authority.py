@@ -20,17 +20,19 @@ from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
 from coordinator.telling import mesh_status
-from coordinator.terms import Standing, take_order, take_policy, take_profile
+from coordinator.terms import Standing, take_operators, take_order, take_policy, take_profile
 from schemas import codec
-from schemas.documents import Anchor, Beacon, BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
+from schemas.documents import Beacon, BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason
 from schemas.limits import DAY, MINUTE, SECOND
 from schemas.messages import (
     ENCLAVE,
     INSTANCE,
     MEASUREMENT,
+    OPERATOR,
     QUARANTINE,
     WORKLOAD,
+    Chain,
     Event,
     Holdings,
     LogPage,
@@ -42,6 +44,7 @@ from schemas.messages import (
 from schemas.policy import Policy
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
+from sealing.council import Council, follow, read
 from sealing.documents import open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
@@ -58,15 +61,15 @@ class Authority:
 
     def __init__(
         self,
-        anchor: Anchor,
+        council: Council,
         mesh: Mesh,
         keys: PartyKeys,
         *,
         random: Callable[[int], bytes],
         emit: Callable[[str], None],
     ) -> None:
-        self.anchor, self.mesh, self.keys = anchor, mesh, keys
-        self.standing = Standing()
+        self.mesh, self.keys = mesh, keys
+        self.standing = Standing(council)
         self.ledger = Ledger()
         self.audit = AuditLog(mesh, emit)
         self.refusals = Refusals(self.audit)
@@ -80,7 +83,7 @@ class Authority:
         self._pages: tuple[tuple[Revocation, ...], tuple[tuple[Revocation, ...], ...]] | None = None
         self._logged = 0  # entries of the log that the last beacon covers
         # Where in the log what is in force stands: whose receipt was lost brings the same again.
-        self._order_index = self._policy_index = 0
+        self._order_index = self._policy_index = self._operators_index = 0
         self._revocations: dict[RevocationOrder, int] = {}
         self._forks: set[bytes] = set()
         self._lease = Lease()
@@ -102,6 +105,8 @@ class Authority:
             self.audit.root,
             now,
             challenge,
+            self.standing.council.version,
+            self.standing.council.digest,
         )
 
     def holdings(self, party: Party, now: Millis) -> Holdings:
@@ -116,6 +121,7 @@ class Authority:
             views=self._views,
             revoked=self.revoked_pages(),
             beacon=self._beacons.last,
+            operators=self.standing.council.chain,
             random=self._random,
         )
         self.ledger.holds_keys(party.instance, until)
@@ -156,11 +162,9 @@ class Authority:
         replay but a lost receipt's repeat: it changes nothing and has the receipt of its first time.
         """
         held = self.standing.order
-        if held is not None and open_act(self.anchor, self.mesh, event.documents, Order) == held:
+        if held is not None and open_act(self.standing.council, self.mesh, event.documents, Order) == held:
             return self._order_index, NO_EFFECT
-        standing, order = take_order(
-            self.standing, self.anchor, self.mesh, self.keys.instance, event, now=now
-        )
+        standing, order = take_order(self.standing, self.mesh, self.keys.instance, event, now=now)
         self.standing = standing
         now = ahead(order.time)
         self.audit.term = order.term
@@ -174,11 +178,11 @@ class Authority:
     def adopt(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' next policy, and put out whom it does not name any more."""
         old, held = self.standing.policy, self.standing.policy_hash
-        if old is not None and open_policy(self.anchor, self.mesh, event.documents)[1] == held:
-            take_profile(self.anchor, self.mesh, old, event)
+        if old is not None and open_policy(self.standing.council, self.mesh, event.documents)[1] == held:
+            take_profile(self.standing.council, self.mesh, old, event)
             return self._policy_index, NO_EFFECT
         try:
-            standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
+            standing, policy = take_policy(self.standing, self.mesh, event, now=now)
         except ForkError as fork:
             self._note_fork(fork, now)
             raise
@@ -200,9 +204,49 @@ class Authority:
         self.audit.append("grants", now=now, version=policy.version, count=count, digest=digest.hex())
         return index, self._settle(now, dropped=dropped, everyone=True)
 
+    def succeed(self, event: Event, now: Millis) -> tuple[int, Effect]:
+        """Go over to the operators that follow, and put out the consoles of those who are none any more."""
+        held = self.standing.council
+        if follow(held, event.operators) == held:
+            if not held.version:
+                raise RefusedError(Reason.VERSION_NOT_NEWER, "no change of operators")
+            return self._operators_index, NO_EFFECT
+        self.standing = take_operators(self.standing, self.mesh, event, now=now)
+        if self.standing.order is not None:
+            self._lease.hear(now)
+        return self._operators_index, self._succeeded(held, event_digest(event).hex(), now)
+
+    def learn_operators(self, chain: Chain, now: Millis) -> Effect:
+        """Before the order: take the changes of operators that a console shows, if more than are known."""
+        held = self.standing.council
+        if self.standing.order is not None or len(chain) <= len(held.chain):
+            return NO_EFFECT
+        self.standing = replace(self.standing, council=follow(held, chain))
+        return self._succeeded(held, "", now)
+
+    def _succeeded(self, before: Council, event: str, now: Millis) -> Effect:
+        council = self.standing.council
+        for each in reversed(council.lineage[: council.version - before.version]):
+            named = read(self.mesh, each.chain[-1])
+            self._operators_index = self.audit.append(
+                "operators",
+                now=now,
+                event=event,
+                version=each.version,
+                hash=each.digest.hex(),
+                names=tuple(operator.name for operator in each.operators),
+                threshold=each.threshold,
+                reason=named.reason,
+            )
+        dropped: frozenset[bytes] = frozenset()
+        for party in self.ledger.parties():
+            if party.kind == OPERATOR and party.signing_key not in council.keys:
+                dropped |= self._strike(INSTANCE, party.instance.hex(), [party], now)
+        return self._settle(now, dropped=dropped, everyone=True)
+
     def renew(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' word that they are there: beacons may go on."""
-        renewal = open_act(self.anchor, self.mesh, event.documents, Renewal)
+        renewal = open_act(self.standing.council, self.mesh, event.documents, Renewal)
         if self.standing.order is None:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if (known := self._lease.repeated(renewal)) is not None:
@@ -214,7 +258,7 @@ class Authority:
 
     def break_glass(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take what the operators give for some hours outside the policy: loud, bounded, gone by itself."""
-        glass = open_act(self.anchor, self.mesh, event.documents, BreakGlass)
+        glass = open_act(self.standing.council, self.mesh, event.documents, BreakGlass)
         if (known := self.glass.repeated(glass)) is not None:
             return known, NO_EFFECT
         self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
@@ -233,7 +277,7 @@ class Authority:
 
     def revoke(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' revocation of an instance, chip, workload or measurement, or a quarantine."""
-        order = open_act(self.anchor, self.mesh, event.documents, RevocationOrder)
+        order = open_act(self.standing.council, self.mesh, event.documents, RevocationOrder)
         if self.standing.order is None:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if order.kind in DIGESTS and not _is_digest(order.value):
@@ -409,6 +453,8 @@ class Authority:
             log_root=self.audit.root,
             revoked_hash=revoked_hash(self.ledger.revoked()),
             revoked=self._changes.recently_revoked(now, self.ledger.out()),
+            operators_version=self.standing.council.version,
+            operators_hash=self.standing.council.digest,
         )
 
 

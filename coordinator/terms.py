@@ -6,13 +6,14 @@ Pure. A document is taken only with the signatures of the operators' threshold, 
 from dataclasses import dataclass, replace
 
 from coordinator.errors import ForkError, RefusedError
-from schemas.documents import Anchor, Order
+from schemas.documents import Order
 from schemas.errors import Reason
 from schemas.limits import MINUTE
 from schemas.messages import Event, Millis
 from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
 from sealing.context import Mesh
+from sealing.council import Council, follow, read
 from sealing.documents import open_act, open_policy, open_profile
 from sealing.profile import profile_of
 
@@ -26,6 +27,7 @@ PAST_KEPT = 256  # policies that are told apart from a fork of theirs
 class Standing:
     """Term, profile and policy at one instant; a decision reads it once and uses it to the end."""
 
+    council: Council  # who signs, as of now
     order: Order | None = None
     term_record: tuple[bytes, ...] | None = None
     profile: tuple[bytes, ...] = ()
@@ -57,11 +59,11 @@ class Standing:
 
 
 def take_order(
-    standing: Standing, anchor: Anchor, mesh: Mesh, instance: bytes, event: Event, *, now: Millis
+    standing: Standing, mesh: Mesh, instance: bytes, event: Event, *, now: Millis
 ) -> tuple[Standing, Order]:
     """Open the term that the operators ordered for this very instance."""
     # 1. Signed by the threshold, for this mesh.
-    order = open_act(anchor, mesh, event.documents, Order)
+    order = open_act(standing.council, mesh, event.documents, Order)
     # 2. Terms only rise, and a process serves one: its successor has other keys.
     if order.term <= standing.term:
         raise RefusedError(Reason.VERSION_NOT_NEWER, "term")
@@ -78,12 +80,10 @@ def take_order(
     return replace(standing, order=order, term_record=event.documents), order
 
 
-def take_policy(
-    standing: Standing, anchor: Anchor, mesh: Mesh, event: Event, *, now: Millis
-) -> tuple[Standing, Policy]:
+def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) -> tuple[Standing, Policy]:
     """Adopt a policy that follows the one in force, with the profile that came with it."""
     # 1. Signed by the threshold, for this mesh.
-    policy, digest = open_policy(anchor, mesh, event.documents)
+    policy, digest = open_policy(standing.council, mesh, event.documents)
     if policy.version >= NUMBERS_END:
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a policy's version is below {NUMBERS_END}")
     # 2. A term is open.
@@ -109,7 +109,7 @@ def take_policy(
     if policy.expires is not None and policy.expires <= now:
         raise RefusedError(Reason.EXPIRED, "policy")
     # 6. The profile, for those who are not admitted yet: the one that follows from this policy.
-    signed = take_profile(anchor, mesh, policy, event)
+    signed = take_profile(standing.council, mesh, policy, event)
     taken = replace(
         standing,
         profile=signed,
@@ -121,13 +121,39 @@ def take_policy(
     return taken, policy
 
 
-def take_profile(anchor: Anchor, mesh: Mesh, policy: Policy, event: Event) -> tuple[bytes, ...]:
+def take_profile(council: Council, mesh: Mesh, policy: Policy, event: Event) -> tuple[bytes, ...]:
     """Return the signed profile that came with a policy, or raise: it says what that policy says."""
     if event.profile is None:
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, "a policy without its profile")
-    if open_profile(anchor, mesh, event.profile) != profile_of(mesh, policy):
+    if open_profile(council, mesh, event.profile) != profile_of(mesh, policy):
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the profile does not follow from this policy")
     return event.profile
+
+
+def take_operators(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) -> Standing:
+    """Go over to the operators that follow by an event's changes.
+
+    1. Each change is signed by the threshold on both sides of it, and they begin with those that are known.
+    2. The last is of now.
+    3. The term's order and the profile are those in force, as the new operators signed them: whoever joins
+       from here on goes by the new ones alone.
+    """
+    # 1.
+    council = follow(standing.council, event.operators)
+    # 2.
+    if council.version and read(mesh, council.chain[-1]).time > now + AHEAD:
+        raise RefusedError(Reason.NOT_YET_VALID, "operators of a time to come: set the clock that signs")
+    # 3.
+    if standing.order is None:
+        if event.documents or event.profile is not None:
+            raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force that could be signed again")
+        return replace(standing, council=council)
+    if open_act(council, mesh, event.documents, Order) != standing.order:
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the order that was signed again is not the term's")
+    profile: tuple[bytes, ...] = ()
+    if standing.policy is not None:
+        profile = take_profile(council, mesh, standing.policy, event)
+    return replace(standing, council=council, term_record=event.documents, profile=profile)
 
 
 def _past(standing: Standing) -> tuple[tuple[int, bytes], ...]:

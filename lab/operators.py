@@ -179,10 +179,10 @@ class Operators:
             time=_now(),
             log_head=before.claims.root if before else None,
         )
-        await open_term(line, Event("order", order, None), self._revocation_events(), self.policy.signed)
+        await open_term(line, Event("order", order, None, ()), self._revocation_events(), self.policy.signed)
 
     def _revocation_events(self) -> list[Event]:
-        return [Event("revocation", documents, None) for documents in self._revocations()]
+        return [Event("revocation", documents, None, ()) for documents in self._revocations()]
 
     def next_policy(self) -> Policy:
         """Return the policy that would follow the signed one without a change."""
@@ -205,7 +205,7 @@ class Operators:
 
     async def publish(self, signed: SignedPolicy) -> None:
         """Bring a newer policy and hold to it: every later coordinator gets it too."""
-        await self.send(Event("policy", signed.policy, signed.profile))
+        await self.send(Event("policy", signed.policy, signed.profile, ()))
         data = codec.encode(signed)
         verified = open_signed_policy(self._opened, self.mesh, data)
         self._state.save(POLICY_TEXT, dump(verified.policy).encode())
@@ -221,7 +221,7 @@ class Operators:
         # Written before it is sent: what was acknowledged to us just before a crash must hold after it.
         self._state.save(REVOCATIONS, codec.encode((*before, documents)))
         try:
-            await self.send(Event("revocation", documents, None))
+            await self.send(Event("revocation", documents, None, ()))
         except AdmissionRefusedError:
             self._state.save(REVOCATIONS, codec.encode(before))
             raise
@@ -236,7 +236,7 @@ class Operators:
     ) -> AbstractAsyncContextManager[OperatorLine]:
         return operator_line(
             self._url,
-            anchor=self.anchor,
+            council=self._opened,
             profile=self.policy.profile,
             key=key or self._keys[0],
             kept=kept or self._kept,

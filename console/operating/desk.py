@@ -18,9 +18,10 @@ from console.operating.kept import Kept, default_state
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
-from schemas.documents import Anchor, Profile
+from schemas.documents import Profile
 from schemas.errors import PeerError, Reason, UsageError
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.keys import SigningKey
 from transport import Credentials, TransportError
 
@@ -39,7 +40,7 @@ class Desk:
     """One operator's place: made from the options of `desk_options`."""
 
     anchor_bytes: bytes
-    anchor: Anchor
+    council: Council
     mesh: Mesh
     keys: tuple[SigningKey, ...]
     kept: Kept
@@ -72,7 +73,7 @@ class Desk:
             raise UsageError(f"name the broker with --nats or {BROKER_URL}: nats://HOST:4222")
         return operator_line(
             self.url,
-            anchor=self.anchor_bytes,
+            council=self.council,
             profile=self.own_profile or profile or self._last_profile(),
             key=self.keys[0],
             kept=self.kept,
@@ -82,7 +83,7 @@ class Desk:
 
     def _last_profile(self) -> Profile | None:
         signed = self.kept.policy()
-        return None if signed is None else open_signed_policy(self.anchor, self.mesh, signed).profile
+        return None if signed is None else open_signed_policy(self.council, self.mesh, signed).profile
 
 
 _OPTIONS = (
@@ -144,15 +145,15 @@ def desk_options(command: F) -> F:
         path = anchor_file or (file.with_name(ANCHOR) if isinstance(file, Path) else Path(ANCHOR))
         if not path.exists():
             raise UsageError(f"there is no {path}: name the mesh's anchor with --mesh")
-        anchor, mesh = read_anchor(path)
+        council, mesh = read_anchor(path)
         profile = None
         if profile_file is not None:
-            profile = open_signed_policy(anchor, mesh, files.read(profile_file, files.MAX_SIGNED)).profile
+            profile = open_signed_policy(council, mesh, files.read(profile_file, files.MAX_SIGNED)).profile
         made = Desk(
             files.read(path, files.MAX_SMALL),
-            anchor,
+            council,
             mesh,
-            unlocked(key_files, phrase_files, anchor),
+            unlocked(key_files, phrase_files, council),
             Kept(state or default_state(), mesh.id),
             url or None,
             _credentials(credentials),
@@ -169,7 +170,7 @@ def desk_options(command: F) -> F:
 
 
 def unlocked(
-    key_files: tuple[Path, ...], phrase_files: tuple[Path, ...], anchor: Anchor
+    key_files: tuple[Path, ...], phrase_files: tuple[Path, ...], council: Council
 ) -> tuple[SigningKey, ...]:
     """Return the keys of operators' files, or raise `UsageError` that names the file."""
     if len(phrase_files) not in (0, 1, len(key_files)):
@@ -180,7 +181,7 @@ def unlocked(
     if len(phrases) == 1:
         phrases *= len(key_files)
     return tuple(
-        operator_key.unlock(path, files.read(path, operator_key.MAX_KEY_FILE), anchor, phrase)
+        operator_key.unlock(path, files.read(path, operator_key.MAX_KEY_FILE), council, phrase)
         for path, phrase in zip(key_files, phrases, strict=True)
     )
 

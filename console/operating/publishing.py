@@ -16,7 +16,7 @@ from schemas.messages import Event
 
 def policy_event(signed: SignedPolicy) -> Event:
     """Return the event that puts a policy in force."""
-    return Event("policy", signed.policy, signed.profile)
+    return Event("policy", signed.policy, signed.profile, ())
 
 
 async def open_term(

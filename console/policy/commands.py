@@ -137,8 +137,8 @@ def check(
 def _chain(read: Policy, file: Path, previous: Path | None, anchor_file: Path | None) -> list[Finding]:
     if previous is None:
         return chain(read, None)
-    anchor, mesh = load_anchor(anchor_file, file)
-    return chain(read, load_signed(anchor, mesh, previous))
+    council, mesh = load_anchor(anchor_file, file)
+    return chain(read, load_signed(council, mesh, previous))
 
 
 @policy.command()

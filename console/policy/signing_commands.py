@@ -15,11 +15,12 @@ from console.operator_key import passphrase_option
 from console.policy import files, operators, signatures
 from console.policy.screen import say, signed_data, signed_lines
 from schemas import codec
-from schemas.documents import Anchor, OperatorKey
+from schemas.documents import OperatorKey
 from schemas.errors import PeerError, UsageError
 from schemas.messages import Millis
 from sealing import keyfile
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.documents import open_anchor
 from sealing.errors import SignatureError
 from sealing.keys import SigningKey
@@ -156,7 +157,7 @@ def signed_path(file: Path) -> Path:
     return file if file.suffix == ".signed" else file.with_name(f"{file.name}.signed")
 
 
-def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Anchor, Mesh]:
+def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Council, Mesh]:
     """Read the anchor that was named, or the one beside a policy."""
     path = anchor_file or file.with_name("anchor.cbor")
     if not path.exists():
@@ -164,7 +165,7 @@ def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Anchor, Mesh]:
     return read_anchor(path)
 
 
-def read_anchor(path: Path) -> tuple[Anchor, Mesh]:
+def read_anchor(path: Path) -> tuple[Council, Mesh]:
     """Read an anchor, or raise `UsageError`."""
     try:
         return open_anchor(files.read(path, files.MAX_SMALL))
@@ -172,10 +173,10 @@ def read_anchor(path: Path) -> tuple[Anchor, Mesh]:
         raise UsageError(f"{path} is no anchor: take the one that `policy anchor` wrote") from error
 
 
-def load_signed(anchor: Anchor, mesh: Mesh, path: Path) -> signatures.Signed:
+def load_signed(council: Council, mesh: Mesh, path: Path) -> signatures.Signed:
     """Read a set of signatures and whose they are."""
     held = signatures.decode_signed(files.read(path, files.MAX_SIGNED), str(path))
-    return signatures.read_signed(anchor, mesh, held)
+    return signatures.read_signed(council, mesh, held)
 
 
 def _held(path: Path) -> SignedPolicy:

@@ -42,7 +42,7 @@ def glass(world: World, signers: int = 2, **changes: Any) -> Event:
         "until": world.now + HOUR,
     }
     document = codec.encode(BreakGlass(**{**fields, **changes}))
-    return Event("break-glass", world.signed("break-glass", document, signers), None)
+    return Event("break-glass", world.signed("break-glass", document, signers), None, ())
 
 
 def extra(world: World) -> tuple[Rule, ...]:

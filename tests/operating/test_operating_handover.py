@@ -50,7 +50,7 @@ async def test_what_could_keep_no_receipt_is_not_sent(mesh: Mesh) -> None:
 
 def test_a_revocation_without_a_receipt_is_unheard_until_it_has_one_or_was_refused(tmp_path: Path) -> None:
     kept = Kept(tmp_path, b"m" * 32)
-    event, refused = Event("revocation", (b"1",), None), Event("revocation", (b"2",), None)
+    event, refused = Event("revocation", (b"1",), None, ()), Event("revocation", (b"2",), None, ())
     for each in (event, refused):
         kept.pend(each)
     kept.unpend(refused)

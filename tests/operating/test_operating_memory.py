@@ -161,8 +161,8 @@ def test_a_memory_of_another_mesh_is_not_taken(tmp_path: Path) -> None:
 
 def test_revocations_that_were_acknowledged_are_found_again_each_once(tmp_path: Path) -> None:
     kept = Kept(tmp_path, MESH)
-    first, second = Event("revocation", (b"1",), None), Event("revocation", (b"2",), None)
+    first, second = Event("revocation", (b"1",), None, ()), Event("revocation", (b"2",), None, ())
     for term, index, event in ((1, 4, first), (1, 9, second), (2, 3, first)):
         kept.keep(KeptReceipt(event, b"signed", KEY), term=term, index=index)
-    kept.keep(KeptReceipt(Event("policy", (b"3",), None), b"signed", KEY), term=1, index=2)
+    kept.keep(KeptReceipt(Event("policy", (b"3",), None, ()), b"signed", KEY), term=1, index=2)
     assert kept.revocations() == [first, second]

@@ -67,20 +67,22 @@ def test_a_mesh_is_the_hash_of_its_anchor() -> None:
 
 @pytest.mark.parametrize("suite", [-1, 0, 3, 255])
 def test_an_anchor_of_another_suite_refuses(suite: int) -> None:
-    data = codec.encode(msgspec.structs.replace(ANCHOR, suite=suite))
+    data = codec.encode(msgspec.structs.replace(ANCHOR.anchor, suite=suite))
     refused(Reason.UNSUPPORTED_SUITE, data, by=open_anchor)
 
 
 @pytest.mark.parametrize(("operators", "threshold"), [(1, 2), (2, 1), (3, 1), (3, 4), (3, 0)])
 def test_a_threshold_is_more_than_half_and_can_be_met(operators: int, threshold: int) -> None:
-    data = codec.encode(msgspec.structs.replace(ANCHOR, operators=OPERATORS[:operators], threshold=threshold))
+    data = codec.encode(
+        msgspec.structs.replace(ANCHOR.anchor, operators=OPERATORS[:operators], threshold=threshold)
+    )
     refused(Reason.MALFORMED, data, by=open_anchor)
 
 
 def test_operators_share_neither_key_nor_name() -> None:
     one, two, _ = OPERATORS
     for twin in (OperatorKey("another", one.key), OperatorKey(one.name, two.key)):
-        data = codec.encode(msgspec.structs.replace(ANCHOR, operators=(one, twin), threshold=2))
+        data = codec.encode(msgspec.structs.replace(ANCHOR.anchor, operators=(one, twin), threshold=2))
         with pytest.raises(MalformedError, match="share"):
             open_anchor(data)
 

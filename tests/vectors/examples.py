@@ -64,6 +64,7 @@ from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
 from schemas.scheduling import Assign, Load, Status, TaskHints, TaskMessage
 from sealing.context import Mesh
+from sealing.council import founders
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
 from tests.vectors.world import AGENT_KEM, COORDINATOR_KEM, PEER_KEM, TIME, Party, fixed
@@ -84,6 +85,7 @@ def _anchor(suite: int) -> Anchor:
 
 ANCHORS = tuple(_anchor(suite) for suite in (1, 2))
 MESH, SIV_MESH = (open_anchor(codec.encode(anchor))[1] for anchor in ANCHORS)
+COUNCIL = founders(ANCHORS[0], MESH)
 MESHES: tuple[Mesh, Mesh] = (MESH, SIV_MESH)
 
 # What a frame between peers carries: of every kind, and of sizes with other MessagePack headers.
@@ -175,6 +177,8 @@ BEACON = Beacon(
     fixed("log"),
     fixed("revoked"),
     (PEER.instance,),
+    1,
+    fixed("operators"),
 )
 HEAD = LogHead(7, 41, fixed("log"), TIME + 9)
 _OPERATOR = fixed("operator").hex()
@@ -258,7 +262,9 @@ PUBLISHERS = (None, Publisher(key=fixed("an id key", 48).hex(), minimum_svn=3), 
 EVIDENCE = Evidence("application/vnd.sealbus.tdx-quote", fixed("a quote", 40))
 MEMBER = MemberPackage("redactor", 9, fixed("epoch secret"), TIME, TIME + 1, TIME + 2)
 MESH_MEMBER = MemberPackage("mesh", 22_000_000, fixed("mesh epoch secret"), TIME, TIME + 1, TIME + 2)
-STATE = State(7, 4, fixed("a policy"), 41, fixed("log"), TIME + 9, fixed("a challenge"))
+STATE = State(
+    7, 4, fixed("a policy"), 41, fixed("log"), TIME + 9, fixed("a challenge"), 1, fixed("operators")
+)
 REVOKED = (
     Revocation("instance", PEER.instance.hex(), TIME, (PEER.instance,)),
     Revocation("workload", "old-redactor", TIME + 3, ()),
@@ -276,18 +282,19 @@ OFFER = Offer(
     (fixed("a signed profile"),),
     7,
     (fixed("a signed order"), fixed("the same by another")),
+    (),
 )
 CREDENTIAL = Credential("enclave", AGENT.signing.public, AGENT.kem.public, ("redactor",), None)
 COORDINATOR_CREDENTIAL = CoordinatorCredential(COORDINATOR.signing.public, COORDINATOR.kem.public)
 _SENDER = SenderPackage("redactor", 9, fixed("handle", 76), fixed("key"), fixed("t", 16), 1, 2, 3)
-HOLDINGS = Holdings((MEMBER,), (_SENDER,), (fixed("a view"),), REVOKED, fixed("a beacon"), 2)
+HOLDINGS = Holdings((MEMBER,), (_SENDER,), (fixed("a view"),), REVOKED, fixed("a beacon"), 2, ())
 _ID = fixed("an id", 16)
 _FRAME = fixed("a task frame", 122)
 
 BODIES: tuple[Message, ...] = (
     Hello(1, MESH.id, fixed("nonce")),
     OFFER,
-    Offer(bytes(32), 0, (), 1, Evidence("t", b""), {}, bytes(32), bytes(1216), (), 0, None),
+    Offer(bytes(32), 0, (), 1, Evidence("t", b""), {}, bytes(32), bytes(1216), (), 0, None, ()),
     EVIDENCE,
     CREDENTIAL,
     COORDINATOR_CREDENTIAL,
@@ -295,8 +302,8 @@ BODIES: tuple[Message, ...] = (
     Accept(bytes(32), bytes(32), bytes(32), b"c", bytes(32), bytes(8), None),
     STATE,
     Body("confirm", bytes(16), None),
-    EvidenceAnswer(EVIDENCE, {"tcb_info.json": b"{}"}),
-    EvidenceAnswer(None, {}),
+    EvidenceAnswer(EVIDENCE, {"tcb_info.json": b"{}"}, ()),
+    EvidenceAnswer(None, {}, ()),
     MEMBER,
     _SENDER,
     *REVOKED,
@@ -307,11 +314,23 @@ BODIES: tuple[Message, ...] = (
     Directory((fixed("an admission"),)),
     PARTY_STATUS,
     MeshStatus(
-        7, 4, fixed("a hash"), 41, fixed("a root"), TIME, ("a may call b",), None, 2, 1, (PARTY_STATUS,)
+        7,
+        4,
+        fixed("a hash"),
+        41,
+        fixed("a root"),
+        TIME,
+        ("a may call b",),
+        0,
+        MESH.id,
+        None,
+        2,
+        1,
+        (PARTY_STATUS,),
     ),
-    MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, (), TIME + 1, 0, 1, ()),
+    MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, (), 1, fixed("operators"), TIME + 1, 0, 1, ()),
     Time(TIME),
-    Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),)),
+    Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),), ()),
     RevokedPage(REVOKED),
     LogPage(fixed("a head"), (codec.encode(ENTRIES[0]), codec.encode(ENTRIES[1]))),
     LogProof((fixed("a node"), fixed("another"))),
