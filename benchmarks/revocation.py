@@ -38,6 +38,7 @@ from schemas.errors import UsageError
 from schemas.limits import GRACE
 from schemas.messages import Event
 from schemas.subjects import Party
+from sealing.documents import open_anchor
 
 BLUEPRINT = Path(__file__).parent / "crowd" / "blueprint.toml"
 PROCESSES = 8

@@ -214,7 +214,8 @@ class Authority:
         self.standing = take_operators(self.standing, self.mesh, event, now=now)
         if self.standing.order is not None:
             self._lease.hear(now)
-        return self._operators_index, self._succeeded(held, event_digest(event).hex(), now)
+        effect = self._succeeded(held, event_digest(event).hex(), now)
+        return self._operators_index, effect
 
     def learn_operators(self, chain: Chain, now: Millis) -> Effect:
         """Before the order: take the changes of operators that a console shows, if more than are known."""

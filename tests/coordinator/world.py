@@ -189,9 +189,11 @@ class World:
 
     # The operators.
 
-    def signed(self, label: str, payload: bytes, signers: int = 2) -> tuple[bytes, ...]:
-        """Return `SIGN_OPS` by the first so many operators."""
-        return sign_by_operators(self.operators[:signers], self.mesh, label, payload)
+    def signed(self, label: str, payload: bytes, signers: int | None = None) -> tuple[bytes, ...]:
+        """Return `SIGN_OPS` by the first so many operators; by as many as have to if it is not said."""
+        return sign_by_operators(
+            self.operators[: signers or self.council.threshold], self.mesh, label, payload
+        )
 
     def order(self, **changes: Any) -> Event:
         """Return the order that opens the first term for this coordinator."""
@@ -206,7 +208,7 @@ class World:
         order = Order(**{**fields, **changes})
         return Event("order", self.signed("order", codec.encode(order)), None, ())
 
-    def policy_event(self, policy: Policy, signers: int = 2) -> Event:
+    def policy_event(self, policy: Policy, signers: int | None = None) -> Event:
         """Return a policy with its profile."""
         profile = profile_of(self.mesh, policy)
         return Event(
