@@ -32,7 +32,7 @@ from schemas.messages import (
 from schemas.subjects import Kind, subject
 from sealing import binding, merkle
 from sealing.context import Mesh, sha256
-from sealing.council import Council, follow
+from sealing.council import Council, follow, longer
 from sealing.documents import open_act, open_profile
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.keys import PartyKeys, instance
@@ -164,8 +164,7 @@ def judge_offer(
 def _council(held: Council, offer: Offer, *, own: bool) -> Council:
     if own and offer.term_record is None:
         # A coordinator that was just started knows the anchor alone: our console tells it the changes.
-        known = next(each for each in held.lineage if each.version <= len(offer.operators))
-        return max(held, follow(known, offer.operators), key=lambda each: each.version)
+        return longer(held, offer.operators)
     return follow(held, offer.operators)
 
 

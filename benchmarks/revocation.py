@@ -27,11 +27,10 @@ from console.documents import sign_revocation
 from console.operating.kept import Kept
 from console.operator import OperatorLine, operator_line
 from lab import setup
+from lab.council import SEEN, operator_keys
 from lab.descriptor import LENGTH, EvidenceRequest, read_request, write_evidence, write_host
 from lab.machine import Machine
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
-from lab.operators import SEEN
-from lab.setup import operator_keys
 from lab.state import ANCHOR, open_state
 from lab.tap import Drop, Match, Script, Towards
 from schemas.errors import UsageError

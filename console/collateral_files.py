@@ -10,14 +10,13 @@ from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
 from console import operator_key
+from console.council_files import open_council
 from console.evidence_files import Found, read, read_bounded, read_endorsements, unwrap
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.errors import PeerError, UsageError
 from schemas.evidence import MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Evidence
-from schemas.limits import MAX_DOCUMENT
 from sealing.context import Mesh
 from sealing.council import Council
-from sealing.documents import open_anchor
 from sealing.keys import SigningKey
 
 KEY_SIZE = 32
@@ -75,11 +74,8 @@ def read_gathered(path: Path) -> Gathered:
 
 
 def load_anchor(path: Path) -> tuple[Council, Mesh]:
-    """Read a mesh's anchor, or raise `UsageError`."""
-    try:
-        return open_anchor(read_bounded(path, MAX_DOCUMENT))
-    except PeerError as error:
-        raise UsageError(f"{path} is no anchor of a mesh: {error.detail or error.reason}") from error
+    """Read a mesh's anchor and the changes of operators beside it, or raise `UsageError`."""
+    return open_council(path)
 
 
 def load_key(path: Path, council: Council, passphrase_file: Path | None = None) -> SigningKey:

@@ -29,7 +29,7 @@ from schemas.messages import OPERATOR, Event, Get, LogPage, MeshStatus, PartySta
 from schemas.policy import Policy, compiled, from_compiled
 from sealing.context import sha256
 from sealing.cose import unverified_payload
-from sealing.council import Council
+from sealing.council import Council, longer
 from sealing.documents import open_message
 from sealing.errors import NotAuthenticError
 from sealing.keys import PartyKeys, SigningKey
@@ -62,6 +62,16 @@ class OperatorLine:
         """The term that the coordinator showed an order for; 0 if none is open."""
         coordinator = self._coordination.coordinator
         return coordinator.term if coordinator is not None else 0
+
+    @property
+    def council(self) -> Council:
+        """The operators as this line knows them."""
+        return self._coordination.witness.council
+
+    @property
+    def policy_hash(self) -> bytes:
+        """The hash of the policy in force."""
+        return self._seen.policy_hash
 
     @property
     def term_proof(self) -> TermProof:
@@ -126,6 +136,12 @@ class OperatorLine:
         if event.kind == "policy":
             digest = sha256(compiled(_policy(event)))
             self._seen = replace(self._seen, policy_version=receipt.policy_version, policy_hash=digest)
+        if event.kind == "operators":
+            witness = self._coordination.witness
+            witness.council = longer(witness.council, event.operators)
+            self._kept.keep_council(witness.council)
+            version, digest = witness.council.version, witness.council.digest
+            self._seen = replace(self._seen, operators_version=version, operators_hash=digest)
         self._kept.learn(self._seen)
         return receipt
 
@@ -136,8 +152,9 @@ class OperatorLine:
         # 2. About what was sent, as it was sent.
         if receipt.event != sha256(codec.encode(event)):
             raise NotAuthenticError("a receipt for another event")
-        # 3. In the term that was shown, or that the order opened.
-        if not receipt.term or self._seen.term not in (0, receipt.term):
+        # 3. In the term that was shown, or that the order opened; others may follow as operators before it.
+        before = event.kind == "operators" and not self._seen.term
+        if bool(receipt.term) is before or self._seen.term not in (0, receipt.term):
             raise NotAuthenticError("a receipt of another term")
         # 4. And what it says is in force is what was sent.
         if event.kind == "policy" and receipt.policy_version != _policy(event).version:
@@ -218,6 +235,7 @@ async def _checked(coordination: Coordination, kept: Kept, patience: float) -> O
         line = OperatorLine(coordination, kept)
         try:
             kept.note(line._seen)  # noqa: SLF001 - one module
+            kept.keep_council(line.council)
         except RememberedError:
             # Another console may have remembered a longer log between the accept and here: once more.
             await coordination.close()
@@ -241,6 +259,8 @@ def _sighting(coordinator: Coordinator, state: State) -> Sighting:
         log_size=state.log_size,
         log_root=state.log_root,
         profile_version=coordinator.profile.version if state.policy_version else 0,
+        operators_version=state.operators_version,
+        operators_hash=state.operators_hash,
     )
 
 

@@ -30,8 +30,31 @@ def unlock(path: Path, data: bytes, council: Council, passphrase_file: Path | No
     except keyfile.KeyFileError as error:
         raise UsageError(f"{path}: {error}") from error
     if (name, public) not in [(each.name, each.key) for each in council.operators]:
-        raise UsageError(f"{path} is of {name}, with a key that is none of this mesh's operators'")
+        if council.is_former(public):
+            raise UsageError(
+                f"{path} is of {name}, whose key is no operator's any more: others have followed"
+            )
+        raise UsageError(
+            f"{path} is of {name}, with a key that is none of this mesh's operators'; if operators changed, "
+            "their changes belong beside the anchor as operators.signed"
+        )
     return keyfile.unlock(data, passphrase(f"the passphrase of {path}", passphrase_file))
+
+
+def unlock_any(
+    path: Path, data: bytes, councils: tuple[Council, ...], passphrase_file: Path | None
+) -> SigningKey:
+    """Return the key of an operator of one of these councils, or raise what the first has against it."""
+    mine = next((each for each in councils if _is_of(data, each)), councils[0])
+    return unlock(path, data, mine, passphrase_file)
+
+
+def _is_of(data: bytes, council: Council) -> bool:
+    try:
+        name, public = keyfile.owner(data)
+    except keyfile.KeyFileError:
+        return False
+    return (name, public) in [(each.name, each.key) for each in council.operators]
 
 
 def passphrase(what: str, file: Path | None, *, confirm: bool = False) -> str:

@@ -25,7 +25,15 @@ from console.documents import (
 from console.operating.kept import Kept
 from console.operating.publishing import hand_over, open_term
 from console.operator import OperatorLine, operator_line
-from lab.setup import operator_keys
+from lab.council import (
+    SEEN,
+    MissingKeysError,
+    held_keys,
+    lab_council,
+    operator_keys,
+    signed_policy,
+    written_policy,
+)
 from lab.state import ACCOUNTS, ANCHOR, POLICY, POLICY_TEXT, State
 from schemas import codec
 from schemas.errors import PeerError, Reason, UsageError
@@ -33,7 +41,9 @@ from schemas.limits import BEACON_INTERVAL, SECOND
 from schemas.messages import Event
 from schemas.policy import Policy, dump
 from schemas.subjects import Kind, Party, subject
-from sealing.documents import open_anchor
+from sealing.cose import unverified_payload
+from sealing.council import Council
+from sealing.documents import sign_by_operators
 from sealing.keys import SigningKey
 from transport import Credentials, Delivery, TransportError, connect
 
@@ -41,7 +51,6 @@ log = logging.getLogger("sealbus.lab")
 
 TERM = "term"
 REVOCATIONS = "revocations"
-SEEN = "seen"  # what the lab's console has seen of its coordinators
 RETRY = 0.5
 LOG_INTERVAL = BEACON_INTERVAL / SECOND  # what is not stored when a coordinator dies is lost: at most so much
 LOG_AGAIN = 10.0
@@ -55,19 +64,26 @@ class Operators:
         self._state = state
         self._url = url
         self.anchor = state.load(ANCHOR)
-        self._opened, self.mesh = open_anchor(self.anchor)
-        self._signed = b""
+        _, self.mesh = lab_council(state)
+        self._signed: tuple[bytes, bytes] | None = None
         self._policy: VerifiedPolicy | None = None
-        self._keys: list[SigningKey] = operator_keys(state)
         self._kept = Kept(state.root / SEEN, self.mesh.id)
+
+    @property
+    def council(self) -> Council:
+        """Who the operators are, after every change that this lab knows."""
+        return lab_council(self._state)[0]
 
     @property
     def policy(self) -> VerifiedPolicy:
         """The policy that the operators signed last, whichever of the lab's processes published it."""
-        data = self._state.load(POLICY)
-        if self._policy is None or data != self._signed:
-            self._policy, self._signed = open_signed_policy(self._opened, self.mesh, data), data
+        known = self._state.load(POLICY), self.council.digest
+        if self._policy is None or known != self._signed:
+            self._policy, self._signed = signed_policy(self._state), known
         return self._policy
+
+    def _keys(self) -> list[SigningKey]:
+        return operator_keys(self._state)
 
     async def open_term(self, patience: float = math.inf) -> None:
         """Order the term of the coordinator that is there, and hand it the signed policy.
@@ -80,6 +96,11 @@ class Operators:
                 async with self._line() as line:
                     await self._settle(line)
                     return
+            except MissingKeysError as error:
+                if anyio.current_time() >= deadline:
+                    raise
+                log.error("%s", error)
+                await anyio.sleep(LOG_AGAIN)
             except RefusedError:
                 raise  # its code is not what was signed: asking again changes nothing
             except (PeerError, TransportError) as error:
@@ -103,6 +124,9 @@ class Operators:
                         opened(await self._settle(line))
                         known = line.coordinator
                 await self._silence()
+            except MissingKeysError as error:
+                log.error("%s", error)
+                await anyio.sleep(LOG_AGAIN)
             except (PeerError, TransportError) as error:
                 log.info("no coordinator to order a term for: %s", error)
                 await anyio.sleep(RETRY)
@@ -113,10 +137,12 @@ class Operators:
         while True:
             try:
                 # Another operator than the one who orders and revokes: each has one session at a time.
-                async with self._line(self._keys[-1]) as line:
-                    with following(self._state.root, self._opened, self.mesh, line.term_proof) as follower:
+                async with self._line(self._keys()[-1]) as line:
+                    with following(self._state.root, line.council, self.mesh, line.term_proof) as follower:
                         while True:
                             await follower.catch_up(line)
+                            # Who follows whom is known here before the next coordinator has to be told.
+                            self._kept.keep_council(line.council)
                             await anyio.sleep(LOG_INTERVAL)
             except (ForkError, UsageError) as error:
                 # A file that is amiss, or a disk that is full, needs a person. The mesh goes on.
@@ -169,10 +195,10 @@ class Operators:
         return term
 
     async def _order(self, line: OperatorLine, term: int) -> None:
-        before = stored_head(self._state.root, term - 1, self._opened, self.mesh)
+        before = stored_head(self._state.root, term - 1, self.council, self.mesh)
         order = sign_order(
             self.mesh,
-            self._keys,
+            self._keys(),
             term=term,
             instance=line.coordinator,
             policy_hash=self.policy.policy_hash,
@@ -182,7 +208,10 @@ class Operators:
         await open_term(line, Event("order", order, None, ()), self._revocation_events(), self.policy.signed)
 
     def _revocation_events(self) -> list[Event]:
-        return [Event("revocation", documents, None, ()) for documents in self._revocations()]
+        # Of who decided, former operators among them, a coordinator is told by those of now.
+        texts = [unverified_payload(documents[0]) for documents in self._revocations()]
+        signed = [sign_by_operators(self._keys(), self.mesh, "revocation", text) for text in texts]
+        return [Event("revocation", documents, None, ()) for documents in signed]
 
     def next_policy(self) -> Policy:
         """Return the policy that would follow the signed one without a change."""
@@ -191,7 +220,7 @@ class Operators:
 
     def sign(self, policy: Policy) -> SignedPolicy:
         """Have as many operators as have to sign a policy; nothing is written."""
-        return sign_policy(self.mesh, self._keys, policy)
+        return sign_policy(self.mesh, self._keys(), policy)
 
     async def send(self, event: Event) -> None:
         """Bring an event to the coordinator; return with its signed receipt, or raise its no."""
@@ -207,7 +236,7 @@ class Operators:
         """Bring a newer policy and hold to it: every later coordinator gets it too."""
         await self.send(Event("policy", signed.policy, signed.profile, ()))
         data = codec.encode(signed)
-        verified = open_signed_policy(self._opened, self.mesh, data)
+        verified = open_signed_policy(self.council, self.mesh, data)
         self._state.save(POLICY_TEXT, dump(verified.policy).encode())
         self._state.save(POLICY, data)
 
@@ -216,7 +245,9 @@ class Operators:
 
         Whatever happens on the way, every later coordinator is told: only what this one refuses is not.
         """
-        documents = sign_revocation(self.mesh, self._keys, kind=kind, value=value, reason=reason, time=_now())
+        documents = sign_revocation(
+            self.mesh, self._keys(), kind=kind, value=value, reason=reason, time=_now()
+        )
         before = self._revocations()
         # Written before it is sent: what was acknowledged to us just before a crash must hold after it.
         self._state.save(REVOCATIONS, codec.encode((*before, documents)))
@@ -231,14 +262,19 @@ class Operators:
             return ()
         return codec.decode(self._state.load(REVOCATIONS), tuple[tuple[bytes, ...], ...])
 
+    def _first_key(self) -> SigningKey:
+        # Any operator may speak, also while too few of them can sign.
+        held = held_keys(self._state, self.council)
+        return held[0] if held else self._keys()[0]
+
     def _line(
         self, key: SigningKey | None = None, kept: Kept | None = None
     ) -> AbstractAsyncContextManager[OperatorLine]:
         return operator_line(
             self._url,
-            council=self._opened,
-            profile=self.policy.profile,
-            key=key or self._keys[0],
+            council=self.council,
+            profile=written_policy(self._state).profile,
+            key=key or self._first_key(),
             kept=kept or self._kept,
             credentials=account(self._state, Party.CLIENT),
         )

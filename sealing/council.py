@@ -106,6 +106,13 @@ def follow(held: Council, chain: Sequence[Succession]) -> Council:
     return held
 
 
+def longer(held: Council, chain: Sequence[Succession]) -> Council:
+    """Return the longer of what is held and what a chain leads to, or raise: one has to begin the other."""
+    common = next(each for each in held.lineage if each.version <= len(chain))
+    other = follow(common, chain)
+    return other if other.version > held.version else held
+
+
 def succeed(held: Council, step: Succession) -> Council:
     """Return the council that follows by one change, or raise what stands against it.
 

@@ -24,6 +24,7 @@ from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, Revocation
 from schemas.errors import Reason, UsageError
 from schemas.messages import CHIP, INSTANCE, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
 from sealing import cose
+from sealing.errors import SealingError
 
 REASON = "ordered on the command line"
 
@@ -193,7 +194,7 @@ def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:
             receipt = await line.send(event)
-            await hand_over(line, desk.kept.revocations(), verified.signed if verified else None)
+            await hand_over(line, desk.revocations(), verified.signed if verified else None)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
@@ -273,7 +274,15 @@ def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
 def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
     """Return the policy that a file holds or, without one, that was last seen in force."""
     data = desk.kept.policy() if file is None else files.read(signed_path(file), files.MAX_SIGNED)
-    return None if data is None else open_signed_policy(desk.council, desk.mesh, data)
+    try:
+        return None if data is None else open_signed_policy(desk.council, desk.mesh, data)
+    except SealingError as error:
+        if file is not None:
+            raise
+        raise UsageError(
+            f"the policy that was seen in force is not signed by the operators of now ({error}): name it as "
+            "they signed it with --policy"
+        ) from error
 
 
 def keep_policy(desk: Desk, policy: VerifiedPolicy | None) -> None:

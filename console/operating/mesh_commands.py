@@ -75,7 +75,7 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
                 signatures = acts.sign(desk.council, desk.mesh, act, desk.keys)
                 event = acts.event_of(desk.council, desk.mesh, signatures)
             signed = verified.signed if verified else None
-            receipt = await open_term(line, event, desk.kept.revocations(), signed)
+            receipt = await open_term(line, event, desk.revocations(), signed)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 

@@ -9,6 +9,7 @@ import msgspec
 
 from attestation.vendors import VENDOR_ROOTS
 from console import operator_key
+from console.council_files import open_council
 from console.documents import SignedPolicy
 from console.evidence import print_json
 from console.operator_key import passphrase_option
@@ -16,12 +17,11 @@ from console.policy import files, operators, signatures
 from console.policy.screen import say, signed_data, signed_lines
 from schemas import codec
 from schemas.documents import OperatorKey
-from schemas.errors import PeerError, UsageError
+from schemas.errors import UsageError
 from schemas.messages import Millis
 from sealing import keyfile
 from sealing.context import Mesh
 from sealing.council import Council
-from sealing.documents import open_anchor
 from sealing.errors import SignatureError
 from sealing.keys import SigningKey
 
@@ -166,11 +166,8 @@ def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Council, Mesh]:
 
 
 def read_anchor(path: Path) -> tuple[Council, Mesh]:
-    """Read an anchor, or raise `UsageError`."""
-    try:
-        return open_anchor(files.read(path, files.MAX_SMALL))
-    except PeerError as error:
-        raise UsageError(f"{path} is no anchor: take the one that `policy anchor` wrote") from error
+    """Read an anchor and the changes of operators beside it, or raise `UsageError`."""
+    return open_council(path)
 
 
 def load_signed(council: Council, mesh: Mesh, path: Path) -> signatures.Signed:

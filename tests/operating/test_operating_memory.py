@@ -13,6 +13,7 @@ from console.operating.memory import Memory, RememberedError, Sighting, advance,
 from schemas import codec
 from schemas.errors import Reason, UsageError
 from schemas.messages import Event
+from tests.operating.world import signed_revocation
 
 MESH, KEY = b"m" * 32, b"k" * 32
 SEEN = Sighting(3, KEY, 7, b"h" * 32, 100, b"r" * 32, profile_version=7)
@@ -161,7 +162,7 @@ def test_a_memory_of_another_mesh_is_not_taken(tmp_path: Path) -> None:
 
 def test_revocations_that_were_acknowledged_are_found_again_each_once(tmp_path: Path) -> None:
     kept = Kept(tmp_path, MESH)
-    first, second = Event("revocation", (b"1",), None, ()), Event("revocation", (b"2",), None, ())
+    first, second = signed_revocation(b"1"), signed_revocation(b"2")
     for term, index, event in ((1, 4, first), (1, 9, second), (2, 3, first)):
         kept.keep(KeptReceipt(event, b"signed", KEY), term=term, index=index)
     kept.keep(KeptReceipt(Event("policy", (b"3",), None, ()), b"signed", KEY), term=1, index=2)
