@@ -97,6 +97,8 @@ def hand_in(state: State, folder: Path) -> list[str]:
         if public in council.keys and public not in known:
             state.save_key(KEYS, _free(state, name), seed)
             came.append(council.name_of(public) or name)
+    if len(held_keys(state, council)) >= council.threshold:
+        state.save(POLICY, codec.encode(signed_policy(state).signed))
     return came
 
 

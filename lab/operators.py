@@ -137,7 +137,7 @@ class Operators:
         while True:
             try:
                 # Another operator than the one who orders and revokes: each has one session at a time.
-                async with self._line(self._keys()[-1]) as line:
+                async with self._line(self._speaker(-1)) as line:
                     with following(self._state.root, line.council, self.mesh, line.term_proof) as follower:
                         while True:
                             await follower.catch_up(line)
@@ -156,6 +156,7 @@ class Operators:
 
     async def _settle(self, line: OperatorLine) -> int:
         if not line.term:
+            self._keys()  # before a term is spent on what too few can sign
             term = self._next_term()
             await self._order(line, term)
             return term
@@ -262,10 +263,9 @@ class Operators:
             return ()
         return codec.decode(self._state.load(REVOCATIONS), tuple[tuple[bytes, ...], ...])
 
-    def _first_key(self) -> SigningKey:
+    def _speaker(self, index: int) -> SigningKey:
         # Any operator may speak, also while too few of them can sign.
-        held = held_keys(self._state, self.council)
-        return held[0] if held else self._keys()[0]
+        return (held_keys(self._state, self.council) or self._keys())[index]
 
     def _line(
         self, key: SigningKey | None = None, kept: Kept | None = None
@@ -274,7 +274,7 @@ class Operators:
             self._url,
             council=self.council,
             profile=written_policy(self._state).profile,
-            key=key or self._first_key(),
+            key=key or self._speaker(0),
             kept=kept or self._kept,
             credentials=account(self._state, Party.CLIENT),
         )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from console.documents import SignedPolicy, sign_policy
 from console.policy.findings import Finding
 from schemas import codec
-from schemas.errors import MalformedError, UsageError
+from schemas.errors import MalformedError, Reason, UsageError
 from schemas.limits import SECOND
 from schemas.messages import Millis
 from schemas.policy import Policy, compiled, from_compiled
@@ -18,7 +18,7 @@ from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.council import Council
 from sealing.documents import check_roots, signer_of
-from sealing.errors import SignatureError
+from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 from sealing.profile import profile_of
 
@@ -72,6 +72,34 @@ def read_signed(council: Council, mesh: Mesh, signed: SignedPolicy) -> Signed:
     return _signed(council, policy, signers)
 
 
+def read_past(council: Council, mesh: Mesh, signed: SignedPolicy) -> Signed:
+    """Return the same of a version of before, by those who were the operators when it was signed."""
+    for each in council.lineage[:-1]:
+        try:
+            found = read_signed(each, mesh, signed)
+        except SealingError:
+            continue
+        if not found.lacking:
+            return found
+    return read_signed(council.lineage[-1], mesh, signed)
+
+
+def of_now(council: Council, mesh: Mesh, signed: SignedPolicy) -> SignedPolicy:
+    """Return a set of signatures without those of former operators, which count for nothing any more."""
+    return SignedPolicy(
+        tuple(each for each in signed.policy if not _is_former(council, mesh, "policy", each)),
+        tuple(each for each in signed.profile if not _is_former(council, mesh, "profile", each)),
+    )
+
+
+def _is_former(council: Council, mesh: Mesh, label: str, document: bytes) -> bool:
+    try:
+        signer_of(council, mesh, label, document)
+    except SealingError as error:
+        return error.reason is Reason.FORMER_OPERATOR
+    return False
+
+
 def unsigned(council: Council, policy: Policy) -> Signed:
     """Return a policy that nobody has signed yet."""
     return _signed(council, policy, ())
@@ -113,7 +141,7 @@ def sign(council: Council, mesh: Mesh, key: SigningKey, policy: Policy, held: Si
     if key.public not in [operator.key for operator in council.operators]:
         raise SignatureError("the key is none of this mesh's operators")
     check_roots(council, policy.platforms, "the policy")
-    return join(council, mesh, held, sign_policy(mesh, [key], policy))
+    return join(council, mesh, of_now(council, mesh, held), sign_policy(mesh, [key], policy))
 
 
 def join(

@@ -94,7 +94,7 @@ def sign(
     """Add your signature of the policy FILE and of the profile that follows from it to FILE.signed."""
     opened, mesh = load_anchor(anchor_file, file)
     policy = files.read_policy(file)
-    before = None if previous is None else load_signed(opened, mesh, previous)
+    before = None if previous is None else load_past(opened, mesh, previous)
     if problems := signatures.chain(policy, before):
         raise UsageError(f"{file} is not signed: {problems[0].text}")
     held = _held(signed_path(file))
@@ -143,7 +143,7 @@ def show(file: Path, anchor_file: Path | None, previous: Path | None, as_data: b
             raise UsageError(f"{file} was changed since it was signed: put it back, or remove {whole}")
     else:
         signed = signatures.unsigned(opened, files.read_policy(file))
-    before = None if previous is None else load_signed(opened, mesh, previous)
+    before = None if previous is None else load_past(opened, mesh, previous)
     problems = signatures.chain(signed.policy, before)
     if as_data:
         print_json(signed_data(signed, problems, _now()))
@@ -174,6 +174,12 @@ def load_signed(council: Council, mesh: Mesh, path: Path) -> signatures.Signed:
     """Read a set of signatures and whose they are."""
     held = signatures.decode_signed(files.read(path, files.MAX_SIGNED), str(path))
     return signatures.read_signed(council, mesh, held)
+
+
+def load_past(council: Council, mesh: Mesh, path: Path) -> signatures.Signed:
+    """Read a version of before, which other operators may have signed."""
+    held = signatures.decode_signed(files.read(path, files.MAX_SIGNED), str(path))
+    return signatures.read_past(council, mesh, held)
 
 
 def _held(path: Path) -> SignedPolicy:
