@@ -7,7 +7,7 @@ or an epoch that is not what parties are given.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from coordinator import eviction
+from coordinator import eviction, succession
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.changes import Changes
@@ -20,7 +20,7 @@ from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
 from coordinator.telling import mesh_status
-from coordinator.terms import Standing, take_operators, take_order, take_policy, take_profile
+from coordinator.terms import Standing, take_order, take_policy, take_profile
 from schemas import codec
 from schemas.documents import Beacon, BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason
@@ -29,7 +29,6 @@ from schemas.messages import (
     ENCLAVE,
     INSTANCE,
     MEASUREMENT,
-    OPERATOR,
     QUARANTINE,
     WORKLOAD,
     Chain,
@@ -44,7 +43,7 @@ from schemas.messages import (
 from schemas.policy import Policy
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
-from sealing.council import Council, follow, read
+from sealing.council import Council, follow
 from sealing.documents import open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
@@ -211,7 +210,7 @@ class Authority:
             if not held.version:
                 raise RefusedError(Reason.VERSION_NOT_NEWER, "no change of operators")
             return self._operators_index, NO_EFFECT
-        self.standing = take_operators(self.standing, self.mesh, event, now=now)
+        self.standing = succession.take_operators(self.standing, self.mesh, event, now=now)
         if self.standing.order is not None:
             self._lease.hear(now)
         effect = self._succeeded(held, event_digest(event).hex(), now)
@@ -227,22 +226,10 @@ class Authority:
 
     def _succeeded(self, before: Council, event: str, now: Millis) -> Effect:
         council = self.standing.council
-        for each in reversed(council.lineage[: council.version - before.version]):
-            named = read(self.mesh, each.chain[-1])
-            self._operators_index = self.audit.append(
-                "operators",
-                now=now,
-                event=event,
-                version=each.version,
-                hash=each.digest.hex(),
-                names=tuple(operator.name for operator in each.operators),
-                threshold=each.threshold,
-                reason=named.reason,
-            )
+        self._operators_index = succession.note(self.audit, before, council, event=event, now=now)
         dropped: frozenset[bytes] = frozenset()
-        for party in self.ledger.parties():
-            if party.kind == OPERATOR and party.signing_key not in council.keys:
-                dropped |= self._strike(INSTANCE, party.instance.hex(), [party], now)
+        for party in succession.former(self.ledger, council):
+            dropped |= self._strike(INSTANCE, party.instance.hex(), [party], now)
         return self._settle(now, dropped=dropped, everyone=True)
 
     def renew(self, event: Event, now: Millis) -> tuple[int, Effect]:

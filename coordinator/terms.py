@@ -13,7 +13,7 @@ from schemas.messages import Event, Millis
 from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
 from sealing.context import Mesh
-from sealing.council import Council, follow, read
+from sealing.council import Council
 from sealing.documents import open_act, open_policy, open_profile
 from sealing.profile import profile_of
 
@@ -128,32 +128,6 @@ def take_profile(council: Council, mesh: Mesh, policy: Policy, event: Event) -> 
     if open_profile(council, mesh, event.profile) != profile_of(mesh, policy):
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the profile does not follow from this policy")
     return event.profile
-
-
-def take_operators(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) -> Standing:
-    """Go over to the operators that follow by an event's changes.
-
-    1. Each change is signed by the threshold on both sides of it, and they begin with those that are known.
-    2. The last is of now.
-    3. The term's order and the profile are those in force, as the new operators signed them: whoever joins
-       from here on goes by the new ones alone.
-    """
-    # 1.
-    council = follow(standing.council, event.operators)
-    # 2.
-    if council.version and read(mesh, council.chain[-1]).time > now + AHEAD:
-        raise RefusedError(Reason.NOT_YET_VALID, "operators of a time to come: set the clock that signs")
-    # 3.
-    if standing.order is None:
-        if event.documents or event.profile is not None:
-            raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force that could be signed again")
-        return replace(standing, council=council)
-    if open_act(council, mesh, event.documents, Order) != standing.order:
-        raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the order that was signed again is not the term's")
-    profile: tuple[bytes, ...] = ()
-    if standing.policy is not None:
-        profile = take_profile(council, mesh, standing.policy, event)
-    return replace(standing, council=council, term_record=event.documents, profile=profile)
 
 
 def _past(standing: Standing) -> tuple[tuple[int, bytes], ...]:
