@@ -1,4 +1,4 @@
-"""Operators follow operators: what a coordinator takes, what its log says of it, and who is out by it. Pure."""
+"""Operators follow operators: what a coordinator takes, what its log says of it, who is out by it. Pure."""
 
 from dataclasses import replace
 
