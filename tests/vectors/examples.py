@@ -1,5 +1,6 @@
 """One example of every body and document of the protocol, with values of every allowed shape."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from schemas.documents import (
     LogReceipt,
     OpenEpoch,
     OperatorKey,
+    Operators,
     Order,
     Profile,
     Renewal,
@@ -54,7 +56,9 @@ from schemas.messages import (
     Revocation,
     RevokedPage,
     SenderPackage,
+    Signature,
     State,
+    Succession,
     TaskBody,
     Time,
 )
@@ -63,8 +67,9 @@ from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
 from schemas.scheduling import Assign, Load, Status, TaskHints, TaskMessage
+from sealing import cose
 from sealing.context import Mesh
-from sealing.council import founders
+from sealing.council import Council, founders
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
 from tests.vectors.world import AGENT_KEM, COORDINATOR_KEM, PEER_KEM, TIME, Party, fixed
@@ -86,6 +91,38 @@ def _anchor(suite: int) -> Anchor:
 ANCHORS = tuple(_anchor(suite) for suite in (1, 2))
 MESH, SIV_MESH = (open_anchor(codec.encode(anchor))[1] for anchor in ANCHORS)
 COUNCIL = founders(ANCHORS[0], MESH)
+HEIRS = [SigningKey(fixed(f"operator {name} signs")) for name in ("dan", "eve")]
+PEOPLE = dict(zip(("ada", "ben", "cyd", "dan", "eve"), (*OPERATORS, *HEIRS), strict=True))
+
+
+def change(held: Council, names: Sequence[str], threshold: int, **changes: Any) -> Operators:
+    """Return the document by which these follow as operators, or one that differs."""
+    fields: dict[str, Any] = {
+        "mesh": held.mesh.id,
+        "version": held.version + 1,
+        "previous": held.digest,
+        "operators": tuple(OperatorKey(name, PEOPLE[name].public) for name in names),
+        "threshold": threshold,
+        "reason": "cyd lost a key",
+        "time": TIME + 3,
+    }
+    return Operators(**{**fields, **changes})
+
+
+def signed_change(held: Council, document: Operators, names: Sequence[str]) -> Succession:
+    """Return a change as these sign it, whether or not they may."""
+    text = codec.encode(document)
+    keys = sorted((PEOPLE[name] for name in names), key=lambda key: key.public)
+    made = [Signature(key.public, cose.sign_detached(key, held.mesh, "operators", text)) for key in keys]
+    return Succession(text, tuple(made))
+
+
+# Without cyd, and with two more, three of four decide; then a threshold of all four.
+CHANGES = (
+    (("ada", "ben", "dan", "eve"), 3, ("ada", "ben", "dan", "eve")),
+    (("ada", "ben", "dan", "eve"), 4, ("ada", "ben", "dan", "eve")),
+)
+STEP = signed_change(COUNCIL, change(COUNCIL, *CHANGES[0][:2]), CHANGES[0][2])
 MESHES: tuple[Mesh, Mesh] = (MESH, SIV_MESH)
 
 # What a frame between peers carries: of every kind, and of sizes with other MessagePack headers.
@@ -331,6 +368,9 @@ BODIES: tuple[Message, ...] = (
     MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, (), 1, fixed("operators"), TIME + 1, 0, 1, ()),
     Time(TIME),
     Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),), ()),
+    STEP,
+    STEP.signatures[0],
+    Event("operators", (fixed("the order again"),), (fixed("the profile again"),), (STEP,)),
     RevokedPage(REVOKED),
     LogPage(fixed("a head"), (codec.encode(ENTRIES[0]), codec.encode(ENTRIES[1]))),
     LogProof((fixed("a node"), fixed("another"))),

@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas import codec
 from schemas.policy import compiled
-from sealing import cose, documents
+from sealing import cose, council, documents
 from sealing.context import Mesh, sha256
 from sealing.keys import SigningKey
 from tests.vectors import examples as ex
@@ -64,6 +64,23 @@ def signed_documents() -> Iterator[Case]:
         given = {**of(MESH), "seeds": seeds, "label": label, "fields": values(document)}
         yield label, given, {**each[0], "hash": sha256(each[0]["payload"]), "signed": signed}
     assert compiled(ex.POLICY) == codec.encode(ex.POLICY)
+
+
+def changes_of_operators() -> Iterator[Case]:
+    held = ex.COUNCIL
+    changes = []
+    for names, threshold, signers in ex.CHANGES:
+        document = ex.change(held, names, threshold)
+        held = council.succeed(held, ex.signed_change(held, document, signers))
+        seeds = [ex.PEOPLE[name].secrets()[0] for name in signers]
+        changes.append({"fields": values(document), "seeds": seeds})
+    assert council.follow(ex.COUNCIL, held.chain) == held
+    hashes = [each.digest for each in reversed(held.lineage)]
+    yield (
+        "two changes",
+        {**of(MESH), "changes": changes},
+        {"chain": codec.encode(held.chain), "hashes": hashes},
+    )
 
 
 def cwts() -> Iterator[Case]:
