@@ -17,6 +17,7 @@ from console import operator_key
 from console.audit_fetch import FOLDER, ForkError, following
 from console.audit_log import StoredLog, fork_between, read_log
 from console.audit_proof import check_proof, make_proof
+from console.council_files import CHAIN, encode_chain
 from console.documents import open_signed_policy
 from console.evidence import print_json
 from console.operating.kept import Kept, default_state
@@ -25,9 +26,11 @@ from console.operator_key import passphrase_option
 from console.policy import files
 from console.policy.signing_commands import read_anchor
 from schemas.audit import FACTS, as_plain
-from schemas.errors import PeerError, UsageError
+from schemas.documents import Profile
+from schemas.errors import PeerError, Reason, UsageError
 from sealing.context import Mesh
 from sealing.council import Council
+from sealing.errors import SealingError
 from transport import Credentials
 
 FINE, AMISS = 0, 1
@@ -178,9 +181,9 @@ def fetch(
     The broker's account is the environment's SEALBUS_NKEY_SEED, if it wants one.
     """
     council, mesh = _anchor(folder, anchor_file)
-    signed = open_signed_policy(
-        council, mesh, files.read(policy_file or folder / "policy.signed", files.MAX_SIGNED)
-    )
+    kept = Kept(default_state(), mesh.id)
+    council = kept.council(council)
+    profile = _profile(council, mesh, policy_file or folder / "policy.signed")
     locked = files.read(key_file, operator_key.MAX_KEY_FILE)
     key = operator_key.unlock(key_file, locked, council, passphrase_file)
     seed = os.environ.get("SEALBUS_NKEY_SEED")
@@ -189,12 +192,15 @@ def fetch(
         async with operator_line(
             url,
             council=council,
-            profile=signed.profile,
+            profile=profile,
             key=key,
-            kept=Kept(default_state(), mesh.id),
+            kept=kept,
             credentials=Credentials(seed=seed) if seed else None,
         ) as line:
-            with following(folder, council, mesh, line.term_proof) as follower:
+            if line.council.version:
+                # Else nobody could verify, with the anchor alone, what is stored from here on.
+                files.replace(folder / CHAIN, encode_chain(line.council))
+            with following(folder, line.council, mesh, line.term_proof) as follower:
                 while True:
                     fetched = await follower.catch_up(line)
                     if not follow or fetched.size > fetched.before:
@@ -220,6 +226,16 @@ def _tell(path: Path, term: int, before: int, size: int, as_data: bool) -> None:
     else:
         text = f"{path}: {size} entries of term {term}, {size - before} of them new"
         _out().print(text, markup=False, soft_wrap=True)
+
+
+def _profile(council: Council, mesh: Mesh, path: Path) -> Profile | None:
+    """Return what the signed policy says of coordinators; None if former operators signed it."""
+    try:
+        return open_signed_policy(council, mesh, files.read(path, files.MAX_SIGNED)).profile
+    except SealingError as error:
+        if error.reason in (Reason.FORMER_OPERATOR, Reason.SIGNATURES_TOO_FEW) and council.version:
+            return None  # a coordinator whose term is open shows one of those of now
+        raise
 
 
 def _anchor(folder: Path, anchor_file: Path | None) -> tuple[Council, Mesh]:

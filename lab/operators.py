@@ -14,6 +14,7 @@ from agent_runtime import RefusedError
 from agent_runtime.coordination import UnreachableError
 from agent_runtime.joining import AdmissionRefusedError
 from console.audit_fetch import ForkError, following, stored_head
+from console.council_files import CHAIN, encode_chain
 from console.documents import (
     SignedPolicy,
     VerifiedPolicy,
@@ -141,8 +142,7 @@ class Operators:
                     with following(self._state.root, line.council, self.mesh, line.term_proof) as follower:
                         while True:
                             await follower.catch_up(line)
-                            # Who follows whom is known here before the next coordinator has to be told.
-                            self._kept.keep_council(line.council)
+                            self._learn(line.council)
                             await anyio.sleep(LOG_INTERVAL)
             except (ForkError, UsageError) as error:
                 # A file that is amiss, or a disk that is full, needs a person. The mesh goes on.
@@ -262,6 +262,12 @@ class Operators:
         if not self._state.has(REVOCATIONS):
             return ()
         return codec.decode(self._state.load(REVOCATIONS), tuple[tuple[bytes, ...], ...])
+
+    def _learn(self, council: Council) -> None:
+        """Write down who follows whom: the next coordinator has to be told, and who verifies a log."""
+        data = encode_chain(council)
+        if council.version and not (self._state.has(CHAIN) and self._state.load(CHAIN) == data):
+            self._state.save(CHAIN, data)
 
     def _speaker(self, index: int) -> SigningKey:
         # Any operator may speak, also while too few of them can sign.

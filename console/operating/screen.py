@@ -108,6 +108,8 @@ def status_data(status: MeshStatus, coordinator: bytes, *, parties: bool) -> dic
         "log_size": status.log_size,
         "log_root": status.log_root.hex(),
         "time": status.time,
+        "operators_version": status.operators_version,
+        "operators_hash": status.operators_hash.hex(),
         "break_glass": list(status.break_glass),
         "lease_until": status.lease_until,
         "revoked": status.revoked,
@@ -143,13 +145,14 @@ def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
         f"coordinator {coordinator.hex()}",
         f"  term {status.term}" if status.term else "  no term: order one",
         f"  policy: {policy}",
+        f"  operators: version {status.operators_version}, {status.operators_hash.hex()}",
         f"  log: {status.log_size} entries, head {status.log_root.hex()}",
         f"  its time: {date(status.time)}",
         f"admitted: {admitted}; {status.revoked} entries in the revoked set",
     ]
     lines += [f"BREAK-GLASS: {text}" for text in status.break_glass]
     if status.lease_until is not None:
-        lines.insert(5, f"  falls silent unless operators renew before {date(status.lease_until)}")
+        lines.insert(6, f"  falls silent unless operators renew before {date(status.lease_until)}")
     return lines
 
 

@@ -25,11 +25,13 @@ from schemas.collateral import CollateralEntry, CollateralFile, Entries, SignedC
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import Evidence
 from sealing.context import SUITE_GCM
+from sealing.council import succeed
 from sealing.documents import open_anchor
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 from tests.attestation.tdx_forge import Forge
 from tests.endorsements.world import NOW
+from tests.sealing.council_world import KEYS, change, council, signed
 
 ALICE, BOB, CAROL, MALLORY = (SigningKey() for _ in "four")
 ANCHOR, MESH = open_anchor(
@@ -130,6 +132,24 @@ def test_a_time_that_is_no_date_is_malformed(entries: Entries) -> None:
         unverified_bundle(decode_signed(data))
     with pytest.raises(MalformedError):
         open_bundle(ANCHOR, MESH, data, now=2**63 - 1)
+
+
+def test_a_bundle_brings_the_changes_by_which_its_signers_are_operators(entries: Entries) -> None:
+    founders = council()
+    step = signed(founders, change(founders, ("ada", "ben", "dan"), 2), ("ada", "ben", "dan"))
+    heirs = succeed(founders, step)
+    data = sign_bundle(heirs, (KEYS["ada"], KEYS["dan"]), entries, issued=ISSUED)
+    # A process that starts knows the anchor alone.
+    assert open_bundle(founders, founders.mesh, data, now=ISSUED).entries == entries
+    by_former = sign_bundle(heirs, (KEYS["ada"], KEYS["cyd"]), entries, issued=ISSUED)
+    with pytest.raises(SealingError) as caught:
+        open_bundle(founders, founders.mesh, by_former, now=ISSUED)
+    assert caught.value.reason is Reason.FORMER_OPERATOR
+    # And one that knows of the change takes none of before it.
+    old = sign_bundle(founders, (KEYS["ada"], KEYS["cyd"]), entries, issued=ISSUED)
+    with pytest.raises(SealingError) as caught:
+        open_bundle(heirs, heirs.mesh, old, now=ISSUED)
+    assert caught.value.reason is Reason.STATE_ROLLED_BACK
 
 
 def test_another_meshs_bundle_is_refused(entries: Entries) -> None:

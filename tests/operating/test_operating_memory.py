@@ -16,7 +16,7 @@ from schemas.messages import Event
 from tests.operating.world import signed_revocation
 
 MESH, KEY = b"m" * 32, b"k" * 32
-SEEN = Sighting(3, KEY, 7, b"h" * 32, 100, b"r" * 32, profile_version=7)
+SEEN = Sighting(3, KEY, 7, b"h" * 32, 100, b"r" * 32, 7, operators_version=2, operators_hash=b"s" * 32)
 
 
 @pytest.fixture
@@ -34,6 +34,10 @@ def memory() -> Memory:
         ({"policy_hash": b"o" * 32}, Reason.FORKED),
         ({"log_size": 99}, Reason.STATE_ROLLED_BACK),
         ({"log_root": b"o" * 32}, Reason.EQUIVOCATION),
+        ({"operators_version": 1}, Reason.STATE_ROLLED_BACK),
+        ({"operators_version": 0, "operators_hash": bytes(32)}, Reason.STATE_ROLLED_BACK),
+        ({"operators_hash": b"o" * 32}, Reason.FORKED),
+        ({"term": 4, "key": b"o" * 32, "operators_version": 1}, Reason.STATE_ROLLED_BACK),
         ({"term": 4, "key": b"o" * 32, "policy_version": 6}, Reason.STATE_ROLLED_BACK),
         ({"term": 4, "key": b"o" * 32, "policy_hash": b"o" * 32}, Reason.FORKED),
     ],
@@ -53,6 +57,7 @@ def test_what_went_back_or_is_another_is_refused_with_its_code(
         {},
         {"log_size": 101, "log_root": b"o" * 32},
         {"policy_version": 8, "policy_hash": b"o" * 32},
+        {"operators_version": 3, "operators_hash": b"o" * 32},
         # A new term: its log begins anew, and its policy is still to come.
         {"term": 4, "key": b"o" * 32, "policy_version": 0, "policy_hash": bytes(32), "log_size": 2},
         # Nobody has ordered it yet: there is nothing to compare.
@@ -64,7 +69,7 @@ def test_what_went_on_is_not(memory: Memory, changes: dict[str, object]) -> None
 
 
 def test_a_new_term_may_be_without_a_policy_until_it_has_had_one(memory: Memory) -> None:
-    began = Sighting(4, b"o" * 32, 0, bytes(32), 2, None)
+    began = Sighting(4, b"o" * 32, 0, bytes(32), 2, None, 0, 2, b"s" * 32)
     memory = advance(memory, began)
     memory = advance(memory, replace(began, log_size=3))
     memory = advance(memory, replace(began, log_size=5, policy_version=7, policy_hash=b"h" * 32))

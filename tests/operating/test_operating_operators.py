@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
 from console import cli
-from console.operating.kept import Kept
+from console.operating.kept import STATE, Kept
 from console.policy.operators import Operator, public_line
 from schemas import codec
 from schemas.messages import Chain
@@ -266,3 +267,63 @@ def test_changes_of_another_mesh_or_damaged_ones_beside_the_anchor_are_an_error(
 def test_nothing_kept_is_nothing_known(mesh: Mesh, tmp_path: Path) -> None:
     assert Kept(tmp_path / "other", mesh.mesh.id).council(mesh.anchor) == mesh.anchor
     assert [each.name for each in mesh.anchor.operators] == list(NAMES)
+
+
+async def test_signatures_of_who_went_are_left_out_and_versions_of_before_still_read(mesh: Mesh) -> None:
+    mesh.write("policy.toml", mesh.policy, signers=3)
+    async with mesh.up():
+        await replace_carol(mesh)
+    anchor = ("--anchor", mesh.file("anchor.cbor"))
+    file = mesh.file("policy.toml")
+    (mesh.home / "old.signed").write_bytes((mesh.home / "policy.toml.signed").read_bytes())
+    code, said = await to_thread.run_sync(plain, mesh, "policy", "show", file, *anchor)
+    assert (code, "carol is an operator no more" in said) == (1, True), said
+    # Signed anew, it has alice, bob and dave; carol's counts for nothing and is gone.
+    key = ("--key", mesh.file("dave.key"), "--passphrase-file", mesh.file("phrase"))
+    code, said = await to_thread.run_sync(plain, mesh, "policy", "sign", file, *key, *anchor)
+    assert (code, "complete: 3 of 3" in said) == (0, True), said
+    # As the version before it reads as it was.
+    mesh.write("second.toml", mesh.successor(mesh.policy), signers=0)
+    (mesh.home / "second.toml.signed").unlink()
+    later = ("policy", "sign", mesh.file("second.toml"), "--previous", mesh.file("old.signed"))
+    code, said = await to_thread.run_sync(plain, mesh, *later, *key, *anchor)
+    assert (code, "1 of 3" in said) == (0, True), said
+
+
+async def test_a_log_is_verified_by_whoever_ordered_its_term(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE, mesh.file("fetching"))
+    fetch = ["audit", "fetch", "--dir", str(mesh.home), "--policy", mesh.file("policy.toml.signed")]
+    fetch += ("--url", mesh.url, "--key", mesh.file("alice.key"), "--passphrase-file", mesh.file("phrase"))
+    async with mesh.up():
+        code, said = await to_thread.run_sync(plain, mesh, *fetch)
+        assert code == 0, said
+        await replace_carol(mesh)
+        mesh.home.joinpath("operators.signed").unlink()
+        # The console that fetches learns of the change, and writes it down for who verifies.
+        code, said = await to_thread.run_sync(plain, mesh, *fetch)
+        assert code == 0, said
+        assert mesh.home.joinpath("operators.signed").exists()
+    # Its first line has the order as alice and bob signed it: that set is one of the chain.
+    code, said = await to_thread.run_sync(plain, mesh, "audit", "verify", "--dir", str(mesh.home))
+    assert (code, "verified" in said) == (0, True), said
+
+
+def plain(mesh: Mesh, *words: str) -> tuple[int, str]:
+    """Run a command that takes no console's memory."""
+    mesh.capture.readouterr()
+    code = cli.run([*words])
+    said = mesh.capture.readouterr()
+    return code, " ".join((said.out + said.err).split())
+
+
+async def test_status_says_which_set_is_in_force(mesh: Mesh) -> None:
+    async with mesh.up():
+        before = await mesh.data("mesh", "status")
+        assert (before["operators_version"], before["operators_hash"]) == (0, mesh.mesh.id.hex())
+        await replace_carol(mesh)
+        after = await mesh.data("mesh", "status")
+        assert after["operators_version"] == 1
+        memory = Kept(mesh.home / "state", mesh.mesh.id).memory()
+        assert (memory.operators_version, memory.operators_hash.hex()) == (1, after["operators_hash"])
