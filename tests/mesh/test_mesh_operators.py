@@ -1,4 +1,4 @@
-"""A lab whose operators change while it is up: agents go on, the next coordinator is ordered by those of now."""
+"""A lab whose operators change while it is up: agents go on, those of now order the next coordinator."""
 
 import os
 import time
