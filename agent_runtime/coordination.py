@@ -23,11 +23,12 @@ from attestation import Memory, appraise
 from attestation.attester import Attester
 from attestation.carried import Carried
 from schemas import codec
-from schemas.documents import Anchor, Profile
+from schemas.documents import Profile
 from schemas.errors import PeerError, Reason
 from schemas.evidence import Endorsements, Evidence
 from schemas.limits import SECOND, TIME_INTERVAL
 from schemas.messages import (
+    OPERATOR,
     Body,
     Credential,
     EvidenceAnswer,
@@ -66,7 +67,6 @@ class UnreachableError(PeerError):
 class Party:
     """Who this process is and what it was given to begin with."""
 
-    anchor: Anchor
     mesh: Mesh
     keys: PartyKeys
     kind: str
@@ -206,7 +206,6 @@ class Coordination:
             wire = await self._offered(pending, offers)
             try:
                 coordinator, appraisal = joining.judge_offer(
-                    self.party.anchor,
                     self.party.mesh,
                     pending,
                     wire,
@@ -299,7 +298,8 @@ class Coordination:
         if party.attester is not None:
             bound = joining.agent_binding(party.mesh, party.keys, session, state)
             evidence, endorsements = await party.attester.evidence(bound, state.challenge)
-        answer = EvidenceAnswer(evidence, endorsements)
+        shown = self.witness.council.chain if party.kind == OPERATOR else ()
+        answer = EvidenceAnswer(evidence, endorsements, shown)
         body = await self._ask(line, "evidence", answer, ADMISSION_DEADLINE)
         admitted = joining.open_admitted(body)
         # Before anything is held: what another history admitted must not replace what this one did.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from agent_runtime.clock import MeshClock
 from agent_runtime.witness import Head, Witness
 from schemas import codec
-from schemas.documents import Anchor, Profile
+from schemas.documents import Order, Profile
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import Endorsements, Evidence, ReferenceValues
 from schemas.limits import MAX_OFFER
@@ -32,7 +32,8 @@ from schemas.messages import (
 from schemas.subjects import Kind, subject
 from sealing import binding, merkle
 from sealing.context import Mesh, sha256
-from sealing.documents import open_order, open_profile
+from sealing.council import Council, follow, longer
+from sealing.documents import open_act, open_profile
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.keys import PartyKeys, instance
 from sealing.session import Peer, PendingSession, Session
@@ -70,6 +71,7 @@ class Coordinator:
     profile: Profile
     ordered: Millis  # the time that its term's order names
     term_record: tuple[bytes, ...]  # that order as signed; empty before it
+    council: Council  # whose word it shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,6 @@ class Appraisal:
 
 
 def judge_offer(
-    anchor: Anchor,
     mesh: Mesh,
     pending: PendingHello,
     wire: bytes,
@@ -108,26 +109,28 @@ def judge_offer(
         raise SealingError(Reason.CHALLENGE_UNKNOWN, "an offer to another hello")
     # 2. Our hello is a leaf under the challenge.
     challenge = merkle.root_of_path(merkle.leaf(mesh, pending.wire), offer.index, offer.count, offer.path)
-    # 3. The operators' profile, not older than any seen.
+    # 3. The operators, by every change since the anchor: no fewer than were seen, and no others.
+    council = _council(witness.council, offer, own=profile is not None)
+    # 4. Their profile, not older than any seen.
     if profile is None and offer.term_record is None:
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "no term is open")
     if profile is None or offer.profile:
-        profile = open_profile(anchor, mesh, offer.profile)
+        profile = open_profile(council, mesh, offer.profile)
     if profile.version < witness.profile_version:
         raise SealingError(Reason.STATE_ROLLED_BACK, "profile")
-    # 4. The term, ordered by the operators for exactly this instance.
+    # 5. The term, ordered by the operators for exactly this instance.
     peer = Peer(instance(offer.signing_key, offer.kem_key), offer.signing_key)
     ordered = 0
     if offer.term_record is None and offer.term:
         raise SealingError(Reason.TERM_NOT_ACCEPTED, "a term without its record")
     if offer.term_record is not None:
-        order = open_order(anchor, mesh, offer.term_record)
+        order = open_act(council, mesh, offer.term_record, Order)
         if order.instance != peer.instance or order.term != offer.term:
             raise SealingError(Reason.TERM_NOT_ACCEPTED, "the order names another instance or term")
         witness.check_term(order.term, offer.signing_key)
         ordered = order.time
-    # 5. Evidence over its keys and our challenge: left to the appraiser.
-    now = max(host_time, anchor.issued, profile.issued, ordered, clock.highest())
+    # 6. Evidence over its keys and our challenge: left to the appraiser.
+    now = max(host_time, council.issued, profile.issued, ordered, clock.highest())
     bound = binding.key_binding(
         mesh,
         binding.COORDINATOR,
@@ -137,7 +140,16 @@ def judge_offer(
         offer.kem_key,
     )
     return (
-        Coordinator(peer, offer.kem_key, sha256(wire), offer.term, profile, ordered, offer.term_record or ()),
+        Coordinator(
+            peer,
+            offer.kem_key,
+            sha256(wire),
+            offer.term,
+            profile,
+            ordered,
+            offer.term_record or (),
+            council,
+        ),
         Appraisal(
             offer.evidence,
             offer.endorsements,
@@ -147,6 +159,13 @@ def judge_offer(
             datetime.fromtimestamp(now / 1000, UTC),
         ),
     )
+
+
+def _council(held: Council, offer: Offer, *, own: bool) -> Council:
+    if own and offer.term_record is None:
+        # A coordinator that was just started knows the anchor alone: our console tells it the changes.
+        return longer(held, offer.operators)
+    return follow(held, offer.operators)
 
 
 def begin(
@@ -188,6 +207,8 @@ def judge_accept(coordinator: Coordinator, accept: Accept, witness: Witness) -> 
 def enter(witness: Witness, coordinator: Coordinator, state: State) -> None:
     """Remember an accepted coordinator's profile, term key and state."""
     witness.profile_version = max(witness.profile_version, coordinator.profile.version)
+    if coordinator.council.version > witness.council.version:
+        witness.council = coordinator.council
     if coordinator.term:
         witness.enter_term(coordinator.term, coordinator.peer.signing_key)
         witness.enter_state(state)

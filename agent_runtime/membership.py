@@ -17,6 +17,7 @@ from schemas.errors import Reason
 from schemas.limits import CLOCK_AHEAD, GRACE, SECOND
 from schemas.messages import ENCLAVE, Admitted, Body, Holdings, Millis
 from sealing.context import Mesh
+from sealing.council import follow
 from sealing.documents import open_admission, open_message
 from sealing.errors import NotAuthenticError, SealingError
 from sealing.groups import Opener, Sender, frame_token
@@ -104,6 +105,9 @@ class Membership:
         if held_term != beacon.term or not self.trust.holds(self.mesh, beacon, held_version):
             return False
         if not self.keyring.holds(self.trust.epochs.values()):
+            return False
+        # Newer operators than are known here: their documents come with the holdings.
+        if beacon.operators_version != self.witness.council.version:
             return False
         self.witness.enter_beacon(beacon)
         self._views_held = beacon.term, beacon.views_version
@@ -212,6 +216,7 @@ class Membership:
         beacon = self._beacon(holdings.beacon) if holdings.beacon else None
         if beacon is not None:
             self.witness.compare(holdings.beacon, beacon)
+        council = follow(self.witness.council, holdings.operators)
         trust = adopt(self.mesh, base, holdings)
         # A set with a page too few, or with pages of two sets, would let somebody pass who is out.
         if beacon is not None and beacon.revoked_hash != trust.revoked_hash:
@@ -232,6 +237,7 @@ class Membership:
             # What came late knows nothing of whom a newer beacon named.
             trust = trust.without(told.revoked)
         self.trust = trust
+        self.witness.council = council
         if beacon is not None:
             # Views go back in nothing, so what was current at the later of both is so still.
             self._views_held = max(self._views_held, (beacon.term, beacon.views_version))

@@ -95,18 +95,18 @@ class Node:
         random: Callable[[int], bytes] = os.urandom,
         local: LocalClock = boottime,
     ) -> None:
-        anchor, mesh = open_anchor(identity.anchor)
+        council, mesh = open_anchor(identity.anchor)
         kind = ENCLAVE if identity.key is None else CLIENT
         keys = PartyKeys(identity.key, client=identity.key is not None)
         self.refusals = Refusals()
         self.membership = Membership(
-            mesh, keys, MeshClock(local), Witness(), kind=kind, roles=identity.roles, random=random
+            mesh, keys, MeshClock(local), Witness(council), kind=kind, roles=identity.roles, random=random
         )
         self._transport = transport
         self._agent = agent
         self._seen = SeenTasks()
         self._gate = Gate(self.membership, self._seen)
-        party = Party(anchor, mesh, keys, kind, identity.roles, identity.attester, random, local)
+        party = Party(mesh, keys, kind, identity.roles, identity.attester, random, local)
         party.carried = identity.carried
         self.coordination = Coordination(party, transport, self.membership, self.refusals, self._changed)
         self.calls = Calls(

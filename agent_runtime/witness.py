@@ -1,9 +1,9 @@
 """What a process has witnessed and will not go back behind (invariant 6).
 
-Policy versions, terms, log sizes and beacons only rise; one key a term, one hash a version, one beacon
-a (term, sequence), one root of a log's size. Two signed beacons that differ are kept as proof, two heads of
-which one does not grow into the other as well, and nothing is believed any more. What is not signed by the
-term's key never comes here: no claim of anybody else can stop a process.
+Policy versions, changes of operators, terms, log sizes and beacons only rise; one key a term, one hash a
+version, one beacon a (term, sequence), one root of a log's size. Two signed beacons that differ are kept as
+proof, two heads of which one does not grow into the other as well, and nothing is believed any more. What is
+not signed by the term's key never comes here: no claim of anybody else can stop a process.
 """
 
 from itertools import pairwise
@@ -11,6 +11,7 @@ from itertools import pairwise
 from schemas.documents import Beacon
 from schemas.errors import Reason
 from schemas.messages import Millis, State
+from sealing.council import Council
 from sealing.errors import SealingError
 from sealing.log_tree import EMPTY_ROOT
 
@@ -24,7 +25,8 @@ NO_LOG: Head = (0, EMPTY_ROOT)
 class Witness:
     """The memory of one process about its coordinators."""
 
-    def __init__(self) -> None:
+    def __init__(self, council: Council) -> None:
+        self.council = council
         self.term = 0
         self.profile_version = 0
         self.policy_version = 0
@@ -70,6 +72,8 @@ class Witness:
             raise SealingError(Reason.STATE_ROLLED_BACK, "term")
         if state.policy_version < self.policy_version:
             raise SealingError(Reason.STATE_ROLLED_BACK, "policy version")
+        if state.term:
+            self.council.check_seen(state.operators_version, state.operators_hash)
         if state.term == self.term:
             if state.log_size < self._log[0]:
                 raise SealingError(Reason.STATE_ROLLED_BACK, "log size")
@@ -114,6 +118,7 @@ class Witness:
             raise SealingError(Reason.NOT_LIVE, "the beacon's time")
         if beacon.policy_version < self.policy_version or beacon.log_size < self._log[0]:
             raise SealingError(Reason.STATE_ROLLED_BACK, "beacon")
+        self.council.check_seen(beacon.operators_version, beacon.operators_hash)
         self._check_log((beacon.log_size, beacon.log_root))
         self._check_policy(beacon.policy_version, beacon.policy_hash)
 

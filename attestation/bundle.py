@@ -17,12 +17,12 @@ from schemas.collateral import (
     Entries,
     SignedCollateral,
 )
-from schemas.documents import Anchor
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.evidence import Endorsements
 from schemas.messages import Millis
 from sealing import cose
 from sealing.context import Mesh
+from sealing.council import Council, follow
 from sealing.documents import open_by_operators, sign_by_operators
 from sealing.errors import SealingError
 from sealing.keys import SigningKey
@@ -57,27 +57,31 @@ def unverified_bundle(signed: SignedCollateral) -> CollateralBundle:
     return _decode(cose.unverified_payload(signed.signatures[0]))
 
 
-def sign_bundle(mesh: Mesh, keys: Sequence[SigningKey], entries: Entries, *, issued: Millis) -> bytes:
+def sign_bundle(council: Council, keys: Sequence[SigningKey], entries: Entries, *, issued: Millis) -> bytes:
     """Return a bundle that these operators signed."""
-    payload = codec.encode(CollateralBundle(mesh=mesh.id, issued=issued, entries=entries))
-    return codec.encode(SignedCollateral(sign_by_operators(keys, mesh, LABEL, payload)))
+    payload = codec.encode(CollateralBundle(mesh=council.mesh.id, issued=issued, entries=entries))
+    return codec.encode(
+        SignedCollateral(sign_by_operators(keys, council.mesh, LABEL, payload), council.chain)
+    )
 
 
-def add_signatures(mesh: Mesh, keys: Sequence[SigningKey], signed: SignedCollateral, *, now: Millis) -> bytes:
+def add_signatures(
+    council: Council, keys: Sequence[SigningKey], signed: SignedCollateral, *, now: Millis
+) -> bytes:
     """Return the bundle with these operators' signatures beside those it has, each once.
 
     Raises `SealingError` for a bundle of another mesh, or of a time that has not come.
     """
-    bundle = unverified_bundle(signed)
+    bundle, mesh = unverified_bundle(signed), council.mesh
     _of_mesh(mesh, bundle)
     _not_of_the_future(bundle, now)
     # Ed25519 signs the same text in the same way, so an operator who signs again adds nothing.
     more = sign_by_operators(keys, mesh, LABEL, cose.unverified_payload(signed.signatures[0]))
-    return codec.encode(SignedCollateral(tuple(dict.fromkeys((*signed.signatures, *more)))))
+    return codec.encode(SignedCollateral(tuple(dict.fromkeys((*signed.signatures, *more))), council.chain))
 
 
 def open_bundle(
-    anchor: Anchor, mesh: Mesh, data: bytes, *, now: Millis, newest: Millis = 0
+    council: Council, mesh: Mesh, data: bytes, *, now: Millis, newest: Millis = 0
 ) -> CollateralBundle:
     """Return a bundle that at least the threshold of the operators signed, not older than `newest`.
 
@@ -86,7 +90,8 @@ def open_bundle(
     Raises `SealingError` or `MalformedError`. What is in it is still to be verified with the evidence.
     """
     signed = decode_signed(data)
-    payload = open_by_operators(anchor, mesh, LABEL, signed.signatures)
+    council = follow(council, signed.operators)
+    payload = open_by_operators(council, mesh, LABEL, signed.signatures)
     bundle = _decode(payload)
     _of_mesh(mesh, bundle)
     _not_of_the_future(bundle, now)

@@ -21,11 +21,11 @@ from attestation.errors import AttesterError
 from attestation.needs import needs_of
 from attestation.own_machine import COLLATERAL
 from schemas.collateral import MAX_COLLATERAL, Entries
-from schemas.documents import Anchor
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence
 from schemas.messages import Millis
 from sealing.context import Mesh
+from sealing.council import Council
 
 log = logging.getLogger("sealbus.collateral")
 
@@ -38,13 +38,13 @@ class Carried:
     """The bundle in a file, read again when it changes; safe to use from several threads."""
 
     def __init__(
-        self, path: Path, anchor: Anchor, mesh: Mesh, *, clock: Callable[[], Millis] = _wall
+        self, path: Path, council: Council, mesh: Mesh, *, clock: Callable[[], Millis] = _wall
     ) -> None:
         """Read the file; raise `UsageError` if it holds no bundle that this mesh's operators signed.
 
         `clock` only keeps out a bundle of the future, which would shut out all that follow.
         """
-        self._path, self._anchor, self._mesh, self._clock = path, anchor, mesh, clock
+        self._path, self._council, self._mesh, self._clock = path, council, mesh, clock
         self._lock = threading.Lock()
         self._newest: Millis = 0
         try:
@@ -86,7 +86,7 @@ class Carried:
             data = file.read(2 * MAX_COLLATERAL + 1)
         if len(data) > 2 * MAX_COLLATERAL:
             raise MalformedError("a bundle is not as large")
-        bundle = open_bundle(self._anchor, self._mesh, data, now=self._clock(), newest=self._newest)
+        bundle = open_bundle(self._council, self._mesh, data, now=self._clock(), newest=self._newest)
         self._newest = bundle.issued
         return bundle.entries
 
@@ -114,10 +114,10 @@ class CarryingMachine:
         self._machine.close()
 
 
-async def carried_by(settings: Mapping[str, str], anchor: Anchor, mesh: Mesh) -> Carried | None:
+async def carried_by(settings: Mapping[str, str], council: Council, mesh: Mesh) -> Carried | None:
     """Open the bundle that a host's settings name, None if they name none; raise `UsageError` if bad."""
     path = settings.get(COLLATERAL)
-    return None if not path else await to_thread.run_sync(Carried, Path(path), anchor, mesh)
+    return None if not path else await to_thread.run_sync(Carried, Path(path), council, mesh)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -47,7 +47,7 @@ class LargeMesh:
         )
         order = Order(self.mesh.id, 1, self.keys.instance, None, None, _START)
         self.authority.open_term(
-            Event("order", self._sign("order", codec.encode(order)), None), now=_START, ahead=int
+            Event("order", self._sign("order", codec.encode(order)), None, ()), now=_START, ahead=int
         )
         self.policy = _policy(self.mesh, rules, roles)
         self.now = _START + MINUTE
@@ -94,7 +94,7 @@ class LargeMesh:
 
     def _event(self, policy: Policy) -> Event:
         profile = codec.encode(profile_of(self.mesh, policy))
-        return Event("policy", self._sign("policy", compiled(policy)), self._sign("profile", profile))
+        return Event("policy", self._sign("policy", compiled(policy)), self._sign("profile", profile), ())
 
 
 def _as_received(party: Party) -> Party:

@@ -23,11 +23,12 @@ from benchmarks.grant_mesh import AGENTS, ROLES, RULES, LargeMesh
 from benchmarks.ratios import Aim, Row
 from benchmarks.slices import microseconds
 from schemas import codec
-from schemas.documents import Admission, Constraints, Grant
+from schemas.documents import Admission, Anchor, Constraints, Grant, OperatorKey
 from schemas.granted import Granted, granted
 from schemas.messages import ENCLAVE
 from schemas.rules import CALL
 from sealing.context import SUITE_GCM, Mesh, sha256
+from sealing.council import founders
 from sealing.documents import open_grant, sign_grant
 from sealing.keys import PartyKeys, SigningKey, verify
 
@@ -35,6 +36,7 @@ Work = Callable[[], object]
 Say = Callable[[str], None]
 
 _MESH = Mesh(b"\x01" * 32, SUITE_GCM)
+_ANCHOR = Anchor(SUITE_GCM, (OperatorKey("op", bytes(32)),), 1, ("aa" * 32,), 0, 1)
 _NOW = 1_790_000_000_000
 _TOOLS = tuple(f"tool-{number}" for number in range(10))
 _ROLE, _TOOL, _OWN, _SIZE, _MOST = "planner", "tool-7", "vault", 512, 4_096
@@ -125,7 +127,13 @@ def _cached() -> Work:
     held = {(_ROLE, CALL, tool): Granted(_OWN, Constraints(max_bytes=_MOST)) for tool in _TOOLS}
     trust = Trust(admission, b"", bytes(32), grants=held)
     member = Membership(
-        _MESH, PartyKeys(), MeshClock(lambda: _NOW), Witness(), kind=ENCLAVE, roles=(_OWN,), random=bytes
+        _MESH,
+        PartyKeys(),
+        MeshClock(lambda: _NOW),
+        Witness(founders(_ANCHOR, _MESH)),
+        kind=ENCLAVE,
+        roles=(_OWN,),
+        random=bytes,
     )
     gate = Gate(member, SeenTasks())
 

@@ -27,17 +27,17 @@ from console.documents import sign_revocation
 from console.operating.kept import Kept
 from console.operator import OperatorLine, operator_line
 from lab import setup
+from lab.council import SEEN, operator_keys
 from lab.descriptor import LENGTH, EvidenceRequest, read_request, write_evidence, write_host
 from lab.machine import Machine
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
-from lab.operators import SEEN
-from lab.setup import operator_keys
 from lab.state import ANCHOR, open_state
 from lab.tap import Drop, Match, Script, Towards
 from schemas.errors import UsageError
 from schemas.limits import GRACE
 from schemas.messages import Event
 from schemas.subjects import Party
+from sealing.documents import open_anchor
 
 BLUEPRINT = Path(__file__).parent / "crowd" / "blueprint.toml"
 PROCESSES = 8
@@ -127,7 +127,7 @@ async def _evict(mesh: RunningMesh, line: OperatorLine, crowd: list["Crowd"], vi
 def _operator(mesh: RunningMesh) -> AbstractAsyncContextManager[OperatorLine]:
     return operator_line(
         mesh.url,
-        anchor=mesh.anchor,
+        council=open_anchor(mesh.anchor)[0],
         profile=mesh.operators.policy.profile,
         key=operator_keys(mesh.state)[0],
         kept=Kept(mesh.state.root / SEEN, mesh.mesh.id),
@@ -139,7 +139,7 @@ def _revocation(mesh: RunningMesh, instance: str) -> Event:
     now = time.time_ns() // 1_000_000
     keys = operator_keys(mesh.state)
     signed = sign_revocation(mesh.mesh, keys, kind="instance", value=instance, reason="bench", time=now)
-    return Event("revocation", signed, None)
+    return Event("revocation", signed, None, ())
 
 
 class Crowd:

@@ -31,6 +31,7 @@ from schemas.pinning import Pinned
 from schemas.policy import Limits, Policy, TaskClass, Workload, compiled
 from schemas.rules import Rule
 from sealing.context import SUITE_GCM, Mesh, sha256
+from sealing.council import founders
 from sealing.documents import sign_by_operators
 from sealing.keys import PartyKeys, SigningKey
 from sealing.profile import profile_of
@@ -111,7 +112,9 @@ class LargeMesh:
         self._operators = operators
         self._mesh = Mesh(sha256(codec.encode(anchor)), anchor.suite)
         self._keys = PartyKeys()
-        self._core = Core(anchor, self._mesh, self._keys, random=os.urandom, emit=lambda _: None)
+        self._core = Core(
+            founders(anchor, self._mesh), self._mesh, self._keys, random=os.urandom, emit=lambda _: None
+        )
         self._now = START
         self._operator = self._join(OPERATOR, "operator", operators[0])
         self._event("order", Order(self._mesh.id, 1, self._keys.instance, None, None, START))
@@ -165,7 +168,7 @@ class LargeMesh:
         session = pending.accept(accept, lambda _: None)
         self._say(session, "confirm", None)
         proof = evidence if kind == ENCLAVE else None
-        for action in self._say(session, "evidence", EvidenceAnswer(proof, {})):
+        for action in self._say(session, "evidence", EvidenceAnswer(proof, {}, ())):
             if isinstance(action, AppraisalRequest):
                 result = AttestationResult(
                     platform=SEV_SNP,
@@ -186,7 +189,7 @@ class LargeMesh:
 
     def _event(self, kind: str, document: object, profile: tuple[bytes, ...] | None = None) -> list[Action]:
         return self._say(
-            self._operator, "event", Event(kind, self._signed(kind, codec.encode(document)), profile)
+            self._operator, "event", Event(kind, self._signed(kind, codec.encode(document)), profile, ())
         )
 
     def _signed(self, label: str, payload: bytes) -> tuple[bytes, ...]:
@@ -209,7 +212,10 @@ class LargeMesh:
         )
         profile = profile_of(self._mesh, policy)
         event = Event(
-            "policy", self._signed("policy", compiled(policy)), self._signed("profile", codec.encode(profile))
+            "policy",
+            self._signed("policy", compiled(policy)),
+            self._signed("profile", codec.encode(profile)),
+            (),
         )
         self._say(self._operator, "event", event)
 

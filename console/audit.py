@@ -17,6 +17,7 @@ from console import operator_key
 from console.audit_fetch import FOLDER, ForkError, following
 from console.audit_log import StoredLog, fork_between, read_log
 from console.audit_proof import check_proof, make_proof
+from console.council_files import CHAIN, encode_chain
 from console.documents import open_signed_policy
 from console.evidence import print_json
 from console.operating.kept import Kept, default_state
@@ -25,9 +26,11 @@ from console.operator_key import passphrase_option
 from console.policy import files
 from console.policy.signing_commands import read_anchor
 from schemas.audit import FACTS, as_plain
-from schemas.documents import Anchor
-from schemas.errors import PeerError, UsageError
+from schemas.documents import Profile
+from schemas.errors import PeerError, Reason, UsageError
 from sealing.context import Mesh
+from sealing.council import Council
+from sealing.errors import SealingError
 from transport import Credentials
 
 FINE, AMISS = 0, 1
@@ -66,10 +69,10 @@ def verify(
 
     Exit 1 at what does not fit.
     """
-    anchor, mesh = _anchor(folder, anchor_file)
+    council, mesh = _anchor(folder, anchor_file)
     if proof is not None:
-        return _verify_proof(proof, anchor, mesh, as_data)
-    read = [(path, _read(path, anchor, mesh)) for path in logs or _stored(folder)]
+        return _verify_proof(proof, council, mesh, as_data)
+    read = [(path, _read(path, council, mesh)) for path in logs or _stored(folder)]
     between = [(other, fork_between(one, other)) for (_, one), (_, other) in combinations(read, 2)]
     for other, fork in between:
         if fork is not None:
@@ -82,9 +85,9 @@ def verify(
     return AMISS if any(log.findings for _, log in read) else FINE
 
 
-def _verify_proof(path: Path, anchor: Anchor, mesh: Mesh, as_data: bool) -> int:
+def _verify_proof(path: Path, council: Council, mesh: Mesh, as_data: bool) -> int:
     try:
-        entry, head = check_proof(files.read(path, MAX_PROOF), anchor, mesh)
+        entry, head = check_proof(files.read(path, MAX_PROOF), council, mesh)
     except PeerError as refusal:
         if as_data:
             print_json({"file": str(path), "ok": False, "reason": refusal.reason.value, "text": str(refusal)})
@@ -120,9 +123,9 @@ def show(
     as_data: bool,
 ) -> int:
     """Show the entries of a stored log; exit 1 if something in the file does not fit."""
-    anchor, mesh = _anchor(folder, anchor_file)
+    council, mesh = _anchor(folder, anchor_file)
     path = file or _stored(folder)[-1]
-    log = _read(path, anchor, mesh)
+    log = _read(path, council, mesh)
     entries = screen.chosen(log, decisions, instance, reason)
     if as_data:
         print_json({**screen.log_data(path, log), "shown": screen.entries_data(entries)})
@@ -141,9 +144,9 @@ def show(
 @click.option("--out", type=File, help="Write it there; else it is printed.")
 def prove(index: int, file: Path | None, folder: Path, anchor_file: Path | None, out: Path | None) -> int:
     """Prove that entry INDEX is in the log, to whoever has the anchor and not the log."""
-    anchor, mesh = _anchor(folder, anchor_file)
+    council, mesh = _anchor(folder, anchor_file)
     path = file or _stored(folder)[-1]
-    log = _read(path, anchor, mesh)
+    log = _read(path, council, mesh)
     if log.findings:
         raise UsageError(f"{path}: {log.findings[0].text}: nothing is proved from it")
     text = msgspec.json.format(msgspec.json.encode(make_proof(log, index, mesh)))
@@ -177,25 +180,27 @@ def fetch(
 
     The broker's account is the environment's SEALBUS_NKEY_SEED, if it wants one.
     """
-    path = anchor_file or folder / "anchor.cbor"
-    anchor, mesh = _anchor(folder, anchor_file)
-    signed = open_signed_policy(
-        anchor, mesh, files.read(policy_file or folder / "policy.signed", files.MAX_SIGNED)
-    )
+    council, mesh = _anchor(folder, anchor_file)
+    kept = Kept(default_state(), mesh.id)
+    council = kept.council(council)
+    profile = _profile(council, mesh, policy_file or folder / "policy.signed")
     locked = files.read(key_file, operator_key.MAX_KEY_FILE)
-    key = operator_key.unlock(key_file, locked, anchor, passphrase_file)
+    key = operator_key.unlock(key_file, locked, council, passphrase_file)
     seed = os.environ.get("SEALBUS_NKEY_SEED")
 
     async def run() -> None:
         async with operator_line(
             url,
-            anchor=files.read(path, files.MAX_SMALL),
-            profile=signed.profile,
+            council=council,
+            profile=profile,
             key=key,
-            kept=Kept(default_state(), mesh.id),
+            kept=kept,
             credentials=Credentials(seed=seed) if seed else None,
         ) as line:
-            with following(folder, anchor, mesh, line.term_proof) as follower:
+            if line.council.version:
+                # Else nobody could verify, with the anchor alone, what is stored from here on.
+                files.replace(folder / CHAIN, encode_chain(line.council))
+            with following(folder, line.council, mesh, line.term_proof) as follower:
                 while True:
                     fetched = await follower.catch_up(line)
                     if not follow or fetched.size > fetched.before:
@@ -223,7 +228,17 @@ def _tell(path: Path, term: int, before: int, size: int, as_data: bool) -> None:
         _out().print(text, markup=False, soft_wrap=True)
 
 
-def _anchor(folder: Path, anchor_file: Path | None) -> tuple[Anchor, Mesh]:
+def _profile(council: Council, mesh: Mesh, path: Path) -> Profile | None:
+    """Return what the signed policy says of coordinators; None if former operators signed it."""
+    try:
+        return open_signed_policy(council, mesh, files.read(path, files.MAX_SIGNED)).profile
+    except SealingError as error:
+        if error.reason in (Reason.FORMER_OPERATOR, Reason.SIGNATURES_TOO_FEW) and council.version:
+            return None  # a coordinator whose term is open shows one of those of now
+        raise
+
+
+def _anchor(folder: Path, anchor_file: Path | None) -> tuple[Council, Mesh]:
     path = anchor_file or folder / "anchor.cbor"
     if not path.exists():
         raise UsageError(
@@ -239,8 +254,8 @@ def _stored(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem[5:]))
 
 
-def _read(path: Path, anchor: Anchor, mesh: Mesh) -> StoredLog:
-    return read_log(files.read(path, MAX_LOG), anchor, mesh)
+def _read(path: Path, council: Council, mesh: Mesh) -> StoredLog:
+    return read_log(files.read(path, MAX_LOG), council, mesh)
 
 
 def _out() -> Console:

@@ -14,11 +14,11 @@ from typing import BinaryIO, Protocol
 
 from console.audit_log import Finding, Head, StoredLog, entry_line, first_line, fits, head_line, read_log
 from schemas.audit import TermProof, open_entry
-from schemas.documents import Anchor
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.messages import LogPage
 from sealing.audit import leaf, open_head, open_term
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.errors import SealingError
 
 FOLDER = "audit"
@@ -121,9 +121,9 @@ class Follower:
 
 
 @contextmanager
-def following(folder: Path, anchor: Anchor, mesh: Mesh, proof: TermProof) -> Iterator[Follower]:
+def following(folder: Path, council: Council, mesh: Mesh, proof: TermProof) -> Iterator[Follower]:
     """Open the file of a term's log, new or as it was left, and keep others from writing into it."""
-    order = open_term(anchor, mesh, proof)
+    order = open_term(council, mesh, proof)
     path = file_of(folder, order.term)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -135,7 +135,7 @@ def following(folder: Path, anchor: Anchor, mesh: Mesh, proof: TermProof) -> Ite
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UsageError(f"{path} is being followed already: `sealbus audit verify` reads it") from error
-        yield Follower(path, file, _resumed(path, file, anchor, mesh, proof), mesh)
+        yield Follower(path, file, _resumed(path, file, council, mesh, proof), mesh)
 
 
 def file_of(folder: Path, term: int) -> Path:
@@ -143,18 +143,18 @@ def file_of(folder: Path, term: int) -> Path:
     return folder / FOLDER / f"term-{term}.log"
 
 
-def stored_head(folder: Path, term: int, anchor: Anchor, mesh: Mesh) -> Head | None:
+def stored_head(folder: Path, term: int, council: Council, mesh: Mesh) -> Head | None:
     """Return the newest head of a term that is stored with all its entries; None if there is none."""
     try:
         data = file_of(folder, term).read_bytes()
     except OSError:
         return None
-    return read_log(data, anchor, mesh).last
+    return read_log(data, council, mesh).last
 
 
-def _resumed(path: Path, file: BinaryIO, anchor: Anchor, mesh: Mesh, proof: TermProof) -> StoredLog:
+def _resumed(path: Path, file: BinaryIO, council: Council, mesh: Mesh, proof: TermProof) -> StoredLog:
     data = file.read()
-    log = read_log(data, anchor, mesh)
+    log = read_log(data, council, mesh)
     if log.unfinished:
         # Whoever wrote was interrupted: what no head covers whole is fetched again.
         file.truncate(log.whole)
@@ -162,7 +162,7 @@ def _resumed(path: Path, file: BinaryIO, anchor: Anchor, mesh: Mesh, proof: Term
         if not log.whole:
             file.write(data)
             file.flush()
-        log = read_log(data, anchor, mesh)
+        log = read_log(data, council, mesh)
     if log.findings:
         raise UsageError(
             f"{path}: {log.findings[0].text}; see `sealbus audit verify`, and move it away to go on"

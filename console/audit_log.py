@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from schemas import codec
 from schemas.audit import AuditEntry, TermProof, open_entry
-from schemas.documents import Anchor, LogHead
+from schemas.documents import LogHead
 from schemas.errors import PeerError
 from sealing.audit import leaf, open_head, open_term
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.log_tree import LogTree
 
 FORMAT = "sealbus-audit-1"
@@ -74,7 +75,7 @@ class StoredLog:
         return bool(self.findings) and {each.code for each in self.findings} <= {"torn", "truncated"}
 
 
-def read_log(data: bytes, anchor: Anchor, mesh: Mesh) -> StoredLog:
+def read_log(data: bytes, council: Council, mesh: Mesh) -> StoredLog:
     """Read a stored log and check all that it carries; what is wrong is in its findings."""
     log = StoredLog()
     position = 0
@@ -84,7 +85,7 @@ def read_log(data: bytes, anchor: Anchor, mesh: Mesh) -> StoredLog:
         if not whole_line:
             log.findings.append(Finding("torn", "the last line has no end", number, len(log.entries)))
         elif number == 1:
-            _read_first(log, line, anchor, mesh)
+            _read_first(log, line, council, mesh)
         else:
             _read_line(log, line, number, mesh)
         covered = max((head.claims.size for head in log.heads if not head.apart), default=0)
@@ -140,14 +141,14 @@ def _lines(data: bytes) -> Iterator[tuple[bytes, bool]]:
         yield rest, False
 
 
-def _read_first(log: StoredLog, line: bytes, anchor: Anchor, mesh: Mesh) -> None:
+def _read_first(log: StoredLog, line: bytes, council: Council, mesh: Mesh) -> None:
     words = _words(line)
     if len(words) != 2 or words[0] != FORMAT or not _HEX.fullmatch(words[1]):
         log.findings.append(Finding("term", "the first line is not that of an audit log", 1))
         return
     try:
         proof = codec.decode(bytes.fromhex(words[1]), TermProof)
-        order = open_term(anchor, mesh, proof)
+        order = open_term(council, mesh, proof)
     except PeerError as refusal:
         log.findings.append(Finding("term", f"the operators' order of the term: {refusal}", 1))
         return

@@ -11,10 +11,11 @@ import msgspec
 from console.audit_log import StoredLog
 from schemas import codec
 from schemas.audit import AuditEntry, TermProof, as_plain, open_entry
-from schemas.documents import Anchor, LogHead
+from schemas.documents import LogHead
 from schemas.errors import MalformedError, UsageError
 from sealing.audit import leaf, open_head, open_term
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.errors import NotAuthenticError
 from sealing.merkle import root_of_path
 
@@ -54,7 +55,7 @@ def make_proof(log: StoredLog, index: int, mesh: Mesh) -> Proof:
     )
 
 
-def check_proof(data: bytes, anchor: Anchor, mesh: Mesh) -> tuple[AuditEntry, LogHead]:
+def check_proof(data: bytes, council: Council, mesh: Mesh) -> tuple[AuditEntry, LogHead]:
     """Return the entry and the head that a proof connects; raise `PeerError` at the first step that fails."""
     # 1. Its shape.
     try:
@@ -69,7 +70,7 @@ def check_proof(data: bytes, anchor: Anchor, mesh: Mesh) -> tuple[AuditEntry, Lo
         raise NotAuthenticError("a proof of another mesh than the anchor's")
     # 2. The operators ordered the term for these keys.
     whose = codec.decode(term, TermProof)
-    order = open_term(anchor, mesh, whose)
+    order = open_term(council, mesh, whose)
     # 3. The term's key signed the head.
     head = open_head(signed, whose.signing_key, mesh, order.term)
     # 4. The entry is under it, where it says.

@@ -20,6 +20,7 @@ from console.explain_command import explain_command
 from console.operating.act_commands import glass, order, renewal, revoke
 from console.operating.agent_commands import agents, workloads
 from console.operating.mesh_commands import mesh
+from console.operating.operators_commands import operators
 from console.output import OutputError
 from console.policy.commands import policy
 from schemas.errors import PeerError, Reason, SealbusError, UsageError
@@ -62,7 +63,7 @@ sealbus.add_command(collateral)
 sealbus.add_command(evidence)
 sealbus.add_command(policy)
 sealbus.add_command(explain_command)
-for _group in (order, revoke, renewal, glass, agents, workloads, mesh):
+for _group in (order, revoke, renewal, glass, operators, agents, workloads, mesh):
     sealbus.add_command(_group)
 
 

@@ -136,9 +136,9 @@ def sign(
     check_entries(found.entries, roots=opened.roots, now=datetime.now(UTC))
     now = _now()
     if found.signed is None:
-        data = sign_bundle(mesh, holders, found.entries, issued=now)
+        data = sign_bundle(opened, holders, found.entries, issued=now)
     else:
-        data = add_signatures(mesh, holders, found.signed, now=now)
+        data = add_signatures(opened, holders, found.signed, now=now)
     save(out, data)
     missing = opened.threshold - len(decode_signed(data).signatures)
     console = Console(highlight=False)

@@ -10,14 +10,13 @@ from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
 from console import operator_key
+from console.council_files import open_council
 from console.evidence_files import Found, read, read_bounded, read_endorsements, unwrap
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
-from schemas.documents import Anchor
 from schemas.errors import PeerError, UsageError
 from schemas.evidence import MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Evidence
-from schemas.limits import MAX_DOCUMENT
 from sealing.context import Mesh
-from sealing.documents import open_anchor
+from sealing.council import Council
 from sealing.keys import SigningKey
 
 KEY_SIZE = 32
@@ -74,15 +73,12 @@ def read_gathered(path: Path) -> Gathered:
     return Gathered(data, bundle.entries, signed, bundle)
 
 
-def load_anchor(path: Path) -> tuple[Anchor, Mesh]:
-    """Read a mesh's anchor, or raise `UsageError`."""
-    try:
-        return open_anchor(read_bounded(path, MAX_DOCUMENT))
-    except PeerError as error:
-        raise UsageError(f"{path} is no anchor of a mesh: {error.detail or error.reason}") from error
+def load_anchor(path: Path) -> tuple[Council, Mesh]:
+    """Read a mesh's anchor and the changes of operators beside it, or raise `UsageError`."""
+    return open_council(path)
 
 
-def load_key(path: Path, anchor: Anchor, passphrase_file: Path | None = None) -> SigningKey:
+def load_key(path: Path, council: Council, passphrase_file: Path | None = None) -> SigningKey:
     """Read the key of one of the anchor's operators, or raise `UsageError`.
 
     It is what `sealbus policy keygen` wrote, under a passphrase; or a bare Ed25519 seed as a lab's operators
@@ -90,9 +86,9 @@ def load_key(path: Path, anchor: Anchor, passphrase_file: Path | None = None) ->
     """
     data = read_bounded(path, operator_key.MAX_KEY_FILE)
     if len(data) != KEY_SIZE and data.lstrip().startswith(b"{"):
-        return operator_key.unlock(path, data, anchor, passphrase_file)
+        return operator_key.unlock(path, data, council, passphrase_file)
     key = _seed(path, data)
-    if key.public not in {operator.key for operator in anchor.operators}:
+    if key.public not in {operator.key for operator in council.operators}:
         raise UsageError(f"{path} is no key of this mesh's operators: name one that the anchor lists")
     return key
 

@@ -11,6 +11,7 @@ from schemas.errors import MalformedError, UsageError
 from schemas.messages import Millis, SignedByOperators
 from schemas.policy import Policy, compiled
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.documents import open_policy, open_profile, sign_by_operators
 from sealing.keys import SigningKey
 from sealing.profile import profile_of
@@ -50,14 +51,14 @@ class VerifiedPolicy:
     profile: Profile
 
 
-def open_signed_policy(anchor: Anchor, mesh: Mesh, data: bytes) -> VerifiedPolicy:
+def open_signed_policy(council: Council, mesh: Mesh, data: bytes) -> VerifiedPolicy:
     """Open a signed policy file, or raise `UsageError` that says what is wrong with it."""
     try:
         signed = codec.decode(data, SignedPolicy)
     except MalformedError as error:
         raise UsageError("the signed policy is damaged: sign it again") from error
-    policy, policy_hash = open_policy(anchor, mesh, signed.policy)
-    profile = open_profile(anchor, mesh, signed.profile)
+    policy, policy_hash = open_policy(council, mesh, signed.policy)
+    profile = open_profile(council, mesh, signed.profile)
     if profile != profile_of(mesh, policy):
         raise UsageError("the profile in the signed policy does not follow from its policy: sign it again")
     return VerifiedPolicy(signed, policy, policy_hash, profile)

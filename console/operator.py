@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace as replace_fields
 
 from agent_runtime import RefusedError
 from agent_runtime.clock import MeshClock, boottime
@@ -28,7 +29,8 @@ from schemas.messages import OPERATOR, Event, Get, LogPage, MeshStatus, PartySta
 from schemas.policy import Policy, compiled, from_compiled
 from sealing.context import sha256
 from sealing.cose import unverified_payload
-from sealing.documents import open_anchor, open_message
+from sealing.council import Council, longer
+from sealing.documents import open_message
 from sealing.errors import NotAuthenticError
 from sealing.keys import PartyKeys, SigningKey
 from transport import Credentials, TransportError, connect
@@ -60,6 +62,16 @@ class OperatorLine:
         """The term that the coordinator showed an order for; 0 if none is open."""
         coordinator = self._coordination.coordinator
         return coordinator.term if coordinator is not None else 0
+
+    @property
+    def council(self) -> Council:
+        """The operators as this line knows them."""
+        return self._coordination.witness.council
+
+    @property
+    def policy_hash(self) -> bytes:
+        """The hash of the policy in force."""
+        return self._seen.policy_hash
 
     @property
     def term_proof(self) -> TermProof:
@@ -124,6 +136,12 @@ class OperatorLine:
         if event.kind == "policy":
             digest = sha256(compiled(_policy(event)))
             self._seen = replace(self._seen, policy_version=receipt.policy_version, policy_hash=digest)
+        if event.kind == "operators":
+            witness = self._coordination.witness
+            witness.council = longer(witness.council, event.operators)
+            self._kept.keep_council(witness.council)
+            version, digest = witness.council.version, witness.council.digest
+            self._seen = replace(self._seen, operators_version=version, operators_hash=digest)
         self._kept.learn(self._seen)
         return receipt
 
@@ -134,8 +152,9 @@ class OperatorLine:
         # 2. About what was sent, as it was sent.
         if receipt.event != sha256(codec.encode(event)):
             raise NotAuthenticError("a receipt for another event")
-        # 3. In the term that was shown, or that the order opened.
-        if not receipt.term or self._seen.term not in (0, receipt.term):
+        # 3. In the term that was shown, or that the order opened; others may follow as operators before it.
+        before = event.kind == "operators" and not self._seen.term
+        if bool(receipt.term) is before or self._seen.term not in (0, receipt.term):
             raise NotAuthenticError("a receipt of another term")
         # 4. And what it says is in force is what was sent.
         if event.kind == "policy" and receipt.policy_version != _policy(event).version:
@@ -152,19 +171,7 @@ class OperatorLine:
                     parties += (await self._page(number)).parties
             except AdmissionRefusedError:
                 continue  # it has become smaller meanwhile
-            return MeshStatus(
-                first.term,
-                first.policy_version,
-                first.policy_hash,
-                first.log_size,
-                first.log_root,
-                first.time,
-                first.break_glass,
-                first.lease_until,
-                first.revoked,
-                first.pages,
-                tuple({party.instance: party for party in parties}.values()),
-            )
+            return replace_fields(first, parties=tuple({party.instance: party for party in parties}.values()))
         raise UnreachableError("the registry changes faster than it can be read: ask again")
 
     async def _page(self, number: int) -> MeshStatus:
@@ -182,7 +189,7 @@ class OperatorLine:
 async def operator_line(
     url: str,
     *,
-    anchor: bytes,
+    council: Council,
     profile: Profile | None,
     key: SigningKey,
     kept: Kept,
@@ -194,10 +201,10 @@ async def operator_line(
     `profile` is for one that has none yet: before its order, and before its first policy. Raise
     `RememberedError` for one that is behind what `kept` has seen, or that is its second.
     """
-    opened, mesh = open_anchor(anchor)
+    mesh = council.mesh
     keys = PartyKeys(key, client=True)
-    party = Party(opened, mesh, keys, OPERATOR, (OPERATOR,), None, os.urandom, boottime, profile)
-    witness = Witness()
+    party = Party(mesh, keys, OPERATOR, (OPERATOR,), None, os.urandom, boottime, profile)
+    witness = Witness(council)
     memory = kept.memory()
     witness.profile_version = memory.profile_version
     if memory.head is not None:
@@ -228,6 +235,7 @@ async def _checked(coordination: Coordination, kept: Kept, patience: float) -> O
         line = OperatorLine(coordination, kept)
         try:
             kept.note(line._seen)  # noqa: SLF001 - one module
+            kept.keep_council(line.council)
         except RememberedError:
             # Another console may have remembered a longer log between the accept and here: once more.
             await coordination.close()
@@ -251,6 +259,8 @@ def _sighting(coordinator: Coordinator, state: State) -> Sighting:
         log_size=state.log_size,
         log_root=state.log_root,
         profile_version=coordinator.profile.version if state.policy_version else 0,
+        operators_version=state.operators_version,
+        operators_hash=state.operators_hash,
     )
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from console.evidence_files import read_bounded
-from schemas.documents import Anchor
 from schemas.errors import UsageError
 from sealing import keyfile
+from sealing.council import Council
 from sealing.keys import SigningKey
 
 MAX_KEY_FILE = 64 * 1024
@@ -20,7 +20,7 @@ passphrase_option = click.option(
 )
 
 
-def unlock(path: Path, data: bytes, anchor: Anchor, passphrase_file: Path | None) -> SigningKey:
+def unlock(path: Path, data: bytes, council: Council, passphrase_file: Path | None) -> SigningKey:
     """Return the key of what `policy keygen` wrote, or raise `UsageError`.
 
     Whose it is comes first: nobody is asked for the passphrase of a key that the mesh does not know.
@@ -29,9 +29,32 @@ def unlock(path: Path, data: bytes, anchor: Anchor, passphrase_file: Path | None
         name, public = keyfile.owner(data)
     except keyfile.KeyFileError as error:
         raise UsageError(f"{path}: {error}") from error
-    if (name, public) not in [(each.name, each.key) for each in anchor.operators]:
-        raise UsageError(f"{path} is of {name}, with a key that is none of this mesh's operators'")
+    if (name, public) not in [(each.name, each.key) for each in council.operators]:
+        if council.is_former(public):
+            raise UsageError(
+                f"{path} is of {name}, whose key is no operator's any more: others have followed"
+            )
+        raise UsageError(
+            f"{path} is of {name}, with a key that is none of this mesh's operators'; if operators changed, "
+            "their changes belong beside the anchor as operators.signed"
+        )
     return keyfile.unlock(data, passphrase(f"the passphrase of {path}", passphrase_file))
+
+
+def unlock_any(
+    path: Path, data: bytes, councils: tuple[Council, ...], passphrase_file: Path | None
+) -> SigningKey:
+    """Return the key of an operator of one of these councils, or raise what the first has against it."""
+    mine = next((each for each in councils if _is_of(data, each)), councils[0])
+    return unlock(path, data, mine, passphrase_file)
+
+
+def _is_of(data: bytes, council: Council) -> bool:
+    try:
+        name, public = keyfile.owner(data)
+    except keyfile.KeyFileError:
+        return False
+    return (name, public) in [(each.name, each.key) for each in council.operators]
 
 
 def passphrase(what: str, file: Path | None, *, confirm: bool = False) -> str:

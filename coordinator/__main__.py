@@ -69,7 +69,7 @@ async def _serve(
     anchor_file: Path, machine: Callable[[], Machine], asked: MemoryObjectReceiveStream[None]
 ) -> None:
     try:
-        anchor, mesh = open_anchor(await anyio.Path(anchor_file).read_bytes())
+        council, mesh = open_anchor(await anyio.Path(anchor_file).read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read the anchor {anchor_file}: {error.strerror}") from error
     except PeerError as error:
@@ -80,16 +80,16 @@ async def _serve(
         if not url:
             raise UsageError("the launcher gave no nats_url: start the coordinator by its launcher")
         credentials = Credentials(seed=seed) if seed else None
-        carried = await carried_by(host, anchor, mesh)
+        carried = await carried_by(host, council, mesh)
         own = attester if carried is None else CarryingMachine(attester, carried)
-        clock = coordinator_clock(anchor.issued)
+        clock = coordinator_clock(council.issued)
         async with connect(
             url, name="coordinator", credentials=credentials, patience=BROKER_PATIENCE
         ) as transport:
             keys = PartyKeys()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_report_keys, attester, keys, asked)
-                await Service(anchor, mesh, keys, transport, own, clock, carried).run()
+                await Service(council, mesh, keys, transport, own, clock, carried).run()
 
 
 async def _report_keys(attester: Machine, keys: PartyKeys, asked: MemoryObjectReceiveStream[None]) -> None:

@@ -16,7 +16,7 @@ from coordinator.links import Link, Links
 from coordinator.offers import OfferMemory
 from coordinator.terms import Standing
 from schemas import codec
-from schemas.documents import Admission, Anchor
+from schemas.documents import Admission
 from schemas.errors import MalformedError, Reason
 from schemas.evidence import AttestationResult
 from schemas.limits import BOOTSTRAP_MEMORY, CHALLENGE_LIFETIME, MAX_HANDSHAKE, SECOND
@@ -127,7 +127,6 @@ def _instance(credential: Credential) -> bytes:
 
 def begin_evidence(
     mesh: Mesh,
-    anchor: Anchor,
     standing: Standing,
     link: Link,
     request: bytes,
@@ -138,7 +137,7 @@ def begin_evidence(
     """Burn the challenge and say what has to be appraised: None for those whom a pinned key admits.
 
     1. The challenge is this session's, unused, and fresh.
-    2. An operator's key is in the anchor.
+    2. An operator's key is one of those that count now.
     3. Everybody else waits for the order and the policy.
     4. A client's key is in the policy.
     5. An enclave answers with Evidence.
@@ -152,9 +151,11 @@ def begin_evidence(
     credential = link.credential
     if credential.kind != ENCLAVE and (answer.evidence is not None or answer.endorsements):
         raise MalformedError("Evidence of somebody who is not an enclave")
+    if credential.kind != OPERATOR and answer.operators:
+        raise MalformedError("changes of operators, of somebody who is none")
     # 2.
     if credential.kind == OPERATOR:
-        if credential.signing_key not in {operator.key for operator in anchor.operators}:
+        if credential.signing_key not in standing.council.keys:
             raise RefusedError(Reason.CLIENT_NOT_IN_POLICY, "not an operator of this mesh")
         return None
     # 3.

@@ -5,15 +5,16 @@ or an epoch that is not what parties are given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from coordinator import eviction
+from coordinator import eviction, succession
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.changes import Changes
+from coordinator.effects import NO_EFFECT, Effect
 from coordinator.epochs import Epochs, spans
 from coordinator.errors import ForkError, RefusedError
-from coordinator.glass import Glass, notice
+from coordinator.glass import Glass
 from coordinator.granting import Views, check_sizes
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
@@ -21,16 +22,16 @@ from coordinator.ledger import Ledger, Party
 from coordinator.telling import mesh_status
 from coordinator.terms import Standing, take_order, take_policy, take_profile
 from schemas import codec
-from schemas.documents import Anchor, Beacon, LogReceipt, RevocationOrder
+from schemas.documents import Beacon, BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason
 from schemas.limits import DAY, MINUTE, SECOND
 from schemas.messages import (
-    BREAK_GLASS,
     ENCLAVE,
     INSTANCE,
     MEASUREMENT,
     QUARANTINE,
     WORKLOAD,
+    Chain,
     Event,
     Holdings,
     LogPage,
@@ -42,14 +43,8 @@ from schemas.messages import (
 from schemas.policy import Policy
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
-from sealing.documents import (
-    open_break_glass,
-    open_order,
-    open_policy,
-    open_renewal,
-    open_revocation,
-    sign_message,
-)
+from sealing.council import Council, follow
+from sealing.documents import open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
 # A party that must prove again notices within a grace and needs a handshake and a quote.
@@ -60,36 +55,20 @@ DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE)  # revocations that name by a SHA-
 HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a decision did to others: whose sessions end, and who has to hold something new."""
-
-    dropped: frozenset[bytes] = frozenset()
-    roles: frozenset[str] = frozenset()
-    everyone: bool = False
-
-    def touches(self, party: Party) -> bool:
-        """Tell whether a party has to be given its holdings anew."""
-        return self.everyone or not self.roles.isdisjoint(party.roles)
-
-
-NO_EFFECT = Effect()
-
-
 class Authority:
     """One coordinator's word about the mesh."""
 
     def __init__(
         self,
-        anchor: Anchor,
+        council: Council,
         mesh: Mesh,
         keys: PartyKeys,
         *,
         random: Callable[[int], bytes],
         emit: Callable[[str], None],
     ) -> None:
-        self.anchor, self.mesh, self.keys = anchor, mesh, keys
-        self.standing = Standing()
+        self.mesh, self.keys = mesh, keys
+        self.standing = Standing(council)
         self.ledger = Ledger()
         self.audit = AuditLog(mesh, emit)
         self.refusals = Refusals(self.audit)
@@ -103,11 +82,11 @@ class Authority:
         self._pages: tuple[tuple[Revocation, ...], tuple[tuple[Revocation, ...], ...]] | None = None
         self._logged = 0  # entries of the log that the last beacon covers
         # Where in the log what is in force stands: whose receipt was lost brings the same again.
-        self._order_index = self._policy_index = 0
+        self._order_index = self._policy_index = self._operators_index = 0
         self._revocations: dict[RevocationOrder, int] = {}
         self._forks: set[bytes] = set()
         self._lease = Lease()
-        self.glass = Glass()
+        self.glass = Glass(self.audit, self.ledger)
         self._lapsed = False
 
     @property
@@ -125,6 +104,8 @@ class Authority:
             self.audit.root,
             now,
             challenge,
+            self.standing.council.version,
+            self.standing.council.digest,
         )
 
     def holdings(self, party: Party, now: Millis) -> Holdings:
@@ -139,6 +120,7 @@ class Authority:
             views=self._views,
             revoked=self.revoked_pages(),
             beacon=self._beacons.last,
+            operators=self.standing.council.chain,
             random=self._random,
         )
         self.ledger.holds_keys(party.instance, until)
@@ -179,11 +161,9 @@ class Authority:
         replay but a lost receipt's repeat: it changes nothing and has the receipt of its first time.
         """
         held = self.standing.order
-        if held is not None and open_order(self.anchor, self.mesh, event.documents) == held:
+        if held is not None and open_act(self.standing.council, self.mesh, event.documents, Order) == held:
             return self._order_index, NO_EFFECT
-        standing, order = take_order(
-            self.standing, self.anchor, self.mesh, self.keys.instance, event, now=now
-        )
+        standing, order = take_order(self.standing, self.mesh, self.keys.instance, event, now=now)
         self.standing = standing
         now = ahead(order.time)
         self.audit.term = order.term
@@ -197,11 +177,11 @@ class Authority:
     def adopt(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' next policy, and put out whom it does not name any more."""
         old, held = self.standing.policy, self.standing.policy_hash
-        if old is not None and open_policy(self.anchor, self.mesh, event.documents)[1] == held:
-            take_profile(self.anchor, self.mesh, old, event)
+        if old is not None and open_policy(self.standing.council, self.mesh, event.documents)[1] == held:
+            take_profile(self.standing.council, self.mesh, old, event)
             return self._policy_index, NO_EFFECT
         try:
-            standing, policy = take_policy(self.standing, self.anchor, self.mesh, event, now=now)
+            standing, policy = take_policy(self.standing, self.mesh, event, now=now)
         except ForkError as fork:
             self._note_fork(fork, now)
             raise
@@ -223,9 +203,38 @@ class Authority:
         self.audit.append("grants", now=now, version=policy.version, count=count, digest=digest.hex())
         return index, self._settle(now, dropped=dropped, everyone=True)
 
+    def succeed(self, event: Event, now: Millis) -> tuple[int, Effect]:
+        """Go over to the operators that follow, and put out the consoles of those who are none any more."""
+        held = self.standing.council
+        if follow(held, event.operators) == held:
+            if not held.version:
+                raise RefusedError(Reason.VERSION_NOT_NEWER, "no change of operators")
+            return self._operators_index, NO_EFFECT
+        self.standing = succession.take_operators(self.standing, self.mesh, event, now=now)
+        if self.standing.order is not None:
+            self._lease.hear(now)
+        effect = self._succeeded(held, event_digest(event).hex(), now)
+        return self._operators_index, effect
+
+    def learn_operators(self, chain: Chain, now: Millis) -> Effect:
+        """Before the order: take the changes of operators that a console shows, if more than are known."""
+        held = self.standing.council
+        if self.standing.order is not None or len(chain) <= len(held.chain):
+            return NO_EFFECT
+        self.standing = replace(self.standing, council=follow(held, chain))
+        return self._succeeded(held, "", now)
+
+    def _succeeded(self, before: Council, event: str, now: Millis) -> Effect:
+        council = self.standing.council
+        self._operators_index = succession.note(self.audit, before, council, event=event, now=now)
+        dropped: frozenset[bytes] = frozenset()
+        for party in succession.former(self.ledger, council):
+            dropped |= self._strike(INSTANCE, party.instance.hex(), [party], now)
+        return self._settle(now, dropped=dropped, everyone=True)
+
     def renew(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' word that they are there: beacons may go on."""
-        renewal = open_renewal(self.anchor, self.mesh, event.documents)
+        renewal = open_act(self.standing.council, self.mesh, event.documents, Renewal)
         if self.standing.order is None:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if (known := self._lease.repeated(renewal)) is not None:
@@ -237,27 +246,14 @@ class Authority:
 
     def break_glass(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take what the operators give for some hours outside the policy: loud, bounded, gone by itself."""
-        glass = open_break_glass(self.anchor, self.mesh, event.documents)
+        glass = open_act(self.standing.council, self.mesh, event.documents, BreakGlass)
         if (known := self.glass.repeated(glass)) is not None:
             return known, NO_EFFECT
         self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
         would = replace(self.standing, extra=self.glass.preview(glass, self.standing.policy))
         check_sizes(self.mesh, would, self.keys.signing)
-        text, digest = notice(glass), event_digest(event).hex()
-        right = f"{glass.role} {glass.may} {glass.what}"
-        index = self.audit.append(
-            "glass-broken", now=now, event=digest, right=right, until=glass.until, reason=glass.reason
-        )
-        self.glass.enter(glass, index)
-        self.ledger.announce(BREAK_GLASS, text, now=now, until=glass.until + self.grace)
+        index = self.glass.enter(glass, event_digest(event), now=now, grace=self.grace)
         return index, self._regrant(now)
-
-    def _mend_glass(self, now: Millis) -> Effect:
-        ended = self.glass.ended(now)
-        for glass in ended:
-            right = f"{glass.role} {glass.may} {glass.what}"
-            self.audit.append("glass-ended", now=now, right=right, until=glass.until)
-        return self._regrant(now) if ended else NO_EFFECT
 
     def _regrant(self, now: Millis) -> Effect:
         self.standing = replace(self.standing, extra=self.glass.rules(self.standing.policy))
@@ -269,7 +265,7 @@ class Authority:
 
     def revoke(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' revocation of an instance, chip, workload or measurement, or a quarantine."""
-        order = open_revocation(self.anchor, self.mesh, event.documents)
+        order = open_act(self.standing.council, self.mesh, event.documents, RevocationOrder)
         if self.standing.order is None:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if order.kind in DIGESTS and not _is_digest(order.value):
@@ -328,7 +324,7 @@ class Authority:
         """Turn what is due and return the next beacon's subject and frame; none before the order."""
         if self.standing.order is None:
             return NO_EFFECT, None
-        effect = self._mend_glass(now)
+        effect = self._regrant(now) if self.glass.mend(now) else NO_EFFECT
         newest = self._epochs.newest()
         if self._epochs.turn(now):
             self._note_turns(newest, TIMED, now)
@@ -445,6 +441,8 @@ class Authority:
             log_root=self.audit.root,
             revoked_hash=revoked_hash(self.ledger.revoked()),
             revoked=self._changes.recently_revoked(now, self.ledger.out()),
+            operators_version=self.standing.council.version,
+            operators_hash=self.standing.council.digest,
         )
 
 

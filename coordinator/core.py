@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from coordinator import admission, offers
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
-from coordinator.authority import NO_EFFECT, Authority, Effect, event_digest
+from coordinator.authority import Authority, event_digest
+from coordinator.effects import NO_EFFECT, Effect
 from coordinator.errors import RefusedError
 from coordinator.ledger import Party
 from coordinator.links import LINGER, Link, Links, Phase
 from schemas import codec
-from schemas.documents import Anchor
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import AttestationResult, Endorsements, Evidence
 from schemas.messages import (
@@ -34,6 +34,7 @@ from schemas.messages import (
 )
 from schemas.subjects import Kind, subject
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.keys import PartyKeys
 from sealing.session import session_id_of
 
@@ -41,7 +42,7 @@ APPRAISALS_PENDING = 512  # up to 224 KiB of a stranger's each, and some seconds
 DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a role, not all
 PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
-EVENTS = ("order", "policy", "revocation", "renewal", "break-glass")
+EVENTS = ("order", "policy", "revocation", "renewal", "break-glass", "operators")
 
 
 class _EventRefusedError(PeerError):
@@ -57,7 +58,7 @@ class Core:
 
     def __init__(
         self,
-        anchor: Anchor,
+        council: Council,
         mesh: Mesh,
         keys: PartyKeys,
         *,
@@ -67,9 +68,8 @@ class Core:
         self.mesh, self.keys = mesh, keys
         self.refusals: Counter[Reason] = Counter()
         self._is_urgent = False  # something was decided, and no beacon tells of it yet
-        self._anchor = anchor
         self._random = random
-        self._authority = Authority(anchor, mesh, keys, random=random, emit=emit)
+        self._authority = Authority(council, mesh, keys, random=random, emit=emit)
         self._hellos = offers.Hellos(mesh)
         self._offers = offers.OfferMemory()
         self._handshakes = admission.Handshakes(mesh, keys, random)
@@ -207,12 +207,13 @@ class Core:
 
     def _evidence(self, link: Link, body: Body, time: Millis) -> list[Action]:
         answer = codec.convert(body.fields, EvidenceAnswer)
+        learned: list[Action] = []
+        if link.credential.kind == OPERATOR and link.challenge is not None:
+            learned = self._carry_out(self._authority.learn_operators(answer.operators, time), time)
         standing = self._authority.standing
-        request = admission.begin_evidence(
-            self.mesh, self._anchor, standing, link, body.request, answer, now=time
-        )
+        request = admission.begin_evidence(self.mesh, standing, link, body.request, answer, now=time)
         if request is None:
-            return self._admit(link, body.request, None, time)
+            return learned + self._admit(link, body.request, None, time)
         if self._appraising >= APPRAISALS_PENDING:
             raise RefusedError(Reason.UNAVAILABLE, "too many appraisals at once")
         self._appraising += 1
@@ -297,6 +298,8 @@ class Core:
                 return self._authority.renew(event, time)
             case "break-glass":
                 return self._authority.break_glass(event, time)
+            case "operators":
+                return self._authority.succeed(event, time)
         raise RefusedError(Reason.NO_HANDLER, "no such event")
 
     def _advance(self, signed: Millis, time: Millis) -> Millis:

@@ -11,7 +11,7 @@ __all__ = ["Verdict", "client_permitted", "judge"]
 def judge(party: Party, old: Policy, new: Policy) -> Verdict:
     """Judge a party that `old` admitted by `new`."""
     if party.kind == OPERATOR:
-        return Verdict.STAYS  # the anchor names operators, no policy does
+        return Verdict.STAYS  # operators have documents of their own, no policy names them
     if party.kind == CLIENT:
         return Verdict.STAYS if client_permitted(new, party.signing_key, party.roles) else Verdict.OUT
     if party.result is None:

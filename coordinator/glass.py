@@ -5,12 +5,14 @@ Pure. It only ever adds one rule, names what the policy in force names, and ends
 
 from datetime import UTC, datetime
 
+from coordinator.audit import AuditLog
 from coordinator.errors import RefusedError
+from coordinator.ledger import Ledger
 from schemas.decisions import permitted
 from schemas.documents import BreakGlass
 from schemas.errors import Reason, UsageError
 from schemas.limits import MINUTE, SECOND
-from schemas.messages import Millis
+from schemas.messages import BREAK_GLASS, Millis
 from schemas.policy import Policy, check, with_rules
 from schemas.rules import Rule
 
@@ -20,9 +22,10 @@ AHEAD = 5 * MINUTE  # by how much operators' clocks may be ahead: none is signed
 
 
 class Glass:
-    """What is broken at present, in one term."""
+    """What is broken at present, in one term: told in the log and to everyone who holds the revoked set."""
 
-    def __init__(self) -> None:
+    def __init__(self, audit: AuditLog, ledger: Ledger) -> None:
+        self._audit, self._ledger = audit, ledger
         self._open: dict[BreakGlass, int] = {}
 
     def repeated(self, glass: BreakGlass) -> int | None:
@@ -56,16 +59,27 @@ class Glass:
                 Reason.CONSTRAINT_VIOLATED, "the policy names no such right to give, or has it"
             )
 
-    def enter(self, glass: BreakGlass, index: int) -> None:
-        """Have a document that was judged in force, from entry `index` of the log on."""
+    def enter(self, glass: BreakGlass, digest: bytes, *, now: Millis, grace: Millis) -> int:
+        """Have a document that was judged in force; return its entry in the log. `digest` is its event's."""
+        index = self._audit.append(
+            "glass-broken",
+            now=now,
+            event=digest.hex(),
+            right=_right(glass),
+            until=glass.until,
+            reason=glass.reason,
+        )
         self._open[glass] = index
+        self._ledger.announce(BREAK_GLASS, notice(glass), now=now, until=glass.until + grace)
+        return index
 
-    def ended(self, now: Millis) -> list[BreakGlass]:
-        """Take out and return what is over."""
+    def mend(self, now: Millis) -> bool:
+        """Take out what is over, and tell whether anything was."""
         over = [glass for glass in self._open if glass.until <= now]
         for glass in over:
             del self._open[glass]
-        return over
+            self._audit.append("glass-ended", now=now, right=_right(glass), until=glass.until)
+        return bool(over)
 
     def rules(self, policy: Policy | None) -> tuple[Rule, ...]:
         """Return what is added to a policy: of what an older one named, only what this one names too."""
@@ -86,6 +100,10 @@ def notice(glass: BreakGlass) -> str:
     """Say in words what a document gives, until when, and why; of at most 256 characters."""
     until = datetime.fromtimestamp(glass.until / SECOND, UTC).isoformat(timespec="seconds")
     return f"{glass.role} may {glass.may} {glass.what} until {until}: {glass.reason}"[:256]
+
+
+def _right(glass: BreakGlass) -> str:
+    return f"{glass.role} {glass.may} {glass.what}"
 
 
 def _rule(glass: BreakGlass) -> Rule:

@@ -16,7 +16,7 @@ from schemas.decisions import Decision, Permitted, permitted
 from schemas.documents import ClassInfo, Grant, RoleKind, View
 from schemas.errors import Reason
 from schemas.limits import MAX_BODY, MAX_DOCUMENT, REVOKED_PAGE, SECOND
-from schemas.messages import ENCLAVE, OPERATOR
+from schemas.messages import CHAIN_BYTES, ENCLAVE, OPERATOR
 from schemas.policy import Policy
 from schemas.rules import CALL, SEND, SUBMIT
 from sealing.context import Mesh, sha256
@@ -24,8 +24,8 @@ from sealing.documents import sign_grant, sign_message
 from sealing.keys import SigningKey
 
 VIEW_MOST = MAX_DOCUMENT - 1024  # beside a signature and numbers
-# Beside a page of the revoked set, a beacon, and an admission.
-HOLDINGS_MOST = MAX_BODY - REVOKED_PAGE - 16 * 1024
+# Beside a page of the revoked set, all changes of operators, a beacon, and an admission.
+HOLDINGS_MOST = MAX_BODY - REVOKED_PAGE - CHAIN_BYTES - 16 * 1024
 GRANT_ROOM = 5  # a byte string's head
 LISTED_SIZE, PACKAGE_SIZE = 128, 288  # of an epoch in a view, and of its package, with the longest name
 

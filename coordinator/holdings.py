@@ -12,7 +12,7 @@ from coordinator.epochs import MESH_GROUP, Epochs
 from coordinator.granting import Rights, Views
 from coordinator.ledger import Party
 from schemas.limits import REVOKED_PAGE
-from schemas.messages import Holdings, MemberPackage, Millis, Revocation, SenderPackage
+from schemas.messages import Chain, Holdings, MemberPackage, Millis, Revocation, SenderPackage
 from sealing.context import Mesh
 from sealing.groups import Sender, sender_package
 
@@ -29,6 +29,7 @@ def holdings(
     views: Views,
     revoked: tuple[tuple[Revocation, ...], ...],
     beacon: bytes,
+    operators: Chain,
     random: Callable[[int], bytes],
 ) -> tuple[Holdings, Millis]:
     """Return everything that `party` holds, and when the last epoch closes that it gets keys of.
@@ -46,7 +47,7 @@ def holdings(
     held: list[MemberPackage | SenderPackage] = [*members, *senders]
     signed = tuple(views.of(role) for role in party.roles)
     until = max((package.closes for package in held), default=0)
-    return Holdings(members, tuple(senders), signed, revoked[0], beacon, len(revoked)), until
+    return Holdings(members, tuple(senders), signed, revoked[0], beacon, len(revoked), operators), until
 
 
 def pages(revoked: tuple[Revocation, ...]) -> tuple[tuple[Revocation, ...], ...]:

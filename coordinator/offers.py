@@ -98,6 +98,7 @@ def offers(
             standing.profile,
             standing.term,
             standing.term_record,
+            standing.council.chain,
         )
         made.append((subject(mesh.id, Kind.OFFER, offer.hello[:16]), codec.encode(offer)))
     # The host chooses the endorsements: that they are too many is its fault, and says so here, not there.

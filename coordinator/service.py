@@ -20,7 +20,6 @@ from attestation.carried import Carried
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
 from coordinator.core import Core
 from coordinator.errors import RefusedError
-from schemas.documents import Anchor
 from schemas.errors import PeerError, Reason
 from schemas.evidence import AttestationResult
 from schemas.limits import BEACON_INTERVAL, MAX_HANDSHAKE, SECOND
@@ -28,6 +27,7 @@ from schemas.messages import BREAK_GLASS, Millis
 from schemas.subjects import Kind, subject
 from schemas.toml_place import printable
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.keys import PartyKeys
 from transport import (
     Delivery,
@@ -55,7 +55,7 @@ class Service:
 
     def __init__(
         self,
-        anchor: Anchor,
+        council: Council,
         mesh: Mesh,
         keys: PartyKeys,
         transport: Transport,
@@ -63,7 +63,7 @@ class Service:
         clock: Callable[[], Millis],
         carried: Carried | None = None,
     ) -> None:
-        self.core = Core(anchor, mesh, keys, random=os.urandom, emit=audit_log.info)
+        self.core = Core(council, mesh, keys, random=os.urandom, emit=audit_log.info)
         self._mesh = mesh
         self._transport = transport
         self._attester = attester

@@ -32,6 +32,8 @@ def mesh_status(
         *log,
         now,
         break_glass,
+        standing.council.version,
+        standing.council.digest,
         lease_until,
         len(ledger.revoked()),
         pages,

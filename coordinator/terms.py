@@ -6,14 +6,15 @@ Pure. A document is taken only with the signatures of the operators' threshold, 
 from dataclasses import dataclass, replace
 
 from coordinator.errors import ForkError, RefusedError
-from schemas.documents import Anchor, Order
+from schemas.documents import Order
 from schemas.errors import Reason
 from schemas.limits import MINUTE
 from schemas.messages import Event, Millis
 from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
 from sealing.context import Mesh
-from sealing.documents import open_order, open_policy, open_profile
+from sealing.council import Council
+from sealing.documents import open_act, open_policy, open_profile
 from sealing.profile import profile_of
 
 NO_HASH = bytes(32)
@@ -26,6 +27,7 @@ PAST_KEPT = 256  # policies that are told apart from a fork of theirs
 class Standing:
     """Term, profile and policy at one instant; a decision reads it once and uses it to the end."""
 
+    council: Council  # who signs, as of now
     order: Order | None = None
     term_record: tuple[bytes, ...] | None = None
     profile: tuple[bytes, ...] = ()
@@ -57,11 +59,11 @@ class Standing:
 
 
 def take_order(
-    standing: Standing, anchor: Anchor, mesh: Mesh, instance: bytes, event: Event, *, now: Millis
+    standing: Standing, mesh: Mesh, instance: bytes, event: Event, *, now: Millis
 ) -> tuple[Standing, Order]:
     """Open the term that the operators ordered for this very instance."""
     # 1. Signed by the threshold, for this mesh.
-    order = open_order(anchor, mesh, event.documents)
+    order = open_act(standing.council, mesh, event.documents, Order)
     # 2. Terms only rise, and a process serves one: its successor has other keys.
     if order.term <= standing.term:
         raise RefusedError(Reason.VERSION_NOT_NEWER, "term")
@@ -78,12 +80,10 @@ def take_order(
     return replace(standing, order=order, term_record=event.documents), order
 
 
-def take_policy(
-    standing: Standing, anchor: Anchor, mesh: Mesh, event: Event, *, now: Millis
-) -> tuple[Standing, Policy]:
+def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) -> tuple[Standing, Policy]:
     """Adopt a policy that follows the one in force, with the profile that came with it."""
     # 1. Signed by the threshold, for this mesh.
-    policy, digest = open_policy(anchor, mesh, event.documents)
+    policy, digest = open_policy(standing.council, mesh, event.documents)
     if policy.version >= NUMBERS_END:
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a policy's version is below {NUMBERS_END}")
     # 2. A term is open.
@@ -109,7 +109,7 @@ def take_policy(
     if policy.expires is not None and policy.expires <= now:
         raise RefusedError(Reason.EXPIRED, "policy")
     # 6. The profile, for those who are not admitted yet: the one that follows from this policy.
-    signed = take_profile(anchor, mesh, policy, event)
+    signed = take_profile(standing.council, mesh, policy, event)
     taken = replace(
         standing,
         profile=signed,
@@ -121,11 +121,11 @@ def take_policy(
     return taken, policy
 
 
-def take_profile(anchor: Anchor, mesh: Mesh, policy: Policy, event: Event) -> tuple[bytes, ...]:
+def take_profile(council: Council, mesh: Mesh, policy: Policy, event: Event) -> tuple[bytes, ...]:
     """Return the signed profile that came with a policy, or raise: it says what that policy says."""
     if event.profile is None:
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, "a policy without its profile")
-    if open_profile(anchor, mesh, event.profile) != profile_of(mesh, policy):
+    if open_profile(council, mesh, event.profile) != profile_of(mesh, policy):
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the profile does not follow from this policy")
     return event.profile
 

@@ -18,9 +18,10 @@ from lab import setup
 from lab.attached import BROKER_URL, UP, attach
 from lab.blueprint import installed_blueprint
 from lab.broker import HOST
+from lab.council import PASSPHRASE_FILE, hand_in, lab_council
 from lab.export import export_all
 from lab.facts import LAB_FILE, facts_of
-from lab.keys import CREDENTIALS, PASSPHRASE_FILE, export_keys
+from lab.keys import CREDENTIALS, export_keys
 from lab.logs import Admitted
 from lab.mesh import running_mesh, wait_admitted
 from lab.operators import Operators
@@ -206,6 +207,18 @@ def keys(root: Path, out: Path) -> None:
     )
     console.print("and now, for example:", markup=False)
     click.echo(line)
+
+
+@lab.command("hand-in")
+@directory
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def hand_in_keys(root: Path, folder: Path) -> None:
+    """Give a lab the keys of operators who came by a change: FOLDER has them, as `lab keys` writes it."""
+    console = Console(stderr=True, highlight=False)
+    with open_state(root, exclusive=False) as state:
+        came = hand_in(state, folder)
+        council, _ = lab_council(state)
+    console.print(f"operators of version {council.version}; keys that came: {', '.join(came) or 'none'}")
 
 
 lab.add_command(wire_command)

@@ -6,21 +6,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificates
 
 from attestation import nitro
-from console.documents import open_signed_policy
 from lab import logs
 from lab.blueprint import read_blueprint
+from lab.council import written_policy
 from lab.evidence import EVIDENCE, Exported, Minted, export, kept, relied_on
 from lab.plan import COORDINATOR, machine_names
 from lab.setup import blueprint_path
-from lab.state import ANCHOR, POLICY, State
+from lab.state import State
 from schemas.errors import UsageError
-from sealing.documents import open_anchor
 
 
 def export_all(state: State, out: Path) -> list[Exported]:
     """Write out what each admission rests on, judged once more by the policy that the operators signed."""
-    anchor, mesh = open_anchor(state.load(ANCHOR))
-    policy = open_signed_policy(anchor, mesh, state.load(POLICY)).policy
+    policy = written_policy(state).policy
     times = logs.admission_times(state.logs)
     standing = logs.standing(state.logs, machine_names(read_blueprint(blueprint_path(state))))
     if not standing:

@@ -3,23 +3,30 @@
 import os
 from pathlib import Path
 
-from lab.state import ACCOUNTS, ANCHOR, POLICY, State
+from console.council_files import CHAIN, encode_chain
+from lab.council import PASSPHRASE_FILE, held_keys, lab_council, signed_policy
+from lab.state import ACCOUNTS, ANCHOR, State
+from schemas import codec
 from schemas.errors import UsageError
 from schemas.subjects import Party
 from sealing import keyfile
 
 PASSPHRASE = "a lab's keys are no secret"  # noqa: S105 - it says so
-PASSPHRASE_FILE, CREDENTIALS, SIGNED = "passphrase", "broker.seed", "policy.toml.signed"
+CREDENTIALS, SIGNED = "broker.seed", "policy.toml.signed"
 
 
 def export_keys(state: State, out: Path) -> list[Path]:
     """Write what the operators' commands take to the folder `out`, which must not be there yet."""
+    council, _ = lab_council(state)
     files = {
         "anchor.cbor": state.load(ANCHOR),
-        SIGNED: state.load(POLICY),
+        SIGNED: codec.encode(signed_policy(state).signed),
         PASSPHRASE_FILE: f"{PASSPHRASE}\n".encode(),
     }
-    for name, seed in state.load_keys("operators").items():
+    if council.version:
+        files[CHAIN] = encode_chain(council)
+    for key in held_keys(state, council):
+        name, (seed, *_) = council.name_of(key.public) or "", key.secrets()
         salt, nonce = os.urandom(keyfile.SALT_SIZE), os.urandom(keyfile.NONCE_SIZE)
         files[f"{name}.key"] = keyfile.lock(name, seed, PASSPHRASE, salt=salt, nonce=nonce)
     account = f"{ACCOUNTS}/{Party.CLIENT.value}.seed"

@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -14,6 +14,7 @@ from agent_runtime import RefusedError
 from agent_runtime.coordination import UnreachableError
 from agent_runtime.joining import AdmissionRefusedError
 from console.audit_fetch import ForkError, following, stored_head
+from console.council_files import CHAIN, encode_chain
 from console.documents import (
     SignedPolicy,
     VerifiedPolicy,
@@ -25,7 +26,15 @@ from console.documents import (
 from console.operating.kept import Kept
 from console.operating.publishing import hand_over, open_term
 from console.operator import OperatorLine, operator_line
-from lab.setup import operator_keys
+from lab.council import (
+    SEEN,
+    MissingKeysError,
+    held_keys,
+    lab_council,
+    operator_keys,
+    signed_policy,
+    written_policy,
+)
 from lab.state import ACCOUNTS, ANCHOR, POLICY, POLICY_TEXT, State
 from schemas import codec
 from schemas.errors import PeerError, Reason, UsageError
@@ -33,7 +42,9 @@ from schemas.limits import BEACON_INTERVAL, SECOND
 from schemas.messages import Event
 from schemas.policy import Policy, dump
 from schemas.subjects import Kind, Party, subject
-from sealing.documents import open_anchor
+from sealing.cose import unverified_payload
+from sealing.council import Council
+from sealing.documents import sign_by_operators
 from sealing.keys import SigningKey
 from transport import Credentials, Delivery, TransportError, connect
 
@@ -41,7 +52,6 @@ log = logging.getLogger("sealbus.lab")
 
 TERM = "term"
 REVOCATIONS = "revocations"
-SEEN = "seen"  # what the lab's console has seen of its coordinators
 RETRY = 0.5
 LOG_INTERVAL = BEACON_INTERVAL / SECOND  # what is not stored when a coordinator dies is lost: at most so much
 LOG_AGAIN = 10.0
@@ -55,19 +65,27 @@ class Operators:
         self._state = state
         self._url = url
         self.anchor = state.load(ANCHOR)
-        self._opened, self.mesh = open_anchor(self.anchor)
-        self._signed = b""
+        _, self.mesh = lab_council(state)
+        self._signed: tuple[bytes, bytes] | None = None
         self._policy: VerifiedPolicy | None = None
-        self._keys: list[SigningKey] = operator_keys(state)
+        self._out: set[bytes] = set()  # keys that a coordinator did not take
         self._kept = Kept(state.root / SEEN, self.mesh.id)
+
+    @property
+    def council(self) -> Council:
+        """Who the operators are, after every change that this lab knows."""
+        return lab_council(self._state)[0]
 
     @property
     def policy(self) -> VerifiedPolicy:
         """The policy that the operators signed last, whichever of the lab's processes published it."""
-        data = self._state.load(POLICY)
-        if self._policy is None or data != self._signed:
-            self._policy, self._signed = open_signed_policy(self._opened, self.mesh, data), data
+        known = self._state.load(POLICY), self.council.digest
+        if self._policy is None or known != self._signed:
+            self._policy, self._signed = signed_policy(self._state), known
         return self._policy
+
+    def _keys(self) -> list[SigningKey]:
+        return operator_keys(self._state)
 
     async def open_term(self, patience: float = math.inf) -> None:
         """Order the term of the coordinator that is there, and hand it the signed policy.
@@ -77,9 +95,14 @@ class Operators:
         deadline = anyio.current_time() + patience
         while True:
             try:
-                async with self._line() as line:
+                async with self._spoken(0) as line:
                     await self._settle(line)
                     return
+            except MissingKeysError as error:
+                if anyio.current_time() >= deadline:
+                    raise
+                log.error("%s", error)
+                await anyio.sleep(LOG_AGAIN)
             except RefusedError:
                 raise  # its code is not what was signed: asking again changes nothing
             except (PeerError, TransportError) as error:
@@ -98,11 +121,14 @@ class Operators:
         known = b""
         while True:
             try:
-                async with self._line() as line:
+                async with self._spoken(0) as line:
                     if line.coordinator != known:
                         opened(await self._settle(line))
                         known = line.coordinator
                 await self._silence()
+            except MissingKeysError as error:
+                log.error("%s", error)
+                await anyio.sleep(LOG_AGAIN)
             except (PeerError, TransportError) as error:
                 log.info("no coordinator to order a term for: %s", error)
                 await anyio.sleep(RETRY)
@@ -113,10 +139,11 @@ class Operators:
         while True:
             try:
                 # Another operator than the one who orders and revokes: each has one session at a time.
-                async with self._line(self._keys[-1]) as line:
-                    with following(self._state.root, self._opened, self.mesh, line.term_proof) as follower:
+                async with self._spoken(1) as line:
+                    with following(self._state.root, line.council, self.mesh, line.term_proof) as follower:
                         while True:
                             await follower.catch_up(line)
+                            self._learn(line.council)
                             await anyio.sleep(LOG_INTERVAL)
             except (ForkError, UsageError) as error:
                 # A file that is amiss, or a disk that is full, needs a person. The mesh goes on.
@@ -130,6 +157,7 @@ class Operators:
 
     async def _settle(self, line: OperatorLine) -> int:
         if not line.term:
+            self._keys()  # before a term is spent on what too few can sign
             term = self._next_term()
             await self._order(line, term)
             return term
@@ -169,20 +197,23 @@ class Operators:
         return term
 
     async def _order(self, line: OperatorLine, term: int) -> None:
-        before = stored_head(self._state.root, term - 1, self._opened, self.mesh)
+        before = stored_head(self._state.root, term - 1, self.council, self.mesh)
         order = sign_order(
             self.mesh,
-            self._keys,
+            self._keys(),
             term=term,
             instance=line.coordinator,
             policy_hash=self.policy.policy_hash,
             time=_now(),
             log_head=before.claims.root if before else None,
         )
-        await open_term(line, Event("order", order, None), self._revocation_events(), self.policy.signed)
+        await open_term(line, Event("order", order, None, ()), self._revocation_events(), self.policy.signed)
 
     def _revocation_events(self) -> list[Event]:
-        return [Event("revocation", documents, None) for documents in self._revocations()]
+        # Of who decided, former operators among them, a coordinator is told by those of now.
+        texts = [unverified_payload(documents[0]) for documents in self._revocations()]
+        signed = [sign_by_operators(self._keys(), self.mesh, "revocation", text) for text in texts]
+        return [Event("revocation", documents, None, ()) for documents in signed]
 
     def next_policy(self) -> Policy:
         """Return the policy that would follow the signed one without a change."""
@@ -191,7 +222,7 @@ class Operators:
 
     def sign(self, policy: Policy) -> SignedPolicy:
         """Have as many operators as have to sign a policy; nothing is written."""
-        return sign_policy(self.mesh, self._keys, policy)
+        return sign_policy(self.mesh, self._keys(), policy)
 
     async def send(self, event: Event) -> None:
         """Bring an event to the coordinator; return with its signed receipt, or raise its no."""
@@ -205,9 +236,9 @@ class Operators:
 
     async def publish(self, signed: SignedPolicy) -> None:
         """Bring a newer policy and hold to it: every later coordinator gets it too."""
-        await self.send(Event("policy", signed.policy, signed.profile))
+        await self.send(Event("policy", signed.policy, signed.profile, ()))
         data = codec.encode(signed)
-        verified = open_signed_policy(self._opened, self.mesh, data)
+        verified = open_signed_policy(self.council, self.mesh, data)
         self._state.save(POLICY_TEXT, dump(verified.policy).encode())
         self._state.save(POLICY, data)
 
@@ -216,12 +247,14 @@ class Operators:
 
         Whatever happens on the way, every later coordinator is told: only what this one refuses is not.
         """
-        documents = sign_revocation(self.mesh, self._keys, kind=kind, value=value, reason=reason, time=_now())
+        documents = sign_revocation(
+            self.mesh, self._keys(), kind=kind, value=value, reason=reason, time=_now()
+        )
         before = self._revocations()
         # Written before it is sent: what was acknowledged to us just before a crash must hold after it.
         self._state.save(REVOCATIONS, codec.encode((*before, documents)))
         try:
-            await self.send(Event("revocation", documents, None))
+            await self.send(Event("revocation", documents, None, ()))
         except AdmissionRefusedError:
             self._state.save(REVOCATIONS, codec.encode(before))
             raise
@@ -231,14 +264,38 @@ class Operators:
             return ()
         return codec.decode(self._state.load(REVOCATIONS), tuple[tuple[bytes, ...], ...])
 
+    def _learn(self, council: Council) -> None:
+        """Write down who follows whom: the next coordinator has to be told, and who verifies a log."""
+        data = encode_chain(council)
+        if council.version and not (self._state.has(CHAIN) and self._state.load(CHAIN) == data):
+            self._state.save(CHAIN, data)
+
+    @asynccontextmanager
+    async def _spoken(self, index: int) -> AsyncIterator[OperatorLine]:
+        key = self._speaker(index)
+        try:
+            async with self._line(key) as line:
+                yield line
+        except PeerError as error:
+            if error.reason is Reason.CLIENT_NOT_IN_POLICY:
+                # Others have followed, which a key of now has to learn: no coordinator tells a former one.
+                self._out.add(key.public)
+            raise
+
+    def _speaker(self, index: int) -> SigningKey:
+        # Any operator may speak, also while too few of them can sign.
+        held = held_keys(self._state, self.council) or self._keys()
+        fit = [key for key in held if key.public not in self._out] or held
+        return fit[min(index, len(fit) - 1)]
+
     def _line(
         self, key: SigningKey | None = None, kept: Kept | None = None
     ) -> AbstractAsyncContextManager[OperatorLine]:
         return operator_line(
             self._url,
-            anchor=self.anchor,
-            profile=self.policy.profile,
-            key=key or self._keys[0],
+            council=self.council,
+            profile=written_policy(self._state).profile,
+            key=key or self._speaker(0),
             kept=kept or self._kept,
             credentials=account(self._state, Party.CLIENT),
         )

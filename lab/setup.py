@@ -10,8 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from console.documents import make_anchor, open_signed_policy, sign_policy
+from console.documents import make_anchor, sign_policy
 from lab.blueprint import Blueprint, read_blueprint
+from lab.council import lab_council, operator_keys, written_policy
 from lab.image import Builder, Spec
 from lab.launch import agent_spec, coordinator_spec
 from lab.layers import Store
@@ -71,8 +72,7 @@ def make(root: Path, blueprint_file: Path, say: Progress, *, suite: int = SUITE_
 
 def resign(state: State, say: Progress) -> int:
     """Measure again and have the operators sign the next version of the policy; return its number."""
-    anchor, mesh = open_anchor(state.load(ANCHOR))
-    held = open_signed_policy(anchor, mesh, state.load(POLICY))
+    held, keys = written_policy(state), operator_keys(state)
     blueprint_file = blueprint_path(state)
     say("measuring the coordinator and the agents")
     policy = measured_policy(
@@ -82,7 +82,8 @@ def resign(state: State, say: Progress) -> int:
         version=held.policy.version + 1,
         predecessor=held.policy_hash.hex(),
     )
-    say(f"policy {policy.version}, signed by {THRESHOLD} of {len(OPERATORS)} operators")
+    council, _ = lab_council(state)
+    say(f"policy {policy.version}, signed by {len(keys)} of {len(council.operators)} operators")
     _sign(state, policy)
     return policy.version
 
@@ -147,12 +148,6 @@ def _sign(state: State, policy: Policy) -> None:
     _, mesh = open_anchor(state.load(ANCHOR))
     state.save(POLICY_TEXT, dump(policy).encode())
     state.save(POLICY, codec.encode(sign_policy(mesh, operator_keys(state), policy)))
-
-
-def operator_keys(state: State) -> list[SigningKey]:
-    """Return the keys of as many of the lab's operators as have to sign."""
-    seeds = state.load_keys("operators")
-    return [SigningKey(seeds[name]) for name in sorted(seeds)[:THRESHOLD]]
 
 
 def _millis() -> int:

@@ -27,6 +27,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "lease-lapsed": ("ended",),
     "glass-broken": ("event", "right", "until", "reason"),
     "glass-ended": ("right", "until"),
+    "operators": ("event", "version", "hash", "names", "threshold", "reason"),
     "fork": ("version", "held", "other"),
     "refused-event": ("event", "asked", "instance", "reason"),
     "admitted": ("instance", "kind", "roles", "workload", "platform", "expires"),

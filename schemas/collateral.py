@@ -7,7 +7,7 @@ from msgspec import Meta
 from schemas.codec import Document, Message
 from schemas.documents import Seconds
 from schemas.evidence import Endorsements
-from schemas.messages import Bytes32, Millis, SignedByOperators
+from schemas.messages import Bytes32, Chain, Millis, SignedByOperators
 
 MAX_COLLATERAL = 4 * 1024 * 1024  # bytes; a chip's VCEK with its chain is 5 KiB, a TDX family 30 KiB
 MAX_ENTRIES = 2_000
@@ -39,6 +39,10 @@ class CollateralBundle(Document, frozen=True, kw_only=True):
 
 
 class SignedCollateral(Message, frozen=True):
-    """A bundle by those operators who have signed it so far: COSE_Sign1 over one text."""
+    """A bundle by those operators who have signed it so far: COSE_Sign1 over one text.
+
+    `operators` is how they became that: whoever carries a bundle has the anchor and nothing else.
+    """
 
     signatures: SignedByOperators
+    operators: Chain

@@ -1,4 +1,4 @@
-"""The claims of signed documents: anchor, profile, order, admission, grant, view, beacon, revocation.
+"""The claims of signed documents: anchor, operators, profile, order, admission, grant, view, beacon.
 
 A value of these types is only ever made by `sealing.documents` after the signatures verified.
 Admission and grant are CWTs (RFC 8392); `CLAIMS` gives the integer key of each of their fields.
@@ -12,6 +12,7 @@ from schemas.codec import Document, Message
 from schemas.evidence import Hex, ReferenceValues
 from schemas.limits import CHANGES_MOST, RECENTLY_REVOKED_MOST
 from schemas.messages import (
+    CHANGES_OF_OPERATORS,
     Bytes16,
     Bytes32,
     Count,
@@ -45,6 +46,18 @@ class Anchor(Message, frozen=True):
     roots: Annotated[tuple[Hex, ...], Meta(min_length=1)]  # fingerprints a profile may draw on
     issued: Millis
     profile_floor: Count
+
+
+class Operators(Message, frozen=True):
+    """Who the operators are from now on; what the anchor named is version 0."""
+
+    mesh: Bytes32
+    version: Annotated[int, Meta(ge=1, le=CHANGES_OF_OPERATORS)]
+    previous: Bytes32  # the hash of the document before; of the anchor for version 1
+    operators: Annotated[tuple[OperatorKey, ...], Meta(min_length=1, max_length=64)]
+    threshold: Annotated[int, Meta(ge=1, le=64)]
+    reason: Annotated[str, Meta(min_length=1, max_length=160)]
+    time: Millis
 
 
 class Profile(Document, frozen=True, kw_only=True):
@@ -244,6 +257,8 @@ class Beacon(Message, frozen=True):
     revoked_hash: Bytes32
     # Of late: a hint, and the hash decides.
     revoked: Annotated[tuple[Bytes32, ...], Meta(max_length=RECENTLY_REVOKED_MOST)]
+    operators_version: Count
+    operators_hash: Bytes32
 
 
 class LogHead(Message, frozen=True):

@@ -18,11 +18,15 @@ Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 KemPublicKey = Annotated[bytes, Meta(min_length=1216, max_length=1216)]  # ML-KEM-768 || X25519
 Signed = Annotated[bytes, Meta(max_length=MAX_DOCUMENT)]  # COSE_Sign1 as received
 SignedByOperators = Annotated[tuple[Signed, ...], Meta(max_length=64)]
+Bytes64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9][a-z0-9._-]*\\Z")]
 Millis = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Epoch = Annotated[int, Meta(ge=0, lt=2**32)]  # a u32 in every header
 Payload = Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+
+CHANGES_OF_OPERATORS = 32  # in a mesh's life: whoever joins reads all of them
+CHAIN_BYTES = 32 * 1024  # of all of them: they stand in every offer
 
 # What a revocation names: an instance by its id, a chip, a workload by its name, whatever measures as a
 # workload did by the workload id; and an instance that may finish what it has and takes nothing new.
@@ -40,6 +44,23 @@ ListedKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|q
 ENCLAVE = "enclave"
 CLIENT = "client"
 OPERATOR = "operator"
+
+
+class Signature(Message, frozen=True):
+    """An Ed25519 signature and the key that made it."""
+
+    key: Bytes32
+    signature: Bytes64
+
+
+class Succession(Message, frozen=True):
+    """A change of operators: the text of `Operators`, once, and who signed it, in the order of their keys."""
+
+    text: Annotated[bytes, Meta(max_length=16 * 1024)]
+    signatures: Annotated[tuple[Signature, ...], Meta(max_length=128)]
+
+
+Chain = Annotated[tuple[Succession, ...], Meta(max_length=CHANGES_OF_OPERATORS)]  # from the anchor on
 
 
 class Hello(Message, frozen=True):
@@ -64,6 +85,7 @@ class Offer(Message, frozen=True):
     profile: SignedByOperators
     term: Count
     term_record: SignedByOperators | None
+    operators: Chain
 
 
 class Credential(Message, frozen=True):
@@ -119,6 +141,8 @@ class State(Message, frozen=True):
     log_root: Bytes32
     time: Millis
     challenge: Bytes32
+    operators_version: Count
+    operators_hash: Bytes32
 
 
 class Body(Message, frozen=True):
@@ -130,10 +154,14 @@ class Body(Message, frozen=True):
 
 
 class EvidenceAnswer(Message, frozen=True):
-    """Evidence over this session's challenge and transcript; a client sends none."""
+    """Evidence over this session's challenge and transcript; a client sends none.
+
+    An operator shows the changes by which it is one: a coordinator without a term knows the anchor alone.
+    """
 
     evidence: Evidence | None
     endorsements: Endorsements
+    operators: Chain
 
 
 class MemberPackage(Message, frozen=True):
@@ -184,6 +212,7 @@ class Holdings(Message, frozen=True):
     revoked: tuple[Revocation, ...]
     beacon: Signed
     revoked_pages: Annotated[int, Meta(ge=1, le=MAX_REVOKED_PAGES)]
+    operators: Chain
 
 
 class RevokedPage(Message, frozen=True):
@@ -260,6 +289,8 @@ class MeshStatus(Message, frozen=True):
     log_root: Bytes32
     time: Millis
     break_glass: tuple[str, ...]  # what is given outside the policy at present, in words
+    operators_version: Count
+    operators_hash: Bytes32
     lease_until: Millis | None  # when it falls silent unless operators renew; None: the policy asks for none
     revoked: Count
     pages: Count
@@ -273,11 +304,15 @@ class Time(Message, frozen=True):
 
 
 class Event(Message, frozen=True):
-    """A document that the operators signed: `order`, `policy`, `revocation`, `renewal`, `break-glass`."""
+    """A document that the operators signed: `order`, `policy`, `revocation`, `renewal`, `break-glass`.
+
+    Or `operators`: all changes of them, with the term's order and the profile as the new ones signed them.
+    """
 
     kind: Annotated[str, Meta(max_length=16)]
     documents: SignedByOperators
     profile: SignedByOperators | None  # comes with a policy
+    operators: Chain
 
 
 class Receipt(Message, frozen=True):

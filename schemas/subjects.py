@@ -77,6 +77,7 @@ TABLE: tuple[Row, ...] = (
             "coordinator's Evidence, endorsements and public keys",
             "signed profile",
             "term and its record",
+            "changes of operators",
         ),
     ),
     Row(Kind.BOOT, (_A, _X), (_C,), Sealing.HPKE, ()),

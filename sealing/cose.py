@@ -19,8 +19,18 @@ _PROTECTED = cbor2.dumps({1: -8}, canonical=True)  # alg: EdDSA
 
 def sign(key: SigningKey, mesh: Mesh, label: str, payload: bytes) -> bytes:
     """Return the protocol's `SIGN(label; payload)`."""
-    signature = key.sign(_to_be_signed(mesh, label, payload))
+    signature = sign_detached(key, mesh, label, payload)
     return cbor2.dumps([_PROTECTED, {}, payload, signature], canonical=True)
+
+
+def sign_detached(key: SigningKey, mesh: Mesh, label: str, payload: bytes) -> bytes:
+    """Return the signature alone of `SIGN(label; payload)`."""
+    return key.sign(_to_be_signed(mesh, label, payload))
+
+
+def check_detached(public: bytes, signature: bytes, mesh: Mesh, label: str, payload: bytes) -> None:
+    """Raise `SignatureError` unless `public` made this signature of `SIGN(label; payload)`."""
+    verify(public, signature, _to_be_signed(mesh, label, payload))
 
 
 def open_signed(data: bytes, public: bytes, mesh: Mesh, label: str) -> bytes:

@@ -31,31 +31,36 @@ from schemas.pinning import check_platforms
 from schemas.policy import Policy, from_compiled
 from sealing import cose
 from sealing.context import SUITES, Mesh, sha256
+from sealing.council import Council, founders, not_an_operator
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 
 M = TypeVar("M", bound=Message)
 D = TypeVar("D", bound=Document)
+A = TypeVar("A", Order, RevocationOrder, Renewal, BreakGlass)
+
+# What operators sign apart, each under a label of its own.
+LABELS: Mapping[type[Message], str] = {
+    Order: "order",
+    RevocationOrder: "revocation",
+    Renewal: "renewal",
+    BreakGlass: "break-glass",
+}
 
 _CNF = 8  # RFC 8747
 _OKP_ED25519 = {1: 1, -1: 6}  # COSE_Key: kty OKP, crv Ed25519
 
 
-def open_anchor(data: bytes) -> tuple[Anchor, Mesh]:
-    """Return the anchor and the mesh that its hash names; there is nothing above it to verify by."""
+def open_anchor(data: bytes) -> tuple[Council, Mesh]:
+    """Return the operators that an anchor names, and the mesh that its hash is: nothing is above it."""
     anchor = codec.decode(data, Anchor)
     if anchor.suite not in SUITES:
         raise SealingError(Reason.UNSUPPORTED_SUITE)
-    if len({operator.key for operator in anchor.operators}) != len(anchor.operators):
-        raise MalformedError("two operators of an anchor share a key")
-    if len({operator.name for operator in anchor.operators}) != len(anchor.operators):
-        raise MalformedError("two operators of an anchor share a name")
-    if not len(anchor.operators) < 2 * anchor.threshold <= 2 * len(anchor.operators):
-        raise MalformedError("an anchor's threshold must be more than half of its operators")
-    return anchor, Mesh(sha256(data), anchor.suite)
+    mesh = Mesh(sha256(data), anchor.suite)
+    return founders(anchor, mesh), mesh
 
 
-def open_by_operators(anchor: Anchor, mesh: Mesh, label: str, signed: Sequence[bytes]) -> bytes:
+def open_by_operators(council: Council, mesh: Mesh, label: str, signed: Sequence[bytes]) -> bytes:
     """Return the one text that at least the threshold of different operators signed for `label`."""
     if not signed:
         raise SealingError(Reason.SIGNATURES_TOO_FEW)
@@ -64,20 +69,24 @@ def open_by_operators(anchor: Anchor, mesh: Mesh, label: str, signed: Sequence[b
     for document in signed:
         if cose.unverified_payload(document) != payload:
             raise SignatureError("the signatures are over different texts")
-        signers.add(signer_of(anchor, mesh, label, document))
-    if len(signers) < anchor.threshold:
-        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(signers)} of {anchor.threshold}")
+        signers.add(signer_of(council, mesh, label, document))
+    if len(signers) < council.threshold:
+        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(signers)} of {council.threshold}")
     return payload
 
 
-def signer_of(anchor: Anchor, mesh: Mesh, label: str, document: bytes) -> str:
-    """Return the operator who signed a document for `label`, or raise `SignatureError`."""
-    for operator in anchor.operators:
+def signer_of(council: Council, mesh: Mesh, label: str, document: bytes) -> str:
+    """Return the operator who signed a document for `label`; raise `SealingError` for anybody else."""
+    names = {operator.key: operator.name for each in council.lineage[::-1] for operator in each.operators}
+    # Those of now first: the others are asked only to tell a former operator from a stranger.
+    for key in sorted(names, key=lambda key: key not in council.keys):
         try:
-            cose.open_signed(document, operator.key, mesh, label)
+            cose.open_signed(document, key, mesh, label)
         except SignatureError:
             continue
-        return operator.name
+        if key not in council.keys:
+            raise not_an_operator(council, key)
+        return names[key]
     raise SignatureError("not an operator of this mesh")
 
 
@@ -88,63 +97,42 @@ def sign_by_operators(
     return tuple(cose.sign(key, mesh, label, payload) for key in keys)
 
 
-def open_profile(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Profile:
+def open_profile(council: Council, mesh: Mesh, signed: Sequence[bytes]) -> Profile:
     """Return the operators' profile of this mesh, drawing on the anchor's roots only, of either kind."""
-    profile = codec.decode(open_by_operators(anchor, mesh, "profile", signed), Profile)
+    profile = codec.decode(open_by_operators(council, mesh, "profile", signed), Profile)
     _of_mesh(mesh, profile.mesh)
-    if profile.version < anchor.profile_floor:
+    if profile.version < council.anchor.profile_floor:
         raise SealingError(Reason.VERSION_NOT_NEWER, "profile below the anchor's floor")
     platforms = profile.reference_values.platforms
     try:
         check_platforms(platforms)
     except UsageError as error:
         raise MalformedError("the profile contradicts itself") from error
-    check_roots(anchor, platforms, "profile")
+    check_roots(council, platforms, "profile")
     return profile
 
 
-def open_policy(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> tuple[Policy, bytes]:
+def open_policy(council: Council, mesh: Mesh, signed: Sequence[bytes]) -> tuple[Policy, bytes]:
     """Return the operators' policy, of the anchor's roots only, and the hash of what they signed."""
-    payload = open_by_operators(anchor, mesh, "policy", signed)
+    payload = open_by_operators(council, mesh, "policy", signed)
     policy = from_compiled(payload)
     _of_mesh(mesh, bytes.fromhex(policy.mesh))
-    check_roots(anchor, policy.platforms, "policy")
+    check_roots(council, policy.platforms, "policy")
     return policy, sha256(payload)
 
 
-def check_roots(anchor: Anchor, platforms: Mapping[str, PlatformValues], what: str) -> None:
+def check_roots(council: Council, platforms: Mapping[str, PlatformValues], what: str) -> None:
     """Raise `SealingError` if `what` names a root, of either kind, that the anchor does not."""
     for values in platforms.values():
-        if not set(values.anchors) <= set(anchor.roots):
+        if not set(values.anchors) <= set(council.roots):
             raise SealingError(Reason.ROOT_NOT_IN_POLICY, f"{what} names a root that the anchor does not")
 
 
-def open_order(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Order:
-    """Return the operators' order of a term."""
-    order = codec.decode(open_by_operators(anchor, mesh, "order", signed), Order)
-    _of_mesh(mesh, order.mesh)
-    return order
-
-
-def open_revocation(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> RevocationOrder:
-    """Return the operators' revocation."""
-    order = codec.decode(open_by_operators(anchor, mesh, "revocation", signed), RevocationOrder)
-    _of_mesh(mesh, order.mesh)
-    return order
-
-
-def open_break_glass(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> BreakGlass:
-    """Return what operators give for some hours outside the policy."""
-    glass = codec.decode(open_by_operators(anchor, mesh, "break-glass", signed), BreakGlass)
-    _of_mesh(mesh, glass.mesh)
-    return glass
-
-
-def open_renewal(anchor: Anchor, mesh: Mesh, signed: Sequence[bytes]) -> Renewal:
-    """Return the operators' renewal of their lease."""
-    renewal = codec.decode(open_by_operators(anchor, mesh, "renewal", signed), Renewal)
-    _of_mesh(mesh, renewal.mesh)
-    return renewal
+def open_act(council: Council, mesh: Mesh, signed: Sequence[bytes], kind: type[A]) -> A:
+    """Return the order, revocation, renewal or break-glass that operators signed under its label."""
+    act = codec.decode(open_by_operators(council, mesh, LABELS[kind], signed), kind)
+    _of_mesh(mesh, act.mesh)
+    return act
 
 
 def sign_message(key: SigningKey, mesh: Mesh, label: str, message: Message) -> bytes:

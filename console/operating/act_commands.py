@@ -24,6 +24,7 @@ from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, Revocation
 from schemas.errors import Reason, UsageError
 from schemas.messages import CHIP, INSTANCE, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
 from sealing import cose
+from sealing.errors import SealingError
 
 REASON = "ordered on the command line"
 
@@ -76,7 +77,7 @@ def new_order(
     async def work() -> int:
         who = await waiting_coordinator(desk, verified) if instance is None else digest_of(instance)
         made = acts.act_of(order_for(desk, verified, who, term))
-        return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+        return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
     return ended(work, as_data=as_data)
 
@@ -91,7 +92,7 @@ def new_order(
 def new_revocation(desk: Desk, kind: str, value: str, reason: str, out: Path, as_data: bool) -> int:
     """Write a revocation of VALUE, signed with the keys that are given."""
     made = revocation(desk, kind, value, reason)
-    return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+    return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
 
 @renewal.command("new")
@@ -102,7 +103,7 @@ def new_revocation(desk: Desk, kind: str, value: str, reason: str, out: Path, as
 def new_renewal(desk: Desk, term: int | None, out: Path, as_data: bool) -> int:
     """Write a renewal as of now, signed with the keys that are given."""
     made = acts.act_of(Renewal(desk.mesh.id, term or desk.kept.memory().term, now()))
-    return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+    return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
 
 @glass.command("new")
@@ -132,7 +133,7 @@ def new_glass(
     number = term or desk.kept.memory().term
     made = acts.act_of(BreakGlass(desk.mesh.id, number, role, may, what, reason, begins, until))
     acts.decode_act(codec.encode(made), "the break-glass")  # no name, or a reason too long
-    return _write(desk, acts.sign(desk.anchor, desk.mesh, made, desk.keys), out, as_data)
+    return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
 
 def _common(group: click.Group, kind: str) -> None:
@@ -144,7 +145,7 @@ def _common(group: click.Group, kind: str) -> None:
         """Add your signature to FILE, after reading what it says."""
         if not desk.keys:
             raise UsageError("name your key with --key")
-        act = acts.sign(desk.anchor, desk.mesh, _read(file, kind), desk.keys)
+        act = acts.sign(desk.council, desk.mesh, _read(file, kind), desk.keys)
         files.replace(file, codec.encode(act))
         return _tell(desk, act, as_data)
 
@@ -157,7 +158,7 @@ def _common(group: click.Group, kind: str) -> None:
         """Add to FILE the signatures that others made elsewhere."""
         act = _read(file, kind)
         for other in others:
-            act = acts.join(desk.anchor, desk.mesh, act, _read(other, kind))
+            act = acts.join(desk.council, desk.mesh, act, _read(other, kind))
         files.replace(file, codec.encode(act))
         return _tell(desk, act, as_data)
 
@@ -169,7 +170,7 @@ def _common(group: click.Group, kind: str) -> None:
         """Say what FILE says and who has signed it. Exit 0 if enough have, 1 if not."""
         act = _read(file, kind)
         _tell(desk, act, as_data)
-        return DONE if len(acts.signers(desk.anchor, desk.mesh, act)) >= desk.anchor.threshold else REFUSED
+        return DONE if len(acts.signers(desk.council, desk.mesh, act)) >= desk.council.threshold else REFUSED
 
 
 _common(order, acts.ORDER)
@@ -186,14 +187,14 @@ _common(glass, acts.GLASS)
 def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) -> int:
     """Send a signed order, and after it all revocations that were acknowledged here and the policy."""
     act = _read(file, acts.ORDER)
-    event = acts.event_of(desk.anchor, desk.mesh, act)
+    event = acts.event_of(desk.council, desk.mesh, act)
     verified = read_policy(desk, policy_file)
     _check_order(desk, act, verified)
 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:
             receipt = await line.send(event)
-            await hand_over(line, desk.kept.revocations(), verified.signed if verified else None)
+            await hand_over(line, desk.revocations(), verified.signed if verified else None)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
@@ -207,7 +208,7 @@ def _sent(group: click.Group, kind: str) -> None:
     @json_option
     def send(desk: Desk, file: Path, as_data: bool) -> int:
         """Send what enough operators signed; it is done when the coordinator's receipt is here."""
-        event = acts.event_of(desk.anchor, desk.mesh, _read(file, kind))
+        event = acts.event_of(desk.council, desk.mesh, _read(file, kind))
 
         async def work() -> int:
             async with desk.line() as line:
@@ -273,7 +274,15 @@ def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
 def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
     """Return the policy that a file holds or, without one, that was last seen in force."""
     data = desk.kept.policy() if file is None else files.read(signed_path(file), files.MAX_SIGNED)
-    return None if data is None else open_signed_policy(desk.anchor, desk.mesh, data)
+    try:
+        return None if data is None else open_signed_policy(desk.council, desk.mesh, data)
+    except SealingError as error:
+        if file is not None:
+            raise
+        raise UsageError(
+            f"the policy that was seen in force is not signed by the operators of now ({error}): name it as "
+            "they signed it with --policy"
+        ) from error
 
 
 def keep_policy(desk: Desk, policy: VerifiedPolicy | None) -> None:
@@ -319,11 +328,11 @@ def _write(desk: Desk, act: Act, out: Path, as_data: bool) -> int:
 
 
 def _tell(desk: Desk, act: Act, as_data: bool) -> int:
-    names = acts.signers(desk.anchor, desk.mesh, act)
+    names = acts.signers(desk.council, desk.mesh, act)
     if as_data:
-        print_json(act_data(act, names, desk.anchor))
+        print_json(act_data(act, names, desk.council))
     else:
-        say(act_lines(act, names, desk.anchor))
+        say(act_lines(act, names, desk.council))
     return DONE
 
 

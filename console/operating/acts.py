@@ -7,24 +7,21 @@ from collections.abc import Sequence
 
 from schemas import codec
 from schemas.codec import Message
-from schemas.documents import Anchor, BreakGlass, Order, Renewal, RevocationOrder
+from schemas.documents import BreakGlass, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.messages import Event, Name, Payload, SignedByOperators
 from sealing import cose
 from sealing.context import Mesh
-from sealing.documents import sign_by_operators, signer_of
+from sealing.council import Council
+from sealing.documents import LABELS, sign_by_operators, signer_of
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 
 ORDER, REVOCATION, RENEWAL, GLASS = "order", "revocation", "renewal", "break-glass"
 MAX_ACT = 256 * 1024
 Document = Order | RevocationOrder | Renewal | BreakGlass
-KINDS: dict[str, type[Order] | type[RevocationOrder] | type[Renewal] | type[BreakGlass]] = {
-    ORDER: Order,
-    REVOCATION: RevocationOrder,
-    RENEWAL: Renewal,
-    GLASS: BreakGlass,
-}
+_TYPES: tuple[type[Document], ...] = (Order, RevocationOrder, Renewal, BreakGlass)
+KINDS = {LABELS[kind]: kind for kind in _TYPES}
 
 
 class Act(Message, frozen=True):
@@ -37,8 +34,7 @@ class Act(Message, frozen=True):
 
 def act_of(document: Document) -> Act:
     """Return the act of a document that nobody has signed."""
-    kind = next(name for name, kind in KINDS.items() if isinstance(document, kind))
-    return Act(kind, codec.encode(document), ())
+    return Act(LABELS[type(document)], codec.encode(document), ())
 
 
 def decode_act(data: bytes, source: str) -> Act:
@@ -59,39 +55,39 @@ def document(act: Act) -> Document:
     return codec.decode(act.text, kind)
 
 
-def signers(anchor: Anchor, mesh: Mesh, act: Act) -> tuple[str, ...]:
+def signers(council: Council, mesh: Mesh, act: Act) -> tuple[str, ...]:
     """Return who has signed an act, or raise a `PeerError`: each by an operator, all over its text."""
     if document(act).mesh != mesh.id:
         raise SealingError(Reason.WRONG_MESH, "it is of another mesh than the anchor")
     names = set()
     for signature in act.signatures:
-        name = signer_of(anchor, mesh, act.kind, signature)
+        name = signer_of(council, mesh, act.kind, signature)
         if cose.unverified_payload(signature) != act.text:
             raise SignatureError(f"{name} signed another text of the {act.kind}")
         names.add(name)
     return tuple(sorted(names))
 
 
-def sign(anchor: Anchor, mesh: Mesh, act: Act, keys: Sequence[SigningKey]) -> Act:
+def sign(council: Council, mesh: Mesh, act: Act, keys: Sequence[SigningKey]) -> Act:
     """Add operators' signatures to an act; each operator counts once."""
     added = sign_by_operators(keys, mesh, act.kind, act.text)
-    return join(anchor, mesh, act, Act(act.kind, act.text, added))
+    return join(council, mesh, act, Act(act.kind, act.text, added))
 
 
-def join(anchor: Anchor, mesh: Mesh, first: Act, second: Act) -> Act:
+def join(council: Council, mesh: Mesh, first: Act, second: Act) -> Act:
     """Return an act with the signatures of both, the same in whatever order they came."""
     if (first.kind, first.text) != (second.kind, second.text):
         raise SignatureError("they say different things: get the file that the others signed")
     by_name: dict[str, bytes] = {}
     for signature in (*first.signatures, *second.signatures):
-        (name,) = signers(anchor, mesh, Act(first.kind, first.text, (signature,)))
+        (name,) = signers(council, mesh, Act(first.kind, first.text, (signature,)))
         by_name.setdefault(name, signature)
     return Act(first.kind, first.text, tuple(by_name[name] for name in sorted(by_name)))
 
 
-def event_of(anchor: Anchor, mesh: Mesh, act: Act) -> Event:
+def event_of(council: Council, mesh: Mesh, act: Act) -> Event:
     """Return the event of an act that enough operators signed, or raise `signatures-too-few`."""
-    names = signers(anchor, mesh, act)
-    if len(names) < anchor.threshold:
-        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(names)} of {anchor.threshold}")
-    return Event(act.kind, act.signatures, None)
+    names = signers(council, mesh, act)
+    if len(names) < council.threshold:
+        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(names)} of {council.threshold}")
+    return Event(act.kind, act.signatures, None, ())

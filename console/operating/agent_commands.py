@@ -160,12 +160,12 @@ Naming = Callable[[tuple[PartyStatus, ...] | None], list[tuple[str, str]]]
 
 def _decide(desk: Desk, naming: Naming, reason: str, out: Path, as_data: bool) -> int:
     async def work() -> int:
-        if len({key.public for key in desk.keys}) < desk.anchor.threshold:
+        if len({key.public for key in desk.keys}) < desk.council.threshold:
             # Offline: nothing is asked of a coordinator, so what is named is named in full.
             return _write_all(desk, _signed(desk, naming(None), reason), out, as_data)
         async with desk.line() as line:
             made = _signed(desk, naming((await line.status()).parties), reason)
-            events = [acts.event_of(desk.anchor, desk.mesh, act) for act in made]
+            events = [acts.event_of(desk.council, desk.mesh, act) for act in made]
             receipts = [(event, await line.send(event)) for event in events]
         return tell_receipts(desk, receipts, as_data)
 
@@ -174,17 +174,17 @@ def _decide(desk: Desk, naming: Naming, reason: str, out: Path, as_data: bool) -
 
 def _signed(desk: Desk, named: list[tuple[str, str]], reason: str) -> list[Act]:
     made = [revocation(desk, kind, value, reason) for kind, value in named]
-    return [acts.sign(desk.anchor, desk.mesh, act, desk.keys) for act in made]
+    return [acts.sign(desk.council, desk.mesh, act, desk.keys) for act in made]
 
 
 def _write_all(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
     (act,) = made
     files.write_new(out, codec.encode(act))
-    names = acts.signers(desk.anchor, desk.mesh, act)
+    names = acts.signers(desk.council, desk.mesh, act)
     if as_data:
-        print_json({"done": False, "file": str(out)} | act_data(act, names, desk.anchor))
+        print_json({"done": False, "file": str(out)} | act_data(act, names, desk.council))
     else:
-        say(act_lines(act, names, desk.anchor))
+        say(act_lines(act, names, desk.council))
         say([f"nothing was sent: others sign {out} with `sealbus revoke sign`; then `sealbus revoke send`"])
     return REFUSED
 

@@ -1,5 +1,6 @@
 """What every command of operators has in common: the mesh, the keys, the broker, and what was seen before."""
 
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,17 +15,22 @@ import click
 from console import operator_key
 from console.documents import open_signed_policy
 from console.evidence import print_json
-from console.operating.kept import Kept, default_state
+from console.operating.kept import Kept, default_state, text_of
+from console.operating.publishing import is_signed
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
-from schemas.documents import Anchor, Profile
+from schemas.documents import Profile
 from schemas.errors import PeerError, Reason, UsageError
+from schemas.messages import Event
 from sealing.context import Mesh
+from sealing.council import Council
+from sealing.errors import SealingError
 from sealing.keys import SigningKey
 from transport import Credentials, TransportError
 
 F = TypeVar("F", bound=Callable[..., Any])
+Whose = Callable[[Council, Path | None], tuple[Council, ...]]
 
 BROKER_URL, BROKER_SEED = "SEALBUS_NATS_URL", "SEALBUS_NKEY_SEED"
 DONE, REFUSED = 0, 1
@@ -38,8 +44,8 @@ json_option = click.option("--json", "as_data", is_flag=True, help="Print it as 
 class Desk:
     """One operator's place: made from the options of `desk_options`."""
 
-    anchor_bytes: bytes
-    anchor: Anchor
+    anchor_file: Path
+    council: Council
     mesh: Mesh
     keys: tuple[SigningKey, ...]
     kept: Kept
@@ -47,6 +53,10 @@ class Desk:
     credentials: Credentials | None
     own_profile: Profile | None
     wait: float
+
+    def of(self, council: Council) -> "Desk":
+        """Return the same desk among operators that it was not told of otherwise."""
+        return dataclasses.replace(self, council=council)
 
     @asynccontextmanager
     async def line(self, profile: Profile | None = None) -> AsyncIterator[OperatorLine]:
@@ -56,7 +66,7 @@ class Desk:
         first, whoever opened its term.
         """
         async with self._line(profile) as line:
-            unheard = self.kept.unheard(line.term)
+            unheard = self._believed(line.council, self.kept.unheard(line.term))
             for revocation in unheard:
                 await line.send(revocation)
             if unheard:
@@ -65,6 +75,20 @@ class Desk:
                 )
             yield line
 
+    def revocations(self) -> list[Event]:
+        """Return every revocation that was sent from here, of those that operators of now have signed."""
+        return self._believed(self.council, self.kept.revocations())
+
+    def _believed(self, council: Council, revocations: list[Event]) -> list[Event]:
+        believed = {text_of(each): each for each in revocations if is_signed(council, each)}
+        if lost := {text_of(each) for each in revocations} - believed.keys():
+            click.echo(
+                f"sealbus: {len(lost)} revocations of before are signed by former operators, and are not "
+                "sent: sign them again with `sealbus revoke new`",
+                err=True,
+            )
+        return list(believed.values())
+
     def _line(self, profile: Profile | None) -> AbstractAsyncContextManager[OperatorLine]:
         if not self.keys:
             raise UsageError("name your key with --key: a coordinator speaks to operators alone")
@@ -72,7 +96,7 @@ class Desk:
             raise UsageError(f"name the broker with --nats or {BROKER_URL}: nats://HOST:4222")
         return operator_line(
             self.url,
-            anchor=self.anchor_bytes,
+            council=self.council,
             profile=self.own_profile or profile or self._last_profile(),
             key=self.keys[0],
             kept=self.kept,
@@ -82,7 +106,12 @@ class Desk:
 
     def _last_profile(self) -> Profile | None:
         signed = self.kept.policy()
-        return None if signed is None else open_signed_policy(self.anchor, self.mesh, signed).profile
+        if signed is None:
+            return None
+        try:
+            return open_signed_policy(self.council, self.mesh, signed).profile
+        except SealingError:
+            return None  # of former operators: whoever offers none either has to be given one of now
 
 
 _OPTIONS = (
@@ -124,8 +153,15 @@ _OPTIONS = (
 )
 
 
-def desk_options(command: F) -> F:
-    """Give a command the options that make a `Desk`, which it gets as its first argument."""
+def _of_now(council: Council, _: Path | None) -> tuple[Council, ...]:
+    return (council,)
+
+
+def desk_options(command: F, *, whose: Whose = _of_now) -> F:
+    """Give a command the options that make a `Desk`, which it gets as its first argument.
+
+    `whose` says whose keys it takes, given the operators of now and the command's FILE.
+    """
 
     @wraps(command)
     def with_desk(
@@ -144,16 +180,18 @@ def desk_options(command: F) -> F:
         path = anchor_file or (file.with_name(ANCHOR) if isinstance(file, Path) else Path(ANCHOR))
         if not path.exists():
             raise UsageError(f"there is no {path}: name the mesh's anchor with --mesh")
-        anchor, mesh = read_anchor(path)
+        council, mesh = read_anchor(path)
+        kept = Kept(state or default_state(), mesh.id)
+        council = kept.council(council)
         profile = None
         if profile_file is not None:
-            profile = open_signed_policy(anchor, mesh, files.read(profile_file, files.MAX_SIGNED)).profile
+            profile = open_signed_policy(council, mesh, files.read(profile_file, files.MAX_SIGNED)).profile
         made = Desk(
-            files.read(path, files.MAX_SMALL),
-            anchor,
+            path,
+            council,
             mesh,
-            unlocked(key_files, phrase_files, anchor),
-            Kept(state or default_state(), mesh.id),
+            unlocked(key_files, phrase_files, whose(council, file) if key_files else ()),
+            kept,
             url or None,
             _credentials(credentials),
             profile,
@@ -169,7 +207,7 @@ def desk_options(command: F) -> F:
 
 
 def unlocked(
-    key_files: tuple[Path, ...], phrase_files: tuple[Path, ...], anchor: Anchor
+    key_files: tuple[Path, ...], phrase_files: tuple[Path, ...], councils: tuple[Council, ...]
 ) -> tuple[SigningKey, ...]:
     """Return the keys of operators' files, or raise `UsageError` that names the file."""
     if len(phrase_files) not in (0, 1, len(key_files)):
@@ -180,7 +218,7 @@ def unlocked(
     if len(phrases) == 1:
         phrases *= len(key_files)
     return tuple(
-        operator_key.unlock(path, files.read(path, operator_key.MAX_KEY_FILE), anchor, phrase)
+        operator_key.unlock_any(path, files.read(path, operator_key.MAX_KEY_FILE), councils, phrase)
         for path, phrase in zip(key_files, phrases, strict=True)
     )
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from console.council_files import CHAIN, encode_chain, followed
 from console.operating.memory import Memory, Sighting, advance, empty, learn
 from console.policy import files
 from schemas import codec
@@ -18,6 +19,8 @@ from schemas.codec import Message
 from schemas.errors import MalformedError, UsageError
 from schemas.messages import Bytes32, Event, Signed
 from sealing.context import sha256
+from sealing.cose import unverified_payload
+from sealing.council import Council
 
 STATE = "SEALBUS_STATE"
 MAX_KEPT = 4 * 1024 * 1024  # an event of a MiB, its receipt, and room
@@ -60,6 +63,11 @@ def _read(path: Path, kind: type[T]) -> T:
         return codec.decode(files.read(path, MAX_KEPT), kind)
     except MalformedError as error:
         raise UsageError(f"{path} is damaged: take it from a backup, or remove it") from error
+
+
+def text_of(event: Event) -> bytes:
+    """Return what an event says, whoever signed it."""
+    return unverified_payload(event.documents[0])
 
 
 class Kept:
@@ -130,7 +138,10 @@ class Kept:
 
     def unheard(self, term: int) -> list[Event]:
         """Return the revocations that no coordinator of this term or a later one has acknowledged here."""
-        return [event for event, heard in self._revocations() if heard < term]
+        found = self._revocations()
+        # What others signed again, after a change of operators, is the same revocation.
+        heard = {text_of(event) for event, last in found if last >= term}
+        return [event for event, last in found if last < term and text_of(event) not in heard]
 
     def _revocations(self) -> list[tuple[Event, int]]:
         """Return each revocation with the last term that acknowledged it, 0 for one without a receipt."""
@@ -175,6 +186,19 @@ class Kept:
         """Return the signed policy that was last seen in force."""
         path = self.root / POLICY
         return files.read(path, files.MAX_SIGNED) if _is_there(path) else None
+
+    def council(self, known: Council) -> Council:
+        """Return the operators after every change that is known or was seen here, or raise `UsageError`."""
+        path = self.root / CHAIN
+        return followed(known, path) if _is_there(path) else known
+
+    def keep_council(self, council: Council) -> None:
+        """Keep how the operators became who they are, unless more is kept here."""
+        if not council.version:
+            return
+        with self._locked():
+            if self.council(council) is council:
+                self._replace(self.root / CHAIN, encode_chain(council))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -36,6 +36,8 @@ class Memory(Message, frozen=True):
     log_size: Count  # the highest that was seen of the log of `term`; a receipt tells no root
     log_root: Bytes32 | None  # of the log's first `root_size` entries; None: no root was seen
     root_size: Count = 0  # 0: of all `log_size`, as files had it that were written before this field
+    operators_version: Count = 0  # of changes of operators that were seen
+    operators_hash: Bytes32 = NO_HASH
 
     @property
     def head(self) -> tuple[int, bytes] | None:
@@ -60,6 +62,8 @@ class Sighting:
     log_size: int
     log_root: bytes | None
     profile_version: int = 0
+    operators_version: int = 0
+    operators_hash: bytes = NO_HASH
 
 
 class RememberedError(PeerError):
@@ -72,6 +76,7 @@ def check(memory: Memory, seen: Sighting) -> None:
     1. The term only rises, and each has one key. A coordinator without a term has nothing to compare yet.
     2. The policy only rises, and each version has one hash. A new term begins without.
     3. Within a term the log only grows, and has one root for each size.
+    4. So do changes of operators.
     """
     if not seen.term:
         return
@@ -104,6 +109,8 @@ def check(memory: Memory, seen: Sighting) -> None:
             f"two policies of version {seen.policy_version}: {memory.policy_hash.hex()} was seen here, and "
             f"the coordinator shows {seen.policy_hash.hex()}",
         )
+    # 4.
+    _check_operators(memory, seen)
     # 3.
     if seen.term != memory.term:
         return
@@ -117,6 +124,22 @@ def check(memory: Memory, seen: Sighting) -> None:
         raise RememberedError(
             Reason.EQUIVOCATION,
             f"the coordinator's log of {seen.log_size} entries has another head than the one seen here",
+        )
+
+
+def _check_operators(memory: Memory, seen: Sighting) -> None:
+    if seen.operators_version < memory.operators_version:
+        raise RememberedError(
+            Reason.STATE_ROLLED_BACK,
+            f"the coordinator goes by operators of version {seen.operators_version}, and version "
+            f"{memory.operators_version} was seen here: start a new coordinator, and order its term",
+        )
+    same = 0 < seen.operators_version == memory.operators_version
+    if same and seen.operators_hash != memory.operators_hash:
+        raise RememberedError(
+            Reason.FORKED,
+            f"two sets of operators of version {seen.operators_version}: {memory.operators_hash.hex()} was "
+            f"seen here, and the coordinator goes by {seen.operators_hash.hex()}",
         )
 
 
@@ -156,6 +179,8 @@ def learn(memory: Memory, seen: Sighting) -> Memory:
         keys=tuple(keys[term] for term in sorted(keys)[-TERMS_KEPT:]),
         profile_version=max(memory.profile_version, seen.profile_version),
     )
+    if seen.operators_version > memory.operators_version:
+        grown = replace(grown, operators_version=seen.operators_version, operators_hash=seen.operators_hash)
     if seen.term > memory.term:
         grown = replace(grown, log_size=seen.log_size, log_root=None, root_size=0)
     head = grown.head

@@ -72,10 +72,10 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
                 event = sent_order(desk, line.coordinator, line.term)
             else:
                 act = acts.act_of(order_for(desk, verified, line.coordinator, term))
-                signatures = acts.sign(desk.anchor, desk.mesh, act, desk.keys)
-                event = acts.event_of(desk.anchor, desk.mesh, signatures)
+                signatures = acts.sign(desk.council, desk.mesh, act, desk.keys)
+                event = acts.event_of(desk.council, desk.mesh, signatures)
             signed = verified.signed if verified else None
-            receipt = await open_term(line, event, desk.kept.revocations(), signed)
+            receipt = await open_term(line, event, desk.revocations(), signed)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
@@ -91,7 +91,9 @@ def renew(desk: Desk, as_data: bool) -> int:
     async def work() -> int:
         async with desk.line() as line:
             made = acts.act_of(Renewal(desk.mesh.id, line.term, now()))
-            event = acts.event_of(desk.anchor, desk.mesh, acts.sign(desk.anchor, desk.mesh, made, desk.keys))
+            event = acts.event_of(
+                desk.council, desk.mesh, acts.sign(desk.council, desk.mesh, made, desk.keys)
+            )
             receipt = await line.send(event)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
@@ -104,7 +106,7 @@ def renew(desk: Desk, as_data: bool) -> int:
 @json_option
 def publish(desk: Desk, file: Path, as_data: bool) -> int:
     """Put the signed policy FILE in force: done only when the coordinator's signed receipt is here."""
-    verified = open_signed_policy(desk.anchor, desk.mesh, files.read(signed_path(file), files.MAX_SIGNED))
+    verified = open_signed_policy(desk.council, desk.mesh, files.read(signed_path(file), files.MAX_SIGNED))
     if file.suffix != ".signed" and file.exists() and files.read_policy(file) != verified.policy:
         raise UsageError(f"{file} was changed since it was signed: put it back, or sign it again")
 

@@ -9,14 +9,26 @@ from collections.abc import Iterable
 from agent_runtime.joining import AdmissionRefusedError
 from console.documents import SignedPolicy
 from console.operator import OperatorLine
-from schemas.documents import LogReceipt
+from schemas.documents import LogReceipt, RevocationOrder
 from schemas.errors import Reason
 from schemas.messages import Event
+from sealing.council import Council
+from sealing.documents import open_act
+from sealing.errors import SealingError
 
 
 def policy_event(signed: SignedPolicy) -> Event:
     """Return the event that puts a policy in force."""
-    return Event("policy", signed.policy, signed.profile)
+    return Event("policy", signed.policy, signed.profile, ())
+
+
+def is_signed(council: Council, revocation: Event) -> bool:
+    """Tell whether enough operators of now have signed a revocation."""
+    try:
+        open_act(council, council.mesh, revocation.documents, RevocationOrder)
+    except SealingError:
+        return False
+    return True
 
 
 async def open_term(

@@ -9,14 +9,15 @@ from rich.text import Text
 from console.operating.acts import Act, document
 from console.operating.desk import Desk
 from console.policy.signatures import date
-from schemas.documents import Anchor, BreakGlass, LogReceipt, Order, Renewal
+from schemas.documents import BreakGlass, LogReceipt, Order, Renewal
 from schemas.messages import MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, PartyStatus
 from schemas.toml_place import printable
+from sealing.council import Council
 
 SHOWN = 16  # digits of an id that tell it from the others of a mesh
 
 
-def act_lines(act: Act, names: tuple[str, ...], anchor: Anchor) -> list[str]:
+def act_lines(act: Act, names: tuple[str, ...], council: Council) -> list[str]:
     """Say in words what an act says and who has signed it."""
     said = document(act)
     if isinstance(said, Order):
@@ -37,8 +38,8 @@ def act_lines(act: Act, names: tuple[str, ...], anchor: Anchor) -> list[str]:
         lines = [f"{_does(said.kind)} {said.value}", f"  because: {said.reason}"]
     lines.append(f"  of {date(said.time)}")
     lines += [f"{name} has signed" for name in names]
-    lines += [f"{each.name} has not signed" for each in anchor.operators if each.name not in names]
-    have, need = len(names), anchor.threshold
+    lines += [f"{each.name} has not signed" for each in council.operators if each.name not in names]
+    have, need = len(names), council.threshold
     lines.append(
         f"complete: {have} of {need} signatures that it needs"
         if have >= need
@@ -47,7 +48,7 @@ def act_lines(act: Act, names: tuple[str, ...], anchor: Anchor) -> list[str]:
     return lines
 
 
-def act_data(act: Act, names: tuple[str, ...], anchor: Anchor) -> dict[str, Any]:
+def act_data(act: Act, names: tuple[str, ...], council: Council) -> dict[str, Any]:
     """Return the same as plain data."""
     said = document(act)
     fields: dict[str, Any] = {"kind": act.kind, "time": said.time}
@@ -64,8 +65,8 @@ def act_data(act: Act, names: tuple[str, ...], anchor: Anchor) -> dict[str, Any]
         fields |= {"term": said.term}
     else:
         fields |= {"revokes": said.kind, "value": said.value, "reason": said.reason}
-    others = [each.name for each in anchor.operators if each.name not in names]
-    lacking = max(0, anchor.threshold - len(names))
+    others = [each.name for each in council.operators if each.name not in names]
+    lacking = max(0, council.threshold - len(names))
     return fields | {"signed": list(names), "not_signed": others, "lacking": lacking}
 
 
@@ -107,6 +108,8 @@ def status_data(status: MeshStatus, coordinator: bytes, *, parties: bool) -> dic
         "log_size": status.log_size,
         "log_root": status.log_root.hex(),
         "time": status.time,
+        "operators_version": status.operators_version,
+        "operators_hash": status.operators_hash.hex(),
         "break_glass": list(status.break_glass),
         "lease_until": status.lease_until,
         "revoked": status.revoked,
@@ -142,13 +145,14 @@ def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
         f"coordinator {coordinator.hex()}",
         f"  term {status.term}" if status.term else "  no term: order one",
         f"  policy: {policy}",
+        f"  operators: version {status.operators_version}, {status.operators_hash.hex()}",
         f"  log: {status.log_size} entries, head {status.log_root.hex()}",
         f"  its time: {date(status.time)}",
         f"admitted: {admitted}; {status.revoked} entries in the revoked set",
     ]
     lines += [f"BREAK-GLASS: {text}" for text in status.break_glass]
     if status.lease_until is not None:
-        lines.insert(5, f"  falls silent unless operators renew before {date(status.lease_until)}")
+        lines.insert(6, f"  falls silent unless operators renew before {date(status.lease_until)}")
     return lines
 
 

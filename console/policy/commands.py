@@ -26,7 +26,13 @@ from console.policy.recorded import Recording, Unread, readings, recordings
 from console.policy.rule_findings import rule_findings
 from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say, unread_data
 from console.policy.signatures import chain
-from console.policy.signing_commands import File, anchor_option, load_anchor, load_signed, read_anchor
+from console.policy.signing_commands import (
+    File,
+    anchor_option,
+    load_anchor,
+    load_past,
+    read_anchor,
+)
 from console.policy.starter import starter
 from schemas.evidence import PLATFORMS
 from schemas.policy import Policy, parse
@@ -137,8 +143,8 @@ def check(
 def _chain(read: Policy, file: Path, previous: Path | None, anchor_file: Path | None) -> list[Finding]:
     if previous is None:
         return chain(read, None)
-    anchor, mesh = load_anchor(anchor_file, file)
-    return chain(read, load_signed(anchor, mesh, previous))
+    council, mesh = load_anchor(anchor_file, file)
+    return chain(read, load_past(council, mesh, previous))
 
 
 @policy.command()

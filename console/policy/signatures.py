@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from console.documents import SignedPolicy, sign_policy
 from console.policy.findings import Finding
 from schemas import codec
-from schemas.documents import Anchor
-from schemas.errors import MalformedError, UsageError
+from schemas.errors import MalformedError, Reason, UsageError
 from schemas.limits import SECOND
 from schemas.messages import Millis
 from schemas.policy import Policy, compiled, from_compiled
 from sealing import cose
 from sealing.context import Mesh, sha256
+from sealing.council import Council
 from sealing.documents import check_roots, signer_of
-from sealing.errors import SignatureError
+from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 from sealing.profile import profile_of
 
@@ -49,7 +49,7 @@ def decode_signed(data: bytes, source: str) -> SignedPolicy:
         raise UsageError(f"{source} is damaged or no signed policy: sign again, or take a copy") from error
 
 
-def read_signed(anchor: Anchor, mesh: Mesh, signed: SignedPolicy) -> Signed:
+def read_signed(council: Council, mesh: Mesh, signed: SignedPolicy) -> Signed:
     """Return the policy of a set of signatures and who they are by, or raise a `PeerError`.
 
     1. Every signature is an operator's of this anchor, and all are over one text.
@@ -60,36 +60,64 @@ def read_signed(anchor: Anchor, mesh: Mesh, signed: SignedPolicy) -> Signed:
     if not signed.policy:
         raise SignatureError("it holds no signature")
     texts = [cose.unverified_payload(document) for document in signed.policy]
-    signers = _signers(anchor, mesh, "policy", signed.policy, texts[0])
+    signers = _signers(council, mesh, "policy", signed.policy, texts[0])
     # 2.
     policy = from_compiled(texts[0])
     if policy.mesh != mesh.id.hex():
         raise SignatureError("the policy is of another mesh than the anchor")
     profile = codec.encode(profile_of(mesh, policy))
     # 3.
-    if _signers(anchor, mesh, "profile", signed.profile, profile).keys() != signers.keys():
+    if _signers(council, mesh, "profile", signed.profile, profile).keys() != signers.keys():
         raise SignatureError("not everyone who signed the policy has signed its profile, or the reverse")
-    return _signed(anchor, policy, signers)
+    return _signed(council, policy, signers)
 
 
-def unsigned(anchor: Anchor, policy: Policy) -> Signed:
+def read_past(council: Council, mesh: Mesh, signed: SignedPolicy) -> Signed:
+    """Return the same of a version of before, by those who were the operators when it was signed."""
+    for each in council.lineage[:-1]:
+        try:
+            found = read_signed(each, mesh, signed)
+        except SealingError:
+            continue
+        if not found.lacking:
+            return found
+    return read_signed(council.lineage[-1], mesh, signed)
+
+
+def of_now(council: Council, mesh: Mesh, signed: SignedPolicy) -> SignedPolicy:
+    """Return a set of signatures without those of former operators, which count for nothing any more."""
+    return SignedPolicy(
+        tuple(each for each in signed.policy if not _is_former(council, mesh, "policy", each)),
+        tuple(each for each in signed.profile if not _is_former(council, mesh, "profile", each)),
+    )
+
+
+def _is_former(council: Council, mesh: Mesh, label: str, document: bytes) -> bool:
+    try:
+        signer_of(council, mesh, label, document)
+    except SealingError as error:
+        return error.reason is Reason.FORMER_OPERATOR
+    return False
+
+
+def unsigned(council: Council, policy: Policy) -> Signed:
     """Return a policy that nobody has signed yet."""
-    return _signed(anchor, policy, ())
+    return _signed(council, policy, ())
 
 
-def _signed(anchor: Anchor, policy: Policy, signers: Iterable[str]) -> Signed:
+def _signed(council: Council, policy: Policy, signers: Iterable[str]) -> Signed:
     names = sorted(signers)
-    others = [operator.name for operator in anchor.operators if operator.name not in names]
-    return Signed(policy, sha256(compiled(policy)), tuple(names), tuple(others), anchor.threshold)
+    others = [operator.name for operator in council.operators if operator.name not in names]
+    return Signed(policy, sha256(compiled(policy)), tuple(names), tuple(others), council.threshold)
 
 
 def _signers(
-    anchor: Anchor, mesh: Mesh, label: str, documents: Iterable[bytes], text: bytes
+    council: Council, mesh: Mesh, label: str, documents: Iterable[bytes], text: bytes
 ) -> dict[str, bytes]:
     """Return the signature of each operator over `text`; one over another text names its signer."""
     found: dict[str, bytes] = {}
     for document in documents:
-        name = signer_of(anchor, mesh, label, document)
+        name = signer_of(council, mesh, label, document)
         payload = cose.unverified_payload(document)  # by now verified
         if payload != text:
             raise SignatureError(f"{name} signed another text of the {label}{_version(label, payload)}")
@@ -106,18 +134,18 @@ def _version(label: str, payload: bytes) -> str:
         return ""
 
 
-def sign(anchor: Anchor, mesh: Mesh, key: SigningKey, policy: Policy, held: SignedPolicy) -> SignedPolicy:
+def sign(council: Council, mesh: Mesh, key: SigningKey, policy: Policy, held: SignedPolicy) -> SignedPolicy:
     """Add an operator's signature of `policy` to those held, or raise: a signer counts once."""
     if policy.mesh != mesh.id.hex():
         raise UsageError(f"the policy is of another mesh: the anchor's is {mesh.id.hex()}")
-    if key.public not in [operator.key for operator in anchor.operators]:
+    if key.public not in [operator.key for operator in council.operators]:
         raise SignatureError("the key is none of this mesh's operators")
-    check_roots(anchor, policy.platforms, "the policy")
-    return join(anchor, mesh, held, sign_policy(mesh, [key], policy))
+    check_roots(council, policy.platforms, "the policy")
+    return join(council, mesh, of_now(council, mesh, held), sign_policy(mesh, [key], policy))
 
 
 def join(
-    anchor: Anchor, mesh: Mesh, first: SignedPolicy, second: SignedPolicy, expected: Policy | None = None
+    council: Council, mesh: Mesh, first: SignedPolicy, second: SignedPolicy, expected: Policy | None = None
 ) -> SignedPolicy:
     """Return the signatures of both in one set that is the same in whatever order they came.
 
@@ -130,12 +158,12 @@ def join(
         text, profiled = (cose.unverified_payload(each[0]) for each in (given.policy, given.profile))
     else:
         text, profiled = compiled(expected), codec.encode(profile_of(mesh, expected))
-    policy = _signers(anchor, mesh, "policy", given.policy, text)
-    profile = _signers(anchor, mesh, "profile", given.profile, profiled)
+    policy = _signers(council, mesh, "policy", given.policy, text)
+    profile = _signers(council, mesh, "profile", given.profile, profiled)
     joined = SignedPolicy(
         tuple(policy[name] for name in sorted(policy)), tuple(profile[name] for name in sorted(profile))
     )
-    read_signed(anchor, mesh, joined)
+    read_signed(council, mesh, joined)
     return joined
 
 

@@ -9,18 +9,19 @@ import msgspec
 
 from attestation.vendors import VENDOR_ROOTS
 from console import operator_key
+from console.council_files import open_council
 from console.documents import SignedPolicy
 from console.evidence import print_json
 from console.operator_key import passphrase_option
 from console.policy import files, operators, signatures
 from console.policy.screen import say, signed_data, signed_lines
 from schemas import codec
-from schemas.documents import Anchor, OperatorKey
-from schemas.errors import PeerError, UsageError
+from schemas.documents import OperatorKey
+from schemas.errors import UsageError
 from schemas.messages import Millis
 from sealing import keyfile
 from sealing.context import Mesh
-from sealing.documents import open_anchor
+from sealing.council import Council
 from sealing.errors import SignatureError
 from sealing.keys import SigningKey
 
@@ -93,7 +94,7 @@ def sign(
     """Add your signature of the policy FILE and of the profile that follows from it to FILE.signed."""
     opened, mesh = load_anchor(anchor_file, file)
     policy = files.read_policy(file)
-    before = None if previous is None else load_signed(opened, mesh, previous)
+    before = None if previous is None else load_past(opened, mesh, previous)
     if problems := signatures.chain(policy, before):
         raise UsageError(f"{file} is not signed: {problems[0].text}")
     held = _held(signed_path(file))
@@ -142,7 +143,7 @@ def show(file: Path, anchor_file: Path | None, previous: Path | None, as_data: b
             raise UsageError(f"{file} was changed since it was signed: put it back, or remove {whole}")
     else:
         signed = signatures.unsigned(opened, files.read_policy(file))
-    before = None if previous is None else load_signed(opened, mesh, previous)
+    before = None if previous is None else load_past(opened, mesh, previous)
     problems = signatures.chain(signed.policy, before)
     if as_data:
         print_json(signed_data(signed, problems, _now()))
@@ -156,7 +157,7 @@ def signed_path(file: Path) -> Path:
     return file if file.suffix == ".signed" else file.with_name(f"{file.name}.signed")
 
 
-def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Anchor, Mesh]:
+def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Council, Mesh]:
     """Read the anchor that was named, or the one beside a policy."""
     path = anchor_file or file.with_name("anchor.cbor")
     if not path.exists():
@@ -164,18 +165,21 @@ def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Anchor, Mesh]:
     return read_anchor(path)
 
 
-def read_anchor(path: Path) -> tuple[Anchor, Mesh]:
-    """Read an anchor, or raise `UsageError`."""
-    try:
-        return open_anchor(files.read(path, files.MAX_SMALL))
-    except PeerError as error:
-        raise UsageError(f"{path} is no anchor: take the one that `policy anchor` wrote") from error
+def read_anchor(path: Path) -> tuple[Council, Mesh]:
+    """Read an anchor and the changes of operators beside it, or raise `UsageError`."""
+    return open_council(path)
 
 
-def load_signed(anchor: Anchor, mesh: Mesh, path: Path) -> signatures.Signed:
+def load_signed(council: Council, mesh: Mesh, path: Path) -> signatures.Signed:
     """Read a set of signatures and whose they are."""
     held = signatures.decode_signed(files.read(path, files.MAX_SIGNED), str(path))
-    return signatures.read_signed(anchor, mesh, held)
+    return signatures.read_signed(council, mesh, held)
+
+
+def load_past(council: Council, mesh: Mesh, path: Path) -> signatures.Signed:
+    """Read a version of before, which other operators may have signed."""
+    held = signatures.decode_signed(files.read(path, files.MAX_SIGNED), str(path))
+    return signatures.read_past(council, mesh, held)
 
 
 def _held(path: Path) -> SignedPolicy:

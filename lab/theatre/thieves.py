@@ -50,7 +50,7 @@ async def revoked_agent(stage: Stage) -> Verdict:
 
 
 async def _bring(stage: Stage, documents: SignedByOperators, profile: SignedByOperators) -> Verdict:
-    event = Event("policy", documents, profile)
+    event = Event("policy", documents, profile, ())
     try:
         # A console of the thief's own: the operators' would not even send it.
         with TemporaryDirectory(prefix="sealbus-thief-") as memory:

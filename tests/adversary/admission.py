@@ -77,7 +77,7 @@ class Admission:
             self.world.mesh,
             keys,
             MeshClock(lambda: self.world.now - BOOTED),
-            Witness(),
+            Witness(self.world.council),
             kind=ENCLAVE,
             roles=(role,),
             random=random,
@@ -158,7 +158,6 @@ class Admission:
     def _offered(self, joiner: Joiner, parcel: Parcel) -> None:
         member = joiner.membership
         coordinator, appraisal = joining.judge_offer(
-            self.world.anchor,
             self.world.mesh,
             joiner.hello,
             parcel.payload,
@@ -193,7 +192,7 @@ class Admission:
         joiner.pending, joiner.session, joiner.state = None, session, state
         self.network.say(session.send_subject, session.seal(joining.confirm()))
         bound = joining.agent_binding(self.world.mesh, member.keys, session, state)
-        answer = EvidenceAnswer(evidence(joiner.workload, bound), {})
+        answer = EvidenceAnswer(evidence(joiner.workload, bound), {}, ())
         self.network.say(
             session.send_subject, session.seal(codec.encode(Body("evidence", b"e" * 16, answer)))
         )

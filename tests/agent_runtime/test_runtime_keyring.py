@@ -36,6 +36,7 @@ def holdings(*packages: MemberPackage | SenderPackage) -> Holdings:
         (),
         b"",
         1,
+        (),
     )
 
 

@@ -22,6 +22,7 @@ from tests.coordinator.world import Party as Scripted
 from tests.coordinator.world import Refusal, World
 
 KEY = b"k" * 32
+COUNCIL = World().council
 
 
 def log_of(count: int, *, changed: int = -1) -> AuditLog:
@@ -37,12 +38,12 @@ def head_of(log: AuditLog) -> Head:
 
 
 def state_of(head: Head, term: int = 1) -> State:
-    return State(term, 1, bytes(32), *head, 0, bytes(32))
+    return State(term, 1, bytes(32), *head, 0, bytes(32), 0, COUNCIL.digest)
 
 
 def witness_of(*heads: Head) -> Witness:
     """Return a witness that saw these heads in states, one after the other."""
-    witness = Witness()
+    witness = Witness(COUNCIL)
     witness.enter_term(1, KEY)
     for head in heads:
         witness.enter_state(state_of(head))
@@ -56,7 +57,7 @@ def coordination(witness: Witness, log: AuditLog) -> tuple[Coordination, list[st
     membership = Membership(
         world.mesh, keys, MeshClock(lambda: 0), witness, kind=ENCLAVE, roles=(), random=os.urandom
     )
-    party = Party(world.anchor, world.mesh, keys, ENCLAVE, (), None, os.urandom, lambda: 0)
+    party = Party(world.mesh, keys, ENCLAVE, (), None, os.urandom, lambda: 0)
     line = Coordination(party, cast("Any", None), membership, Refusals(), cast("Any", None))
     asked: list[str] = []
 
@@ -112,7 +113,7 @@ async def test_another_history_shown_in_between_is_found_when_the_first_comes_ba
 @pytest.mark.anyio
 async def test_a_console_has_the_log_proved_from_what_it_kept_of_an_earlier_session() -> None:
     for changed, whole in ((-1, True), (2, False)):
-        witness = Witness()
+        witness = Witness(COUNCIL)
         witness.saw_before(1, head_of(log_of(4, changed=changed)))
         witness.enter_term(1, KEY)
         witness.enter_state(state_of(head_of(log_of(9))))
@@ -124,7 +125,7 @@ async def test_a_console_has_the_log_proved_from_what_it_kept_of_an_earlier_sess
 
 @pytest.mark.parametrize("term", [1, 2])
 def test_what_was_kept_of_another_term_or_of_a_longer_log_asks_for_no_proof(term: int) -> None:
-    witness = Witness()
+    witness = Witness(COUNCIL)
     witness.saw_before(term, head_of(log_of(9)))
     witness.enter_term(1, KEY)
     witness.enter_state(state_of(head_of(log_of(4))))
@@ -150,11 +151,11 @@ def test_heads_that_wait_for_a_proof_are_bounded_and_the_newest_is_among_them() 
 @pytest.mark.parametrize("proof", [(), (bytes(32),), (b"short",)])
 def test_an_answer_that_is_no_proof_is_refused(proof: tuple[bytes, ...]) -> None:
     with pytest.raises(SealingError, match="equivocation"):
-        judge_log(Witness(), head_of(log_of(3)), head_of(log_of(9)), LogProof(proof))
+        judge_log(Witness(COUNCIL), head_of(log_of(3)), head_of(log_of(9)), LogProof(proof))
 
 
 def test_nothing_is_the_beginning_of_every_log() -> None:
-    judge_log(Witness(), NO_LOG, head_of(log_of(3)), LogProof(()))
+    judge_log(Witness(COUNCIL), NO_LOG, head_of(log_of(3)), LogProof(()))
 
 
 # The coordinator's side.
@@ -168,7 +169,7 @@ def test_every_admitted_party_gets_proofs_about_the_log_of_its_coordinator() -> 
     party.renew()
     after = (party.state.log_size, party.state.log_root)
     fields = party.request("get", Get("log-proof", f"{before[0]}-{after[0]}"), "got")
-    judge_log(Witness(), before, after, LogProof(tuple(fields[0])))
+    judge_log(Witness(COUNCIL), before, after, LogProof(tuple(fields[0])))
 
 
 @pytest.mark.parametrize("sizes", ["", "3", "3-", "-3", "0-3", "4-3", "3-1000", "03-x", "3-4-5", "٣-٤"])
@@ -194,6 +195,6 @@ def test_entries_that_were_forgotten_are_refused_by_name(monkeypatch: pytest.Mon
     assert len(log.page("16")) == 4
     with pytest.raises(Exception, match="before 16"):
         log.page("15")
-    judge_log(Witness(), head_of(log_of(14)), head_of(log), log.proof("14-20"))
+    judge_log(Witness(COUNCIL), head_of(log_of(14)), head_of(log), log.proof("14-20"))
     with pytest.raises(Exception, match="no proof"):
         log.proof("13-20")

@@ -14,17 +14,19 @@ from schemas.errors import Reason
 from schemas.limits import CLOCK_AHEAD, GRACE
 from schemas.messages import State
 from sealing.errors import SealingError
+from tests.coordinator.world import World
 
 NOW = 1_000_000
+COUNCIL = World().council
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
-STATE = State(2, 5, b"p" * 32, 9, bytes(32), NOW, bytes(32))
-BEACON = Beacon(2, 7, NOW, 5, b"p" * 32, 0, 0, (), 9, bytes(32), bytes(32), ())
+STATE = State(2, 5, b"p" * 32, 9, bytes(32), NOW, bytes(32), 0, COUNCIL.digest)
+BEACON = Beacon(2, 7, NOW, 5, b"p" * 32, 0, 0, (), 9, bytes(32), bytes(32), (), 0, COUNCIL.digest)
 
 
 @pytest.fixture
 def witness() -> Witness:
     """A witness of term 2, at policy 5, with a log of 9 and beacon 7."""
-    witness = Witness()
+    witness = Witness(COUNCIL)
     witness.enter_term(2, KEY)
     witness.enter_state(STATE)
     take(witness, BEACON)
@@ -234,7 +236,7 @@ def test_beacon_is_passed_by_a_newer_one_only(witness: Witness) -> None:
     assert witness.is_passed(replace(BEACON, sequence=6))
     assert not witness.is_passed(BEACON)
     assert not witness.is_passed(replace(BEACON, sequence=8))
-    fresh = Witness()
+    fresh = Witness(COUNCIL)
     fresh.enter_term(1, KEY)
     assert not fresh.is_passed(None)
 
@@ -262,7 +264,7 @@ SMALL = st.integers(0, 3)
     )
 )
 def test_invariant_06_whatever_is_said_what_is_believed_only_rises(beacons: list[Beacon]) -> None:
-    witness = Witness()
+    witness = Witness(COUNCIL)
     witness.enter_term(2, KEY)
     believed: list[Beacon] = []
     for beacon in beacons:

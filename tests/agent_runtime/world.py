@@ -39,7 +39,7 @@ class Member:
             world.mesh,
             party.keys,
             MeshClock(self.local),
-            Witness(),
+            Witness(world.council),
             kind=party.kind,
             roles=party.roles,
             random=random,

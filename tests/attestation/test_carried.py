@@ -27,7 +27,7 @@ from tests.attestation.tdx_forge import NOW, Forge
 ALICE, BOB, MALLORY = (SigningKey() for _ in "abc")
 OPERATORS = [("alice", ALICE.public), ("bob", BOB.public)]
 ANCHOR, MESH = open_anchor(make_anchor(OPERATORS, 2, ["ab" * 32], 1, SUITE_GCM))
-_, OTHER_MESH = open_anchor(make_anchor(OPERATORS, 2, ["cd" * 32], 1, SUITE_GCM))
+OTHER_ANCHOR, _ = open_anchor(make_anchor(OPERATORS, 2, ["cd" * 32], 1, SUITE_GCM))
 ISSUED = int(NOW.timestamp() * 1000)
 KEY_BINDING, CHALLENGE = bytes(64), bytes(32)
 
@@ -60,7 +60,7 @@ def quote(forge: Forge) -> Evidence:
 def file(forge: Forge, tmp_path: Path) -> Path:
     """A bundle that both operators signed."""
     path = tmp_path / "bundle"
-    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), entries_of(forge.endorsements()), issued=ISSUED))
+    path.write_bytes(sign_bundle(ANCHOR, (ALICE, BOB), entries_of(forge.endorsements()), issued=ISSUED))
     return path
 
 
@@ -93,7 +93,7 @@ def test_a_list_that_does_not_name_him_yet_is_no_way_around_the_bundles(
     now = forge.issuer.collateral(now=NOW)
     now["pck_crl.der"] = forge.issuer.revoke(forge.issuer.pck_ca, [serial], now=NOW)
     path = tmp_path / "revoking"
-    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), entries_of(now), issued=ISSUED))
+    path.write_bytes(sign_bundle(ANCHOR, (ALICE, BOB), entries_of(now), issued=ISSUED))
     assert tdx.verify(quote.value, was, now=NOW).missing == ()
     with pytest.raises(AttestationError) as refusal:
         tdx.verify(quote.value, carried(path).complete(quote, was), now=NOW)
@@ -102,7 +102,7 @@ def test_a_list_that_does_not_name_him_yet_is_no_way_around_the_bundles(
 
 def test_what_the_bundle_lacks_stays(quote: Evidence, tmp_path: Path) -> None:
     path = tmp_path / "empty"
-    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), (), issued=ISSUED))
+    path.write_bytes(sign_bundle(ANCHOR, (ALICE, BOB), (), issued=ISSUED))
     came = dict.fromkeys(NAMES, b"the sender's")
     assert carried(path).complete(quote, came) == came
 
@@ -130,7 +130,7 @@ def test_a_report_of_a_chip_gets_the_certificate_of_that_chip(tmp_path: Path) ->
     subject = f"vcek/Genoa/{chip.chip_id.hex()}/{simulated_snp.TCB.hex()}"
     path = tmp_path / "bundle"
     entry = CollateralEntry(subject=subject, files=files, fetched=0)
-    path.write_bytes(sign_bundle(MESH, (ALICE, BOB), (entry,), issued=ISSUED))
+    path.write_bytes(sign_bundle(ANCHOR, (ALICE, BOB), (entry,), issued=ISSUED))
     held = carried(path)
     assert sev_snp.verify(evidence.value, held.complete(evidence, {}), now=NOW).chip == chip.chip_id.hex()
     # Certificates that came stay, an older list does not.
@@ -151,11 +151,11 @@ def test_what_the_operators_did_not_sign_now_for_this_mesh_is_no_collateral(
 ) -> None:
     entries = entries_of(forge.endorsements())
     made = {
-        "one signed": lambda: sign_bundle(MESH, (ALICE,), entries, issued=ISSUED),
-        "a stranger signed": lambda: sign_bundle(MESH, (ALICE, MALLORY), entries, issued=ISSUED),
-        "another mesh": lambda: sign_bundle(OTHER_MESH, (ALICE, BOB), entries, issued=ISSUED),
+        "one signed": lambda: sign_bundle(ANCHOR, (ALICE,), entries, issued=ISSUED),
+        "a stranger signed": lambda: sign_bundle(ANCHOR, (ALICE, MALLORY), entries, issued=ISSUED),
+        "another mesh": lambda: sign_bundle(OTHER_ANCHOR, (ALICE, BOB), entries, issued=ISSUED),
         "unsigned": lambda: encode_file(entries),
-        "of the future": lambda: sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED + 86_400_000),
+        "of the future": lambda: sign_bundle(ANCHOR, (ALICE, BOB), entries, issued=ISSUED + 86_400_000),
     }
     path = tmp_path / "bundle"
     path.write_bytes(made[how]())
@@ -177,7 +177,7 @@ def test_a_newer_bundle_is_used_as_soon_as_it_is_there_and_an_older_one_never(
     first = held.complete(quote, {})
     old = file.read_bytes()
     renewed = forge.issuer.collateral(now=NOW + timedelta(hours=1))
-    put(file, sign_bundle(MESH, (ALICE, BOB), entries_of(renewed), issued=ISSUED + 1))
+    put(file, sign_bundle(ANCHOR, (ALICE, BOB), entries_of(renewed), issued=ISSUED + 1))
     assert held.complete(quote, {})["pck_crl.der"] == renewed["pck_crl.der"] != first["pck_crl.der"]
     caplog.set_level(logging.WARNING)
     put(file, old)

@@ -43,7 +43,7 @@ def fetch(folder: Path, source: Line) -> Fetched:
     """Store what is new, as `sealbus audit fetch` does."""
 
     async def run() -> Fetched:
-        with following(folder, source.world.anchor, source.world.mesh, source.term_proof) as follower:
+        with following(folder, source.world.council, source.world.mesh, source.term_proof) as follower:
             return await follower.catch_up(source)
 
     return anyio.run(run)

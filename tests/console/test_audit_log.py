@@ -22,6 +22,7 @@ from schemas.errors import MalformedError, PeerError, UsageError
 from schemas.messages import LogPage
 from sealing.audit import leaf, sign_head
 from sealing.context import Mesh, sha256
+from sealing.council import founders
 from sealing.log_tree import LogTree
 from tests.console.audit_world import Line, fetch, line, up
 from tests.coordinator.world import Party, World
@@ -52,7 +53,7 @@ def file(tmp_path: Path, world: World, source: Line) -> Path:
 
 
 def read(world: World, data: bytes) -> StoredLog:
-    return read_log(data, world.anchor, world.mesh)
+    return read_log(data, world.council, world.mesh)
 
 
 def codes(log: StoredLog) -> list[str]:
@@ -184,7 +185,7 @@ def test_entries_in_another_order_are_told(world: World, file: Path) -> None:
 def test_a_log_of_another_mesh_is_of_no_order(world: World, file: Path) -> None:
     anchor = replace(world.anchor, issued=world.now + 1)
     mesh = Mesh(sha256(codec.encode(anchor)), anchor.suite)
-    assert codes(read_log(file.read_bytes(), anchor, mesh))[0] == "term"
+    assert codes(read_log(file.read_bytes(), founders(anchor, mesh), mesh))[0] == "term"
 
 
 def test_heads_by_another_key_than_the_one_that_was_ordered_are_told(world: World, file: Path) -> None:
@@ -293,7 +294,7 @@ def test_a_coordinator_that_has_fewer_entries_than_it_signed_for_is_refused(
 
 def test_one_follows_at_a_time(tmp_path: Path, world: World, source: Line) -> None:
     with (
-        following(tmp_path, world.anchor, world.mesh, source.term_proof),
+        following(tmp_path, world.council, world.mesh, source.term_proof),
         pytest.raises(UsageError, match="being followed"),
     ):
         fetch(tmp_path, source)
@@ -302,10 +303,10 @@ def test_one_follows_at_a_time(tmp_path: Path, world: World, source: Line) -> No
 def test_the_next_order_can_name_the_newest_head_that_is_stored(
     tmp_path: Path, world: World, file: Path
 ) -> None:
-    head = stored_head(tmp_path, 1, world.anchor, world.mesh)
+    head = stored_head(tmp_path, 1, world.council, world.mesh)
     assert head is not None
     assert head.claims.root == world.core.authority.audit.root
-    assert stored_head(tmp_path, 2, world.anchor, world.mesh) is None
+    assert stored_head(tmp_path, 2, world.council, world.mesh) is None
 
 
 # Proofs.
@@ -315,7 +316,7 @@ def test_every_entry_is_proved_without_the_log(world: World, file: Path) -> None
     log = read(world, file.read_bytes())
     for index, data in enumerate(entries_of(world)):
         proof = msgspec.json.encode(make_proof(log, index, world.mesh))
-        entry, head = check_proof(proof, world.anchor, world.mesh)
+        entry, head = check_proof(proof, world.council, world.mesh)
         assert (codec.encode(entry), head.size) == (data, len(world.log))
 
 
@@ -343,7 +344,7 @@ def test_a_proof_with_anything_changed_proves_nothing(world: World, file: Path) 
         msgspec.structs.replace(proof, format="another"),
     ):
         with pytest.raises(PeerError):
-            check_proof(msgspec.json.encode(changed), world.anchor, world.mesh)
+            check_proof(msgspec.json.encode(changed), world.council, world.mesh)
 
 
 @given(st.binary(max_size=200))
@@ -351,7 +352,7 @@ def test_whatever_lies_in_a_file_is_read_without_an_error_or_told(data: bytes) -
     world = World()
     assert read(world, data).findings
     with pytest.raises(PeerError):
-        check_proof(data, world.anchor, world.mesh)
+        check_proof(data, world.council, world.mesh)
     with contextlib.suppress(MalformedError):
         open_entry(data)
 

@@ -13,13 +13,14 @@ from console.documents import (
     sign_revocation,
 )
 from schemas import codec
-from schemas.documents import Anchor
+from schemas.documents import Order, RevocationOrder
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.evidence import PlatformValues
 from schemas.pinning import Pinned
 from schemas.policy import Policy, Workload
 from sealing.context import SUITE_GCM, Mesh
-from sealing.documents import open_anchor, open_order, open_revocation
+from sealing.council import Council
+from sealing.documents import open_act, open_anchor
 from sealing.keys import SigningKey
 
 ROOT = "ab" * 32
@@ -32,7 +33,7 @@ def operators() -> list[SigningKey]:
 
 
 @pytest.fixture(scope="module")
-def opened(operators: list[SigningKey]) -> tuple[Anchor, Mesh]:
+def opened(operators: list[SigningKey]) -> tuple[Council, Mesh]:
     names = [(f"operator-{number}", key.public) for number, key in enumerate(operators)]
     return open_anchor(make_anchor(names, 2, [ROOT], 1_000, SUITE_GCM))
 
@@ -49,7 +50,7 @@ def policy_of(mesh: Mesh, version: int = 1) -> Policy:
 
 
 def test_a_policy_and_its_profile_come_out_of_one_act(
-    operators: list[SigningKey], opened: tuple[Anchor, Mesh]
+    operators: list[SigningKey], opened: tuple[Council, Mesh]
 ) -> None:
     anchor, mesh = opened
     policy = policy_of(mesh)
@@ -59,7 +60,7 @@ def test_a_policy_and_its_profile_come_out_of_one_act(
     assert verified.profile.reference_values == policy.coordinator_values()
 
 
-def test_one_operator_alone_signs_nothing(operators: list[SigningKey], opened: tuple[Anchor, Mesh]) -> None:
+def test_one_operator_alone_signs_nothing(operators: list[SigningKey], opened: tuple[Council, Mesh]) -> None:
     anchor, mesh = opened
     signed = codec.encode(sign_policy(mesh, operators[:1], policy_of(mesh)))
     with pytest.raises(PeerError) as refusal:
@@ -67,7 +68,7 @@ def test_one_operator_alone_signs_nothing(operators: list[SigningKey], opened: t
     assert refusal.value.reason is Reason.SIGNATURES_TOO_FEW
 
 
-def test_one_operator_twice_is_still_one(operators: list[SigningKey], opened: tuple[Anchor, Mesh]) -> None:
+def test_one_operator_twice_is_still_one(operators: list[SigningKey], opened: tuple[Council, Mesh]) -> None:
     anchor, mesh = opened
     signed = codec.encode(sign_policy(mesh, [operators[0], operators[0]], policy_of(mesh)))
     with pytest.raises(PeerError) as refusal:
@@ -76,7 +77,7 @@ def test_one_operator_twice_is_still_one(operators: list[SigningKey], opened: tu
 
 
 def test_signatures_of_two_policies_do_not_add_up(
-    operators: list[SigningKey], opened: tuple[Anchor, Mesh]
+    operators: list[SigningKey], opened: tuple[Council, Mesh]
 ) -> None:
     anchor, mesh = opened
     first = sign_policy(mesh, operators[:1], policy_of(mesh, 1))
@@ -87,22 +88,22 @@ def test_signatures_of_two_policies_do_not_add_up(
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 
-def test_a_damaged_file_says_what_to_do(opened: tuple[Anchor, Mesh]) -> None:
+def test_a_damaged_file_says_what_to_do(opened: tuple[Council, Mesh]) -> None:
     anchor, mesh = opened
     with pytest.raises(UsageError, match="sign it again"):
         open_signed_policy(anchor, mesh, b"\x82\x80")
 
 
 def test_orders_and_revocations_are_not_interchangeable(
-    operators: list[SigningKey], opened: tuple[Anchor, Mesh]
+    operators: list[SigningKey], opened: tuple[Council, Mesh]
 ) -> None:
     anchor, mesh = opened
     order = sign_order(mesh, operators[:2], term=1, instance=bytes(32), policy_hash=None, time=5)
     revocation = sign_revocation(mesh, operators[:2], kind="workload", value="w", reason="", time=5)
-    assert open_order(anchor, mesh, order).term == 1
-    assert open_revocation(anchor, mesh, revocation).value == "w"
+    assert open_act(anchor, mesh, order, Order).term == 1
+    assert open_act(anchor, mesh, revocation, RevocationOrder).value == "w"
     with pytest.raises(PeerError) as refusal:
-        open_order(anchor, mesh, revocation)
+        open_act(anchor, mesh, revocation, Order)
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 

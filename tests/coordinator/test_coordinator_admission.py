@@ -89,7 +89,7 @@ def test_invariant_02_no_evidence_no_keys(world: World) -> None:
     party = Party.enclave(world, "planner")
     party.say_init()
     party.take_accept()
-    world.frame(party.session, "evidence", EvidenceAnswer(None, {}))
+    world.frame(party.session, "evidence", EvidenceAnswer(None, {}, ()))
     with pytest.raises(Refusal) as refusal:
         party.answer("admitted")
     assert reasons(refusal) == ("malformed",)

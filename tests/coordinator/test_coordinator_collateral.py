@@ -50,8 +50,8 @@ def chips() -> Chips:
 def bundle(chips: Chips, world: World, path: Path, *, age: timedelta = timedelta()) -> Carried:
     """Write what a TDX vendor issued so long ago, signed by two operators."""
     entries = entries_of(chips.tdx._issuer.collateral(now=SENT - age))
-    path.write_bytes(sign_bundle(world.mesh, world.operators[:2], entries, issued=BEGAN))
-    return Carried(path, world.anchor, world.mesh)
+    path.write_bytes(sign_bundle(world.council, world.operators[:2], entries, issued=BEGAN))
+    return Carried(path, world.council, world.mesh)
 
 
 async def joined(chips: Chips, carried: Carried | None, world: World, *, days: int | None = None) -> Admitted:
@@ -65,7 +65,7 @@ async def joined(chips: Chips, carried: Carried | None, world: World, *, days: i
         anyio.create_task_group() as tasks,
     ):
         clock = coordinator_clock(world.anchor.issued)
-        service = Service(world.anchor, world.mesh, world.keys, transport, Card(chips), clock, carried)
+        service = Service(world.council, world.mesh, world.keys, transport, Card(chips), clock, carried)
         tasks.start_soon(service.run)
         await anyio.wait_all_tasks_blocked()
         operator = Remote(Party(world, "operator", ("operator",), signing=world.operators[0]), line)
@@ -86,7 +86,7 @@ async def joined(chips: Chips, carried: Carried | None, world: World, *, days: i
         fields: object = None
         refusal: Refusal | None = None
         try:
-            fields = await planner.ask("evidence", EvidenceAnswer(quote, {}))
+            fields = await planner.ask("evidence", EvidenceAnswer(quote, {}, ()))
         except Refusal as refused:
             refusal = refused
         tasks.cancel_scope.cancel()

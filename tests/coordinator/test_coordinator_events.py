@@ -73,14 +73,15 @@ def test_receipt_is_signed_and_names_the_event_and_its_entry_in_the_log(world: W
 
 def test_order_by_too_few_operators_is_refused(world: World) -> None:
     order = world.order()
-    assert refusal_of(operator(world), Event("order", order.documents[:1], None)) == "signatures-too-few"
-    assert refusal_of(operator(world), Event("order", (), None)) == "signatures-too-few"
+    assert refusal_of(operator(world), Event("order", order.documents[:1], None, ())) == "signatures-too-few"
+    assert refusal_of(operator(world), Event("order", (), None, ())) == "signatures-too-few"
 
 
 def test_one_operator_signing_twice_is_one(world: World) -> None:
     order = world.order()
     assert (
-        refusal_of(operator(world), Event("order", (order.documents[0],) * 2, None)) == "signatures-too-few"
+        refusal_of(operator(world), Event("order", (order.documents[0],) * 2, None, ()))
+        == "signatures-too-few"
     )
 
 
@@ -119,7 +120,7 @@ def test_order_moves_a_clock_that_is_behind_and_never_one_that_is_ahead(world: W
 def test_order_is_a_policys_document_to_nobody(world: World) -> None:
     # One key signs both: the label keeps them apart.
     order = world.order()
-    assert refusal_of(operator(world), Event("policy", order.documents, None)) == "signature-invalid"
+    assert refusal_of(operator(world), Event("policy", order.documents, None, ())) == "signature-invalid"
 
 
 def test_only_operators_bring_events(world: World) -> None:
@@ -131,7 +132,7 @@ def test_only_operators_bring_events(world: World) -> None:
 
 def test_unknown_event_and_request_are_refused(world: World) -> None:
     party = world.up()
-    assert refusal_of(party, Event("succession", (), None)) == "no-handler"
+    assert refusal_of(party, Event("succession", (), None, ())) == "no-handler"
     with pytest.raises(Refusal, match="no-handler"):
         party.request("lease", None, "lease")
     with pytest.raises(Refusal, match="malformed"):
@@ -231,7 +232,7 @@ def test_what_is_in_force_brought_again_changes_nothing_and_has_the_receipt_of_i
 def test_the_same_policy_with_the_signatures_of_others_is_in_force_already(world: World) -> None:
     party, policy = world.up(), world.policy()
     others = sign_by_operators(world.operators[1:], world.mesh, "policy", compiled(policy))
-    party.event(Event("policy", others, world.policy_event(policy).profile))
+    party.event(Event("policy", others, world.policy_event(policy).profile, ()))
     assert world.core.authority.standing.policy_version == 1
 
 
@@ -284,7 +285,7 @@ def test_a_policy_comes_with_the_profile_that_follows_from_it(world: World, vers
     for policy in (second, held):
         if policy.version == version:
             continue
-        event = Event("policy", world.policy_event(policy).documents, other)
+        event = Event("policy", world.policy_event(policy).documents, other, ())
         assert refusal_of(party, event) == "constraint-violated"
         party = world.up_again()
     party.event(world.policy_event(second))
@@ -520,7 +521,7 @@ def test_revocation_needs_the_threshold_and_a_term(world: World) -> None:
     party = operator(world)
     assert refusal_of(party, event) == "term-not-accepted"
     party.event(world.order())
-    assert refusal_of(party, Event("revocation", event.documents[:1], None)) == "signatures-too-few"
+    assert refusal_of(party, Event("revocation", event.documents[:1], None, ())) == "signatures-too-few"
     assert refusal_of(party, world.revocation("instance", "not hex")) == "malformed"
 
 

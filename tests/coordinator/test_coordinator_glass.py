@@ -8,7 +8,7 @@ import pytest
 from coordinator.glass import MOST, STANDING_MOST
 from schemas import codec
 from schemas.documents import BreakGlass
-from schemas.errors import Reason
+from schemas.errors import PeerError, Reason
 from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.messages import Event, Get, MeshStatus
 from schemas.peer import Call
@@ -42,7 +42,7 @@ def glass(world: World, signers: int = 2, **changes: Any) -> Event:
         "until": world.now + HOUR,
     }
     document = codec.encode(BreakGlass(**{**fields, **changes}))
-    return Event("break-glass", world.signed("break-glass", document, signers), None)
+    return Event("break-glass", world.signed("break-glass", document, signers), None, ())
 
 
 def extra(world: World) -> tuple[Rule, ...]:
@@ -60,8 +60,8 @@ def may_call(vault: Member, planner: Member) -> str:
     call = Call(vault.world.random(16), "pseudonym", b"", vault.world.now + HOUR, None)
     try:
         vault.gate.call(planner.instance, "planner", "vault", call)
-    except Exception as refusal:  # noqa: BLE001 - its reason is what is asked for
-        return str(getattr(refusal, "reason", refusal))
+    except PeerError as refusal:
+        return refusal.reason.value
     return ""
 
 

@@ -95,7 +95,7 @@ def in_force(policy: Policy | None) -> Views:
     world = World()
     views, epochs = Views(world.mesh, world.keys.signing), Epochs(world.mesh, bytes)
     epochs.follow(spans(policy), START)
-    views.update(Standing(policy=policy), epochs)
+    views.update(Standing(world.council, policy=policy), epochs)
     return views
 
 

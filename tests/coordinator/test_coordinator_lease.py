@@ -29,7 +29,7 @@ def operator(world: World) -> Party:
 
 def renewal(world: World, time: int, *, term: int = 1, signers: int = 2) -> Event:
     document = codec.encode(Renewal(world.mesh.id, term, time))
-    return Event("renewal", world.signed("renewal", document, signers), None)
+    return Event("renewal", world.signed("renewal", document, signers), None, ())
 
 
 def refusal_of(party: Party, event: Event) -> str:
@@ -104,7 +104,7 @@ def test_renewals_need_the_threshold_and_the_present_term(world: World, operator
     assert refusal_of(operator, renewal(world, world.now, signers=1)) == "signatures-too-few"
     assert refusal_of(operator, renewal(world, world.now, term=2)) == "term-not-accepted"
     foreign = codec.encode(Renewal(bytes(32), 1, world.now))
-    event = Event("renewal", world.signed("renewal", foreign), None)
+    event = Event("renewal", world.signed("renewal", foreign), None, ())
     assert refusal_of(operator, event) == "wrong-mesh"
     fresh = World()
     party = Party(fresh, "operator", ("operator",), signing=fresh.operators[0]).join()

@@ -44,7 +44,7 @@ def test_every_hello_is_a_leaf_under_the_one_challenge(count: int) -> None:
         WORLD.keys.signing.public,
         WORLD.keys.kem.public,
     )
-    made = offers(WORLD.mesh, WORLD.keys, batch, EVIDENCE, {}, Standing())
+    made = offers(WORLD.mesh, WORLD.keys, batch, EVIDENCE, {}, Standing(WORLD.council))
     assert len(made) == count
     for number, (to, wire) in enumerate(made):
         offer = codec.decode(wire, Offer)
@@ -108,7 +108,7 @@ def test_offer_too_large_for_an_agent_is_the_hosts_fault_and_is_not_sent() -> No
     assert batch is not None
     endorsements = {"one": bytes(160 * 1024), "two": bytes(160 * 1024)}
     with pytest.raises(PeerError) as error:
-        offers(WORLD.mesh, WORLD.keys, batch, EVIDENCE, endorsements, Standing())
+        offers(WORLD.mesh, WORLD.keys, batch, EVIDENCE, endorsements, Standing(WORLD.council))
     assert error.value.reason is Reason.TOO_LARGE
 
 

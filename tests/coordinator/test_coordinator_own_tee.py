@@ -178,7 +178,7 @@ async def test_an_agent_on_its_own_tee_is_admitted_and_a_changed_one_is_not(
         party.take_accept()
         machine = OwnMachine(attester(image), {}, endorsements)
         shown = await machine.evidence(party.binding(), party.state.challenge)
-        world.frame(party.session, "evidence", EvidenceAnswer(*shown), b"e" * 16)
+        world.frame(party.session, "evidence", EvidenceAnswer(*shown, ()), b"e" * 16)
         return codec.convert(party.answer("admitted"), Admitted)
 
     assert {each.group for each in (await proven(PLANNER)).holdings.members} == {"mesh", "planner"}

@@ -136,7 +136,7 @@ async def test_true_evidence_is_admitted_and_a_changed_image_is_not(chips: Chips
             party.state.challenge,
             now=datetime.fromtimestamp(world.now / 1000, UTC),
         )
-        world.frame(party.session, "evidence", EvidenceAnswer(shown, endorsements), b"e" * 16)
+        world.frame(party.session, "evidence", EvidenceAnswer(shown, endorsements, ()), b"e" * 16)
         party.admitted = codec.convert(party.answer("admitted"), Admitted)
         return party
 
@@ -170,7 +170,7 @@ async def serving(world: World, attester: Attester, broker: MemoryBroker) -> Asy
     """Run a coordinator of the world's mesh on a broker."""
     async with broker.connect(name="coordinator") as transport, anyio.create_task_group() as tasks:
         clock = coordinator_clock(world.anchor.issued)
-        service = Service(world.anchor, world.mesh, world.keys, transport, attester, clock)
+        service = Service(world.council, world.mesh, world.keys, transport, attester, clock)
         tasks.start_soon(service.run)
         await anyio.wait_all_tasks_blocked()
         yield service
@@ -258,7 +258,7 @@ class Remote:
     async def join(self, chips: Chips, image: bytes = PLANNER) -> Admitted:
         """Go from hello to admitted."""
         await self.open(chips)
-        answer = EvidenceAnswer(None, {})
+        answer = EvidenceAnswer(None, {}, ())
         if self.party.kind == ENCLAVE:
             bound = binding.key_binding(
                 self.party.world.mesh,
@@ -271,7 +271,7 @@ class Remote:
             shown = chips.nitro.evidence(
                 measurements(NITRO, image), bound, self.state.challenge, now=datetime.now(UTC)
             )
-            answer = EvidenceAnswer(*shown)
+            answer = EvidenceAnswer(*shown, ())
         return codec.convert(await self.ask("evidence", answer), Admitted)
 
 
@@ -324,7 +324,7 @@ async def test_junk_is_counted_and_stops_nobody(chips: Chips, caplog: pytest.Log
                 await transport.publish(subject(world.mesh.id, kind), canary)
                 await transport.publish(subject(world.mesh.id, kind), bytes(100_000))
             await transport.publish(operator.session.send_subject, canary)
-            await operator.ask("evidence", EvidenceAnswer(None, {}))
+            await operator.ask("evidence", EvidenceAnswer(None, {}, ()))
             refusals = service.core.refusals
             while not refusals[Reason.NOT_AUTHENTIC]:
                 await anyio.wait_all_tasks_blocked()

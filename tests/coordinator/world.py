@@ -46,6 +46,7 @@ from schemas.subjects import Kind, subject
 from sealing import binding, merkle
 from sealing.audit import leaf
 from sealing.context import Mesh, sha256
+from sealing.council import founders
 from sealing.documents import open_admission, sign_by_operators
 from sealing.keys import PartyKeys, SigningKey, instance
 from sealing.profile import profile_of
@@ -119,9 +120,10 @@ class World:
         keys = tuple(OperatorKey(f"op{n}", key.public) for n, key in enumerate(self.operators))
         self.anchor = Anchor(self.suite, keys, 2, self.roots, self.now, 1)
         self.mesh = Mesh(sha256(codec.encode(self.anchor)), self.suite)
+        self.council = founders(self.anchor, self.mesh)
         self.random = seeded(1)
         self.keys = PartyKeys()
-        self.core = Core(self.anchor, self.mesh, self.keys, random=self.random, emit=self.log.append)
+        self.core = Core(self.council, self.mesh, self.keys, random=self.random, emit=self.log.append)
         self.policy_hash: bytes | None = None
 
     def log_root(self, size: int) -> bytes:
@@ -187,9 +189,11 @@ class World:
 
     # The operators.
 
-    def signed(self, label: str, payload: bytes, signers: int = 2) -> tuple[bytes, ...]:
-        """Return `SIGN_OPS` by the first so many operators."""
-        return sign_by_operators(self.operators[:signers], self.mesh, label, payload)
+    def signed(self, label: str, payload: bytes, signers: int | None = None) -> tuple[bytes, ...]:
+        """Return `SIGN_OPS` by the first so many operators; by as many as have to if it is not said."""
+        return sign_by_operators(
+            self.operators[: signers or self.council.threshold], self.mesh, label, payload
+        )
 
     def order(self, **changes: Any) -> Event:
         """Return the order that opens the first term for this coordinator."""
@@ -202,21 +206,22 @@ class World:
             "time": self.now,
         }
         order = Order(**{**fields, **changes})
-        return Event("order", self.signed("order", codec.encode(order)), None)
+        return Event("order", self.signed("order", codec.encode(order)), None, ())
 
-    def policy_event(self, policy: Policy, signers: int = 2) -> Event:
+    def policy_event(self, policy: Policy, signers: int | None = None) -> Event:
         """Return a policy with its profile."""
         profile = profile_of(self.mesh, policy)
         return Event(
             "policy",
             self.signed("policy", compiled(policy), signers),
             self.signed("profile", codec.encode(profile)),
+            (),
         )
 
     def revocation(self, kind: str, value: str) -> Event:
         """Return the revocation of an instance, a chip or a workload."""
         order = RevocationOrder(self.mesh.id, kind, value, "test", self.now)
-        return Event("revocation", self.signed("revocation", codec.encode(order)), None)
+        return Event("revocation", self.signed("revocation", codec.encode(order)), None, ())
 
     def policy(self, **changes: Any) -> Policy:
         """Return a policy: planners submit to redactors and call the vault, a client submits to planners."""
@@ -360,7 +365,7 @@ class Party:
     def send_evidence(self, given: Evidence | None = None) -> None:
         if given is None and self.kind == ENCLAVE:
             given = evidence(self.workload, self.binding(), self.chip)
-        self.world.frame(self.session, "evidence", EvidenceAnswer(given, {}), b"e" * 16)
+        self.world.frame(self.session, "evidence", EvidenceAnswer(given, {}, ()), b"e" * 16)
 
     def bodies(self) -> list[Body]:
         """Return what came on the session since it was last asked."""

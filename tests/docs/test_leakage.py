@@ -51,6 +51,7 @@ WORDS: dict[type[Message], dict[str, str]] = {
         "profile": "signed profile",
         "term": "term",
         "term_record": "term and its record",
+        "operators": "changes of operators",
     },
     TaskHints: {
         "class_token": "class token",

@@ -6,14 +6,15 @@ from pathlib import Path
 from console.operating.act_commands import glass, order, renewal, revoke
 from console.operating.agent_commands import agents, workloads
 from console.operating.mesh_commands import mesh, publish
+from console.operating.operators_commands import operators
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operating.md").read_text("utf-8")
-GROUPS = {"mesh": mesh, "agents": agents, "workloads": workloads}
+GROUPS = {"mesh": mesh, "agents": agents, "workloads": workloads, "operators": operators}
 
 
 def test_the_commands_are_those_of_the_page() -> None:
-    said = set(re.findall(r"^\| `sealbus (mesh|agents|workloads) ([a-z]+)", PAGE, re.MULTILINE))
+    said = set(re.findall(r"^\| `sealbus (mesh|agents|workloads|operators) ([a-z]+)", PAGE, re.MULTILINE))
     assert said == {(name, command) for name, group in GROUPS.items() for command in group.commands}
 
 

@@ -24,12 +24,14 @@ from schemas import codec
 from schemas.collateral import CollateralEntry, CollateralFile, Entries, SignedCollateral
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import Evidence
-from sealing.context import SUITE_GCM, Mesh
+from sealing.context import SUITE_GCM
+from sealing.council import succeed
 from sealing.documents import open_anchor
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 from tests.attestation.tdx_forge import Forge
 from tests.endorsements.world import NOW
+from tests.sealing.council_world import KEYS, change, council, signed
 
 ALICE, BOB, CAROL, MALLORY = (SigningKey() for _ in "four")
 ANCHOR, MESH = open_anchor(
@@ -71,7 +73,7 @@ def entries(forge: Forge) -> Entries:
 def test_a_bundle_that_enough_operators_signed_verifies_evidence_offline(
     forge: Forge, entries: Entries
 ) -> None:
-    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED)
+    data = sign_bundle(ANCHOR, (ALICE, BOB), entries, issued=ISSUED)
     bundle = open_bundle(ANCHOR, MESH, data, now=ISSUED, newest=ISSUED)
     evidence = Evidence(tdx.MEDIA_TYPE, forge.quote())
     found = endorsements_for(needs_of(evidence, {}), bundle.entries)
@@ -79,72 +81,90 @@ def test_a_bundle_that_enough_operators_signed_verifies_evidence_offline(
 
 
 def test_operators_may_sign_one_after_the_other(entries: Entries) -> None:
-    by_one = sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)
+    by_one = sign_bundle(ANCHOR, (ALICE,), entries, issued=ISSUED)
     with pytest.raises(SealingError) as caught:
         open_bundle(ANCHOR, MESH, by_one, now=ISSUED)
     assert caught.value.reason is Reason.SIGNATURES_TOO_FEW
-    by_two = add_signatures(MESH, (BOB,), decode_signed(by_one), now=ISSUED)
+    by_two = add_signatures(ANCHOR, (BOB,), decode_signed(by_one), now=ISSUED)
     assert open_bundle(ANCHOR, MESH, by_two, now=ISSUED).entries == entries
 
 
 def test_an_operator_who_signs_twice_counts_once(entries: Entries) -> None:
     twice = add_signatures(
-        MESH, (ALICE,), decode_signed(sign_bundle(MESH, (ALICE,), entries, issued=ISSUED)), now=ISSUED
+        ANCHOR, (ALICE,), decode_signed(sign_bundle(ANCHOR, (ALICE,), entries, issued=ISSUED)), now=ISSUED
     )
     assert len(decode_signed(twice).signatures) == 1
 
 
 def test_a_bundle_that_nobody_signed_is_none() -> None:
     with pytest.raises(SealingError) as caught:
-        unverified_bundle(SignedCollateral(()))
+        unverified_bundle(SignedCollateral((), ()))
     assert caught.value.reason is Reason.SIGNATURES_TOO_FEW
 
 
 def test_a_stranger_is_no_operator(entries: Entries) -> None:
-    data = sign_bundle(MESH, (ALICE, MALLORY), entries, issued=ISSUED)
+    data = sign_bundle(ANCHOR, (ALICE, MALLORY), entries, issued=ISSUED)
     with pytest.raises(SignatureError):
         open_bundle(ANCHOR, MESH, data, now=ISSUED)
 
 
 def test_a_bundle_older_than_the_newest_seen_is_refused(entries: Entries) -> None:
-    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED)
+    data = sign_bundle(ANCHOR, (ALICE, BOB), entries, issued=ISSUED)
     with pytest.raises(SealingError) as caught:
         open_bundle(ANCHOR, MESH, data, now=ISSUED, newest=ISSUED + 1)
     assert caught.value.reason is Reason.VERSION_NOT_NEWER
 
 
 def test_a_bundle_of_the_future_is_neither_taken_nor_signed(entries: Entries) -> None:
-    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED + SKEW)
+    data = sign_bundle(ANCHOR, (ALICE, BOB), entries, issued=ISSUED + SKEW)
     assert open_bundle(ANCHOR, MESH, data, now=ISSUED).issued == ISSUED + SKEW
     with pytest.raises(SealingError) as refusal:
         open_bundle(ANCHOR, MESH, data, now=ISSUED - 1)
     assert refusal.value.reason is Reason.NOT_YET_VALID
     with pytest.raises(SealingError) as refusal:
-        add_signatures(MESH, (CAROL,), decode_signed(data), now=ISSUED - 1)
+        add_signatures(ANCHOR, (CAROL,), decode_signed(data), now=ISSUED - 1)
     assert refusal.value.reason is Reason.NOT_YET_VALID
 
 
 def test_a_time_that_is_no_date_is_malformed(entries: Entries) -> None:
-    data = sign_bundle(MESH, (ALICE, BOB), entries, issued=2**63 - 1)
+    data = sign_bundle(ANCHOR, (ALICE, BOB), entries, issued=2**63 - 1)
     with pytest.raises(MalformedError):
         unverified_bundle(decode_signed(data))
     with pytest.raises(MalformedError):
         open_bundle(ANCHOR, MESH, data, now=2**63 - 1)
 
 
+def test_a_bundle_brings_the_changes_by_which_its_signers_are_operators(entries: Entries) -> None:
+    founders = council()
+    step = signed(founders, change(founders, ("ada", "ben", "dan"), 2), ("ada", "ben", "dan"))
+    heirs = succeed(founders, step)
+    data = sign_bundle(heirs, (KEYS["ada"], KEYS["dan"]), entries, issued=ISSUED)
+    # A process that starts knows the anchor alone.
+    assert open_bundle(founders, founders.mesh, data, now=ISSUED).entries == entries
+    by_former = sign_bundle(heirs, (KEYS["ada"], KEYS["cyd"]), entries, issued=ISSUED)
+    with pytest.raises(SealingError) as caught:
+        open_bundle(founders, founders.mesh, by_former, now=ISSUED)
+    assert caught.value.reason is Reason.FORMER_OPERATOR
+    # And one that knows of the change takes none of before it.
+    old = sign_bundle(founders, (KEYS["ada"], KEYS["cyd"]), entries, issued=ISSUED)
+    with pytest.raises(SealingError) as caught:
+        open_bundle(heirs, heirs.mesh, old, now=ISSUED)
+    assert caught.value.reason is Reason.STATE_ROLLED_BACK
+
+
 def test_another_meshs_bundle_is_refused(entries: Entries) -> None:
-    elsewhere = Mesh(b"\x07" * 32, SUITE_GCM)
+    elsewhere, _ = open_anchor(make_anchor([("alice", ALICE.public)], 1, ["cd" * 32], 1, SUITE_GCM))
     data = sign_bundle(elsewhere, (ALICE, BOB), entries, issued=ISSUED)
     with pytest.raises(SignatureError):
         open_bundle(ANCHOR, MESH, data, now=ISSUED)
     with pytest.raises(SealingError) as caught:
-        add_signatures(MESH, (CAROL,), decode_signed(data), now=ISSUED)
+        add_signatures(ANCHOR, (CAROL,), decode_signed(data), now=ISSUED)
     assert caught.value.reason is Reason.WRONG_MESH
 
 
 @pytest.mark.parametrize("position", [40, -200, -1])
 def test_a_flipped_bit_is_refused(position: int, entries: Entries) -> None:
-    data = bytearray(sign_bundle(MESH, (ALICE, BOB), entries, issued=ISSUED))
+    data = bytearray(sign_bundle(ANCHOR, (ALICE, BOB), entries, issued=ISSUED))
     data[position] ^= 1
     with pytest.raises(PeerError):
         open_bundle(ANCHOR, MESH, bytes(data), now=ISSUED)

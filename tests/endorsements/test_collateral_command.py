@@ -327,9 +327,9 @@ def test_a_bundle_with_a_strangers_signature_is_not_said_to_lack_operators(
     gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     anchor, bundle = tmp_path / "anchor", tmp_path / "bundle"
-    _, mesh = open_anchor(anchor.read_bytes())
+    council, _ = open_anchor(anchor.read_bytes())
     mallory = SigningKey(b"m" * 32)
-    data = sign_bundle(mesh, [*keys.values(), mallory], decode_file(gathered.read_bytes()), issued=1)
+    data = sign_bundle(council, [*keys.values(), mallory], decode_file(gathered.read_bytes()), issued=1)
     bundle.write_bytes(data)
     code, said = status_of(bundle, capsys, "--anchor", str(anchor))
     assert code == 1

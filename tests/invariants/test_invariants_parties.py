@@ -25,6 +25,7 @@ from schemas.subjects import Kind, subject
 from sealing.context import sha256
 from sealing.errors import SealingError
 from sealing.keys import PartyKeys, SigningKey
+from tests.coordinator.world import World
 from tests.mesh.world import client_identity, joined
 from transport import Delivery, MemoryBroker, Transport
 
@@ -130,9 +131,10 @@ def test_invariant_04_there_is_one_way_to_a_handler_and_it_leads_through_the_gat
 
 
 def test_invariant_06_a_witness_never_goes_back() -> None:
-    witness = Witness()
+    council = World().council
+    witness = Witness(council)
     key = SigningKey().public
-    state = State(2, 5, b"p" * 32, 9, bytes(32), 0, bytes(32))
+    state = State(2, 5, b"p" * 32, 9, bytes(32), 0, bytes(32), 0, council.digest)
     witness.enter_term(2, key)
     witness.enter_state(state)
     witness.check_state(state)

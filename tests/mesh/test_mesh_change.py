@@ -62,7 +62,7 @@ async def test_a_new_policy_is_adopted_by_a_mesh_that_works(changed: Path) -> No
         operators = Operators(mesh.state, mesh.url)
         signed = operators.policy.signed
         async with operators._line() as line:
-            await line.send(Event("policy", signed.policy, signed.profile))
+            await line.send(Event("policy", signed.policy, signed.profile, ()))
         mesh.refused.clear()
         await mesh.rack.start(mesh.machines["relay"])
         await eventually(lambda: "relay" in {agent.name for agent in mesh.admitted()})

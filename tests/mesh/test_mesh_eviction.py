@@ -115,9 +115,14 @@ async def test_a_revoked_set_of_several_pages_reaches_who_is_here_and_who_comes(
         async with operators._line() as line:
             for each in sorted(revoked):
                 documents = sign_revocation(
-                    operators.mesh, operators._keys, kind="instance", value=each.hex(), reason="test", time=1
+                    operators.mesh,
+                    operators._keys(),
+                    kind="instance",
+                    value=each.hex(),
+                    reason="test",
+                    time=1,
                 )
-                await line.send(Event("revocation", documents, None))
+                await line.send(Event("revocation", documents, None, ()))
         await eventually(lambda: revoked <= here.membership.held().revoked and here.membership.live(), 60)
     async with joined(mesh, client_identity(mesh)) as comes:
         assert revoked <= comes.membership.held().revoked

@@ -137,7 +137,7 @@ async def test_a_coordinator_whose_policy_another_console_never_saw_is_shown_as_
         authority.standing = before
         mesh.write("other.toml", other)
         signed = mesh.signed("other.toml")
-        authority.adopt(Event("policy", signed.policy, signed.profile), before.adopted)
+        authority.adopt(Event("policy", signed.policy, signed.profile, ()), before.adopted)
         code, said = await mesh.run("mesh", "status")
         assert (code, "forked" in said) == (1, True), said
 

@@ -7,8 +7,7 @@ import pytest
 
 from console.operating.kept import Kept, KeptReceipt
 from schemas.errors import UsageError
-from schemas.messages import Event
-from tests.operating.world import Coordinator, Mesh
+from tests.operating.world import Coordinator, Mesh, signed_revocation
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +49,7 @@ async def test_what_could_keep_no_receipt_is_not_sent(mesh: Mesh) -> None:
 
 def test_a_revocation_without_a_receipt_is_unheard_until_it_has_one_or_was_refused(tmp_path: Path) -> None:
     kept = Kept(tmp_path, b"m" * 32)
-    event, refused = Event("revocation", (b"1",), None), Event("revocation", (b"2",), None)
+    event, refused = signed_revocation(b"1"), signed_revocation(b"2")
     for each in (event, refused):
         kept.pend(each)
     kept.unpend(refused)

@@ -13,9 +13,10 @@ from console.operating.memory import Memory, RememberedError, Sighting, advance,
 from schemas import codec
 from schemas.errors import Reason, UsageError
 from schemas.messages import Event
+from tests.operating.world import signed_revocation
 
 MESH, KEY = b"m" * 32, b"k" * 32
-SEEN = Sighting(3, KEY, 7, b"h" * 32, 100, b"r" * 32, profile_version=7)
+SEEN = Sighting(3, KEY, 7, b"h" * 32, 100, b"r" * 32, 7, operators_version=2, operators_hash=b"s" * 32)
 
 
 @pytest.fixture
@@ -33,6 +34,10 @@ def memory() -> Memory:
         ({"policy_hash": b"o" * 32}, Reason.FORKED),
         ({"log_size": 99}, Reason.STATE_ROLLED_BACK),
         ({"log_root": b"o" * 32}, Reason.EQUIVOCATION),
+        ({"operators_version": 1}, Reason.STATE_ROLLED_BACK),
+        ({"operators_version": 0, "operators_hash": bytes(32)}, Reason.STATE_ROLLED_BACK),
+        ({"operators_hash": b"o" * 32}, Reason.FORKED),
+        ({"term": 4, "key": b"o" * 32, "operators_version": 1}, Reason.STATE_ROLLED_BACK),
         ({"term": 4, "key": b"o" * 32, "policy_version": 6}, Reason.STATE_ROLLED_BACK),
         ({"term": 4, "key": b"o" * 32, "policy_hash": b"o" * 32}, Reason.FORKED),
     ],
@@ -52,6 +57,7 @@ def test_what_went_back_or_is_another_is_refused_with_its_code(
         {},
         {"log_size": 101, "log_root": b"o" * 32},
         {"policy_version": 8, "policy_hash": b"o" * 32},
+        {"operators_version": 3, "operators_hash": b"o" * 32},
         # A new term: its log begins anew, and its policy is still to come.
         {"term": 4, "key": b"o" * 32, "policy_version": 0, "policy_hash": bytes(32), "log_size": 2},
         # Nobody has ordered it yet: there is nothing to compare.
@@ -63,7 +69,7 @@ def test_what_went_on_is_not(memory: Memory, changes: dict[str, object]) -> None
 
 
 def test_a_new_term_may_be_without_a_policy_until_it_has_had_one(memory: Memory) -> None:
-    began = Sighting(4, b"o" * 32, 0, bytes(32), 2, None)
+    began = Sighting(4, b"o" * 32, 0, bytes(32), 2, None, 0, 2, b"s" * 32)
     memory = advance(memory, began)
     memory = advance(memory, replace(began, log_size=3))
     memory = advance(memory, replace(began, log_size=5, policy_version=7, policy_hash=b"h" * 32))
@@ -161,8 +167,8 @@ def test_a_memory_of_another_mesh_is_not_taken(tmp_path: Path) -> None:
 
 def test_revocations_that_were_acknowledged_are_found_again_each_once(tmp_path: Path) -> None:
     kept = Kept(tmp_path, MESH)
-    first, second = Event("revocation", (b"1",), None), Event("revocation", (b"2",), None)
+    first, second = signed_revocation(b"1"), signed_revocation(b"2")
     for term, index, event in ((1, 4, first), (1, 9, second), (2, 3, first)):
         kept.keep(KeptReceipt(event, b"signed", KEY), term=term, index=index)
-    kept.keep(KeptReceipt(Event("policy", (b"3",), None), b"signed", KEY), term=1, index=2)
+    kept.keep(KeptReceipt(Event("policy", (b"3",), None, ()), b"signed", KEY), term=1, index=2)
     assert kept.revocations() == [first, second]

@@ -27,11 +27,13 @@ from lab.simulate.nitro import NitroCard
 from schemas import codec
 from schemas.audit import as_plain, open_entry
 from schemas.evidence import NITRO, Endorsements, Evidence, PlatformValues
+from schemas.messages import Event
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload, compiled, dump
 from schemas.rules import Rule
-from sealing import keyfile
+from sealing import cose, keyfile
 from sealing.context import SUITE_GCM, sha256
+from sealing.context import Mesh as Mesh_
 from sealing.documents import open_anchor
 from sealing.keys import PartyKeys, SigningKey
 from transport import connect
@@ -49,6 +51,12 @@ def pcrs(code: str) -> dict[str, bytes]:
 def pinned(code: str) -> Pinned:
     """Return Reference Values of some code."""
     return Pinned(measurements={name: value.hex() for name, value in pcrs(code).items()})
+
+
+def signed_revocation(text: bytes) -> Event:
+    """Return an event that somebody signed, whatever it says."""
+    mesh = Mesh_(b"m" * 32, SUITE_GCM)
+    return Event("revocation", (cose.sign(SigningKey(b"s" * 32), mesh, "revocation", text),), None, ())
 
 
 @dataclass

@@ -17,9 +17,11 @@ from schemas.decisions import Decision, answer, permitted
 from schemas.granted import Granted
 from schemas.policy import Policy
 from sealing.context import Mesh
+from tests.coordinator.world import World
 from tests.policy.policies import CLIENTS, ENCLAVES, NAMES, POLICY, UNTIL, but, policies
 
 ROLES = (*ENCLAVES, *CLIENTS)
+COUNCIL = World().council
 ACTIONS = ("submit", "call", "send", "read", "write")
 QUESTIONS = [Decision(*each) for each in product(ROLES, ACTIONS, NAMES)]
 
@@ -129,7 +131,7 @@ def test_the_coordinator_grants_exactly_what_the_policy_permits(policy: Policy) 
     granted = {}
     for role, rights in every_right(policy).items():
         for decision, permit in rights.permits:
-            made = grant(mesh, Standing(policy=policy), decision, permit)
+            made = grant(mesh, Standing(COUNCIL, policy=policy), decision, permit)
             assert role in (made.subject, made.audience)
             held = Granted(made.audience, made.constraints, made.rule, made.expires)
             assert held == Granted(permit.audience, permit.constraints, permit.rule, permit.expires)

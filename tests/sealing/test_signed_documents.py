@@ -27,15 +27,14 @@ from schemas.policy import Policy, compiled
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.documents import (
+    open_act,
     open_admission,
     open_anchor,
     open_by_operators,
     open_grant,
     open_message,
-    open_order,
     open_policy,
     open_profile,
-    open_revocation,
     sign_admission,
     sign_by_operators,
     sign_grant,
@@ -68,20 +67,22 @@ def test_a_mesh_is_the_hash_of_its_anchor() -> None:
 
 @pytest.mark.parametrize("suite", [-1, 0, 3, 255])
 def test_an_anchor_of_another_suite_refuses(suite: int) -> None:
-    data = codec.encode(msgspec.structs.replace(ANCHOR, suite=suite))
+    data = codec.encode(msgspec.structs.replace(ANCHOR.anchor, suite=suite))
     refused(Reason.UNSUPPORTED_SUITE, data, by=open_anchor)
 
 
 @pytest.mark.parametrize(("operators", "threshold"), [(1, 2), (2, 1), (3, 1), (3, 4), (3, 0)])
 def test_a_threshold_is_more_than_half_and_can_be_met(operators: int, threshold: int) -> None:
-    data = codec.encode(msgspec.structs.replace(ANCHOR, operators=OPERATORS[:operators], threshold=threshold))
+    data = codec.encode(
+        msgspec.structs.replace(ANCHOR.anchor, operators=OPERATORS[:operators], threshold=threshold)
+    )
     refused(Reason.MALFORMED, data, by=open_anchor)
 
 
 def test_operators_share_neither_key_nor_name() -> None:
     one, two, _ = OPERATORS
     for twin in (OperatorKey("another", one.key), OperatorKey(one.name, two.key)):
-        data = codec.encode(msgspec.structs.replace(ANCHOR, operators=(one, twin), threshold=2))
+        data = codec.encode(msgspec.structs.replace(ANCHOR.anchor, operators=(one, twin), threshold=2))
         with pytest.raises(MalformedError, match="share"):
             open_anchor(data)
 
@@ -206,13 +207,14 @@ def test_a_policy_is_of_this_mesh_and_named_by_the_hash_of_what_was_signed() -> 
 def test_an_order_and_a_revocation_are_of_this_mesh_and_each_its_own_kind() -> None:
     order = Order(MESH.id, 1, ALICE.instance, None, None, 9)
     revocation = RevocationOrder(MESH.id, "instance", ALICE.instance.hex(), "stolen", 9)
-    assert open_order(ANCHOR, MESH, by_two("order", order)) == order
-    assert open_revocation(ANCHOR, MESH, by_two("revocation", revocation)) == revocation
-    refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, by_two("order", order), by=open_revocation)
-    refused(Reason.MALFORMED, ANCHOR, MESH, by_two("order", revocation), by=open_order)
-    for label, document, by in (("order", order, open_order), ("revocation", revocation, open_revocation)):
+    assert open_act(ANCHOR, MESH, by_two("order", order), Order) == order
+    assert open_act(ANCHOR, MESH, by_two("revocation", revocation), RevocationOrder) == revocation
+    mixed = by_two("order", order)
+    refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, mixed, RevocationOrder, by=open_act)
+    refused(Reason.MALFORMED, ANCHOR, MESH, by_two("order", revocation), Order, by=open_act)
+    for label, document in (("order", order), ("revocation", revocation)):
         elsewhere = msgspec.structs.replace(document, mesh=OTHER_MESH.id)
-        refused(Reason.WRONG_MESH, ANCHOR, MESH, by_two(label, elsewhere), by=by)
+        refused(Reason.WRONG_MESH, ANCHOR, MESH, by_two(label, elsewhere), type(document), by=open_act)
 
 
 def test_a_message_is_believed_of_the_terms_key_for_its_label() -> None:

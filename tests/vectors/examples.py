@@ -1,5 +1,6 @@
 """One example of every body and document of the protocol, with values of every allowed shape."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from schemas.documents import (
     LogReceipt,
     OpenEpoch,
     OperatorKey,
+    Operators,
     Order,
     Profile,
     Renewal,
@@ -54,7 +56,9 @@ from schemas.messages import (
     Revocation,
     RevokedPage,
     SenderPackage,
+    Signature,
     State,
+    Succession,
     TaskBody,
     Time,
 )
@@ -63,7 +67,9 @@ from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
 from schemas.scheduling import Assign, Load, Status, TaskHints, TaskMessage
+from sealing import cose
 from sealing.context import Mesh
+from sealing.council import Council, founders
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
 from tests.vectors.world import AGENT_KEM, COORDINATOR_KEM, PEER_KEM, TIME, Party, fixed
@@ -84,6 +90,39 @@ def _anchor(suite: int) -> Anchor:
 
 ANCHORS = tuple(_anchor(suite) for suite in (1, 2))
 MESH, SIV_MESH = (open_anchor(codec.encode(anchor))[1] for anchor in ANCHORS)
+COUNCIL = founders(ANCHORS[0], MESH)
+HEIRS = [SigningKey(fixed(f"operator {name} signs")) for name in ("dan", "eve")]
+PEOPLE = dict(zip(("ada", "ben", "cyd", "dan", "eve"), (*OPERATORS, *HEIRS), strict=True))
+
+
+def change(held: Council, names: Sequence[str], threshold: int, **changes: Any) -> Operators:
+    """Return the document by which these follow as operators, or one that differs."""
+    fields: dict[str, Any] = {
+        "mesh": held.mesh.id,
+        "version": held.version + 1,
+        "previous": held.digest,
+        "operators": tuple(OperatorKey(name, PEOPLE[name].public) for name in names),
+        "threshold": threshold,
+        "reason": "cyd lost a key",
+        "time": TIME + 3,
+    }
+    return Operators(**{**fields, **changes})
+
+
+def signed_change(held: Council, document: Operators, names: Sequence[str]) -> Succession:
+    """Return a change as these sign it, whether or not they may."""
+    text = codec.encode(document)
+    keys = sorted((PEOPLE[name] for name in names), key=lambda key: key.public)
+    made = [Signature(key.public, cose.sign_detached(key, held.mesh, "operators", text)) for key in keys]
+    return Succession(text, tuple(made))
+
+
+# Without cyd, and with two more, three of four decide; then a threshold of all four.
+CHANGES = (
+    (("ada", "ben", "dan", "eve"), 3, ("ada", "ben", "dan", "eve")),
+    (("ada", "ben", "dan", "eve"), 4, ("ada", "ben", "dan", "eve")),
+)
+STEP = signed_change(COUNCIL, change(COUNCIL, *CHANGES[0][:2]), CHANGES[0][2])
 MESHES: tuple[Mesh, Mesh] = (MESH, SIV_MESH)
 
 # What a frame between peers carries: of every kind, and of sizes with other MessagePack headers.
@@ -175,6 +214,8 @@ BEACON = Beacon(
     fixed("log"),
     fixed("revoked"),
     (PEER.instance,),
+    1,
+    fixed("operators"),
 )
 HEAD = LogHead(7, 41, fixed("log"), TIME + 9)
 _OPERATOR = fixed("operator").hex()
@@ -258,7 +299,9 @@ PUBLISHERS = (None, Publisher(key=fixed("an id key", 48).hex(), minimum_svn=3), 
 EVIDENCE = Evidence("application/vnd.sealbus.tdx-quote", fixed("a quote", 40))
 MEMBER = MemberPackage("redactor", 9, fixed("epoch secret"), TIME, TIME + 1, TIME + 2)
 MESH_MEMBER = MemberPackage("mesh", 22_000_000, fixed("mesh epoch secret"), TIME, TIME + 1, TIME + 2)
-STATE = State(7, 4, fixed("a policy"), 41, fixed("log"), TIME + 9, fixed("a challenge"))
+STATE = State(
+    7, 4, fixed("a policy"), 41, fixed("log"), TIME + 9, fixed("a challenge"), 1, fixed("operators")
+)
 REVOKED = (
     Revocation("instance", PEER.instance.hex(), TIME, (PEER.instance,)),
     Revocation("workload", "old-redactor", TIME + 3, ()),
@@ -276,18 +319,19 @@ OFFER = Offer(
     (fixed("a signed profile"),),
     7,
     (fixed("a signed order"), fixed("the same by another")),
+    (),
 )
 CREDENTIAL = Credential("enclave", AGENT.signing.public, AGENT.kem.public, ("redactor",), None)
 COORDINATOR_CREDENTIAL = CoordinatorCredential(COORDINATOR.signing.public, COORDINATOR.kem.public)
 _SENDER = SenderPackage("redactor", 9, fixed("handle", 76), fixed("key"), fixed("t", 16), 1, 2, 3)
-HOLDINGS = Holdings((MEMBER,), (_SENDER,), (fixed("a view"),), REVOKED, fixed("a beacon"), 2)
+HOLDINGS = Holdings((MEMBER,), (_SENDER,), (fixed("a view"),), REVOKED, fixed("a beacon"), 2, ())
 _ID = fixed("an id", 16)
 _FRAME = fixed("a task frame", 122)
 
 BODIES: tuple[Message, ...] = (
     Hello(1, MESH.id, fixed("nonce")),
     OFFER,
-    Offer(bytes(32), 0, (), 1, Evidence("t", b""), {}, bytes(32), bytes(1216), (), 0, None),
+    Offer(bytes(32), 0, (), 1, Evidence("t", b""), {}, bytes(32), bytes(1216), (), 0, None, ()),
     EVIDENCE,
     CREDENTIAL,
     COORDINATOR_CREDENTIAL,
@@ -295,8 +339,8 @@ BODIES: tuple[Message, ...] = (
     Accept(bytes(32), bytes(32), bytes(32), b"c", bytes(32), bytes(8), None),
     STATE,
     Body("confirm", bytes(16), None),
-    EvidenceAnswer(EVIDENCE, {"tcb_info.json": b"{}"}),
-    EvidenceAnswer(None, {}),
+    EvidenceAnswer(EVIDENCE, {"tcb_info.json": b"{}"}, ()),
+    EvidenceAnswer(None, {}, ()),
     MEMBER,
     _SENDER,
     *REVOKED,
@@ -307,11 +351,26 @@ BODIES: tuple[Message, ...] = (
     Directory((fixed("an admission"),)),
     PARTY_STATUS,
     MeshStatus(
-        7, 4, fixed("a hash"), 41, fixed("a root"), TIME, ("a may call b",), None, 2, 1, (PARTY_STATUS,)
+        7,
+        4,
+        fixed("a hash"),
+        41,
+        fixed("a root"),
+        TIME,
+        ("a may call b",),
+        0,
+        MESH.id,
+        None,
+        2,
+        1,
+        (PARTY_STATUS,),
     ),
-    MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, (), TIME + 1, 0, 1, ()),
+    MeshStatus(0, 0, bytes(32), 1, fixed("a root"), TIME, (), 1, fixed("operators"), TIME + 1, 0, 1, ()),
     Time(TIME),
-    Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),)),
+    Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),), ()),
+    STEP,
+    STEP.signatures[0],
+    Event("operators", (fixed("the order again"),), (fixed("the profile again"),), (STEP,)),
     RevokedPage(REVOKED),
     LogPage(fixed("a head"), (codec.encode(ENTRIES[0]), codec.encode(ENTRIES[1]))),
     LogProof((fixed("a node"), fixed("another"))),

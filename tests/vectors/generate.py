@@ -30,6 +30,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "anchors": primitives.anchors,
     "signatures": signed.signatures,
     "documents": signed.signed_documents,
+    "operators": signed.changes_of_operators,
     "cwts": signed.cwts,
     "seals": primitives.seals,
     "frames": primitives.frames,

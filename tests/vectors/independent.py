@@ -227,6 +227,18 @@ def documents(i: In) -> In:
     return {**each[0], "hash": h(each[0]["payload"]), "signed": [one["signed"] for one in each]}
 
 
+def operators(i: In) -> In:
+    chain, hashes = [], [i["mesh"]]
+    for change in i["changes"]:
+        text = cbor(change["fields"])
+        structure = cbor(["Signature1", b"\xa1\x01\x27", ctx(i, "operators"), text])
+        made = [SigningKey(seed) for seed in change["seeds"]]
+        signatures = [[bytes(each.verify_key), each.sign(structure).signature] for each in made]
+        chain.append([text, sorted(signatures)])
+        hashes.append(h(text))
+    return {"chain": cbor(chain), "hashes": hashes}
+
+
 def cwts(i: In) -> In:
     # A grant that does not end has no `exp`.
     stated = {name: value for name, value in i["claims"].items() if value is not None or name != "expires"}
@@ -387,6 +399,7 @@ SECTIONS = {
         anchors,
         signatures,
         documents,
+        operators,
         cwts,
         seals,
         frames,

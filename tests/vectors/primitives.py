@@ -62,6 +62,7 @@ SIGNED = (
     "renewal",
     "break-glass",
     "collateral",
+    "operators",
     "admission",
     "grant",
     "view",

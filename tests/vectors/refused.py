@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import cbor2
+from msgspec.structs import replace
 
-from schemas import cbor, peer
+from schemas import cbor, codec, peer
+from schemas.documents import OperatorKey
 from schemas.errors import PeerError
-from sealing import cose
+from schemas.messages import Chain, Signature, Succession
+from sealing import cose, council
+from sealing.documents import open_anchor
 from sealing.frames import KIND_SESSION, SESSION_HEADER, aead, check_shape, open_frame, seal
 from sealing.padding import pad, unpad
 from tests.vectors import examples as ex
@@ -111,6 +115,53 @@ def frames() -> Iterator[tuple[str, Given]]:
     yield "a body without padding", undone(data=unpadded)
 
 
+def changes_of_operators() -> Iterator[tuple[str, Given]]:
+    held, (names, threshold, signers) = ex.COUNCIL, ex.CHANGES[0]
+    good = ex.change(held, names, threshold)
+    step = ex.signed_change(held, good, signers)
+    after = council.succeed(held, step)
+
+    def given(*chain: Succession) -> Given:
+        anchor = codec.encode(ex.ANCHORS[0])
+        return {"anchor": anchor, "known": codec.encode(()), "chain": codec.encode(chain)}
+
+    shared = (*good.operators[:3], OperatorKey("x", good.operators[0].key))
+    for name, changes in (
+        ("another mesh", {"mesh": bytes(32)}),
+        ("another predecessor", {"previous": bytes(32)}),
+        ("a version left out", {"version": 2}),
+        ("half of the operators as threshold", {"threshold": 2}),
+        ("two operators of one key", {"operators": shared}),
+    ):
+        bad = ex.change(held, names, threshold)
+        yield name, given(ex.signed_change(held, replace(bad, **changes), signers))
+    for name, by in (
+        ("one of those of before too few", ("ada", "dan", "eve")),
+        ("one of those of after too few", ("ada", "cyd", "dan")),
+        ("a new key that did not sign", ("ada", "ben", "dan")),
+    ):
+        yield name, given(ex.signed_change(held, good, by))
+    yield "signatures in another order", given(Succession(step.text, step.signatures[::-1]))
+    yield "a signature twice", given(Succession(step.text, (step.signatures[0], *step.signatures)))
+    yield "a signature with one bit changed", given(_flipped(step))
+    again = ex.change(after, ("ada", "ben", "dan"), 2)
+    yield (
+        "who was an operator before",
+        given(step, ex.signed_change(after, again, ("ada", "ben", "cyd", "dan"))),
+    )
+    yield "a change twice", given(step, step)
+    other = ex.signed_change(held, ex.change(held, names, threshold, reason="another"), signers)
+    known = codec.encode((step,))
+    yield "another change than the one that is known", {**given(other), "known": known}
+    yield "fewer changes than are known", {**given(), "known": known}
+
+
+def _flipped(step: Succession) -> Succession:
+    first, *rest = step.signatures
+    wrong = Signature(first.key, bytes([first.signature[0] ^ 1]) + first.signature[1:])
+    return Succession(step.text, (wrong, *rest))
+
+
 def seals() -> Iterator[tuple[str, Given]]:
     kem = next(iter(KEMS.values()))
     info = MESH.ctx("init", ex.PEER.instance)
@@ -129,7 +180,14 @@ def honest() -> dict[str, Given]:
     kem, key = next(iter(KEMS.values())), ex.AGENT.signing
     header, info = SESSION_HEADER.pack(1, KIND_SESSION, bytes(8), 7), MESH.ctx("init", ex.PEER.instance)
     signed = cose.sign(key, MESH, "view", b"payload")
+    names, threshold, signers = ex.CHANGES[0]
+    step = ex.signed_change(ex.COUNCIL, ex.change(ex.COUNCIL, names, threshold), signers)
     return {
+        "operators": {
+            "anchor": codec.encode(ex.ANCHORS[0]),
+            "known": codec.encode(()),
+            "chain": codec.encode((step,)),
+        },
         "cbor": {"data": bytes.fromhex("a2000001" + "81" * 22 + "00")},
         "peers": {"data": bytes.fromhex("919203c410" + "00" * 16)},
         "padding": {"data": pad(b"body")},
@@ -156,12 +214,19 @@ def _open_sealed(given: Given) -> None:
     kem.open(given["data"], given["info"])
 
 
+def _follow(given: Given) -> None:
+    first, _ = open_anchor(given["anchor"])
+    known = council.follow(first, codec.decode(given["known"], Chain))
+    council.follow(known, codec.decode(given["chain"], Chain))
+
+
 Opening = Callable[[Given], object]
 SECTIONS: dict[str, tuple[Callable[[], Iterator[tuple[str, Given]]], Opening]] = {
     "cbor": (texts, lambda given: cbor.read(given["data"])),
     "peers": (peers, lambda given: peer.decode_messages(given["data"])),
     "padding": (padded, lambda given: unpad(given["data"])),
     "signatures": (signatures, _open_signed),
+    "operators": (changes_of_operators, _follow),
     "frames": (frames, _open_frame),
     "seals": (seals, _open_sealed),
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas import codec
 from schemas.policy import compiled
-from sealing import cose, documents
+from sealing import cose, council, documents
 from sealing.context import Mesh, sha256
 from sealing.keys import SigningKey
 from tests.vectors import examples as ex
@@ -36,6 +36,7 @@ def signatures() -> Iterator[Case]:
 
 def signed_documents() -> Iterator[Case]:
     operators, term = ex.OPERATORS[:2], [ex.COORDINATOR.signing]
+    kinds: dict[str, Any] = {label: kind for kind, label in documents.LABELS.items()}
     for label, document, keys in (
         ("policy", ex.POLICY, operators),
         ("profile", ex.PROFILE, operators),
@@ -52,14 +53,34 @@ def signed_documents() -> Iterator[Case]:
         each = [signing(MESH, key, label, codec.encode(document)) for key in keys]
         signed = [one["signed"] for one in each]
         if label == "collateral":
-            assert documents.open_by_operators(ex.ANCHORS[0], MESH, label, signed) == codec.encode(document)
+            assert documents.open_by_operators(ex.COUNCIL, MESH, label, signed) == codec.encode(document)
+        elif label == "policy":
+            assert documents.open_policy(ex.COUNCIL, MESH, signed)[0] == document
+        elif label == "profile":
+            assert documents.open_profile(ex.COUNCIL, MESH, signed) == document
         elif keys is not term:
-            opened = getattr(documents, f"open_{label.replace('-', '_')}")(ex.ANCHORS[0], MESH, signed)
-            assert (opened[0] if label == "policy" else opened) == document
+            assert documents.open_act(ex.COUNCIL, MESH, signed, kinds[label]) == document
         seeds = [key.secrets()[0] for key in keys]
         given = {**of(MESH), "seeds": seeds, "label": label, "fields": values(document)}
         yield label, given, {**each[0], "hash": sha256(each[0]["payload"]), "signed": signed}
     assert compiled(ex.POLICY) == codec.encode(ex.POLICY)
+
+
+def changes_of_operators() -> Iterator[Case]:
+    held = ex.COUNCIL
+    changes = []
+    for names, threshold, signers in ex.CHANGES:
+        document = ex.change(held, names, threshold)
+        held = council.succeed(held, ex.signed_change(held, document, signers))
+        seeds = [ex.PEOPLE[name].secrets()[0] for name in signers]
+        changes.append({"fields": values(document), "seeds": seeds})
+    assert council.follow(ex.COUNCIL, held.chain) == held
+    hashes = [each.digest for each in reversed(held.lineage)]
+    yield (
+        "two changes",
+        {**of(MESH), "changes": changes},
+        {"chain": codec.encode(held.chain), "hashes": hashes},
+    )
 
 
 def cwts() -> Iterator[Case]:
