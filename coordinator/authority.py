@@ -179,6 +179,8 @@ class Authority:
         old, held = self.standing.policy, self.standing.policy_hash
         if old is not None and open_policy(self.standing.council, self.mesh, event.documents)[1] == held:
             take_profile(self.standing.council, self.mesh, old, event)
+            # Operators who followed may have signed it again.
+            self.standing = replace(self.standing, policy_documents=event.documents)
             return self._policy_index, NO_EFFECT
         try:
             standing, policy = take_policy(self.standing, self.mesh, event, now=now)
@@ -188,6 +190,7 @@ class Authority:
         standing = replace(standing, extra=self.glass.rules(policy))
         check_sizes(self.mesh, standing, self.keys.signing)
         self.standing = standing
+        self.glass.follow(policy, now=now, grace=self.grace)
         self._lease.hear(now)
         index = self._policy_index = self.audit.append(
             "policy",
@@ -252,7 +255,7 @@ class Authority:
         self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
         would = replace(self.standing, extra=self.glass.preview(glass, self.standing.policy))
         check_sizes(self.mesh, would, self.keys.signing)
-        index = self.glass.enter(glass, event_digest(event), now=now, grace=self.grace)
+        index = self.glass.enter(glass, event, event_digest(event), now=now, grace=self.grace)
         return index, self._regrant(now)
 
     def _regrant(self, now: Millis) -> Effect:

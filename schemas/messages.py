@@ -239,7 +239,7 @@ class Get(Message, frozen=True):
     """Ask the coordinator for something.
 
     `directory` (arg: role), `holdings`, `revoked` (arg: page), `log` (arg: index), `log-proof` (arg: sizes);
-    operators for `status` (arg: page).
+    operators for `status` (arg: page), `policy` and `break-glass` (arg: number), each as it was signed.
     """
 
     what: Name
@@ -275,6 +275,7 @@ class PartyStatus(Message, frozen=True):
     workload_id: bytes  # empty: not an enclave
     platform: str
     chip: str
+    evidence: bytes  # SHA-256 of the Evidence that it was admitted by; empty: not an enclave
     expires: Millis  # of its admission
     state: str  # `admitted`, `quarantined`, `must-prove`
 

@@ -11,7 +11,7 @@ from tests.operating.world import Coordinator, Mesh, signed_revocation
 
 pytestmark = pytest.mark.anyio
 
-CHIP = ("agents", "evict", "--chip", "c0" * 16)
+CHIP = ("agents", "evict", "--chip", "c0" * 16, "--anyway")
 BOTH = ("alice", "bob")
 
 
