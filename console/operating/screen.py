@@ -130,6 +130,7 @@ def party_data(party: PartyStatus) -> dict[str, Any]:
         "measurement": party.workload_id.hex() or None,
         "platform": party.platform or None,
         "chip": party.chip or None,
+        "evidence": party.evidence.hex() or None,
         "expires": party.expires,
         "state": party.state,
     }
