@@ -7,7 +7,7 @@ or an epoch that is not what parties are given.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from coordinator import eviction, succession
+from coordinator import eviction, quarantine, succession
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.changes import Changes
@@ -28,6 +28,7 @@ from schemas.limits import DAY, MINUTE, SECOND
 from schemas.messages import (
     ENCLAVE,
     INSTANCE,
+    LIFT,
     MEASUREMENT,
     QUARANTINE,
     WORKLOAD,
@@ -50,7 +51,7 @@ from sealing.keys import PartyKeys
 # A party that must prove again notices within a grace and needs a handshake and a quote.
 PROVE_WITHIN = MINUTE
 GRACE_MOST = 300 * SECOND  # that a policy may have, as a day is of admissions
-DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE)  # revocations that name by a SHA-256
+DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE, LIFT)  # revocations that name by a SHA-256
 
 HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
 
@@ -84,6 +85,7 @@ class Authority:
         # Where in the log what is in force stands: whose receipt was lost brings the same again.
         self._order_index = self._policy_index = self._operators_index = 0
         self._revocations: dict[RevocationOrder, int] = {}
+        self._quarantines = quarantine.Quarantines()
         self._forks: set[bytes] = set()
         self._lease = Lease()
         self.glass = Glass(self.audit, self.ledger)
@@ -273,9 +275,11 @@ class Authority:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if order.kind in DIGESTS and not _is_digest(order.value):
             raise MalformedError(f"not the id of an {order.kind}: 64 hexadecimal digits")
+        if order.kind in quarantine.KINDS:
+            self._quarantines.judge(order, now)
         if (known := self._revocations.get(order)) is not None:
             return known, NO_EFFECT
-        decision = "quarantined" if order.kind == QUARANTINE else "revoked"
+        decision = {QUARANTINE: "quarantined", LIFT: "lifted"}.get(order.kind, "revoked")
         index = self.audit.append(
             decision,
             now=now,
@@ -285,6 +289,11 @@ class Authority:
             reason=order.reason,
         )
         self._revocations[order] = index
+        if order.kind in quarantine.KINDS:
+            self._quarantines.enter(order)
+        if order.kind == LIFT:
+            self.ledger.lift(bytes.fromhex(order.value))
+            return index, self._settle(now, everyone=True)
         if order.kind == QUARANTINE:
             until = now + self.standing.limits.admission_seconds * SECOND + self.grace
             self.ledger.quarantine(bytes.fromhex(order.value), now=now, until=until)

@@ -215,6 +215,11 @@ class Ledger:
         self._quarantined.setdefault(instance, now)
         self._list_quarantined(instance, until)
 
+    def lift(self, instance: bytes) -> None:
+        """Have everybody know that an instance takes things again."""
+        self._quarantined.pop(instance, None)
+        self.withdraw(QUARANTINE, instance.hex())
+
     def announce(self, kind: str, value: str, *, now: Millis, until: Millis) -> None:
         """List an entry that names nobody: every party holds it, or counts no beacon."""
         last = self._listed.get((kind, value))

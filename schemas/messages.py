@@ -29,13 +29,15 @@ CHANGES_OF_OPERATORS = 32  # in a mesh's life: whoever joins reads all of them
 CHAIN_BYTES = 32 * 1024  # of all of them: they stand in every offer
 
 # What a revocation names: an instance by its id, a chip, a workload by its name, whatever measures as a
-# workload did by the workload id; and an instance that may finish what it has and takes nothing new.
+# workload did by the workload id; an instance that may finish what it has and takes nothing new, and one
+# that takes things again.
 INSTANCE = "instance"
 CHIP = "chip"
 WORKLOAD = "workload"
 MEASUREMENT = "measurement"
 QUARANTINE = "quarantine"
-RevocationKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine)\\Z")]
+LIFT = "lift"
+RevocationKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine|lift)\\Z")]
 # Beside those an entry of the revoked set may name nobody, and tell what was given outside the policy.
 BREAK_GLASS = "break-glass"
 ListedKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine|break-glass)\\Z")]

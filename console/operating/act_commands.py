@@ -24,7 +24,7 @@ from console.policy.signing_commands import File, signed_path
 from schemas import codec
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import Reason, UsageError
-from schemas.messages import CHIP, INSTANCE, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
+from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
 from sealing import cose
 from sealing.errors import SealingError
 
@@ -87,7 +87,7 @@ def new_order(
 
 @revoke.command("new")
 @desk_options
-@click.argument("kind", type=click.Choice([INSTANCE, CHIP, WORKLOAD, MEASUREMENT, QUARANTINE]))
+@click.argument("kind", type=click.Choice([INSTANCE, CHIP, WORKLOAD, MEASUREMENT, QUARANTINE, LIFT]))
 @click.argument("value")
 @reason_option
 @click.option("--out", type=File, default=Path("revocation.act"), show_default=True)

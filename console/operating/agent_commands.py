@@ -27,6 +27,7 @@ from schemas.messages import (
     CHIP,
     ENCLAVE,
     INSTANCE,
+    LIFT,
     MEASUREMENT,
     QUARANTINE,
     WORKLOAD,
@@ -40,7 +41,7 @@ out_option = click.option(
 
 @click.group()
 def agents() -> None:
-    """See who is admitted; evict or quarantine."""
+    """See who is admitted; evict, quarantine, or end a quarantine."""
 
 
 @click.group()
@@ -113,6 +114,18 @@ def quarantine(desk: Desk, instance: str, reason: str, out: Path, anyway: bool, 
     return _decide(
         desk, lambda told: [(QUARANTINE, instance_of(told, instance))], reason, out, anyway, as_data
     )
+
+
+@agents.command()
+@desk_options
+@click.argument("instance")
+@reason_option
+@out_option
+@anyway_option
+@json_option
+def lift(desk: Desk, instance: str, reason: str, out: Path, anyway: bool, as_data: bool) -> int:
+    """End the quarantine of INSTANCE: it takes things again. Nothing else that was revoked comes back."""
+    return _decide(desk, lambda told: [(LIFT, instance_of(told, instance))], reason, out, anyway, as_data)
 
 
 @workloads.command("list")

@@ -16,7 +16,7 @@ from console import operator_key
 from console.documents import open_signed_policy
 from console.evidence import print_json
 from console.operating.kept import Kept, default_state, text_of
-from console.operating.publishing import is_signed
+from console.operating.publishing import is_signed, tell
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
@@ -67,12 +67,8 @@ class Desk:
         """
         async with self._line(profile) as line:
             unheard = self._believed(line.council, self.kept.unheard(line.term))
-            for revocation in unheard:
-                await line.send(revocation)
-            if unheard:
-                click.echo(
-                    f"sealbus: term {line.term} was told {len(unheard)} revocations of before", err=True
-                )
+            if told := await tell(line, unheard):
+                click.echo(f"sealbus: term {line.term} was told {told} revocations of before", err=True)
             yield line
 
     def revocations(self) -> list[Event]:

@@ -10,6 +10,7 @@ from schemas.errors import UsageError
 from schemas.messages import (
     CHIP,
     INSTANCE,
+    LIFT,
     MEASUREMENT,
     OPERATOR,
     QUARANTINE,
@@ -24,6 +25,8 @@ LEAST_PREFIX = 8  # digits that name an instance; a slip of fewer could name ano
 FULL = 64
 CANDIDATES = 8  # named in an error; more of them help nobody
 SHOWN = 16  # digits of an id that tell it from the others of a mesh
+
+QUARANTINED = "quarantined"  # the state of a party
 
 Registry = Sequence[PartyStatus]
 
@@ -48,7 +51,7 @@ def digest_of(text: str) -> bytes:
 
 def of_kind(kind: str, value: str) -> str:
     """Return what a revocation of `kind` has to say for what somebody typed, or raise `UsageError`."""
-    if kind in (INSTANCE, MEASUREMENT, QUARANTINE):
+    if kind in (INSTANCE, MEASUREMENT, QUARANTINE, LIFT):
         return digest_of(value).hex()
     return tidy(value)
 
@@ -87,17 +90,20 @@ def measurements_of(told: Registry | None, text: str) -> list[str]:
 
 
 def named(told: Registry, kind: str, value: str) -> list[PartyStatus]:
-    """Return everyone of a registry whom a revocation names."""
-    return [each for each in told if _of(each, kind) == value]
+    """Return everyone of a registry whom a revocation names, and has something to do with."""
+    found = [each for each in told if _of(each, kind) == value]
+    return [each for each in found if each.state == QUARANTINED] if kind == LIFT else found
 
 
 def nobody(told: Registry, listed: Iterable[Revocation], kind: str, value: str) -> str:
     """Say in words that a revocation names nobody who is admitted, and what may have been meant."""
-    what = "instance" if kind == QUARANTINE else kind
+    what = "instance" if kind in (QUARANTINE, LIFT) else kind
+    if kind == LIFT and named(told, INSTANCE, value):
+        return f"the instance {value} is not quarantined"
     text = f"nobody who is admitted has the {what} {printable(value)!r}"
     if any((each.kind, each.value) == (kind, value) for each in listed):
         return f"{text}: it is revoked already"
-    if kind in (INSTANCE, QUARANTINE):
+    if kind in (INSTANCE, QUARANTINE, LIFT):
         return text + _nearest(told, value)
     known = {of for each in told if (of := _of(each, kind))}
     return text + (did_you_mean(value, known) if known else f"; no {what} at all is admitted")
@@ -107,6 +113,7 @@ def _of(party: PartyStatus, kind: str) -> str:
     return {
         INSTANCE: party.instance.hex(),
         QUARANTINE: party.instance.hex(),
+        LIFT: party.instance.hex(),
         CHIP: party.chip,
         WORKLOAD: party.workload,
         MEASUREMENT: party.workload_id.hex(),

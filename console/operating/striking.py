@@ -10,12 +10,12 @@ from typing import NamedTuple
 from console.operating import acts
 from console.operating.acts import Act
 from console.operating.desk import Desk
-from console.operating.naming import named, nobody
+from console.operating.naming import Registry, named, nobody
 from console.operator import OperatorLine
 from schemas import codec
 from schemas.documents import LogReceipt, RevocationOrder
 from schemas.errors import UsageError
-from schemas.messages import QUARANTINE, Event
+from schemas.messages import LIFT, QUARANTINE, Event
 
 
 class Struck(NamedTuple):
@@ -32,6 +32,8 @@ class Struck(NamedTuple):
             return f"  it struck nobody: no admitted instance has the {self.order.kind} {self.order.value}"
         if self.order.kind == QUARANTINE:
             return f"  {many} will take nothing new"
+        if self.order.kind == LIFT:
+            return f"  {many} will take things again"
         return f"  {many} put out"
 
 
@@ -55,6 +57,14 @@ async def strike(line: OperatorLine, desk: Desk, made: Sequence[Act], *, anyway:
     out = {(each.kind, each.value): set(each.instances) for each in await line.revoked()}
     were = {each.instance for each in before}
     return [
-        Struck(event, receipt, order, len(were & out.get((order.kind, order.value), set())))
+        Struck(event, receipt, order, len(_struck(order, before, were, out)))
         for (event, receipt), order in zip(receipts, orders, strict=True)
     ]
+
+
+def _struck(
+    order: RevocationOrder, before: Registry, were: set[bytes], out: dict[tuple[str, str], set[bytes]]
+) -> set[bytes]:
+    if order.kind == LIFT:  # what is lifted is listed no more
+        return {each.instance for each in named(before, LIFT, order.value)}
+    return were & out.get((order.kind, order.value), set())

@@ -109,6 +109,44 @@ async def test_a_quarantined_agent_finishes_and_calls_go_to_another(mesh: Mesh) 
             assert first.membership.live()
 
 
+async def test_an_agent_whose_quarantine_is_lifted_takes_calls_again(mesh: Mesh) -> None:
+    async with (
+        mesh.up(),
+        mesh.agent("vault", vault_agent("first")) as first,
+        mesh.agent("planner") as planner,
+    ):
+        code, said = await mesh.run("agents", "lift", instance(first), keys=("alice", "bob"))
+        assert (code, "is not quarantined" in said) == (2, True)
+        await mesh.data("agents", "quarantine", instance(first), keys=("alice", "bob"))
+        await eventually(lambda: first.membership.keys.instance in planner.membership.held().shunned)
+        told = await mesh.data("agents", "lift", instance(first)[:8], keys=("alice", "bob"))
+        assert told["receipts"][0]["struck"] == 1
+        assert await planner.context().call("pseudonym", "x", str, within=30) == "first"
+
+
+async def test_a_lifted_quarantine_is_not_brought_to_the_next_coordinator(mesh: Mesh) -> None:
+    async with mesh.up() as before:
+        for word in ("quarantine", "lift"):
+            await mesh.data("agents", word, "ab" * 32, "--anyway", keys=("alice", "bob"))
+        before.stop.cancel()
+    async with mesh.coordinator() as after:
+        await mesh.data("mesh", "open", keys=("alice", "bob"))
+        assert after.service.core.authority.ledger.revoked() == ()
+
+
+async def test_a_console_that_missed_the_end_of_a_quarantine_goes_on(mesh: Mesh) -> None:
+    async with mesh.up() as before:
+        await mesh.data("mesh", "status", state="bobs")
+        await mesh.data("agents", "quarantine", "ab" * 32, "--anyway", keys=("alice", "bob"), state="bobs")
+        await mesh.data("agents", "lift", "ab" * 32, "--anyway", keys=("alice", "bob"))
+        before.stop.cancel()
+    async with mesh.coordinator() as after:
+        await mesh.data("mesh", "open", keys=("alice", "bob"))
+        code, said = await mesh.run("mesh", "status", state="bobs")
+        assert (code, "was told" in said) == (0, False), said
+        assert after.service.core.authority.ledger.revoked() == ()
+
+
 async def test_a_caller_that_has_not_heard_of_a_quarantine_is_sent_elsewhere(mesh: Mesh) -> None:
     async with (
         mesh.up(),
