@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from schemas.decisions import NOT_GIVEN, Answer, Decision, answer
 from schemas.errors import UsageError
 from schemas.messages import Millis
-from schemas.policy import Policy
-from schemas.rules import ACTIONS, SUBMIT
+from schemas.policy import Policy, with_rules
+from schemas.rules import ACTIONS, SUBMIT, Rule
 from schemas.toml_errors import did_you_mean
 from schemas.toml_place import Path, Place, nearest
 
@@ -32,10 +32,11 @@ class Explanation(NamedTuple):
     answer: Answer
     rule: int | None  # the number of the rule that permits or forbids
     at: Place | None  # its line
-    holders: tuple[tuple[str, Place], ...]  # workloads and clients that may hold the role
-    audience: tuple[tuple[str, Place], ...]  # and those at which it arrives
+    holders: tuple[tuple[str, Place | None], ...]  # workloads and clients that may hold the role
+    audience: tuple[tuple[str, Place | None], ...]  # and those at which it arrives
     needed: str  # "" where it is permitted
     note: str  # what an answer by the policy alone leaves open, "" if nothing
+    beside: Rule | None = None  # what permits it, if the policy does not: break-glass
 
     @property
     def is_permitted(self) -> bool:
@@ -43,23 +44,36 @@ class Explanation(NamedTuple):
         return self.answer.permitted is not None and self.answer.refusal is None
 
 
-def explain(policy: Policy, places: dict[Path, Place], question: Question, *, at: Millis) -> Explanation:
+Places = dict[Path, Place]
+
+
+def explain(
+    policy: Policy,
+    places: Places | None,
+    question: Question,
+    *,
+    at: Millis,
+    roles: tuple[str, ...] = (),
+    given: tuple[Rule, ...] = (),
+) -> Explanation:
     """Answer a question by a policy, or raise `UsageError` if it names what the policy does not.
 
     A workload or client is answered for in the role that permits it, else in its first. What it submits
-    is judged by the one role that it seals to the receiver in.
+    is judged by the one role that it seals to the receiver in. `places` is None where no text is at hand;
+    `roles` are those of somebody whom no policy names, an instance; `given` is what operators gave beside
+    the policy.
     """
     if question.action not in ACTIONS:
         text = f"there is no action {question.action!r}{did_you_mean(question.action, ACTIONS)}"
         raise UsageError(text)
-    roles = _roles(policy, question.who)
+    roles = roles or _roles(policy, question.who)
     known = policy.named().of(question.action)
     if question.what not in known:
         text = f"the policy has no {question.what!r} to {question.action}{did_you_mean(question.what, known)}"
         raise UsageError(text)
     if question.action == SUBMIT and len(roles) > 1:
-        roles = (_submitter(policy, roles, known[question.what]),)
-    found = [_one(policy, places, question, role, at) for role in roles]
+        roles = (_submitter(with_rules(policy, given), roles, known[question.what]),)
+    found = [_one(policy, places, question, role, at, given) for role in roles]
     return next((each for each in found if each.is_permitted), found[0])
 
 
@@ -85,29 +99,40 @@ def _submitter(policy: Policy, roles: tuple[str, ...], group: str) -> str:
     return next((role for role in roles if role in seals), roles[0])
 
 
-def _one(policy: Policy, places: dict[Path, Place], question: Question, role: str, at: Millis) -> Explanation:
+def _one(
+    policy: Policy, places: Places | None, question: Question, role: str, at: Millis, given: tuple[Rule, ...]
+) -> Explanation:
     decision = Decision(role, question.action, question.what)
-    given = answer(policy, decision, at=at, size=question.size, arguments=question.arguments)
-    rule = given.refusal.rule if given.refusal else None
-    if rule is None and given.permitted is not None:
-        rule = given.permitted.rule
+    whole = with_rules(policy, given)
+    answered = answer(whole, decision, at=at, size=question.size, arguments=question.arguments)
+    rule = answered.refusal.rule if answered.refusal else None
+    if rule is None and answered.permitted is not None:
+        rule = answered.permitted.rule
+    beside = None
+    if rule is not None and rule > len(policy.rules):
+        beside, rule = whole.rules[rule - 1], None
     target = policy.named().of(question.action)[question.what]
     return Explanation(
         decision,
-        given,
+        answered,
         rule,
-        None if rule is None else nearest(places, ("rules", rule - 1)),
+        None if rule is None else _place(places, ("rules", rule - 1)),
         _holders(policy, places, role),
         _holders(policy, places, target),
-        _needed(decision, given, rule),
-        _note(question, given),
+        _needed(decision, answered, rule),
+        _note(question, answered),
+        beside,
     )
 
 
-def _holders(policy: Policy, places: dict[Path, Place], role: str) -> tuple[tuple[str, Place], ...]:
+def _place(places: Places | None, path: Path) -> Place | None:
+    return None if places is None else nearest(places, path)
+
+
+def _holders(policy: Policy, places: Places | None, role: str) -> tuple[tuple[str, Place | None], ...]:
     tables: Iterable[tuple[str, Any]] = (("workloads", policy.workloads), ("clients", policy.clients))
     return tuple(
-        (f"{table[:-1]} {name}", nearest(places, (table, name, "roles", each.roles.index(role))))
+        (f"{table[:-1]} {name}", _place(places, (table, name, "roles", each.roles.index(role))))
         for table, held in tables
         for name, each in held.items()
         if role in each.roles
@@ -123,7 +148,8 @@ def _needed(decision: Decision, given: Answer, rule: int | None) -> str:
         )
     if given.permitted is None or given.refusal.rule is not None:
         return f"that rule {rule} no longer forbids it"
-    return f"that the use stays within rule {rule}, or that rule {rule} is widened"
+    by = "the break-glass" if rule is None else f"rule {rule}"
+    return f"that the use stays within {by}, or that {by} is widened"
 
 
 def _note(question: Question, given: Answer) -> str:
@@ -143,32 +169,45 @@ def as_data(found: Explanation) -> dict[str, Any]:
         "permitted": found.is_permitted,
         "reason": None if refusal is None else refusal.reason.value,
         "detail": None if refusal is None else refusal.detail,
-        "rule": None
-        if found.rule is None or found.at is None
-        else {"number": found.rule, **found.at._asdict()},
+        "rule": None if found.rule is None else {"number": found.rule, **_plain(found.at)},
         "audience": permitted.audience if permitted else None,
         "within": permitted.words() if permitted else [],
-        "holders": [{"name": name, **place._asdict()} for name, place in found.holders],
-        "audience_holders": [{"name": name, **place._asdict()} for name, place in found.audience],
+        "holders": [{"name": name, **_plain(place)} for name, place in found.holders],
+        "audience_holders": [{"name": name, **_plain(place)} for name, place in found.audience],
         "needed": found.needed or None,
         "note": found.note or None,
     }
 
 
+def _plain(place: Place | None) -> dict[str, int | None]:
+    return {"line": None, "column": None} if place is None else place._asdict()
+
+
 def sentences(found: Explanation, file: str) -> list[str]:
     """Say it in words, the rule with its place."""
+    return [("yes: " if found.is_permitted else "no: ") + str(found.decision), *reasons(found, file)]
+
+
+def reasons(found: Explanation, file: str) -> list[str]:
+    """Say in words why it is so, the rule with its place."""
     refusal, permitted = found.answer.refusal, found.answer.permitted
-    lines = [("yes: " if found.is_permitted else "no: ") + str(found.decision)]
-    if found.rule is not None and found.at is not None:
+    lines = []
+    if found.rule is not None:
         verb = "forbids" if refusal is not None and refusal.rule is not None else "permits"
-        lines.append(f"  {file}:{found.at.line}:{found.at.column}: rule {found.rule} {verb} it")
+        at = "" if found.at is None else f"{file}:{found.at.line}:{found.at.column}: "
+        lines.append(f"  {at}rule {found.rule} {verb} it")
+    if found.beside is not None:
+        lines.append("  no rule of the policy permits it: BREAK-GLASS does")
     if refusal is not None:
         lines.append(f"  refused: {refusal.detail} [{refusal.reason.value}]")
     if permitted is not None:
         lines.append(f"  arrives at role {permitted.audience}")
         lines += [f"  within: {each}" for each in permitted.words()]
     for text, holders in (("may act so", found.holders), ("may answer", found.audience)):
-        lines += [f"  {text}: {name} ({file}:{place.line})" for name, place in holders]
+        lines += [
+            f"  {text}: {name}" + ("" if place is None else f" ({file}:{place.line})")
+            for name, place in holders
+        ]
     if found.note:
         lines.append(f"  note: {found.note}")
     if found.needed:

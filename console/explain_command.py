@@ -1,11 +1,12 @@
-"""`sealbus explain`: whether somebody may do something, and the whole chain of why.
+"""`sealbus explain`: whether somebody may do something, and the whole chain of why, by files or a mesh.
 
-Exit codes: 0 permitted, 1 not, 2 usage or unreadable.
+Exit codes: 0 permitted, 1 not, 2 usage or unreadable, 3 no coordinator was reached.
 """
 
 import hashlib
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import msgspec
 from attestation.explain import explain as explain_evidence
 from console.evidence import RFC3339, print_json
 from console.explain import Explanation, Question, as_data, explain, sentences
+from console.operating.asked import asked, asked_data, asked_lines
+from console.operating.asking import ask
+from console.operating.desk import Desk, desk_options, ended
 from console.policy import files
 from console.policy.against import Replayed, replay
 from console.policy.recorded import recordings
@@ -22,13 +26,18 @@ from console.policy.screen import say
 from console.policy.signing_commands import load_anchor, load_signed, signed_path
 from schemas.decisions import NOT_GIVEN
 from schemas.errors import UsageError
-from schemas.policy import Policy, parse
+from schemas.policy import Policy, compiled, parse
 from schemas.rules import ACTIONS
 from schemas.toml_errors import places_in
+from sealing.context import sha256
 
 _DEFAULTS = ("policy.toml", ".sealbus/lab/policy.toml")
 
 PERMITTED, NOT = 0, 1
+
+
+def _policy_in(_: click.Context, __: click.Parameter, named: Path | None) -> Path | None:
+    return named / "policy.toml" if named is not None and named.is_dir() else named
 
 
 @click.command("explain")
@@ -36,8 +45,13 @@ PERMITTED, NOT = 0, 1
 @click.argument("what")
 @click.argument("action", type=click.Choice(ACTIONS))
 @click.option("--args", "arguments", help="What it would carry, as JSON.")
-@click.option("--policy", "file", type=click.Path(path_type=Path), help="The policy, or a lab's directory.")
-@click.option("--anchor", "anchor_file", type=click.Path(path_type=Path), help="The mesh's anchor.")
+@click.option(
+    "--policy",
+    "file",
+    type=click.Path(path_type=Path),
+    callback=_policy_in,
+    help="The policy, or a lab's directory; of a mesh that is asked, to tell the rule's line.",
+)
 @click.option(
     "--evidence",
     multiple=True,
@@ -45,8 +59,10 @@ PERMITTED, NOT = 0, 1
     help="Recorded evidence: tell who would be admitted in these roles.",
 )
 @click.option("--at", type=RFC3339(), help="Judge at this time; now if absent.")
+@partial(desk_options, optional=True)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def explain_command(
+    desk: Desk | None,
     who: str,
     what: str,
     action: str,
@@ -60,12 +76,19 @@ def explain_command(
     """Say whether WHO (a role, workload or client) may do ACTION with WHAT, and why.
 
     WHAT is a task class to submit, a tool to call, a kind of message to send, a context to read or write.
+    With --key and --nats a mesh that runs is asked, where WHO may be an instance too; without, files are.
     """
+    question = Question(who, what, action, *_arguments(arguments))
+    if desk is not None:
+        if evidence or at is not None:
+            raise UsageError(
+                "a mesh that runs answers for now, from whom it admitted: leave out --at and --evidence"
+            )
+        return _ask_mesh(desk, question, file, as_json)
     path = _policy_file(file)
     text = files.read_text(path)
     policy = parse(text, files.title(path))
     moment = time.time_ns() // 1_000_000 if at is None else int(at.timestamp() * 1000)
-    question = Question(who, what, action, *_arguments(arguments))
     found = explain(policy, places_in(text), question, at=moment)
     signed = _signed(policy, path, anchor_file)
     admitted = _admitted(policy, found, evidence, at)
@@ -77,10 +100,32 @@ def explain_command(
     return PERMITTED if found.is_permitted else NOT
 
 
+def _ask_mesh(desk: Desk, question: Question, file: Path | None, as_json: bool) -> int:
+    text = None if file is None else files.read_text(file)
+    policy = None if text is None or file is None else parse(text, files.title(file))
+
+    async def work() -> int:
+        async with desk.line() as line:
+            told = await ask(line)
+        is_it = policy is not None and sha256(compiled(policy)) == told.status.policy_hash
+        answer = asked(told, places_in(text) if is_it and text is not None else None, question)
+        if as_json:
+            print_json(asked_data(answer) | {"file": str(file) if is_it else None})
+        else:
+            say(asked_lines(answer, str(file)))
+        if policy is not None and not is_it:
+            click.echo(
+                f"sealbus: {file} is another policy than the one in force, so no lines of it are told",
+                err=True,
+            )
+        return PERMITTED if answer.may else NOT
+
+    return ended(work, as_data=as_json)
+
+
 def _policy_file(named: Path | None) -> Path:
     candidates = [Path(each) for each in _DEFAULTS] if named is None else [named]
-    for each in candidates:
-        path = each / "policy.toml" if each.is_dir() else each
+    for path in candidates:
         if path.is_file():
             return path
     raise UsageError("there is no policy here: name one, or a lab's directory, with --policy")

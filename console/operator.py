@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import anyio
 from msgspec.structs import replace as replace_fields
@@ -18,14 +19,26 @@ from agent_runtime.coordination import Coordination, Party, UnreachableError
 from agent_runtime.joining import AdmissionRefusedError, Coordinator
 from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
+from agent_runtime.trust import joined, revoked_hash
 from agent_runtime.witness import Witness
 from console.operating.kept import Kept, KeptReceipt
 from console.operating.memory import RememberedError, Sighting, check_policy
 from schemas import codec
 from schemas.audit import TermProof
-from schemas.documents import LogReceipt, Profile
+from schemas.documents import Beacon, LogReceipt, Profile
 from schemas.errors import MalformedError, PeerError, Reason
-from schemas.messages import OPERATOR, Event, Get, LogPage, MeshStatus, PartyStatus, State
+from schemas.messages import (
+    OPERATOR,
+    Event,
+    Get,
+    Holdings,
+    LogPage,
+    MeshStatus,
+    PartyStatus,
+    Revocation,
+    RevokedPage,
+    State,
+)
 from schemas.policy import Policy, compiled, from_compiled
 from sealing.context import sha256
 from sealing.cose import unverified_payload
@@ -39,6 +52,8 @@ PATIENCE = 30.0  # seconds to find a coordinator: it may be starting
 RETRY = 0.2
 RECEIPT_DEADLINE = 15.0  # a new policy may judge ten thousand agents first
 PAGES_TRIED = 4  # a registry that changes between pages is asked for from the beginning
+
+T = TypeVar("T")
 
 # A coordinator's no that asking again does not change.
 _FINAL = frozenset({Reason.CLIENT_NOT_IN_POLICY, Reason.ROLE_NOT_PERMITTED})
@@ -174,9 +189,33 @@ class OperatorLine:
             return replace_fields(first, parties=tuple({party.instance: party for party in parties}.values()))
         raise UnreachableError("the registry changes faster than it can be read: ask again")
 
+    async def revoked(self) -> tuple[Revocation, ...]:
+        """Return the revoked set as the coordinator's last beacon names it; before the order it is empty."""
+        if not self.term:
+            return ()
+        coordinator, _ = self._peer()
+        mesh = self._coordination.party.mesh
+        for _ in range(PAGES_TRIED):
+            held = await self.ask("holdings", "", Holdings)
+            pages = [held.revoked]
+            try:
+                for number in range(1, held.revoked_pages):
+                    page = await self.ask("revoked", str(number), RevokedPage)
+                    pages += [page.revoked]
+            except AdmissionRefusedError:
+                continue  # it has changed meanwhile
+            beacon = open_message(held.beacon, coordinator.peer.signing_key, mesh, "beacon", Beacon)
+            if revoked_hash(whole := joined(pages)) == beacon.revoked_hash:
+                return whole
+        raise UnreachableError("the revoked set changes faster than it can be read: ask again")
+
+    async def ask(self, what: str, arg: str, kind: type[T]) -> T:
+        """Return what the coordinator answers to a `get`, or raise its refusal."""
+        body = await self._coordination.request("get", Get(what, arg))
+        return codec.convert(body.fields, kind)
+
     async def _page(self, number: int) -> MeshStatus:
-        body = await self._coordination.request("get", Get("status", str(number)))
-        return codec.convert(body.fields, MeshStatus)
+        return await self.ask("status", str(number), MeshStatus)
 
     def _peer(self) -> tuple[Coordinator, State]:
         coordinator, state = self._coordination.coordinator, self._coordination.state

@@ -171,6 +171,7 @@ def begin_evidence(
     # 5.
     if answer.evidence is None:
         raise MalformedError("an enclave without Evidence")
+    link.evidence = sha256(answer.evidence.value)
     if policy is None:
         raise RefusedError(Reason.PLATFORM_NOT_IN_POLICY, "no policy is in force")
     return AppraisalRequest(
@@ -245,6 +246,7 @@ def judge(
         term=standing.term,
         expires=expires * SECOND,
         session_id=link.session.own_id,
+        evidence=link.evidence,
     )
 
 

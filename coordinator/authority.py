@@ -7,7 +7,7 @@ or an epoch that is not what parties are given.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from coordinator import eviction, succession
+from coordinator import eviction, quarantine, succession
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.changes import Changes
@@ -28,6 +28,7 @@ from schemas.limits import DAY, MINUTE, SECOND
 from schemas.messages import (
     ENCLAVE,
     INSTANCE,
+    LIFT,
     MEASUREMENT,
     QUARANTINE,
     WORKLOAD,
@@ -50,7 +51,7 @@ from sealing.keys import PartyKeys
 # A party that must prove again notices within a grace and needs a handshake and a quote.
 PROVE_WITHIN = MINUTE
 GRACE_MOST = 300 * SECOND  # that a policy may have, as a day is of admissions
-DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE)  # revocations that name by a SHA-256
+DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE, LIFT)  # revocations that name by a SHA-256
 
 HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
 
@@ -84,6 +85,7 @@ class Authority:
         # Where in the log what is in force stands: whose receipt was lost brings the same again.
         self._order_index = self._policy_index = self._operators_index = 0
         self._revocations: dict[RevocationOrder, int] = {}
+        self._quarantines = quarantine.Quarantines()
         self._forks: set[bytes] = set()
         self._lease = Lease()
         self.glass = Glass(self.audit, self.ledger)
@@ -179,6 +181,8 @@ class Authority:
         old, held = self.standing.policy, self.standing.policy_hash
         if old is not None and open_policy(self.standing.council, self.mesh, event.documents)[1] == held:
             take_profile(self.standing.council, self.mesh, old, event)
+            # Operators who followed may have signed it again.
+            self.standing = replace(self.standing, policy_documents=event.documents)
             return self._policy_index, NO_EFFECT
         try:
             standing, policy = take_policy(self.standing, self.mesh, event, now=now)
@@ -188,6 +192,7 @@ class Authority:
         standing = replace(standing, extra=self.glass.rules(policy))
         check_sizes(self.mesh, standing, self.keys.signing)
         self.standing = standing
+        self.glass.follow(policy, now=now, grace=self.grace)
         self._lease.hear(now)
         index = self._policy_index = self.audit.append(
             "policy",
@@ -252,7 +257,7 @@ class Authority:
         self.glass.judge(glass, self.standing.policy, term=self.standing.term, now=now)
         would = replace(self.standing, extra=self.glass.preview(glass, self.standing.policy))
         check_sizes(self.mesh, would, self.keys.signing)
-        index = self.glass.enter(glass, event_digest(event), now=now, grace=self.grace)
+        index = self.glass.enter(glass, event, event_digest(event), now=now, grace=self.grace)
         return index, self._regrant(now)
 
     def _regrant(self, now: Millis) -> Effect:
@@ -270,9 +275,11 @@ class Authority:
             raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
         if order.kind in DIGESTS and not _is_digest(order.value):
             raise MalformedError(f"not the id of an {order.kind}: 64 hexadecimal digits")
+        if order.kind in quarantine.KINDS:
+            self._quarantines.judge(order, now)
         if (known := self._revocations.get(order)) is not None:
             return known, NO_EFFECT
-        decision = "quarantined" if order.kind == QUARANTINE else "revoked"
+        decision = {QUARANTINE: "quarantined", LIFT: "lifted"}.get(order.kind, "revoked")
         index = self.audit.append(
             decision,
             now=now,
@@ -282,6 +289,11 @@ class Authority:
             reason=order.reason,
         )
         self._revocations[order] = index
+        if order.kind in quarantine.KINDS:
+            self._quarantines.enter(order)
+        if order.kind == LIFT:
+            self.ledger.lift(bytes.fromhex(order.value))
+            return index, self._settle(now, everyone=True)
         if order.kind == QUARANTINE:
             until = now + self.standing.limits.admission_seconds * SECOND + self.grace
             self.ledger.quarantine(bytes.fromhex(order.value), now=now, until=until)

@@ -26,6 +26,8 @@ from schemas.messages import (
     Event,
     EvidenceAnswer,
     Get,
+    LogPage,
+    MeshStatus,
     Millis,
     Refused,
     Revocation,
@@ -42,6 +44,7 @@ APPRAISALS_PENDING = 512  # up to 224 KiB of a stranger's each, and some seconds
 DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a role, not all
 PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
+TOLD_OPERATORS = ("log", "status", "policy", "break-glass")  # what they alone may get
 EVENTS = ("order", "policy", "revocation", "renewal", "break-glass", "operators")
 
 
@@ -243,17 +246,13 @@ class Core:
         if get.what == "revoked":
             page = RevokedPage(self._revoked_page(get.arg))
             return self._answer(link, body.request, "got", page)
-        if get.what == "log":
-            # It names every party: only those who decide who they are may read it.
-            if party.kind != OPERATOR:
-                raise RefusedError(Reason.ROLE_NOT_PERMITTED, "only operators read the audit log")
-            return self._answer(link, body.request, "got", self._authority.log_page(get.arg, time))
         if get.what == "log-proof":
             return self._answer(link, body.request, "got", self._authority.audit.proof(get.arg))
-        if get.what == "status":
+        if get.what in TOLD_OPERATORS:
+            # It names every party, and what anybody may do: for those who decide that.
             if party.kind != OPERATOR:
                 raise RefusedError(Reason.ROLE_NOT_PERMITTED, "only operators are told")
-            return self._answer(link, body.request, "got", self._authority.status(_number(get.arg), time))
+            return self._answer(link, body.request, "got", self._told(get, time))
         if get.what != "directory":
             raise RefusedError(Reason.NO_HANDLER, "no such thing to get")
         if not self._authority.may_look_up(party.roles, get.arg):
@@ -263,6 +262,21 @@ class Core:
         holders = self._authority.ledger.holders(get.arg, time)[:DIRECTORY_MAX]
         directory = Directory(tuple(holder.admission for holder in holders))
         return self._answer(link, body.request, "got", directory)
+
+    def _told(self, get: Get, time: Millis) -> LogPage | MeshStatus | Event:
+        standing = self._authority.standing
+        if get.what == "log":
+            return self._authority.log_page(get.arg, time)
+        if get.what == "status":
+            return self._authority.status(_number(get.arg), time)
+        if get.what == "policy":
+            if standing.policy is None:
+                raise RefusedError(Reason.NO_HANDLER, "no policy is in force")
+            return Event("policy", standing.policy_documents, None, ())
+        broken = self._authority.glass.events(standing.policy)
+        if (wanted := _number(get.arg)) >= len(broken):
+            raise RefusedError(Reason.NO_HANDLER, "no such break-glass: it may have ended")
+        return broken[wanted]
 
     def _revoked_page(self, number: str) -> tuple[Revocation, ...]:
         pages = self._authority.revoked_pages()

@@ -12,7 +12,7 @@ from schemas.decisions import permitted
 from schemas.documents import BreakGlass
 from schemas.errors import Reason, UsageError
 from schemas.limits import MINUTE, SECOND
-from schemas.messages import BREAK_GLASS, Millis
+from schemas.messages import BREAK_GLASS, Event, Millis
 from schemas.policy import Policy, check, with_rules
 from schemas.rules import Rule
 
@@ -26,11 +26,11 @@ class Glass:
 
     def __init__(self, audit: AuditLog, ledger: Ledger) -> None:
         self._audit, self._ledger = audit, ledger
-        self._open: dict[BreakGlass, int] = {}
+        self._open: dict[BreakGlass, tuple[int, Event]] = {}
 
     def repeated(self, glass: BreakGlass) -> int | None:
         """Return where in the log this very document stands, if what it gives is in force."""
-        return self._open.get(glass)
+        return self._open[glass][0] if glass in self._open else None
 
     def judge(self, glass: BreakGlass, policy: Policy | None, *, term: int, now: Millis) -> None:
         """Raise what stands against a document.
@@ -59,7 +59,7 @@ class Glass:
                 Reason.CONSTRAINT_VIOLATED, "the policy names no such right to give, or has it"
             )
 
-    def enter(self, glass: BreakGlass, digest: bytes, *, now: Millis, grace: Millis) -> int:
+    def enter(self, glass: BreakGlass, event: Event, digest: bytes, *, now: Millis, grace: Millis) -> int:
         """Have a document that was judged in force; return its entry in the log. `digest` is its event's."""
         index = self._audit.append(
             "glass-broken",
@@ -69,9 +69,23 @@ class Glass:
             until=glass.until,
             reason=glass.reason,
         )
-        self._open[glass] = index
+        self._open[glass] = index, event
         self._ledger.announce(BREAK_GLASS, notice(glass), now=now, until=glass.until + grace)
         return index
+
+    def follow(self, policy: Policy, *, now: Millis, grace: Millis) -> None:
+        """Have everybody told of what a new policy leaves of what is open, and of nothing else."""
+        told = set(self.notices(policy))
+        for glass in self._open:
+            text = notice(glass)
+            if text in told:
+                self._ledger.announce(BREAK_GLASS, text, now=now, until=glass.until + grace)
+            else:
+                self._ledger.withdraw(BREAK_GLASS, text)
+
+    def events(self, policy: Policy | None) -> list[Event]:
+        """Return what is in force beside a policy, as it was signed, in the order in which it came."""
+        return [event for glass, (_, event) in self._open.items() if policy and _adds(policy, glass)]
 
     def mend(self, now: Millis) -> bool:
         """Take out what is over, and tell whether anything was."""

@@ -56,6 +56,7 @@ class Party:
     expires: Millis
     session_id: bytes
     keys_until: Millis = 0  # when the last epoch closes that it had keys of
+    evidence: bytes = b""  # SHA-256 of the Evidence that it was admitted by
     prove_by: Millis | None = None  # what it proved is not enough any more: it must prove again by then
 
     @property
@@ -214,10 +215,24 @@ class Ledger:
         self._quarantined.setdefault(instance, now)
         self._list_quarantined(instance, until)
 
+    def lift(self, instance: bytes) -> None:
+        """Have everybody know that an instance takes things again."""
+        self._quarantined.pop(instance, None)
+        self.withdraw(QUARANTINE, instance.hex())
+
     def announce(self, kind: str, value: str, *, now: Millis, until: Millis) -> None:
         """List an entry that names nobody: every party holds it, or counts no beacon."""
-        self._revoked = None
-        self._listed[kind, value] = _Listed(Revocation(kind, value, now, ()), until)
+        last = self._listed.get((kind, value))
+        if last is None:
+            self._revoked = None
+            self._listed[kind, value] = _Listed(Revocation(kind, value, now, ()), until)
+        else:
+            self._listed[kind, value] = _Listed(last.entry, max(until, last.until))
+
+    def withdraw(self, kind: str, value: str) -> None:
+        """List an entry no more."""
+        if self._listed.pop((kind, value), None) is not None:
+            self._revoked = None
 
     def is_quarantined(self, instance: bytes) -> bool:
         """Tell whether an instance may only finish what it has."""

@@ -45,6 +45,7 @@ class Link:
     opened: Millis
     challenge: bytes | None = field(repr=False)  # None once it is burnt
     phase: Phase = Phase.HALF_OPEN
+    evidence: bytes = b""  # SHA-256 of the Evidence that it showed
     ends: Millis | None = None  # set when another session of the same instance took its place
 
 

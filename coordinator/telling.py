@@ -51,6 +51,7 @@ def _status(ledger: Ledger, party: Party) -> PartyStatus:
         result.workload_id if result else b"",
         party.platform,
         result.chip if result else "",
+        party.evidence,
         party.expires,
         _state(ledger, party),
     )

@@ -32,6 +32,7 @@ class Standing:
     term_record: tuple[bytes, ...] | None = None
     profile: tuple[bytes, ...] = ()
     policy: Policy | None = None
+    policy_documents: tuple[bytes, ...] = ()  # as it was signed
     policy_hash: bytes = NO_HASH
     past: tuple[tuple[int, bytes], ...] = ()  # versions that were in force before, and their hashes
     adopted: Millis = 0
@@ -114,6 +115,7 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
         standing,
         profile=signed,
         policy=policy,
+        policy_documents=event.documents,
         policy_hash=digest,
         past=_past(standing),
         adopted=now,

@@ -23,6 +23,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "grants": ("version", "count", "digest"),
     "revoked": ("event", "kind", "value", "reason"),
     "quarantined": ("event", "kind", "value", "reason"),
+    "lifted": ("event", "kind", "value", "reason"),
     "renewed": ("event", "signed"),
     "lease-lapsed": ("ended",),
     "glass-broken": ("event", "right", "until", "reason"),

@@ -29,13 +29,15 @@ CHANGES_OF_OPERATORS = 32  # in a mesh's life: whoever joins reads all of them
 CHAIN_BYTES = 32 * 1024  # of all of them: they stand in every offer
 
 # What a revocation names: an instance by its id, a chip, a workload by its name, whatever measures as a
-# workload did by the workload id; and an instance that may finish what it has and takes nothing new.
+# workload did by the workload id; an instance that may finish what it has and takes nothing new, and one
+# that takes things again.
 INSTANCE = "instance"
 CHIP = "chip"
 WORKLOAD = "workload"
 MEASUREMENT = "measurement"
 QUARANTINE = "quarantine"
-RevocationKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine)\\Z")]
+LIFT = "lift"
+RevocationKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine|lift)\\Z")]
 # Beside those an entry of the revoked set may name nobody, and tell what was given outside the policy.
 BREAK_GLASS = "break-glass"
 ListedKind = Annotated[str, Meta(pattern="^(instance|chip|workload|measurement|quarantine|break-glass)\\Z")]
@@ -239,7 +241,7 @@ class Get(Message, frozen=True):
     """Ask the coordinator for something.
 
     `directory` (arg: role), `holdings`, `revoked` (arg: page), `log` (arg: index), `log-proof` (arg: sizes);
-    operators for `status` (arg: page).
+    operators for `status` (arg: page), `policy` and `break-glass` (arg: number), each as it was signed.
     """
 
     what: Name
@@ -275,6 +277,7 @@ class PartyStatus(Message, frozen=True):
     workload_id: bytes  # empty: not an enclave
     platform: str
     chip: str
+    evidence: bytes  # SHA-256 of the Evidence that it was admitted by; empty: not an enclave
     expires: Millis  # of its admission
     state: str  # `admitted`, `quarantined`, `must-prove`
 

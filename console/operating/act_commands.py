@@ -14,15 +14,17 @@ from console.operating import acts
 from console.operating.acts import Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
 from console.operating.memory import RememberedError, check_policy
+from console.operating.naming import digest_of, of_kind
 from console.operating.publishing import hand_over
 from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
+from console.operating.striking import Struck, strike
 from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File, signed_path
 from schemas import codec
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import Reason, UsageError
-from schemas.messages import CHIP, INSTANCE, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
+from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
 from sealing import cose
 from sealing.errors import SealingError
 
@@ -30,6 +32,7 @@ REASON = "ordered on the command line"
 
 policy_option = click.option("--policy", "policy_file", type=File, help="The signed policy of the term.")
 reason_option = click.option("--reason", default=REASON, help="Goes into the coordinator's log.")
+anyway_option = click.option("--anyway", is_flag=True, help="Send it also if it names nobody.")
 
 
 @click.group()
@@ -84,7 +87,7 @@ def new_order(
 
 @revoke.command("new")
 @desk_options
-@click.argument("kind", type=click.Choice([INSTANCE, CHIP, WORKLOAD, MEASUREMENT, QUARANTINE]))
+@click.argument("kind", type=click.Choice([INSTANCE, CHIP, WORKLOAD, MEASUREMENT, QUARANTINE, LIFT]))
 @click.argument("value")
 @reason_option
 @click.option("--out", type=File, default=Path("revocation.act"), show_default=True)
@@ -201,6 +204,24 @@ def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) 
     return ended(work, as_data=as_data)
 
 
+@revoke.command("send")
+@click.argument("file", type=File)
+@desk_options
+@anyway_option
+@json_option
+def send_revocation(desk: Desk, file: Path, anyway: bool, as_data: bool) -> int:
+    """Send a revocation that enough operators signed, and say how many instances it struck."""
+    act = _read(file, acts.REVOCATION)
+    acts.event_of(desk.council, desk.mesh, act)  # not before enough have signed
+
+    async def work() -> int:
+        async with desk.line() as line:
+            struck = await strike(line, desk, [act], anyway=anyway)
+        return tell_struck(desk, struck, as_data)
+
+    return ended(work, as_data=as_data)
+
+
 def _sent(group: click.Group, kind: str) -> None:
     @group.command()
     @click.argument("file", type=File)
@@ -218,16 +239,13 @@ def _sent(group: click.Group, kind: str) -> None:
         return ended(work, as_data=as_data)
 
 
-_sent(revoke, acts.REVOCATION)
 _sent(renewal, acts.RENEWAL)
 _sent(glass, acts.GLASS)
 
 
 def revocation(desk: Desk, kind: str, value: str, reason: str) -> Act:
     """Return an unsigned revocation, or raise `UsageError`."""
-    if kind in (INSTANCE, MEASUREMENT, QUARANTINE):
-        value = digest_of(value).hex()
-    made = acts.act_of(RevocationOrder(desk.mesh.id, kind, value, reason, now()))
+    made = acts.act_of(RevocationOrder(desk.mesh.id, kind, of_kind(kind, value), reason, now()))
     return acts.decode_act(codec.encode(made), "the revocation")  # too long a value or reason is found here
 
 
@@ -292,19 +310,6 @@ def keep_policy(desk: Desk, policy: VerifiedPolicy | None) -> None:
         desk.kept.keep_policy(codec.encode(signed))
 
 
-def digest_of(text: str) -> bytes:
-    """Return an id of 64 hexadecimal digits, or raise `UsageError`."""
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 32 or value.hex() != text:
-        raise UsageError(
-            f"{text!r} is no id: 64 hexadecimal digits, as `sealbus agents list --json` shows them"
-        )
-    return value
-
-
 def tell_receipts(desk: Desk, held: list[tuple[Event, LogReceipt]], as_data: bool) -> int:
     """Say what is in force, by receipts that are here."""
     if as_data:
@@ -312,6 +317,17 @@ def tell_receipts(desk: Desk, held: list[tuple[Event, LogReceipt]], as_data: boo
     else:
         for event, each in held:
             say(receipt_lines(desk, event, each))
+    return DONE
+
+
+def tell_struck(desk: Desk, struck: list[Struck], as_data: bool) -> int:
+    """Say which revocations are in force, and how many instances each put out."""
+    if as_data:
+        told = [receipt_data(desk, each.event, each.receipt) | {"struck": each.instances} for each in struck]
+        print_json({"done": True, "receipts": told})
+    else:
+        for each in struck:
+            say([*receipt_lines(desk, each.event, each.receipt), str(each)])
     return DONE
 
 

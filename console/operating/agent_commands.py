@@ -12,10 +12,12 @@ from rich.console import Console
 
 from console.evidence import print_json
 from console.operating import acts
-from console.operating.act_commands import digest_of, reason_option, revocation, tell_receipts
+from console.operating.act_commands import anyway_option, reason_option, revocation, tell_struck
 from console.operating.acts import Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
+from console.operating.naming import Registry, instance_of, measurements_of
 from console.operating.screen import act_data, act_lines, agents_table, party_data
+from console.operating.striking import strike
 from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File
@@ -25,15 +27,13 @@ from schemas.messages import (
     CHIP,
     ENCLAVE,
     INSTANCE,
+    LIFT,
     MEASUREMENT,
     QUARANTINE,
     WORKLOAD,
     MeshStatus,
-    PartyStatus,
 )
 
-LEAST_PREFIX = 8  # digits that name an instance; a slip of fewer could name another
-FULL = 64
 out_option = click.option(
     "--out", type=File, default=Path("revocation.act"), show_default=True, help="If signatures are missing."
 )
@@ -41,7 +41,7 @@ out_option = click.option(
 
 @click.group()
 def agents() -> None:
-    """See who is admitted; evict or quarantine."""
+    """See who is admitted; evict, quarantine, or end a quarantine."""
 
 
 @click.group()
@@ -73,6 +73,7 @@ def list_agents(desk: Desk, as_data: bool) -> int:
 @click.option("--workload", help="Evict all instances of a workload by its name.")
 @reason_option
 @out_option
+@anyway_option
 @json_option
 def evict(
     desk: Desk,
@@ -81,6 +82,7 @@ def evict(
     workload: str | None,
     reason: str,
     out: Path,
+    anyway: bool,
     as_data: bool,
 ) -> int:
     """Evict INSTANCE, by its id or eight digits of it that are its alone: out everywhere, for good."""
@@ -92,9 +94,10 @@ def evict(
     kind, value = named[0]
     return _decide(
         desk,
-        lambda told: [(kind, _instance(told, value) if kind == INSTANCE else value)],
+        lambda told: [(kind, instance_of(told, value) if kind == INSTANCE else value)],
         reason,
         out,
+        anyway,
         as_data,
     )
 
@@ -104,10 +107,25 @@ def evict(
 @click.argument("instance")
 @reason_option
 @out_option
+@anyway_option
 @json_option
-def quarantine(desk: Desk, instance: str, reason: str, out: Path, as_data: bool) -> int:
+def quarantine(desk: Desk, instance: str, reason: str, out: Path, anyway: bool, as_data: bool) -> int:
     """Let INSTANCE finish what it has and take nothing new. Its code sees to it: evict whom you distrust."""
-    return _decide(desk, lambda told: [(QUARANTINE, _instance(told, instance))], reason, out, as_data)
+    return _decide(
+        desk, lambda told: [(QUARANTINE, instance_of(told, instance))], reason, out, anyway, as_data
+    )
+
+
+@agents.command()
+@desk_options
+@click.argument("instance")
+@reason_option
+@out_option
+@anyway_option
+@json_option
+def lift(desk: Desk, instance: str, reason: str, out: Path, anyway: bool, as_data: bool) -> int:
+    """End the quarantine of INSTANCE: it takes things again. Nothing else that was revoked comes back."""
+    return _decide(desk, lambda told: [(LIFT, instance_of(told, instance))], reason, out, anyway, as_data)
 
 
 @workloads.command("list")
@@ -143,31 +161,32 @@ def list_workloads(desk: Desk, as_data: bool) -> int:
 @click.argument("workload")
 @reason_option
 @out_option
+@anyway_option
 @json_option
-def taint(desk: Desk, workload: str, reason: str, out: Path, as_data: bool) -> int:
+def taint(desk: Desk, workload: str, reason: str, out: Path, anyway: bool, as_data: bool) -> int:
     """Take out every instance that measures as WORKLOAD does now: a name, or a measurement's id."""
     return _decide(
         desk,
-        lambda told: [(MEASUREMENT, each) for each in _measurements(told, workload)],
+        lambda told: [(MEASUREMENT, each) for each in measurements_of(told, workload)],
         reason,
         out,
+        anyway,
         as_data,
     )
 
 
-Naming = Callable[[tuple[PartyStatus, ...] | None], list[tuple[str, str]]]
+Naming = Callable[[Registry | None], list[tuple[str, str]]]
 
 
-def _decide(desk: Desk, naming: Naming, reason: str, out: Path, as_data: bool) -> int:
+def _decide(desk: Desk, naming: Naming, reason: str, out: Path, anyway: bool, as_data: bool) -> int:
     async def work() -> int:
         if len({key.public for key in desk.keys}) < desk.council.threshold:
             # Offline: nothing is asked of a coordinator, so what is named is named in full.
             return _write_all(desk, _signed(desk, naming(None), reason), out, as_data)
         async with desk.line() as line:
             made = _signed(desk, naming((await line.status()).parties), reason)
-            events = [acts.event_of(desk.council, desk.mesh, act) for act in made]
-            receipts = [(event, await line.send(event)) for event in events]
-        return tell_receipts(desk, receipts, as_data)
+            struck = await strike(line, desk, made, anyway=anyway)
+        return tell_struck(desk, struck, as_data)
 
     return ended(work, as_data=as_data)
 
@@ -192,30 +211,3 @@ def _write_all(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
 async def _status(desk: Desk) -> MeshStatus:
     async with desk.line() as line:
         return await line.status()
-
-
-def _instance(told: tuple[PartyStatus, ...] | None, text: str) -> str:
-    if len(text) == FULL:
-        return digest_of(text).hex()
-    if told is None:
-        raise UsageError(f"{text!r}: without a coordinator to ask, an instance is named by all 64 digits")
-    found = [each.instance.hex() for each in told if each.instance.hex().startswith(text)]
-    if len(text) < LEAST_PREFIX or len(found) != 1:
-        raise UsageError(
-            f"{text!r} names {len(found)} of those who are admitted: give at least {LEAST_PREFIX} digits of "
-            "one, as `sealbus agents list` shows it"
-        )
-    return found[0]
-
-
-def _measurements(told: tuple[PartyStatus, ...] | None, text: str) -> list[str]:
-    if len(text) == FULL:
-        return [digest_of(text).hex()]
-    if told is None:
-        raise UsageError(f"{text!r}: without a coordinator to ask, a measurement is named by all 64 digits")
-    found = sorted({each.workload_id.hex() for each in told if each.workload == text})
-    if not found:
-        raise UsageError(
-            f"no instance of {text!r} is admitted: name a measurement as `sealbus workloads list` shows it"
-        )
-    return found

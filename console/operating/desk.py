@@ -16,7 +16,7 @@ from console import operator_key
 from console.documents import open_signed_policy
 from console.evidence import print_json
 from console.operating.kept import Kept, default_state, text_of
-from console.operating.publishing import is_signed
+from console.operating.publishing import is_signed, tell
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
@@ -67,12 +67,8 @@ class Desk:
         """
         async with self._line(profile) as line:
             unheard = self._believed(line.council, self.kept.unheard(line.term))
-            for revocation in unheard:
-                await line.send(revocation)
-            if unheard:
-                click.echo(
-                    f"sealbus: term {line.term} was told {len(unheard)} revocations of before", err=True
-                )
+            if told := await tell(line, unheard):
+                click.echo(f"sealbus: term {line.term} was told {told} revocations of before", err=True)
             yield line
 
     def revocations(self) -> list[Event]:
@@ -157,10 +153,11 @@ def _of_now(council: Council, _: Path | None) -> tuple[Council, ...]:
     return (council,)
 
 
-def desk_options(command: F, *, whose: Whose = _of_now) -> F:
+def desk_options(command: F, *, whose: Whose = _of_now, optional: bool = False) -> F:
     """Give a command the options that make a `Desk`, which it gets as its first argument.
 
-    `whose` says whose keys it takes, given the operators of now and the command's FILE.
+    `whose` says whose keys it takes, given the operators of now and the command's FILE. Where it is
+    `optional`, the command gets None if neither a key nor a broker is named, and `anchor_file` besides.
     """
 
     @wraps(command)
@@ -177,6 +174,10 @@ def desk_options(command: F, *, whose: Whose = _of_now) -> F:
         **options: Any,
     ) -> Any:
         file = options.get("file")
+        if optional:
+            options["anchor_file"] = anchor_file
+            if not key_files and not _is_named("url"):
+                return command(None, *arguments, **options)
         path = anchor_file or (file.with_name(ANCHOR) if isinstance(file, Path) else Path(ANCHOR))
         if not path.exists():
             raise UsageError(f"there is no {path}: name the mesh's anchor with --mesh")
@@ -204,6 +205,12 @@ def desk_options(command: F, *, whose: Whose = _of_now) -> F:
         decorated = option(decorated)
     result: F = decorated
     return result
+
+
+def _is_named(parameter: str) -> bool:
+    # A broker that stands in the environment is not yet a wish to ask it.
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def unlocked(

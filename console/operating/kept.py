@@ -16,8 +16,9 @@ from console.operating.memory import Memory, Sighting, advance, empty, learn
 from console.policy import files
 from schemas import codec
 from schemas.codec import Message
+from schemas.documents import RevocationOrder
 from schemas.errors import MalformedError, UsageError
-from schemas.messages import Bytes32, Event, Signed
+from schemas.messages import LIFT, QUARANTINE, Bytes32, Event, Millis, Signed
 from sealing.context import sha256
 from sealing.cose import unverified_payload
 from sealing.council import Council
@@ -68,6 +69,25 @@ def _read(path: Path, kind: type[T]) -> T:
 def text_of(event: Event) -> bytes:
     """Return what an event says, whoever signed it."""
     return unverified_payload(event.documents[0])
+
+
+def _last_words(known: list[tuple[Event, int]]) -> list[tuple[Event, int]]:
+    """Leave out what was said of an instance's quarantine before the last word about it."""
+    try:
+        orders = [codec.decode(text_of(event), RevocationOrder) for event, _ in known]
+    except MalformedError as error:
+        raise UsageError(
+            "a revocation among the receipts is damaged: take it from a backup, or remove it"
+        ) from error
+    last: dict[str, tuple[Millis, bool]] = {}
+    for each in orders:
+        if each.kind in (QUARANTINE, LIFT):
+            last[each.value] = max(last.get(each.value, (0, False)), (each.time, each.kind == QUARANTINE))
+    return [
+        pair
+        for pair, each in zip(known, orders, strict=True)
+        if each.kind not in (QUARANTINE, LIFT) or last[each.value] == (each.time, each.kind == QUARANTINE)
+    ]
 
 
 class Kept:
@@ -152,7 +172,7 @@ class Kept:
             found[event.documents] = (first, int(path.name.split("-")[0]))
         for event in self._sent(REVOCATION):
             found.setdefault(event.documents, (event, 0))
-        return list(found.values())
+        return _last_words(list(found.values()))
 
     def orders(self) -> list[Event]:
         """Return every order that this console sent and no coordinator refused."""

@@ -42,8 +42,7 @@ async def open_term(
 
 async def hand_over(line: OperatorLine, revocations: Iterable[Event], policy: SignedPolicy | None) -> None:
     """Tell a coordinator all revocations, and then its policy, unless it has that or a later one."""
-    for revocation in revocations:
-        await line.send(revocation)
+    await tell(line, revocations)
     if policy is None:
         return
     try:
@@ -52,3 +51,18 @@ async def hand_over(line: OperatorLine, revocations: Iterable[Event], policy: Si
         # Operators who were quicker have published its successor.
         if error.reason is not Reason.VERSION_NOT_NEWER:
             raise
+
+
+async def tell(line: OperatorLine, revocations: Iterable[Event]) -> int:
+    """Tell a coordinator revocations of before; return how many of them it took."""
+    told = 0
+    for revocation in revocations:
+        try:
+            await line.send(revocation)
+        except AdmissionRefusedError as error:
+            # A quarantine, or its end: operators elsewhere have said otherwise since.
+            if error.reason is not Reason.REPLAYED:
+                raise
+        else:
+            told += 1
+    return told

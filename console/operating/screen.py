@@ -10,7 +10,7 @@ from console.operating.acts import Act, document
 from console.operating.desk import Desk
 from console.policy.signatures import date
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal
-from schemas.messages import MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, PartyStatus
+from schemas.messages import LIFT, MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, PartyStatus
 from schemas.toml_place import printable
 from sealing.council import Council
 
@@ -73,6 +73,8 @@ def act_data(act: Act, names: tuple[str, ...], council: Council) -> dict[str, An
 def _does(kind: str) -> str:
     if kind == QUARANTINE:
         return "quarantine of instance"
+    if kind == LIFT:
+        return "end of the quarantine of instance"
     return "taint of measurement" if kind == MEASUREMENT else f"revocation of {kind}"
 
 
@@ -130,6 +132,7 @@ def party_data(party: PartyStatus) -> dict[str, Any]:
         "measurement": party.workload_id.hex() or None,
         "platform": party.platform or None,
         "chip": party.chip or None,
+        "evidence": party.evidence.hex() or None,
         "expires": party.expires,
         "state": party.state,
     }

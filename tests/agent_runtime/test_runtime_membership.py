@@ -394,6 +394,36 @@ def test_revoked_set_of_before_does_not_undo_a_newer_one(world: World, planner: 
     assert refusal.reason is Reason.STATE_ROLLED_BACK
 
 
+def test_a_broker_that_replays_or_withholds_lifts_no_quarantine_and_the_operators_do(world: World) -> None:
+    vault = enclave(world, "vault")
+    to = subject(world.mesh.id, Kind.BEACON)
+    digest = vault.instance.hex()
+    without = vault.party.holdings()
+    world.tick(SECOND)
+    (earlier,) = world.take(to)[-1:]
+    world.up_again().event(world.revocation("quarantine", digest))
+    (quarantined,) = vault.party.pushed()[-1:]
+    vault.membership.hold(quarantined)
+    assert vault.instance in vault.membership.held().quarantined
+    # What was sent before the quarantine, sent again.
+    assert refused(vault.membership, lambda: vault.membership.beacon(earlier, to)).reason is Reason.REPLAYED
+    with pytest.raises(PeerError):
+        vault.membership.hold(without)
+    assert vault.instance in vault.membership.held().quarantined
+    # The end of it, withheld: nothing changes, and without newer beacons nobody is live.
+    world.tick(SECOND)
+    world.up_again().event(world.revocation("lift", digest))
+    (lifted,) = vault.party.pushed()[-1:]
+    assert vault.instance in vault.membership.held().quarantined
+    vault.membership.hold(lifted)
+    assert vault.membership.held().quarantined == frozenset()
+    assert vault.membership.live()
+    # And the quarantine, sent again, does not come back.
+    with pytest.raises(PeerError):
+        vault.membership.hold(quarantined)
+    assert vault.membership.held().quarantined == frozenset()
+
+
 def test_holdings_close_what_they_do_not_list(world: World) -> None:
     first, second = enclave(world, "planner"), enclave(world, "planner", chip="d0" * 64)
     (before,) = second.membership.keyring.openers("planner")

@@ -493,3 +493,14 @@ def test_frames_that_are_not_the_sessions_change_nothing(world: World) -> None:
     with pytest.raises(PeerError) as error:
         world.core.handle_frame(frame, now=world.now)
     assert error.value.reason is Reason.REPLAYED
+
+
+def test_the_registry_knows_the_evidence_that_an_instance_was_admitted_by(world: World) -> None:
+    party = Party.enclave(world, "vault")
+    party.say_init()
+    party.take_accept()
+    given = evidence(party.workload, party.binding(), party.chip)
+    party.prove(given)
+    entered = world.core.authority.ledger.admitted(party.keys.instance)
+    assert entered is not None
+    assert entered.evidence == sha256(given.value)

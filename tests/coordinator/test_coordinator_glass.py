@@ -13,7 +13,7 @@ from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.messages import Event, Get, MeshStatus
 from schemas.peer import Call
 from schemas.rules import Rule
-from sealing.documents import open_grant
+from sealing.documents import open_grant, open_policy
 from tests.agent_runtime.world import Member, beat, enclave
 from tests.coordinator.world import Party, Refusal, World
 
@@ -166,8 +166,38 @@ def test_what_the_policy_denies_is_neither_given_nor_told(world: World, operator
     operator = world.up_again()
     told = codec.convert(operator.request("get", Get("status", "0"), "got"), MeshStatus)
     assert told.break_glass == ()
+    assert [each for each in world.core.authority.ledger.revoked() if each.kind == "break-glass"] == []
     assert extra(world) == ()
     assert refusal_of(operator, glass(world, reason="another")) == "constraint-violated"
+
+
+def test_what_a_later_policy_permits_again_is_told_again(world: World, operator: Party) -> None:
+    operator.event(glass(world))
+    held = world.policy()
+    deny = Rule(role="planner", deny="call", what="pseudonym")
+    without = world.next_policy(held, rules=(*held.rules, deny))
+    operator.event(world.policy_event(without))
+    world.up_again().event(world.policy_event(world.next_policy(without, rules=held.rules)))
+    (entry,) = [each for each in world.core.authority.ledger.revoked() if each.kind == "break-glass"]
+    assert "recall 4711" in entry.value
+    assert len(extra(world)) == 1
+
+
+def test_operators_get_it_and_the_policy_as_they_were_signed(world: World, operator: Party) -> None:
+    event = glass(world)
+    operator.event(event)
+    assert codec.convert(operator.request("get", Get("break-glass", "0"), "got"), Event) == event
+    with pytest.raises(Refusal, match="no-handler"):
+        operator.request("get", Get("break-glass", "1"), "got")
+    policy = codec.convert(operator.request("get", Get("policy", ""), "got"), Event)
+    assert open_policy(world.council, world.mesh, policy.documents)[0] == world.policy()
+
+
+@pytest.mark.parametrize("what", ["policy", "break-glass", "status", "log"])
+def test_nobody_else_gets_them(world: World, operator: Party, what: str) -> None:
+    vault = enclave(world, "vault").party
+    with pytest.raises(Refusal, match="role-not-permitted"):
+        vault.request("get", Get(what, "0"), "got")
 
 
 def test_no_more_than_sixteen_stand_at_once(world: World, operator: Party) -> None:

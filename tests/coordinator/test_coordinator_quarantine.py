@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from coordinator.beacons import revoked_hash
 from coordinator.telling import PARTIES_A_PAGE
+from coordinator.terms import AHEAD
 from schemas import codec
 from schemas.documents import Beacon
 from schemas.evidence import SEV_SNP
@@ -80,6 +82,107 @@ def test_a_quarantined_instance_can_still_be_evicted(world: World) -> None:
     operator.event(world.revocation("quarantine", vault.keys.instance.hex()))
     operator.event(world.revocation("instance", vault.keys.instance.hex()))
     assert vault.session.send_subject not in world.heard
+    with pytest.raises(Refusal, match="instance-revoked"):
+        vault.join()
+
+
+# Its end.
+
+
+def test_a_lifted_instance_takes_things_again_and_everybody_is_told_under_a_new_hash(world: World) -> None:
+    operator = world.up()
+    vault, redactor = Party.enclave(world, "vault").join(), Party.enclave(world, "redactor").join()
+    digest = vault.keys.instance.hex()
+    operator.event(world.revocation("quarantine", digest))
+    world.tick(1_000)
+    operator.event(world.revocation("lift", digest))
+    assert redactor.directory("vault") == [vault.keys.instance]
+    (holdings,) = vault.pushed()[-1:]
+    assert holdings.revoked == ()
+    signed = open_message(holdings.beacon, world.keys.signing.public, world.mesh, "beacon", Beacon)
+    assert signed.revoked_hash == revoked_hash(())
+    entries = [msgspec.json.decode(line) for line in world.log]
+    (entry,) = [each for each in entries if each["decision"] == "lifted"]
+    assert (entry["value"], entry["reason"]) == (digest, "test")
+    # And nothing is left of it when the instance comes back.
+    vault.join()
+    assert vault.admitted.holdings.revoked == ()
+
+
+def test_no_word_of_before_undoes_the_last_one(world: World) -> None:
+    # Any operator alone can bring again what the threshold once signed.
+    operator = world.up()
+    vault = Party.enclave(world, "vault").join()
+    digest = vault.keys.instance.hex()
+    said = []
+    for kind in ("quarantine", "lift", "quarantine", "lift"):
+        world.tick(1_000)
+        said.append(world.revocation(kind, digest))
+        operator.event(said[-1])
+    for overtaken in (said[0], said[2]):
+        with pytest.raises(Refusal, match="replayed"):
+            operator.event(overtaken)
+    assert not world.core.authority.ledger.is_quarantined(vault.keys.instance)
+    # The same side said earlier changes nothing, and has its receipt.
+    operator.event(said[1])
+    world.tick(1_000)
+    operator.event(world.revocation("quarantine", digest))
+    for overtaken in (said[1], said[3]):
+        with pytest.raises(Refusal, match="replayed"):
+            operator.event(overtaken)
+    assert world.core.authority.ledger.is_quarantined(vault.keys.instance)
+
+
+def test_a_successor_may_be_told_in_any_order(world: World) -> None:
+    operator = world.up()
+    vault = Party.enclave(world, "vault").join()
+    digest = vault.keys.instance.hex()
+    before = world.revocation("quarantine", digest)
+    world.tick(1_000)
+    operator.event(world.revocation("lift", digest))  # by a console that never heard of the quarantine
+    with pytest.raises(Refusal, match="replayed"):
+        operator.event(before)
+    assert world.core.authority.ledger.revoked() == ()
+
+
+def test_of_one_time_the_quarantine_holds(world: World) -> None:
+    operator = world.up()
+    vault = Party.enclave(world, "vault").join()
+    digest = vault.keys.instance.hex()
+    operator.event(world.revocation("lift", digest))
+    operator.event(world.revocation("quarantine", digest))
+    with pytest.raises(Refusal, match="replayed"):
+        operator.event(world.revocation("lift", digest))
+    assert world.core.authority.ledger.is_quarantined(vault.keys.instance)
+
+
+@pytest.mark.parametrize("kind", ["quarantine", "lift"])
+def test_a_word_of_a_time_to_come_is_refused_for_it_would_outlast_those_until_then(
+    world: World, kind: str
+) -> None:
+    operator = world.up()
+    ahead = world.revocation(kind, "ab" * 32, time=world.now + AHEAD + 1)
+    with pytest.raises(Refusal, match="not-yet-valid"):
+        operator.event(ahead)
+
+
+def test_it_takes_the_threshold_to_lift(world: World) -> None:
+    operator = world.up()
+    vault = Party.enclave(world, "vault").join()
+    digest = vault.keys.instance.hex()
+    operator.event(world.revocation("quarantine", digest))
+    with pytest.raises(Refusal, match="signatures-too-few"):
+        operator.event(world.revocation("lift", digest, time=world.now + 1, signers=1))
+    assert world.core.authority.ledger.is_quarantined(vault.keys.instance)
+
+
+def test_whoever_is_out_stays_out(world: World) -> None:
+    operator = world.up()
+    vault = Party.enclave(world, "vault").join()
+    digest = vault.keys.instance.hex()
+    operator.event(world.revocation("instance", digest))
+    world.tick(1_000)
+    operator.event(world.revocation("lift", digest))
     with pytest.raises(Refusal, match="instance-revoked"):
         vault.join()
 

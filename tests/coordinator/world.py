@@ -35,6 +35,7 @@ from schemas.messages import (
     Get,
     Hello,
     Holdings,
+    Millis,
     Offer,
     Refused,
     State,
@@ -218,10 +219,12 @@ class World:
             (),
         )
 
-    def revocation(self, kind: str, value: str) -> Event:
-        """Return the revocation of an instance, a chip or a workload."""
-        order = RevocationOrder(self.mesh.id, kind, value, "test", self.now)
-        return Event("revocation", self.signed("revocation", codec.encode(order)), None, ())
+    def revocation(
+        self, kind: str, value: str, *, time: Millis | None = None, signers: int | None = None
+    ) -> Event:
+        """Return the revocation of an instance, a chip or a workload, of now or of another time."""
+        order = RevocationOrder(self.mesh.id, kind, value, "test", self.now if time is None else time)
+        return Event("revocation", self.signed("revocation", codec.encode(order), signers), None, ())
 
     def policy(self, **changes: Any) -> Policy:
         """Return a policy: planners submit to redactors and call the vault, a client submits to planners."""

@@ -146,7 +146,7 @@ async def test_after_a_receipt_a_longer_log_of_another_history_is_refused_all_th
     async with mesh.up() as coordinator:
         # Given a head that was seen, and after it a receipt, which tells none.
         await mesh.data("mesh", "status")
-        await mesh.data("agents", "evict", "ab" * 32, keys=("alice", "bob"))
+        await mesh.data("agents", "evict", "ab" * 32, "--anyway", keys=("alice", "bob"))
         size = coordinator.service.core.authority.audit.size
         # When the coordinator's log is another one, and longer.
         other = AuditLog(mesh.mesh, lambda _: None)

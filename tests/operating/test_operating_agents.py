@@ -6,9 +6,12 @@ import pytest
 from agent_runtime import Agent, Context, Node
 from agent_runtime.errors import CallFailedError
 from agent_runtime.joining import AdmissionRefusedError
-from schemas.errors import Reason
+from console.operating.naming import instance_of
+from coordinator.ledger import Party
+from schemas.errors import Reason, UsageError
+from schemas.messages import PartyStatus
 from tests.mesh.world import eventually
-from tests.operating.world import Mesh
+from tests.operating.world import Coordinator, Mesh
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +24,11 @@ def vault_agent(name: str) -> Agent:
         return name
 
     return agent
+
+
+def _enclaves(coordinator: Coordinator) -> list[Party]:
+    parties = coordinator.service.core.authority.ledger.parties()
+    return [party for party in parties if party.kind == "enclave"]
 
 
 def instance(node: Node) -> str:
@@ -62,7 +70,9 @@ async def test_with_one_key_the_others_sign_and_one_sends(mesh: Mesh) -> None:
         assert "revocation of chip" in said
         assert "because: stolen" in said
         await mesh.data("revoke", "sign", out, keys=("carol",), state="carols")
-        await mesh.data("revoke", "send", out, keys=("bob",), state="bobs")
+        code, said = await mesh.run("revoke", "send", out, keys=("bob",), state="bobs")
+        assert (code, "--anyway" in said) == (2, True)
+        await mesh.data("revoke", "send", out, "--anyway", keys=("bob",), state="bobs")
         assert [each.value for each in coordinator.service.core.authority.ledger.revoked()] == [chip]
 
 
@@ -97,6 +107,44 @@ async def test_a_quarantined_agent_finishes_and_calls_go_to_another(mesh: Mesh) 
             told = {each["instance"]: each["state"] for each in (await mesh.data("agents", "list"))["agents"]}
             assert told[instance(first)] == "quarantined"
             assert first.membership.live()
+
+
+async def test_an_agent_whose_quarantine_is_lifted_takes_calls_again(mesh: Mesh) -> None:
+    async with (
+        mesh.up(),
+        mesh.agent("vault", vault_agent("first")) as first,
+        mesh.agent("planner") as planner,
+    ):
+        code, said = await mesh.run("agents", "lift", instance(first), keys=("alice", "bob"))
+        assert (code, "is not quarantined" in said) == (2, True)
+        await mesh.data("agents", "quarantine", instance(first), keys=("alice", "bob"))
+        await eventually(lambda: first.membership.keys.instance in planner.membership.held().shunned)
+        told = await mesh.data("agents", "lift", instance(first)[:8], keys=("alice", "bob"))
+        assert told["receipts"][0]["struck"] == 1
+        assert await planner.context().call("pseudonym", "x", str, within=30) == "first"
+
+
+async def test_a_lifted_quarantine_is_not_brought_to_the_next_coordinator(mesh: Mesh) -> None:
+    async with mesh.up() as before:
+        for word in ("quarantine", "lift"):
+            await mesh.data("agents", word, "ab" * 32, "--anyway", keys=("alice", "bob"))
+        before.stop.cancel()
+    async with mesh.coordinator() as after:
+        await mesh.data("mesh", "open", keys=("alice", "bob"))
+        assert after.service.core.authority.ledger.revoked() == ()
+
+
+async def test_a_console_that_missed_the_end_of_a_quarantine_goes_on(mesh: Mesh) -> None:
+    async with mesh.up() as before:
+        await mesh.data("mesh", "status", state="bobs")
+        await mesh.data("agents", "quarantine", "ab" * 32, "--anyway", keys=("alice", "bob"), state="bobs")
+        await mesh.data("agents", "lift", "ab" * 32, "--anyway", keys=("alice", "bob"))
+        before.stop.cancel()
+    async with mesh.coordinator() as after:
+        await mesh.data("mesh", "open", keys=("alice", "bob"))
+        code, said = await mesh.run("mesh", "status", state="bobs")
+        assert (code, "was told" in said) == (0, False), said
+        assert after.service.core.authority.ledger.revoked() == ()
 
 
 async def test_a_caller_that_has_not_heard_of_a_quarantine_is_sent_elsewhere(mesh: Mesh) -> None:
@@ -137,6 +185,70 @@ async def test_digits_that_name_several_or_nobody_evict_nobody(mesh: Mesh) -> No
             code, said = await mesh.run("agents", "evict", digits, keys=("alice", "bob"))
             assert code == 2, said
         assert coordinator.service.core.authority.ledger.revoked() == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("agents", "evict", "--workload", "valt"), "did you mean `vault`?"),
+        (("agents", "evict", "--chip", "{chip}0"), "did you mean `{chip}`?"),
+        (("agents", "evict", "{far}"), "there is {id} (vault)"),
+        (("agents", "evict", "{near}"), "there is {id} (vault)"),
+        (("agents", "evict", "{wrong}"), "nobody who is admitted has the instance"),
+        (("agents", "quarantine", "{wrong}"), "nobody who is admitted has the instance"),
+        (("workloads", "taint", "valt"), "did you mean `vault`?"),
+        (("workloads", "taint", "{wrong}"), "nobody who is admitted has the measurement"),
+    ],
+)
+async def test_what_nobody_has_is_told_with_what_was_meant_and_nothing_is_sent(
+    mesh: Mesh, words: tuple[str, ...], hint: str
+) -> None:
+    async with mesh.up() as coordinator, mesh.agent("vault") as vault:
+        full = instance(vault)
+        slip = "0" if full[7] != "0" else "1"
+        known = {
+            "id": full[:16],
+            "near": full[:7] + slip,
+            "far": "".join(f"{15 - int(digit, 16):x}" for digit in full[:8]),
+            "wrong": full[:63] + ("0" if full[63] != "0" else "1"),
+            "chip": next(party.result.chip for party in _enclaves(coordinator) if party.result),
+        }
+        code, said = await mesh.run(*(word.format(**known) for word in words), keys=("alice", "bob"))
+        assert (code, hint.format(**known) in said) == (2, True), said
+        assert coordinator.service.core.authority.ledger.revoked() == ()
+
+
+async def test_what_nobody_has_is_revoked_if_that_is_meant_and_said_to_have_struck_nobody(mesh: Mesh) -> None:
+    words = ("agents", "evict", "--chip", "C0C0", "--anyway")
+    async with mesh.up() as coordinator:
+        told = await mesh.data(*words, keys=("alice", "bob"))
+        assert told["receipts"][0]["struck"] == 0
+        code, said = await mesh.run(*words, keys=("alice", "bob"))
+        assert (code, "it struck nobody" in said) == (0, True)
+        assert [each.value for each in coordinator.service.core.authority.ledger.revoked()] == ["c0c0"]
+        code, said = await mesh.run(*words[:-1], keys=("alice", "bob"))
+        assert (code, "it is revoked already" in said) == (2, True)
+
+
+async def test_ids_are_taken_as_people_paste_them_and_it_is_said_how_many_went(mesh: Mesh) -> None:
+    async with mesh.up():
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault") as vault:
+                pasted = f" 0x{instance(vault).upper()[:32]} {instance(vault)[32:]}\n"
+                told = await mesh.data("agents", "evict", pasted, keys=("alice", "bob"))
+                assert told["receipts"][0]["struck"] == 1
+                await anyio.sleep_forever()
+
+
+def test_a_beginning_that_several_ids_share_is_told_with_all_of_them() -> None:
+    def party(digit: str) -> PartyStatus:
+        one = bytes.fromhex("ab" * 8 + digit * 48)
+        return PartyStatus(one, "enclave", ("vault",), "vault", b"", "nitro", "", b"", 0, "admitted")
+
+    registry = [party("1"), party("2")]
+    with pytest.raises(UsageError, match=r"names 2 of those who are admitted.*abab.*\(vault\), abab"):
+        instance_of(registry, "ab" * 4)
+    assert instance_of(registry, "AB" * 8 + "2") == registry[1].instance.hex()
 
 
 async def test_glass_is_broken_apart_with_a_reason_and_everybody_says_so(

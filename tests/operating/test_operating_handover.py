@@ -11,7 +11,7 @@ from tests.operating.world import Coordinator, Mesh, signed_revocation
 
 pytestmark = pytest.mark.anyio
 
-CHIP = ("agents", "evict", "--chip", "c0" * 16)
+CHIP = ("agents", "evict", "--chip", "c0" * 16, "--anyway")
 BOTH = ("alice", "bob")
 
 
@@ -57,6 +57,23 @@ def test_a_revocation_without_a_receipt_is_unheard_until_it_has_one_or_was_refus
     kept.keep(KeptReceipt(event, b"signed", b"k" * 32), term=3, index=7)
     assert (kept.unheard(3), kept.unheard(4)) == ([], [event])
     assert not list(kept.root.rglob("*.pending"))
+
+
+def test_of_what_was_said_of_a_quarantine_the_last_word_is_kept(tmp_path: Path) -> None:
+    kept, one, two = Kept(tmp_path, b"m" * 32), b"1" * 32, b"2" * 32
+    said = [
+        signed_revocation(instance, kind, time)
+        for instance, kind, time in (
+            (one, "quarantine", 1),
+            (one, "lift", 2),
+            (two, "lift", 3),
+            (two, "quarantine", 3),
+            (one, "instance", 1),
+        )
+    ]
+    for index, event in enumerate(said):
+        kept.keep(KeptReceipt(event, b"signed", b"k" * 32), term=1, index=index)
+    assert kept.revocations() == [said[1], said[3], said[4]]
 
 
 async def test_an_overtaken_policy_does_not_come_back_with_a_new_term(mesh: Mesh) -> None:

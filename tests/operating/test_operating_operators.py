@@ -142,7 +142,7 @@ async def test_the_others_consoles_learn_of_it_and_then_know_it_offline(mesh: Me
 
 
 async def test_a_fresh_coordinator_hears_it_from_who_came_and_of_the_revocations_too(mesh: Mesh) -> None:
-    chip = ("agents", "evict", "--chip", "c0" * 16)
+    chip = ("agents", "evict", "--chip", "c0" * 16, "--anyway")
     async with mesh.up() as first:
         await mesh.data(*chip, keys=BOTH)
         done = await replace_carol(mesh)

@@ -139,7 +139,7 @@ async def test_no_broker_and_no_coordinator_are_exit_3(mesh: Mesh) -> None:
 async def test_a_restarted_coordinator_hears_of_revocations_before_its_policy(mesh: Mesh) -> None:
     instance = "ab" * 32
     async with mesh.up():
-        await mesh.data("agents", "evict", instance, "--reason", "seized", keys=("alice", "bob"))
+        await mesh.data("agents", "evict", instance, "--anyway", "--reason", "seized", keys=("alice", "bob"))
     async with mesh.coordinator() as second:
         await mesh.data("mesh", "open", keys=("alice", "bob"))
         authority = second.service.core.authority
@@ -169,7 +169,7 @@ async def test_whoever_publishes_a_coordinators_first_policy_tells_it_the_revoca
     mesh: Mesh,
 ) -> None:
     async with mesh.up():
-        await mesh.data("agents", "evict", "--chip", "c0" * 16, keys=("alice", "bob"))
+        await mesh.data("agents", "evict", "--chip", "c0" * 16, "--anyway", keys=("alice", "bob"))
     async with mesh.coordinator() as second:
         # An order was sent, and what should follow it was not.
         policy, keys = mesh.file("policy.toml"), [mesh.keys["alice"], mesh.keys["bob"]]

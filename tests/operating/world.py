@@ -26,6 +26,7 @@ from lab.simulate import nitro
 from lab.simulate.nitro import NitroCard
 from schemas import codec
 from schemas.audit import as_plain, open_entry
+from schemas.documents import RevocationOrder
 from schemas.evidence import NITRO, Endorsements, Evidence, PlatformValues
 from schemas.messages import Event
 from schemas.pinning import Pinned
@@ -53,9 +54,10 @@ def pinned(code: str) -> Pinned:
     return Pinned(measurements={name: value.hex() for name, value in pcrs(code).items()})
 
 
-def signed_revocation(text: bytes) -> Event:
-    """Return an event that somebody signed, whatever it says."""
+def signed_revocation(chip: bytes, kind: str = "chip", time: int = 1) -> Event:
+    """Return a revocation that somebody signed."""
     mesh = Mesh_(b"m" * 32, SUITE_GCM)
+    text = codec.encode(RevocationOrder(mesh.id, kind, chip.hex(), "why", time))
     return Event("revocation", (cose.sign(SigningKey(b"s" * 32), mesh, "revocation", text),), None, ())
 
 

@@ -184,6 +184,7 @@ PARTY_STATUS = PartyStatus(
     fixed("a workload"),
     SEV_SNP,
     "c0",
+    fixed("its evidence"),
     TIME + 9,
     "admitted",
 )

@@ -1,0 +1,66 @@
+"""Having a coordinator tell what `explain` needs: all of one moment, and what operators signed verified."""
+
+from collections.abc import Sequence
+
+from agent_runtime.coordination import UnreachableError
+from agent_runtime.joining import AdmissionRefusedError
+from console.operating.asked import Broken, Told
+from console.operator import PAGES_TRIED, OperatorLine
+from schemas import codec
+from schemas.documents import BreakGlass
+from schemas.errors import Reason, UsageError
+from schemas.messages import Event, MeshStatus
+from schemas.policy import from_compiled
+from sealing.context import sha256
+from sealing.council import Council
+from sealing.documents import open_by_operators, signer_of
+from sealing.errors import NotAuthenticError, SealingError
+
+
+async def ask(line: OperatorLine) -> Told:
+    """Return what the coordinator tells, or raise a `PeerError`; `UsageError` while it has no policy."""
+    for _ in range(PAGES_TRIED):
+        told = await _ask(line)
+        if told is not None:
+            return told
+    raise UnreachableError("the mesh changes faster than it can be asked: ask again")
+
+
+async def _ask(line: OperatorLine) -> Told | None:
+    status = await line.status()
+    if not status.policy_version:
+        raise UsageError(
+            f"no policy is in force in term {status.term}, so nobody may do anything: publish one"
+        )
+    text, signers = signed(line.council, "policy", (await line.ask("policy", "", Event)).documents)
+    broken = await _broken(line, status)
+    revoked = await line.revoked()
+    if sha256(text) != status.policy_hash or broken is None:
+        return None  # something came into force meanwhile
+    return Told(status, from_compiled(text), signers, broken, revoked)
+
+
+async def _broken(line: OperatorLine, status: MeshStatus) -> tuple[Broken, ...] | None:
+    found: list[Broken] = []
+    try:
+        for number in range(len(status.break_glass)):
+            event = await line.ask("break-glass", str(number), Event)
+            text, signers = signed(line.council, "break-glass", event.documents)
+            found.append(Broken(codec.decode(text, BreakGlass), signers))
+    except AdmissionRefusedError as error:
+        if error.reason is not Reason.NO_HANDLER:
+            raise
+        return None
+    return tuple(found)
+
+
+def signed(council: Council, label: str, documents: Sequence[bytes]) -> tuple[bytes, tuple[str, ...]]:
+    """Return what operators signed, and who: those of now, or those of before if nobody signed it again."""
+    for each in council.lineage:
+        try:
+            text = open_by_operators(each, council.mesh, label, documents)
+            names = {signer_of(each, council.mesh, label, document) for document in documents}
+        except SealingError:
+            continue
+        return text, tuple(sorted(names))
+    raise NotAuthenticError(f"the coordinator shows a {label} that no threshold of operators signed")

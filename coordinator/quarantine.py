@@ -1,0 +1,45 @@
+"""Which word of the operators about an instance's quarantine is the last: by the time that they signed. Pure.
+
+An older word is no news. So nobody who keeps what the threshold once signed can undo what it signed later,
+and consoles may tell a successor what they know in any order.
+"""
+
+from coordinator.errors import RefusedError
+from coordinator.terms import AHEAD
+from schemas.documents import RevocationOrder
+from schemas.errors import Reason
+from schemas.messages import LIFT, QUARANTINE, Millis
+
+KINDS = (QUARANTINE, LIFT)
+
+
+class Quarantines:
+    """The operators' last word about each instance, of one coordinator."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, RevocationOrder] = {}
+
+    def judge(self, order: RevocationOrder, now: Millis) -> None:
+        """Raise what stands against a quarantine or its lifting.
+
+        1. It is of now: one of a time to come would outlast whatever is signed until then.
+        2. The other was not signed later; of the same time, the quarantine holds.
+        """
+        # 1.
+        if order.time > now + AHEAD:
+            raise RefusedError(Reason.NOT_YET_VALID, f"a {order.kind} of a time to come")
+        # 2.
+        last = self._last.get(order.value)
+        if last is not None and last.kind != order.kind and _rank(order) < _rank(last):
+            what = "lifted" if last.kind == LIFT else "quarantined"
+            raise RefusedError(Reason.REPLAYED, f"the instance was {what} by a later word of the operators")
+
+    def enter(self, order: RevocationOrder) -> None:
+        """Have a word in force that was judged."""
+        last = self._last.get(order.value)
+        if last is None or _rank(last) < _rank(order):
+            self._last[order.value] = order
+
+
+def _rank(order: RevocationOrder) -> tuple[Millis, bool]:
+    return order.time, order.kind == QUARANTINE
