@@ -59,6 +59,18 @@ def test_any_bytes_and_any_damaged_seed_pass(
         target(target.mutate(seed, 1 << 14, data.draw(st.integers(0, 2**32)), flip))
 
 
+@pytest.mark.parametrize("name", ["cbor", "message", "nitro-document", "signed-nitro"])
+def test_a_tree_that_is_remembered_is_not_the_one_that_was_changed(
+    name: str, all_targets: dict[str, Target], all_seeds: dict[str, list[bytes]]
+) -> None:
+    mutate = all_targets[name].mutate
+    assert mutate is not None
+    drawn = [mutate(seed, 1 << 14, number, flip) for seed in all_seeds[name][:3] for number in range(99)]
+    assert drawn == [
+        mutate(seed, 1 << 14, number, flip) for seed in all_seeds[name][:3] for number in range(99)
+    ]
+
+
 def flip(data: bytes, max_size: int) -> bytes:
     changed = bytearray(data[:max_size])
     random = Random(bytes(changed))
@@ -124,6 +136,16 @@ def test_a_sampled_target_reads_most_inputs_once_and_lets_errors_out_of_each() -
     dividing(b"abc")
     with pytest.raises(ZeroDivisionError):
         dividing(b"ab")
+
+
+def test_a_sampled_target_reads_each_input_with_instruments_and_a_share_without_them_too() -> None:
+    readings: list[bytes] = []
+    traced: list[bytes] = []
+    sampled = Sampled(Target("notes", readings.append, 10, 0), traced.append)
+    for _ in range(SAMPLE + 1):
+        sampled(b"ab")
+    assert len(traced) == SAMPLE + 1
+    assert len(readings) == 2 + 2  # the first and the last of them twice
 
 
 def test_a_sampled_target_counts_the_first_input_each_larger_one_and_each_so_many() -> None:

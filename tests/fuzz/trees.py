@@ -4,7 +4,9 @@ What can be read is taken apart, something in it is changed, and it is written a
 reads, into which a fuzzer by coverage does not see.
 """
 
+import marshal
 from collections.abc import Callable
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -25,6 +27,7 @@ NAMES = ("module_id", "digest", "pcrs", "certificate", "cabundle", "user_data", 
 CHANGES = (1, 1, 2)  # how many at once; after many a document is refused at the first
 MOST_NESTED = 26  # one reader takes 24 levels
 MOST_MEMBERS = 260  # one reader takes 256, one 64
+REMEMBERED = 4096  # trees: more than a corpus has
 FOREIGN = (1.5, cbor2.CBORTag(1, 0), cbor2.CBORSimpleValue(99), cbor2.undefined, -(2**64), 2**64)
 
 Slot = tuple[Any, Any]  # a list or map, and an index or key of it
@@ -33,18 +36,15 @@ Slot = tuple[Any, Any]  # a list or map, and an index or key of it
 def mutate_document(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
     """Change a COSE_Sign1, at most times in the map that is its payload."""
     random = Random(seed)
-    try:
-        frame, rest = nitro_cbor.read_first(data.removeprefix(b"\xd2"))
-    except PeerError:
+    tree = _tree(nitro_cbor.read_first, data.removeprefix(b"\xd2"))
+    if tree is None or random.randrange(4) == 0:
         return havoc(data, max_size)
-    if random.randrange(4) == 0:
-        return havoc(data, max_size)
+    rest: bytes
+    frame, rest = tree[0]
     match frame:
         case [protected, unprotected, bytes() as body, signature] if random.randrange(8):
-            try:
-                payload = _changed(nitro_cbor.read(body), random, havoc)
-            except PeerError:
-                payload = None
+            inner = _tree(nitro_cbor.read, body)
+            payload = _changed(inner[0], random, havoc) if inner else None
             frame = [protected, unprotected, _written(payload, random), signature]
         case _:
             frame = _changed(frame, random, havoc)
@@ -55,13 +55,10 @@ def mutate_document(data: bytes, max_size: int, seed: int, havoc: Havoc) -> byte
 def mutate_payload(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
     """Change the map that is the payload of a document."""
     random = Random(seed)
-    try:
-        payload = nitro_cbor.read(data)
-    except PeerError:
+    tree = _tree(nitro_cbor.read, data)
+    if tree is None or random.randrange(4) == 0:
         return havoc(data, max_size)
-    if random.randrange(4) == 0:
-        return havoc(data, max_size)
-    return _written(_changed(payload, random, havoc), random)[:max_size]
+    return _written(_changed(tree[0], random, havoc), random)[:max_size]
 
 
 def mutate_message(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
@@ -72,13 +69,10 @@ def mutate_message(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes
 def mutate_canonical(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
     """Change an item of deterministic CBOR."""
     random = Random(seed)
-    try:
-        item = cbor.read(data)
-    except PeerError:
+    tree = _tree(cbor.read, data)
+    if tree is None or random.randrange(4) == 0:
         return havoc(data, max_size)
-    if random.randrange(4) == 0:
-        return havoc(data, max_size)
-    return cbor2.dumps(_changed(item, random, havoc), canonical=True)[:max_size]
+    return cbor2.dumps(_changed(tree[0], random, havoc), canonical=True)[:max_size]
 
 
 def mutate_msgpack(data: bytes, max_size: int, seed: int, havoc: Havoc) -> bytes:
@@ -108,6 +102,21 @@ def _mutate_by(
         except (ValueError, TypeError, OverflowError, RecursionError):
             pass
     return havoc(data, max_size)
+
+
+def _tree(read: Callable[[bytes], Any], data: bytes) -> tuple[Any] | None:
+    """Return what `data` is read as, for the caller to change; None if it is refused."""
+    kept = _kept(read, data)
+    return None if kept is None else (marshal.loads(kept),)  # noqa: S302 - what `_kept` wrote
+
+
+@lru_cache(REMEMBERED)
+def _kept(read: Callable[[bytes], Any], data: bytes) -> bytes | None:
+    # A corpus is changed over and over, and to copy a tree so is much cheaper than to read it again.
+    try:
+        return marshal.dumps(read(data))
+    except PeerError:
+        return None
 
 
 def _written(item: Any, random: Random) -> bytes:
@@ -177,10 +186,23 @@ def _near(value: Any, random: Random, havoc: Havoc) -> Any:
 
 
 def _anything(random: Random) -> Any:
-    nested: Any = 0
-    for _ in range(random.randint(1, MOST_NESTED)):
-        nested = random.choice(([nested], {0: nested}))
-    filled: Any = {number: bytes(48) for number in range(random.choice((3, 16, 33, 65)))}
-    return random.choice(
-        (nested, filled, random.choice(NUMBERS), random.choice(NAMES), *FOREIGN, b"", {}, [])
-    )
+    match random.randrange(7 + len(FOREIGN)):
+        case 0:
+            nested: Any = 0
+            for _ in range(random.randint(1, MOST_NESTED)):
+                nested = random.choice(([nested], {0: nested}))
+            return nested
+        case 1:
+            return {number: bytes(48) for number in range(random.choice((3, 16, 33, 65)))}
+        case 2:
+            return random.choice(NUMBERS)
+        case 3:
+            return random.choice(NAMES)
+        case 4:
+            return b""
+        case 5:
+            return {}
+        case 6:
+            return []
+        case _:
+            return random.choice(FOREIGN)
