@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from random import Random
 from types import FrameType
 
 from tests.fuzz.targets import Sampled, Target, targets
+from tests.fuzz.trees import Dice
 from tests.fuzz.world import World
 
 LARGEST = 1 << 13  # bytes, as by coverage
@@ -32,50 +32,50 @@ class HangError(Exception):
     """One input was read for longer than any may."""
 
 
-def havoc(random: Random, corpus: list[bytes]) -> Callable[[bytes, int], bytes]:
+def havoc(dice: Dice, corpus: list[bytes]) -> Callable[[bytes, int], bytes]:
     """Return what changes bytes without knowing what they mean, at times by a piece of another input."""
 
     def change(data: bytes, max_size: int) -> bytes:
         changed = bytearray(data)
-        for _ in range(random.choice(CHANGES)):
+        for _ in range(dice.choice(CHANGES)):
             size = len(changed)
-            at = random.randrange(size + 1)
-            end = at + random.choice((1, 1, 2, 4, 8, 32, 256))
-            match random.randrange(8):
+            at = dice.below(size + 1)
+            end = at + dice.choice((1, 1, 2, 4, 8, 32, 256))
+            match dice.below(8):
                 case 0 | 1 if at < size:
-                    changed[at] ^= 1 << random.randrange(8)
+                    changed[at] ^= 1 << dice.below(8)
                 case 2 if at < size:
-                    changed[at] = random.randrange(256)
+                    changed[at] = dice.below(256)
                 case 3 if at < size:
-                    changed[at] = (changed[at] + random.choice((1, -1, 16, -16))) % 256
+                    changed[at] = (changed[at] + dice.choice((1, -1, 16, -16))) % 256
                 case 4:
                     del changed[at:end]
                 case 5:
-                    changed[at:at] = changed[at:end] * random.choice((1, 1, 2, 8))
+                    changed[at:at] = changed[at:end] * dice.choice((1, 1, 2, 8))
                 case 6:
-                    edge = random.choice(EDGES)
-                    changed[at : at + random.choice((0, len(edge)))] = edge
+                    edge = dice.choice(EDGES)
+                    changed[at : at + dice.choice((0, len(edge)))] = edge
                 case _:
-                    other = random.choice(corpus)
-                    start = random.randrange(len(other) + 1)
+                    other = dice.choice(corpus)
+                    start = dice.below(len(other) + 1)
                     piece = other[start : start + end - at]
-                    changed[at : at + random.choice((0, len(piece)))] = piece
+                    changed[at : at + dice.choice((0, len(piece)))] = piece
         return bytes(changed[:max_size])
 
     return change
 
 
-def inputs(target: Target, corpus: list[bytes], random: Random) -> Iterator[bytes]:
+def inputs(target: Target, corpus: list[bytes], dice: Dice) -> Iterator[bytes]:
     """Give the corpus, then changes of it without end."""
     yield from corpus
     small = [each for each in corpus if len(each) <= SMALL] or corpus
-    change = havoc(random, corpus)
+    change = havoc(dice, corpus)
     while True:
-        start = random.choice(small if random.randrange(OTHERS) else corpus)
+        start = dice.choice(small if dice.below(OTHERS) else corpus)
         if target.mutate is None:
             yield change(start, LARGEST)
         else:
-            yield target.mutate(start, LARGEST, random.getrandbits(32), change)
+            yield target.mutate(start, LARGEST, dice, change)
 
 
 def run(target: Target, folder: Path, limit: str, number: int) -> None:
@@ -91,7 +91,7 @@ def run(target: Target, folder: Path, limit: str, number: int) -> None:
     watch(sampled)
     data, fine = b"", False
     try:
-        for data in islice(inputs(target, corpus, Random(seed)), most):
+        for data in islice(inputs(target, corpus, Dice(seed)), most):
             if sampled.executions % LOOKS == 0 and time.monotonic() >= end:
                 break
             sampled(data)

@@ -11,13 +11,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import atheris
 
 from tests.fuzz import targets as plain
 from tests.fuzz import world
-from tests.fuzz.trees import Mutate
+from tests.fuzz.trees import Dice, Mutate
 
 READERS = ("attestation", "schemas", "transport", "console")
 SHIPPED = (*READERS, "lab", "tests")
@@ -54,9 +53,9 @@ def from_seeds(change: Mutate, folder: Path) -> Callable[[bytes, int, int], byte
     starts = [path.read_bytes() for path in sorted(folder.iterdir())]
 
     def mutator(data: bytes, max_size: int, seed: int) -> bytes:
-        random = Random(seed)
-        start = random.choice(starts) if random.randrange(2) else data
-        return change(start, max_size, random.getrandbits(32), atheris.Mutate)
+        dice = Dice(seed)
+        start = dice.choice(starts) if dice.below(2) else data
+        return change(start, max_size, dice, atheris.Mutate)
 
     return mutator
 

@@ -5,13 +5,13 @@ import sys
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from tests.fuzz.blind import inputs
 from tests.fuzz.run import BLIND, CORPUS, HOME, Outcome, fuzz
 from tests.fuzz.targets import NAMES, Target
+from tests.fuzz.trees import Dice
 
 RUNS = 2000
 HAS_ATHERIS = find_spec("atheris") is not None
@@ -99,9 +99,9 @@ def test_a_blind_run_of_every_target_finds_nothing_and_tells_no_coverage(tmp_pat
 def test_a_blind_run_starts_from_what_runs_by_coverage_kept_too() -> None:
     target = Target("notes", lambda data: None, 10, 0)
     corpus = [b"a kept input", b"a seed"]
-    drawn = list(islice(inputs(target, corpus, Random(1)), 500))
+    drawn = list(islice(inputs(target, corpus, Dice(1)), 500))
     assert drawn[:2] == corpus
-    assert drawn == list(islice(inputs(target, corpus, Random(1)), 500))
+    assert drawn == list(islice(inputs(target, corpus, Dice(1)), 500))
     assert len({*drawn}) > 300
     for start in corpus:
         assert any(start[:4] in each for each in drawn[2:])

@@ -14,6 +14,7 @@ from tests.fuzz import signed
 from tests.fuzz.cost import TooDearError, within
 from tests.fuzz.seeds import make_world, seeds
 from tests.fuzz.targets import NAMES, SAMPLE, NotTheSameError, Sampled, Target, targets
+from tests.fuzz.trees import Dice
 from tests.fuzz.world import PLATFORMS, World
 from tests.schemas.strategies import KINDS
 
@@ -56,7 +57,7 @@ def test_any_bytes_and_any_damaged_seed_pass(
     damaged = seed[:at] + data.draw(st.binary(max_size=16)) + seed[at + size :]
     target(damaged)
     if target.mutate is not None:
-        target(target.mutate(seed, 1 << 14, data.draw(st.integers(0, 2**32)), flip))
+        target(target.mutate(seed, 1 << 14, Dice(data.draw(st.integers(0, 2**32))), flip))
 
 
 @pytest.mark.parametrize("name", ["cbor", "message", "nitro-document", "signed-nitro"])
@@ -65,9 +66,11 @@ def test_a_tree_that_is_remembered_is_not_the_one_that_was_changed(
 ) -> None:
     mutate = all_targets[name].mutate
     assert mutate is not None
-    drawn = [mutate(seed, 1 << 14, number, flip) for seed in all_seeds[name][:3] for number in range(99)]
+    drawn = [
+        mutate(seed, 1 << 14, Dice(number), flip) for seed in all_seeds[name][:3] for number in range(99)
+    ]
     assert drawn == [
-        mutate(seed, 1 << 14, number, flip) for seed in all_seeds[name][:3] for number in range(99)
+        mutate(seed, 1 << 14, Dice(number), flip) for seed in all_seeds[name][:3] for number in range(99)
     ]
 
 
