@@ -187,18 +187,21 @@ def report(name: str, rows: list[Row], *, as_data: bool) -> int:
 
 
 def _table(title: str, rows: list[Row]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False)
-    table.add_column("what, against which peer", overflow="fold", ratio=1)
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False
+    )
+    # Fits eighty columns: names are what can be folded.
+    table.add_column("what, unit; peer", overflow="fold", min_width=16, ratio=1)
     for name in ("ours", "peer's", "ratio", "must"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
         data = row.as_json()
         table.add_row(
-            f"{row.name}; {row.peer}",
-            f"{_figure(data['value'])} {row.unit}",
+            f"{row.name}, {row.unit}; {row.peer}",
+            _figure(data["value"]),
             _figure(data["peer_value"]),
-            f"{data['ratio']:.2f} ({data['low']:.2f} to {data['high']:.2f})",
+            f"{data['ratio']:.2f} ({data['low']:.2f}-{data['high']:.2f})",
             data["must"] or "",
             row.verdict,
         )

@@ -161,7 +161,7 @@ def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
 
 def agents_table(parties: Iterable[PartyStatus]) -> Table:
     """Return a table of who is admitted, operators left out."""
-    table = Table()
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("instance", no_wrap=True)  # to be copied
     for heading in ("state", "roles", "workload", "measurement", "TEE", "until"):
         table.add_column(heading, overflow="fold")
