@@ -55,7 +55,7 @@ async def run(
         return Ended(Reason.NO_HANDLER.value, "", b"")
     try:
         argument = endpoint.decode(payload)
-        outside = granted.of_arguments(argument, now)
+        outside = granted.of_arguments(argument, now, endpoint.form)
         if outside is not None:
             raise RefusedError(outside.reason, outside.detail)
         if endpoint.is_async:
