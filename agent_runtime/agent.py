@@ -43,6 +43,10 @@ class Task(Protocol):
         """Strike it from the client's journal, once what came of it is in safe hands."""
 
 
+# msgspec has an error of its own for all but text that is not UTF-8 and nesting without end.
+_NOT_OF_TYPE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class Context(Protocol):
     """What a handler may do besides computing: everything it asks for is checked against its grants."""
 
@@ -87,16 +91,19 @@ class Endpoint:
 
     name: str
     handler: Handler
-    argument: Any
+    argument: "msgspec.msgpack.Decoder[Any]"
     is_async: bool
     form: Form = field(init=False, compare=False)  # what the argument's type says of its parts
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "form", form_of(self.argument))
+        object.__setattr__(self, "form", form_of(self.argument.type))
 
     def decode(self, payload: bytes) -> Any:
         """Return the argument, or raise `arguments-invalid`."""
-        return _decode(payload, self.argument, f"not an argument of {self.name}")
+        try:
+            return self.argument.decode(payload)
+        except _NOT_OF_TYPE as error:
+            raise RefusedError(Reason.ARGUMENTS_INVALID, f"not an argument of {self.name}") from error
 
 
 class Agent:
@@ -133,7 +140,8 @@ class Agent:
                 raise UsageError(
                     f"the handler of {name!r} needs the form (payload: Type, context: Context) -> Type"
                 )
-            table[name] = Endpoint(name, handler, hints[parameters[0]], inspect.iscoroutinefunction(handler))
+            argument = msgspec.msgpack.Decoder(hints[parameters[0]])
+            table[name] = Endpoint(name, handler, argument, inspect.iscoroutinefunction(handler))
             return handler
 
         return register
@@ -155,13 +163,7 @@ def encode_value(value: Any) -> bytes:
 
 def decode_value(data: bytes, kind: type[T]) -> T:
     """Return an application value of the expected type, or raise `arguments-invalid`."""
-    value: T = _decode(data, kind, "the value is of another type than asked for")
-    return value
-
-
-def _decode(data: bytes, kind: Any, refusal: str) -> Any:
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    # msgspec has an error of its own for all but text that is not UTF-8 and nesting without end.
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError(Reason.ARGUMENTS_INVALID, refusal) from error
+    except _NOT_OF_TYPE as error:
+        raise RefusedError(Reason.ARGUMENTS_INVALID, "the value is of another type than asked for") from error

@@ -8,12 +8,13 @@ id, so that its handler does not run twice.
 import asyncio
 import random as _random
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
+from agent_runtime.agent import encode_value
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.door import Door
 from agent_runtime.errors import CallFailedError
@@ -39,7 +40,6 @@ DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
 LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
 
 T = TypeVar("T")
-_Route = tuple[Way, Link]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,11 @@ class Calls:
         self._listings: dict[str, _Listing] = {}
         self._opening: dict[bytes, anyio.Lock] = {}
         self._outgoing = Outgoing(peering, transport, refusals)
-        # By action and what: all that was asked for one call or message holds for the next of the same turn.
-        self._routes: dict[tuple[str, str], _Route] = {}
+        # By kind of message, while a turn lasts: all that was asked for one message holds for the next.
+        self._routes: dict[str, tuple[Way, Link]] = {}
         self._routes_of = -1
+        # By role and own role: the one instance of a role, as it was found last, and the session with it.
+        self._found: dict[tuple[str, str], tuple[_Listing, Link]] = {}
         transport.after_reading(self._outgoing.flush)
         self.serving = Serving(
             membership, gate, peering.requests, self._outgoing, refusals, serve, take, context_of
@@ -122,24 +124,21 @@ class Calls:
         self.serving.start(tasks)
 
     async def call(
-        self, tool: str, arguments: bytes, *, deadline: Millis, idempotency: bytes | None
+        self, way: Way, tool: str, arguments: bytes, *, within: float, idempotency: bytes | None
     ) -> bytes:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
-        route = self._known("call", tool, len(arguments))
-        way = route[0] if route else self._gate.may_say("call", tool, len(arguments))
+        way.check_size(len(arguments))
+        deadline = way.now + int(within * SECOND)
         request = self._coordination.party.random(16)
         call = Call(request, tool, arguments, deadline, idempotency)
         tried: set[bytes] = set()
+        link, remaining = self._direct(way), within
         while True:
-            remaining = (deadline - self._membership.clock.now()) / SECOND
             if remaining <= 0:
                 raise CallFailedError(Reason.DEADLINE_PASSED, f"no answer from {tool}")
             try:
-                if route is not None:
-                    link, route = route[1], None
-                else:
+                if link is None:
                     link = await self._link(way, tried)
-                    self._know("call", tool, (way, link))
                 reply = await self._ask(link, call, min(ATTEMPT_DEADLINE, remaining))
                 if reply.reason == Reason.QUARANTINED:
                     # It heard of it before we did: another instance takes the call.
@@ -149,32 +148,40 @@ class Calls:
                 # The peer may have restarted as another instance: look it up again.
                 self._look_up_again(way.role)
                 await anyio.sleep(min(LOOK_AGAIN, remaining))
+                link, remaining = None, (deadline - self._membership.clock.now()) / SECOND
                 continue
             if reply.reason:
                 known = reply.reason in set(Reason)
                 raise CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
             return reply.value
 
-    def send_on(self, kind: str, payload: bytes) -> bool:
+    def send_on(self, kind: str, value: Any) -> bool:
         """Send a message the way that another of its kind went in this turn, if one did and there is room."""
-        known = self._known("send", kind, len(payload))
-        if known is None or self._outgoing.congested:
+        outgoing = self._outgoing
+        if self._routes_of != outgoing.ended:
+            self._routes.clear()
             return False
-        self._outgoing.say(known[1], encode_message(Send(kind, payload)))
+        route = self._routes.get(kind)
+        if route is None or outgoing.congested:
+            return False
+        payload = encode_value(value)
+        if len(payload) > route[0].granted.most:
+            return False
+        outgoing.say(route[1], encode_message(Send(kind, payload)), awaited=False)
         return True
 
-    async def send(self, kind: str, payload: bytes, *, within: float) -> None:
+    async def send(self, way: Way, kind: str, payload: bytes, *, within: float) -> None:
         """Send a message that nobody answers; return when it is on its way, or raise what forbids it.
 
         `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
         """
-        way = self._gate.may_say("send", kind, len(payload))
+        way.check_size(len(payload))
         clock = self._membership.clock
         deadline = clock.now() + int(within * SECOND)
         tried: set[bytes] = set()
         while True:
             try:
-                link = await self._link(way, tried)
+                link = self._direct(way) or await self._link(way, tried)
             except UnreachableError as error:
                 remaining = (deadline - clock.now()) / SECOND
                 if remaining <= 0:
@@ -183,23 +190,28 @@ class Calls:
                 await anyio.sleep(min(LOOK_AGAIN, remaining))
                 continue
             await self._outgoing.room()
-            self._know("send", kind, (way, link))
-            self._outgoing.say(link, encode_message(Send(kind, payload)))
+            self._outgoing.say(link, encode_message(Send(kind, payload)), awaited=False)
+            # Where there are several instances, each of a turn's messages is to find its own.
+            if (way.role, way.own_role) in self._found and not way.granted.checks_arguments:
+                self._routes_of = self._outgoing.ended
+                self._routes[kind] = way, link
             return
 
-    def _known(self, action: str, what: str, size: int) -> _Route | None:
-        if self._routes_of != self._outgoing.ended:
-            self._routes.clear()
+    def _direct(self, way: Way) -> Link | None:
+        """Return the session with a role's one instance if nothing was heard that may have changed that."""
+        found = self._found.get((way.role, way.own_role))
+        if found is None:
             return None
-        route = self._routes.get((action, what))
-        return route if route is not None and size <= route[0].most else None
-
-    def _know(self, action: str, what: str, route: _Route) -> None:
-        # Where there are several instances, each of a turn's calls is to find its own.
-        listing = self._listings.get(route[0].role)
-        if listing is not None and len(listing.peers) == 1:
-            self._routes_of = self._outgoing.ended
-            self._routes[action, what] = route
+        listing, link = found
+        if (
+            listing is self._listings.get(way.role)
+            and way.now < listing.until
+            and listing.shunned is self._membership.held().shunned
+            and link.usable(way.now)
+        ):
+            return link
+        del self._found[way.role, way.own_role]
+        return None
 
     def _look_up_again(self, role: str) -> None:
         if (listing := self._listings.get(role)) is not None:
@@ -236,13 +248,19 @@ class Calls:
         now = asyncio.get_running_loop().time()
         for waiting in list(self._waiting.values()):
             waiting.sweep(now)
-        for link in self._peering.sweep():
+        dropped = self._peering.sweep()
+        if dropped:
+            self._found.clear()
+            self._routes.clear()
+        for link in dropped:
             await self._forget(link)
         # Peers come and go as other instances: of those that are gone nothing stays.
         self._opening = {peer: lock for peer, lock in self._opening.items() if lock.locked()}
 
     async def drop_all(self) -> None:
         """End every session: at the end, or when another coordinator's term began."""
+        self._found.clear()
+        self._routes.clear()
         for link in self._peering.drop_all():
             await self._forget(link)
         self._listings.clear()
@@ -268,6 +286,8 @@ class Calls:
         instance = peer.subject
         link = self._peering.usable(instance, role, own_role)
         if link is not None:
+            if len(peers) == 1:
+                self._found[role, own_role] = self._listings[role], link
             return link
         async with self._opening.setdefault(instance, anyio.Lock()):
             link = self._peering.usable(instance, role, own_role)

@@ -60,6 +60,12 @@ class MeshClock:
         """Return the highest time so far without looking at the clock, for who just did."""
         return self._highest
 
-    def both(self) -> tuple[Millis, Millis]:
-        """Return mesh time and the highest ever held, of one reading."""
-        return self.now(), self._highest
+    def both(self) -> tuple[Millis | None, Millis]:
+        """Return mesh time, None before it is set, and the highest ever held, of one reading."""
+        offset = self._offset
+        if offset is None:
+            return None, 0
+        now = self._local() + offset
+        if now > self._highest:
+            self._highest = now
+        return now, self._highest

@@ -38,20 +38,18 @@ class NodeContext:
 
     async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
         """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
-        self._gate.may_hold("call", tool, arguments)
-        deadline = self._membership.clock.now() + int(within * SECOND)
+        way = self._gate.may_say("call", tool, arguments)
         value = await self._calls.call(
-            tool, encode_value(arguments), deadline=deadline, idempotency=self.task_id
+            way, tool, encode_value(arguments), within=within, idempotency=self.task_id
         )
         return decode_value(value, kind)
 
     async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:
         """Send a message that nobody answers; return when it is on its way, or raise `CallFailedError`."""
-        self._gate.may_hold("send", kind, payload)
-        message = encode_value(payload)
         # Most of what is sent in one turn goes where the first of it went.
-        if not self._calls.send_on(kind, message):
-            await self._calls.send(kind, message, within=within)
+        if not self._calls.send_on(kind, payload):
+            way = self._gate.may_say("send", kind, payload)
+            await self._calls.send(way, kind, encode_value(payload), within=within)
 
     async def submit(
         self,
@@ -64,7 +62,7 @@ class NodeContext:
         label: str = "",
     ) -> SubmittedTask:
         """Submit a task; return when the broker has acknowledged it."""
-        self._gate.may_hold("submit", task_class, payload)
+        self._gate.may_say("submit", task_class, payload)
         return await self._submitter.submit(
             task_class,
             encode_value(payload),

@@ -52,7 +52,19 @@ class Way(NamedTuple):
 
     own_role: str
     role: str
-    most: int  # bytes
+    granted: Granted
+    now: Millis  # when it was permitted
+
+    @property
+    def most(self) -> int:
+        """Bytes that may go."""
+        return self.granted.most
+
+    def check_size(self, size: int) -> None:
+        """Permit an encoded payload of so many bytes, or raise."""
+        refusal = self.granted.refusal(size, self.now)
+        if refusal is not None:
+            raise _refused(refusal)
 
 
 class Gate:
@@ -158,27 +170,17 @@ class Gate:
             raise _refused(refusal)
         return trust
 
-    def may_say(self, action: str, what: str, size: int) -> Way:
-        """Permit an own call or one-way message before it leaves, or raise.
+    def may_say(self, action: str, what: str, value: Any) -> Way:
+        """Permit an own call, message or submission by what it would hold, before it is encoded, or raise.
 
-        The way that is returned holds for others of the same turn.
+        The receiver decides: this spares the way to it, and says so where the mistake was made. The way that
+        is returned holds for others of the same turn; how large they may be, it is asked for each.
         """
         trust, now = self._membership.require_live_now()
         own_role, granted = _own(trust, action, what)
-        refusal = granted.refusal(size, now)
-        if refusal is not None:
+        if granted.checks_arguments and (refusal := granted.of_arguments(value, now)):
             raise _refused(refusal)
-        return Way(own_role, granted.audience, granted.most)
-
-    def may_hold(self, action: str, what: str, value: Any) -> None:
-        """Permit what something of our own would hold, before it is encoded, or raise.
-
-        The receiver decides: this spares the way to it, and says so where the mistake was made.
-        """
-        trust, now = self._membership.require_live_now()
-        refusal = _own(trust, action, what)[1].of_arguments(value, now)
-        if refusal is not None:
-            raise _refused(refusal)
+        return Way(own_role, granted.audience, granted, now)
 
     def _trust_or_hand_back(self) -> Trust:
         try:

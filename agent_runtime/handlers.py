@@ -55,8 +55,7 @@ async def run(
         return Ended(Reason.NO_HANDLER.value, "", b"")
     try:
         argument = endpoint.decode(payload)
-        outside = granted.of_arguments(argument, now, endpoint.form)
-        if outside is not None:
+        if granted.checks_arguments and (outside := granted.of_arguments(argument, now, endpoint.form)):
             raise RefusedError(outside.reason, outside.detail)
         if endpoint.is_async:
             value = await endpoint.handler(argument, context)

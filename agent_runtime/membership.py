@@ -135,7 +135,7 @@ class Membership:
 
     def live(self) -> bool:
         """Tell whether this process may take and send: recent beacon, unexpired admission, no fork seen."""
-        return self.trust is not None and self._live_at(self.trust, *self.clock.both())
+        return self._standing() is not None
 
     def require_live(self) -> Trust:
         """Return the trust to decide by, or raise `not-live`."""
@@ -143,20 +143,25 @@ class Membership:
 
     def require_live_now(self) -> tuple[Trust, Millis]:
         """Return the trust to decide by and the highest time ever held, or raise `not-live`."""
-        trust = self.held()
-        now, highest = self.clock.both()
-        if not self._live_at(trust, now, highest):
+        standing = self._standing()
+        if standing is None:
+            self.held()
             raise RefusedError(Reason.NOT_LIVE)
-        return trust, highest
+        return standing
 
-    def _live_at(self, trust: Trust, now: Millis, highest: Millis) -> bool:
-        return (
-            self._counted is not None
-            and not self.witness.equivocated
-            and self.clock.is_set
-            and now - self._counted <= self.grace
-            and highest < trust.admission.expires * SECOND
-        )
+    def _standing(self) -> tuple[Trust, Millis] | None:
+        # On the way of every message, so in one piece.
+        trust, counted, (now, highest) = self.trust, self._counted, self.clock.both()
+        if (
+            trust is None
+            or counted is None
+            or now is None
+            or self.witness.equivocated
+            or now - counted > self.grace
+            or highest >= trust.admission.expires * SECOND
+        ):
+            return None
+        return trust, highest
 
     def mesh_openers(self) -> list[Opener]:
         """Return the open epochs of the mesh group, newest first: names derive from each."""

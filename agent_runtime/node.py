@@ -8,10 +8,11 @@ import logging
 import os
 import random
 from base64 import standard_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -337,16 +338,17 @@ class Node:
         endpoint = self._agent.tools.get(call.tool) if self._agent else None
         context = self.context(call.idempotency, link.peer_role, link.peer.subject)
         ended = await run_handler(
-            endpoint, granted, call.arguments, context, self.refusals, now=self._gate.now()
+            endpoint, granted, call.arguments, context, self.refusals, now=self.membership.clock.latest
         )
         return Reply(call.request, ended.reason, ended.detail, ended.value)
 
     def _context_of(self, link: Link) -> Context:
         return self.context(None, link.peer_role, link.peer.subject)
 
-    async def _take_message(self, message: Send, granted: Granted, context: Context) -> None:
+    def _take_message(self, message: Send, granted: Granted, context: Context) -> Coroutine[Any, Any, object]:
         endpoint = self._agent.messages.get(message.kind) if self._agent else None
-        await run_handler(endpoint, granted, message.payload, context, self.refusals, now=self._gate.now())
+        now = self.membership.clock.latest
+        return run_handler(endpoint, granted, message.payload, context, self.refusals, now=now)
 
     async def _close(self) -> None:
         self.submitter.close()

@@ -13,8 +13,9 @@ from schemas.limits import MAX_BODY
 from schemas.peer import MAX_MESSAGES
 from transport import Transport
 
-# From here on a message gains nothing by company, and an AEAD is best fed what fits a cache.
-FULL = 32 * 1024
+# A batch of small messages is full early: the peer works on it while the next is made. Large ones go
+# together all the same, because a frame costs more than copying them does.
+FULL, FEW, FULL_OF_LARGE = 32 * 1024, 16, 256 * 1024
 _ARRAY = 3  # what a frame's array of messages costs at most
 
 
@@ -46,11 +47,11 @@ class Outgoing:
         self._reading = False
         self.congested = False
 
-    def say(self, link: Link, message: bytes, *, at_once: bool = False) -> None:
+    def say(self, link: Link, message: bytes, *, at_once: bool = False, awaited: bool = True) -> None:
         """Send an encoded message at the end of this turn; raise `UsageError` if it fits no frame.
 
         What the session or the broker refuses then is counted. `at_once` is for who knows that nobody else
-        has anything to say in this turn: it spares the turn.
+        has anything to say in this turn: it spares the turn. Of what nobody waits for, frames are fuller.
         """
         size = len(message)
         if size > MAX_BODY - _ARRAY:
@@ -68,7 +69,10 @@ class Outgoing:
             if not (self._scheduled or self._reading):
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self._end_of_turn)
-        elif batch.size + size > FULL or len(batch.messages) >= MAX_MESSAGES:
+        elif (
+            batch.size + size > (FULL if awaited and len(batch.messages) >= FEW else FULL_OF_LARGE)
+            or len(batch.messages) >= MAX_MESSAGES
+        ):
             self._send(link, batch.messages)
             batch.messages, batch.size = [], 0
         batch.messages.append(message)

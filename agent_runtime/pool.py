@@ -25,7 +25,7 @@ class Rest:
     __slots__ = ("_run", "_steps", "_yielded")
 
     def __init__(
-        self, steps: Coroutine[Any, Any, None], yielded: Any, run: Callable[..., Any] | None = None
+        self, steps: Coroutine[Any, Any, object], yielded: Any, run: Callable[..., Any] | None = None
     ) -> None:
         self._steps = steps
         self._yielded = yielded

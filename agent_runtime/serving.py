@@ -31,7 +31,7 @@ WAITING = 1_024  # more calls than these are answered `unavailable`, more messag
 ServeCall = Callable[[Link, Call, Granted], Awaitable[Reply]]
 # The messages of one frame have one context: what a handler may do for whoever sent them.
 ContextOf = Callable[[Link], Context]
-TakeMessage = Callable[[Send, Granted, Context], Coroutine[Any, Any, None]]
+TakeMessage = Callable[[Send, Granted, Context], Coroutine[Any, Any, object]]
 
 
 class Serving:
@@ -137,12 +137,17 @@ class Serving:
         peer, peer_role, own_role = link.peer.subject, link.peer_role, link.own_role
         with self._refusals.at("message"):
             trust, context, now = self._gate.messages(peer), self._context(link), self._gate.now()
+            kind, granted = "", None
             for index, message in enumerate(messages, 1):
-                try:
-                    granted = self._gate.message(trust, peer, peer_role, own_role, message, now)
-                except PeerError as refusal:
-                    self._refusals.note("message", refusal.reason.value)
-                    continue
+                # Where a grant neither counts nor looks at the clock, one answer is that for all of its kind.
+                if granted is None or message.kind != kind or len(message.payload) > granted.most:
+                    try:
+                        granted = self._gate.message(trust, peer, peer_role, own_role, message, now)
+                    except PeerError as refusal:
+                        self._refusals.note("message", refusal.reason.value)
+                        granted = None
+                        continue
+                    kind = message.kind if granted.constraints.per_minute is None else ""
                 steps = self._take(message, granted, context)
                 try:
                     waits_for = steps.send(None)

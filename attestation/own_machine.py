@@ -15,7 +15,7 @@ from attestation.attester import Attester, DescriptorAttester, Machine
 from attestation.detect import detect
 from attestation.errors import AttesterError
 from schemas.errors import Reason, UsageError
-from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence
+from schemas.evidence import MAX_ENDORSEMENT_NAME, MAX_ENDORSEMENTS, Endorsements, Evidence
 
 COLLATERAL = "collateral"  # the setting by which `attestation.carried` finds a bundle
 URL_VARIABLE = "SEALBUS_NATS_URL"
@@ -63,11 +63,27 @@ def read_endorsements(folder: Path) -> Endorsements:
         )
         if len(files) > MAX_FILES or sum(path.stat().st_size for path in files) > MAX_ENDORSEMENTS:
             raise AttesterError(Reason.TOO_LARGE, f"the endorsements in {folder} are too many or too large")
+        for path in files:
+            _check_name(path)
         return {path.name: path.read_bytes() for path in files}
     except OSError as error:
         raise AttesterError(
             Reason.UNAVAILABLE, f"cannot read the endorsements in {folder}: {error.strerror}"
         ) from error
+
+
+def _check_name(path: Path) -> None:
+    # Here, because whoever receives such a name can say no more than that the message is none.
+    if len(path.name) > MAX_ENDORSEMENT_NAME:
+        raise AttesterError(
+            Reason.TOO_LARGE,
+            f"the endorsement {path} has a name of {len(path.name)} characters, over {MAX_ENDORSEMENT_NAME}:"
+            " give it its conventional name, as vcek.der, or take it away",
+        )
+    if not path.name.isprintable():  # a name that is no UTF-8 is not either
+        raise AttesterError(
+            Reason.MALFORMED, f"the endorsement {str(path)!r} has a name that is no text: rename it"
+        )
 
 
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:

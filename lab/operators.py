@@ -3,8 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -68,6 +68,7 @@ class Operators:
         _, self.mesh = lab_council(state)
         self._signed: tuple[bytes, bytes] | None = None
         self._policy: VerifiedPolicy | None = None
+        self._out: set[bytes] = set()  # keys that a coordinator did not take
         self._kept = Kept(state.root / SEEN, self.mesh.id)
 
     @property
@@ -94,7 +95,7 @@ class Operators:
         deadline = anyio.current_time() + patience
         while True:
             try:
-                async with self._line() as line:
+                async with self._spoken(0) as line:
                     await self._settle(line)
                     return
             except MissingKeysError as error:
@@ -120,7 +121,7 @@ class Operators:
         known = b""
         while True:
             try:
-                async with self._line() as line:
+                async with self._spoken(0) as line:
                     if line.coordinator != known:
                         opened(await self._settle(line))
                         known = line.coordinator
@@ -138,7 +139,7 @@ class Operators:
         while True:
             try:
                 # Another operator than the one who orders and revokes: each has one session at a time.
-                async with self._line(self._speaker(-1)) as line:
+                async with self._spoken(1) as line:
                     with following(self._state.root, line.council, self.mesh, line.term_proof) as follower:
                         while True:
                             await follower.catch_up(line)
@@ -269,9 +270,23 @@ class Operators:
         if council.version and not (self._state.has(CHAIN) and self._state.load(CHAIN) == data):
             self._state.save(CHAIN, data)
 
+    @asynccontextmanager
+    async def _spoken(self, index: int) -> AsyncIterator[OperatorLine]:
+        key = self._speaker(index)
+        try:
+            async with self._line(key) as line:
+                yield line
+        except PeerError as error:
+            if error.reason is Reason.CLIENT_NOT_IN_POLICY:
+                # Others have followed, which a key of now has to learn: no coordinator tells a former one.
+                self._out.add(key.public)
+            raise
+
     def _speaker(self, index: int) -> SigningKey:
         # Any operator may speak, also while too few of them can sign.
-        return (held_keys(self._state, self.council) or self._keys())[index]
+        held = held_keys(self._state, self.council) or self._keys()
+        fit = [key for key in held if key.public not in self._out] or held
+        return fit[min(index, len(fit) - 1)]
 
     def _line(
         self, key: SigningKey | None = None, kept: Kept | None = None

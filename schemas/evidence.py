@@ -36,6 +36,7 @@ PUBLISHED = {SEV_SNP: ("measurement",), NITRO: ("pcr0", "pcr1", "pcr2")}
 
 MAX_EVIDENCE = 64 * 1024  # the largest genuine quote seen is 8 KiB with padding, a Nitro document 5 KiB
 MAX_ENDORSEMENTS = 160 * 1024  # in all; TDX collateral with its chains and CRLs is about 30 KiB
+MAX_ENDORSEMENT_NAME = 40  # characters; "qe_identity_issuer_chain.pem" has 28
 
 
 class Evidence(Message, frozen=True):
@@ -46,7 +47,10 @@ class Evidence(Message, frozen=True):
 
 
 # Certificates, CRLs and collateral by their conventional names ("vcek.der", "tcb_info.json", ...).
-Endorsements = dict[Annotated[str, Meta(max_length=40)], Annotated[bytes, Meta(max_length=MAX_ENDORSEMENTS)]]
+Endorsements = dict[
+    Annotated[str, Meta(max_length=MAX_ENDORSEMENT_NAME)],
+    Annotated[bytes, Meta(max_length=MAX_ENDORSEMENTS)],
+]
 
 
 def required_measurements(platform: str, *, published: bool, unsafe: bool) -> tuple[str, ...]:

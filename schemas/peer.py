@@ -74,7 +74,10 @@ def encode_message(message: PeerMessage) -> bytes:
 
 def join_messages(encoded: Sequence[bytes]) -> bytes:
     """Return the body of a frame of encoded messages; a caller counts and bounds what it puts into one."""
-    return _encoder.encode([msgspec.Raw(each) for each in encoded])
+    # MessagePack: an array of up to 15 has its length in its one byte, one of up to 65,535 in two more.
+    count = len(encoded)
+    head = (0x90 | count).to_bytes() if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return head + (encoded[0] if count == 1 else b"".join(encoded))
 
 
 def decode_messages(body: bytes) -> tuple[PeerMessage, ...]:

@@ -74,12 +74,18 @@ class Session:
 
     def seal(self, body: bytes) -> bytes:
         """Return the next frame to the peer."""
-        if self._sender is None or not self.confirmed or self._spent(1):
+        counter, spent = self._counter, self._bytes
+        if (
+            self._sender is None
+            or not self.confirmed
+            or counter >= SESSION_MAX_FRAMES
+            or spent >= SESSION_MAX_BYTES
+        ):
             raise NotAuthenticError("the session is not open for sending")
-        counter, self._counter = self._counter, self._counter + 1
-        self._bytes += len(body)
+        self._counter = counter + 1
+        self._bytes = spent = spent + len(body)
         # Half of either bound: the new handshake is made while this session still works.
-        self.exhausted = self._spent(2)
+        self.exhausted = counter + 1 >= SESSION_MAX_FRAMES // 2 or spent >= SESSION_MAX_BYTES // 2
         header = SESSION_HEADER.pack(self._mesh.suite, KIND_SESSION, self._peer_id, counter)
         return seal(self._sender, header, counter, body, self._send_subject)
 
@@ -96,9 +102,6 @@ class Session:
         self._window.mark(counter)
         self.confirmed = True
         return body
-
-    def _spent(self, share: int) -> bool:
-        return self._counter >= SESSION_MAX_FRAMES // share or self._bytes >= SESSION_MAX_BYTES // share
 
     def erase(self) -> None:
         """Drop both keys."""

@@ -4,7 +4,6 @@ docs.nats.io, client protocol. nats-py's own parser is a coroutine that matches 
 of what a connection costs, that was the largest part.
 """
 
-import re
 from collections.abc import Callable
 from typing import Never, Protocol
 
@@ -12,10 +11,10 @@ from typing import Never, Protocol
 MAX_LINE = 4096
 MAX_INFO = 64 * 1024  # names of a large cluster's brokers
 
-_MESSAGE = re.compile(rb"MSG[ \t]+([^ \t]+)[ \t]+([0-9]{1,40})[ \t]+(?:([^ \t]+)[ \t]+)?([0-9]{1,10})")
-_WITH_HEADERS = re.compile(
-    rb"HMSG[ \t]+([^ \t]+)[ \t]+([0-9]{1,40})[ \t]+(?:([^ \t]+)[ \t]+)?([0-9]{1,10})[ \t]+([0-9]{1,10})"
-)
+# As much is read at once as the socket has, within a buffer that stays: a new one for each read costs the
+# kernel's pages anew, which is dearer than all that is done with a small message.
+READ_SIZE = 256 * 1024
+_KEEP_MOST = 8 * READ_SIZE  # a buffer that one message made larger goes with it
 
 
 class BrokenError(Exception):
@@ -32,77 +31,114 @@ class Listener(Protocol):
 
 
 class NatsParser:
-    """Cuts a stream of bytes into commands, wherever it was cut before."""
+    """Cuts a stream of bytes into commands, wherever it was cut before; bytes come by `room` and `took`."""
 
     def __init__(self, listener: Listener, max_payload: int) -> None:
         self._listener = listener
         self._limit = max_payload
-        self._rest = b""
+        self._buffer = bytearray(READ_SIZE)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
+        self._wanted = 0  # bytes from the buffer's beginning that the message under way takes
         self._others: dict[bytes, Callable[[], None]] = {
             b"PING": listener.on_ping,
             b"PONG": listener.on_pong,
             b"+OK": _nothing,
         }
 
+    @property
+    def held(self) -> int:
+        """How many bytes wait for the rest of their command."""
+        return self._filled
+
+    def room(self) -> memoryview:
+        """Return where the next bytes belong; never empty."""
+        return self._view[self._filled :]
+
     def feed(self, data: bytes) -> None:
-        """Tell of every command that is whole now, or raise `BrokenError`."""
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        at, end = 0, len(data)
+        """Take bytes that were read elsewhere; else as `took`."""
+        rest = memoryview(data)
+        while rest:
+            room = self.room()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            rest = rest[count:]
+            self.took(count)
+
+    def took(self, count: int) -> None:
+        """Tell of every command that is whole now that `room` has so many more, or raise `BrokenError`."""
+        buffer, end = self._buffer, self._filled + count
+        self._filled = end
+        if end < self._wanted:
+            return
+        at = self._wanted = 0
         while at < end:
-            line_end = data.find(b"\r\n", at, at + MAX_INFO)
+            line_end = buffer.find(b"\r\n", at, min(at + MAX_INFO, end))
             if line_end < 0:
-                self._check_partial(data, at, end)
+                self._check_partial(at, end)
                 break
-            first = data[at]
+            first = buffer[at]
             if first == 77:  # M
-                after = self._message(data, at, line_end, end)
+                after = self._message(at, line_end, end)
             elif first == 72:  # H
-                after = self._with_headers(data, at, line_end, end)
+                after = self._with_headers(at, line_end, end)
             else:
-                self._line(data[at:line_end])
+                self._line(bytes(self._view[at:line_end]))
                 after = line_end + 2
             if after < 0:
                 break
             at = after
-        if at < end:
-            self._rest = data[at:] if at else data
+        self._move(at, end)
 
-    def _message(self, data: bytes, at: int, line_end: int, end: int) -> int:
-        found = _MESSAGE.fullmatch(data, at, line_end)
-        if found is None:
+    def _move(self, at: int, end: int) -> None:
+        """Bring what is left to the beginning of a buffer that has room for the rest of it."""
+        left = end - at
+        self._wanted = max(self._wanted - at, 0)
+        if self._wanted >= len(self._buffer) or len(self._buffer) > max(_KEEP_MOST, self._wanted + 1):
+            grown = bytearray(max(READ_SIZE, self._wanted + 1))
+            grown[:left] = self._view[at:end]
+            self._buffer, self._view = grown, memoryview(grown)
+        elif left and at:
+            self._view[:left] = bytes(self._view[at:end])
+        self._filled = left
+
+    def _message(self, at: int, line_end: int, end: int) -> int:
+        words = bytes(self._view[at:line_end]).split()
+        count = len(words)
+        if not 4 <= count <= 5 or words[0] != b"MSG":
             _break("a message whose line is none")
-        size = int(found[4])
-        start = line_end + 2
-        after = self._payload_end(data, start, size, end)
+        size, start = _number(words[-1], 10), line_end + 2
+        after = self._payload_end(start, size, end)
         if after >= 0:
-            payload = data[start : start + size]
-            self._listener.on_message(int(found[2]), found[1], found[3] or b"", payload, b"")
+            payload = bytes(self._view[start : after - 2])
+            reply = words[3] if count == 5 else b""
+            self._listener.on_message(_number(words[2], 40), words[1], reply, payload, b"")
         return after
 
-    def _with_headers(self, data: bytes, at: int, line_end: int, end: int) -> int:
-        found = _WITH_HEADERS.fullmatch(data, at, line_end)
-        if found is None:
+    def _with_headers(self, at: int, line_end: int, end: int) -> int:
+        words = bytes(self._view[at:line_end]).split()
+        count = len(words)
+        if not 5 <= count <= 6 or words[0] != b"HMSG":
             _break("a message whose line is none")
-        head, size = int(found[4]), int(found[5])
+        head, size, start = _number(words[-2], 10), _number(words[-1], 10), line_end + 2
         if head > size:
             _break("headers larger than their message")
-        start = line_end + 2
-        after = self._payload_end(data, start, size, end)
+        after = self._payload_end(start, size, end)
         if after >= 0:
-            headers, payload = data[start : start + head], data[start + head : start + size]
-            self._listener.on_message(int(found[2]), found[1], found[3] or b"", payload, headers)
+            headers, payload = bytes(self._view[start : start + head]), self._view[start + head : after - 2]
+            reply = words[3] if count == 6 else b""
+            self._listener.on_message(_number(words[2], 40), words[1], reply, bytes(payload), headers)
         return after
 
-    def _payload_end(self, data: bytes, start: int, size: int, end: int) -> int:
+    def _payload_end(self, start: int, size: int, end: int) -> int:
         """Return where a message ends, -1 if it is not all here."""
         if size > self._limit:
             _break("a message larger than was agreed")
         after = start + size + 2
         if after > end:
+            self._wanted = after
             return -1
-        if data[after - 2 : after] != b"\r\n":
+        if self._buffer[after - 2] != 13 or self._buffer[after - 1] != 10:
             _break("a message of another size than its line says")
         return after
 
@@ -117,10 +153,16 @@ class NatsParser:
             _break("a command of no NATS")
         # What a broker says of itself later is ignored: where to connect is the caller's word.
 
-    def _check_partial(self, data: bytes, at: int, end: int) -> None:
-        limit = MAX_INFO if data.startswith(b"INFO", at) else MAX_LINE
+    def _check_partial(self, at: int, end: int) -> None:
+        limit = MAX_INFO if self._buffer.startswith(b"INFO", at) else MAX_LINE
         if end - at > limit:
             _break("a line without an end")
+
+
+def _number(word: bytes, most: int) -> int:
+    if not word.isdigit() or len(word) > most:
+        _break("a message whose line is none")
+    return int(word)
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ So it never reconnects here: a wire lives once, `lost` says that it ended, and i
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -31,6 +31,7 @@ PER_MESSAGE = 1024
 # A broker may announce more than it may make us buffer: payload, headers and one control line.
 BUFFER_ROOM = 128 * 1024
 
+T = TypeVar("T")
 Route = Callable[[str, str, bytes, bytes], None]
 OnRefused = Callable[[str], None]
 
@@ -66,7 +67,7 @@ def check_url(url: str) -> None:
         raise UsageError("a broker's URL is nats://HOST:PORT or tls://HOST:PORT")
 
 
-class _Reading(asyncio.Protocol):
+class _Reading(asyncio.BufferedProtocol):
     """What stands between socket and wire once the handshake is done."""
 
     def __init__(self, wire: "Wire", max_payload: int) -> None:
@@ -77,11 +78,21 @@ class _Reading(asyncio.Protocol):
         self._room = asyncio.Event()
         self._room.set()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _hint: int) -> memoryview:
+        return self._parser.room()
+
+    def buffer_updated(self, count: int) -> None:
+        self._hand_on(self._parser.took, count)
+
+    def early(self, data: bytes) -> None:
+        """Take what was read before this stood here."""
+        self._hand_on(self._parser.feed, data)
+
+    def _hand_on(self, parse: Callable[[T], None], what: T) -> None:
         if self._wire.lost.is_set():
             return
         try:
-            self._parser.feed(data)
+            parse(what)
         except (BrokenError, UnicodeDecodeError) as error:
             self._wire.broken(error)
         self._wire.after_reading()
@@ -247,7 +258,7 @@ class Wire(Client):
         early = bytes(reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio gives no other way
         writer.transport.set_protocol(reading)
         if early:
-            reading.data_received(early)
+            reading.early(early)
         if reader.at_eof():
             self.lost.set()
         cast("asyncio.Transport", writer.transport).resume_reading()
@@ -271,7 +282,7 @@ class Wire(Client):
         """Hand a message to who subscribed."""
         route = self._routes.get(sid)
         if route is not None:
-            route(subject.decode(), reply.decode(), payload, headers)
+            route(subject.decode(), reply.decode() if reply else "", payload, headers)
 
     def on_ping(self) -> None:
         """Answer."""

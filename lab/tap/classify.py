@@ -187,6 +187,7 @@ def _offer(body: bytes, clear: Clear) -> int:
     clear["coordinator's Evidence, endorsements and public keys"] = offer.evidence.type
     clear["signed profile"] = f"{len(offer.profile)} signatures"
     clear["term and its record"] = str(offer.term)
+    clear["changes of operators"] = f"{len(offer.operators)} changes"
     return 0
 
 

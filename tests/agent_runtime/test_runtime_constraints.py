@@ -141,7 +141,7 @@ async def test_bytes_are_judged_where_the_handlers_type_names_them(kind: Any, re
     async def keep(argument: Any, _: Context) -> None:
         del argument
 
-    endpoint = Endpoint("keep", keep, kind, is_async=True)
+    endpoint = Endpoint("keep", keep, msgspec.msgpack.Decoder(kind), is_async=True)
     granted_ = Granted("vault", Constraints(arguments={"maxProperties": 1}))
     payload = encode_value({"raw": b"\0"})
     ended = await handlers.run(endpoint, granted_, payload, Desk(), Refusals(), now=MONDAY)
@@ -209,9 +209,9 @@ def test_a_deny_wins_over_the_permit_that_it_comes_with(world: World, vault: Mem
 
 def test_a_sender_is_told_before_anything_leaves(vault: Member) -> None:
     believe(vault, arguments=FEW_ROWS)
-    vault.gate.may_hold("call", "wipe", Wipe("here", 10))
+    vault.gate.may_say("call", "wipe", Wipe("here", 10))
     with pytest.raises(RefusedError) as refusal:
-        vault.gate.may_hold("call", "wipe", Wipe("here", 11))
+        vault.gate.may_say("call", "wipe", Wipe("here", 11))
     assert refusal.value.reason is Reason.CONSTRAINT_VIOLATED
 
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from agent_runtime.outgoing import FULL, Outgoing
+from agent_runtime.outgoing import FEW, FULL, FULL_OF_LARGE, Outgoing
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
 from schemas.errors import Reason, UsageError
@@ -85,11 +85,24 @@ async def test_no_frame_holds_more_than_a_receiver_takes(wire: Wire, outgoing: O
     vault = link()
     for _ in range(MAX_MESSAGES + 1):
         outgoing.say(vault, b"x")
-    outgoing.say(vault, bytes(FULL))
+    outgoing.say(vault, bytes(FULL_OF_LARGE))
     outgoing.say(vault, b"after")
     await turn()
     assert [len(frame) for frame in wire.frames] == [MAX_MESSAGES, 1, 1, 1]
     assert max(len(frame) for frame in wire.frames) <= MAX_MESSAGES
+
+
+async def test_small_messages_leave_early_and_large_ones_together(wire: Wire, outgoing: Outgoing) -> None:
+    vault = link()
+    for _ in range(2 * FEW + 1):
+        outgoing.say(vault, bytes(FULL // FEW))
+    await turn()
+    assert [len(frame) for frame in wire.frames] == [FEW, FEW, 1]
+    wire.frames.clear()
+    for _ in range(9):
+        outgoing.say(vault, bytes(FULL_OF_LARGE // 8))
+    await turn()
+    assert [len(frame) for frame in wire.frames] == [8, 1]
 
 
 async def test_what_fits_no_frame_is_told_to_who_said_it_and_nobody_else_loses_by_it(

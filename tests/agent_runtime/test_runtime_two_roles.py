@@ -4,7 +4,6 @@ import pytest
 from msgspec.structs import replace
 
 from agent_runtime.errors import RefusedError
-from agent_runtime.gate import Way
 from schemas.peer import Call, Confirm
 from schemas.policy import TaskClass
 from schemas.rules import Rule
@@ -32,8 +31,8 @@ def both_of(*rules: Rule) -> tuple[World, Member]:
 def test_a_call_goes_in_the_role_that_may_make_it_and_its_receiver_permits_it() -> None:
     world, both = both_of(Rule(role="auditor", may="call", what="pseudonym"))
     vault = enclave(world, "vault")
-    way = both.gate.may_say("call", "pseudonym", 10)
-    assert way == Way("auditor", "vault", way.most)
+    way = both.gate.may_say("call", "pseudonym", "Ada")
+    assert (way.own_role, way.role) == ("auditor", "vault")
     pending, inbox, frame = both.peering.open(vault.party.admitted.admission, way.role, way.own_role)
     _, answer, theirs = vault.peering.inbox(frame, inbox)
     ours = both.peering.accepted(pending.accept_subject, answer)

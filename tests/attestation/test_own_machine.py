@@ -14,8 +14,9 @@ from attestation.own_machine import OwnMachine, add_machine_arguments, open_mach
 from attestation.sev_snp.device import SevGuestAttester
 from attestation.tsm import TsmAttester
 from coordinator import __main__ as coordinator
+from schemas.codec import convert
 from schemas.errors import Reason, UsageError
-from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence
+from schemas.evidence import MAX_ENDORSEMENT_NAME, MAX_ENDORSEMENTS, Endorsements, Evidence
 
 KEY_BINDING, CHALLENGE = bytes(64), bytes(32)
 TSM, SEV, TDX, NSM = "sys/kernel/config/tsm/report/", "dev/sev-guest", "dev/tdx_guest", "dev/nsm"
@@ -132,6 +133,25 @@ async def test_endorsements_that_are_too_large_are_refused(tmp_path: Path) -> No
     with pytest.raises(AttesterError) as refusal:
         await own.evidence(KEY_BINDING, CHALLENGE)
     assert refusal.value.reason is Reason.TOO_LARGE
+
+
+def test_the_longest_name_of_an_endorsement_passes_and_a_longer_one_is_named_with_the_limit(
+    tmp_path: Path,
+) -> None:
+    longest = "a" * (MAX_ENDORSEMENT_NAME - 4) + ".der"
+    (tmp_path / longest).write_bytes(b"a certificate")
+    assert convert(read_endorsements(tmp_path), Endorsements) == {longest: b"a certificate"}
+    longer = "a" + longest
+    (tmp_path / longer).write_bytes(b"another")
+    with pytest.raises(AttesterError, match=f"{longer} has a name of 41 characters, over 40") as caught:
+        read_endorsements(tmp_path)
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_a_name_that_is_no_text_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    Path(os.fsdecode(bytes(tmp_path) + b"/vcek\xff.der")).write_bytes(b"a certificate")
+    with pytest.raises(AttesterError, match=r"vcek.*\.der.*no text: rename it"):
+        read_endorsements(tmp_path)
 
 
 @pytest.mark.anyio

@@ -19,10 +19,9 @@ def within(most: int, work: Callable[[], T]) -> T:
     """Return what `work` returns; raise `TooDearError` at the first call of any function beyond `most`."""
     count = 0
 
-    def step(_frame: FrameType, event: str, called: object) -> None:
+    def step(_frame: FrameType, event: str, _called: object) -> None:
         nonlocal count
-        # What an instrumenting fuzzer adds to the code is no cost of the code.
-        if event == "call" or (event == "c_call" and not _is_instrumentation(called)):
+        if event == "call" or event == "c_call":
             count += 1
             if count > most:
                 raise TooDearError(f"more than {most} steps")
@@ -33,7 +32,3 @@ def within(most: int, work: Callable[[], T]) -> T:
         return work()
     finally:
         sys.setprofile(before)
-
-
-def _is_instrumentation(called: object) -> bool:
-    return (getattr(called, "__module__", None) or "").startswith("atheris")

@@ -1,5 +1,7 @@
 """Fuzz by coverage: `python -m tests.fuzz.run [TARGET ...] --seconds S | --runs N`, or one `--input FILE`.
 
+With --blind: many more changes of the same corpora, without looking at coverage.
+
 DIR keeps the corpora, so that a run goes on where the last one ended, and the world that they belong to.
 """
 
@@ -20,7 +22,7 @@ from tests.fuzz.targets import NAMES, targets
 from tests.fuzz.world import World
 
 HOME = Path(__file__).parents[2]
-CHILD = ("-m", "tests.fuzz.child")
+CHILD, BLIND = ("-m", "tests.fuzz.child"), ("-m", "tests.fuzz.blind")
 WORLD, CORPUS, SEEDS, LOG = "world", "corpus", "seeds", "log"
 FINDINGS = ("crash-*", "timeout-*", "oom-*")
 _EXECUTED = re.compile(rb"^stat::number_of_executed_units: *([0-9]+)", re.MULTILINE)
@@ -50,9 +52,10 @@ class Outcome:
         return cls(folder.name, executed, covered, kept, finding)
 
     def row(self) -> str:
-        """Return a line of the table."""
+        """Return a line of the table; what a blind run does not look at is not told as nothing."""
         verdict = f"crashed: {self.finding}" if self.finding else "nothing"
-        return f"| {self.name} | {self.executions} | {self.covered} | {self.kept} | {verdict} |"
+        covered, kept = (self.covered, self.kept) if self.covered else ("-", "-")
+        return f"| {self.name} | {self.executions} | {covered} | {kept} | {verdict} |"
 
 
 def _last(number: re.Pattern[bytes], log: bytes) -> int:
@@ -84,9 +87,9 @@ def fuzz(
 
     Raise `click.ClickException` if it could not be done at all.
     """
-    if find_spec("atheris") is None:
+    if child == CHILD and find_spec("atheris") is None:
         raise click.ClickException(
-            "atheris is not installed: install the extra `dev` on a Python that it has"
+            "atheris is not installed: install the extra `dev` on a Python that it has, or give --blind"
         )
     prepare(folder, names)
     for name in names:
@@ -105,9 +108,15 @@ def fuzz(
 @click.option("--runs", type=click.IntRange(min=1), help="Executions of each target; slow ones get fewer.")
 @click.option("--seconds", type=click.IntRange(min=1), help="Time for each target, 60 if nothing is said.")
 @click.option("--input", "repeated", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--blind", is_flag=True, help="Without coverage: faster, and the corpora stay as they are.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=".fuzz", show_default=True)
 def main(
-    names: tuple[str, ...], runs: int | None, seconds: int | None, repeated: Path | None, folder: Path
+    names: tuple[str, ...],
+    runs: int | None,
+    seconds: int | None,
+    repeated: Path | None,
+    blind: bool,
+    folder: Path,
 ) -> None:
     """Fuzz TARGETs (all, if none is named) and print what was done; exit 1 if one of them crashed.
 
@@ -123,7 +132,7 @@ def main(
     if runs is not None and seconds is not None:
         raise click.UsageError("give --runs or --seconds, not both")
     limit, number = ("runs", runs) if runs is not None else ("seconds", seconds or 60)
-    outcomes = fuzz(folder, _known(names), limit, number)
+    outcomes = fuzz(folder, _known(names), limit, number, child=BLIND if blind else CHILD)
     click.echo("\n".join((HEADER, *(outcome.row() for outcome in outcomes))))
     sys.exit(any(outcome.finding for outcome in outcomes))
 

@@ -3,6 +3,8 @@
 Three things are wrong: an error that is no refusal, two answers to one input, and a cost that is not linear
 in the input's size. Inputs that choose among several readers say which in their first byte. Counting the cost
 is slow, so a `Sampled` target looks for the latter two in a share of its inputs only.
+
+A run by coverage imports this twice, with and without the instruments: only what is covered bears their cost.
 """
 
 from collections.abc import Callable
@@ -91,22 +93,31 @@ class Target:
 
 
 class Sampled:
-    """A target that reads most inputs once, uncounted; as it should only the first, each larger, each 32nd.
+    """A target that reads each input once, uncounted; as it should the first, each larger, each 32nd as well.
 
     Which those are depends on nothing but the inputs before, so a run with the same seed is the same run.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, once: Callable[[bytes], None] | None = None) -> None:
+        """`once` is the same reader with the instruments of a fuzzer, which would be counted too."""
         self._target = target
-        self._executions = 0
+        self._once = once
+        self.executions = 0
         self._largest = -1
 
     def __call__(self, data: bytes) -> None:
         """Read `data`, and raise if anything that is looked for is wrong with it."""
-        sampled = self._executions % SAMPLE == 0 or len(data) > self._largest
-        self._executions += 1
+        sampled = self.executions % SAMPLE == 0 or len(data) > self._largest
+        self.executions += 1
         self._largest = max(self._largest, len(data))
-        (self._target if sampled else self._target.once)(data)
+        if self._once is not None:
+            self._once(data)
+            if sampled:
+                self._target(data)
+        elif sampled:
+            self._target(data)
+        else:
+            self._target.once(data)
 
 
 def targets(world: World) -> dict[str, Target]:

@@ -14,6 +14,7 @@ from tests.fuzz import signed
 from tests.fuzz.cost import TooDearError, within
 from tests.fuzz.seeds import make_world, seeds
 from tests.fuzz.targets import NAMES, SAMPLE, NotTheSameError, Sampled, Target, targets
+from tests.fuzz.trees import Dice
 from tests.fuzz.world import PLATFORMS, World
 from tests.schemas.strategies import KINDS
 
@@ -56,7 +57,21 @@ def test_any_bytes_and_any_damaged_seed_pass(
     damaged = seed[:at] + data.draw(st.binary(max_size=16)) + seed[at + size :]
     target(damaged)
     if target.mutate is not None:
-        target(target.mutate(seed, 1 << 14, data.draw(st.integers(0, 2**32)), flip))
+        target(target.mutate(seed, 1 << 14, Dice(data.draw(st.integers(0, 2**32))), flip))
+
+
+@pytest.mark.parametrize("name", ["cbor", "message", "nitro-document", "signed-nitro"])
+def test_a_tree_that_is_remembered_is_not_the_one_that_was_changed(
+    name: str, all_targets: dict[str, Target], all_seeds: dict[str, list[bytes]]
+) -> None:
+    mutate = all_targets[name].mutate
+    assert mutate is not None
+    drawn = [
+        mutate(seed, 1 << 14, Dice(number), flip) for seed in all_seeds[name][:3] for number in range(99)
+    ]
+    assert drawn == [
+        mutate(seed, 1 << 14, Dice(number), flip) for seed in all_seeds[name][:3] for number in range(99)
+    ]
 
 
 def flip(data: bytes, max_size: int) -> bytes:
@@ -124,6 +139,16 @@ def test_a_sampled_target_reads_most_inputs_once_and_lets_errors_out_of_each() -
     dividing(b"abc")
     with pytest.raises(ZeroDivisionError):
         dividing(b"ab")
+
+
+def test_a_sampled_target_reads_each_input_with_instruments_and_a_share_without_them_too() -> None:
+    readings: list[bytes] = []
+    traced: list[bytes] = []
+    sampled = Sampled(Target("notes", readings.append, 10, 0), traced.append)
+    for _ in range(SAMPLE + 1):
+        sampled(b"ab")
+    assert len(traced) == SAMPLE + 1
+    assert len(readings) == 2 + 2  # the first and the last of them twice
 
 
 def test_a_sampled_target_counts_the_first_input_each_larger_one_and_each_so_many() -> None:

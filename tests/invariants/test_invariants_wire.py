@@ -106,6 +106,7 @@ def test_invariant_11_what_is_said_in_the_clear_is_what_is_written_down() -> Non
             "profile": "signed profile",
             "term": "term and its record",
             "term_record": "term and its record",
+            "operators": "changes of operators",
         },
         Load: {
             "assign_token": "assign token",

@@ -53,7 +53,7 @@ MUTANTS = {
         'raise SignatureError("not an operator of this mesh")',
         "return document[-64:].hex()",
     ),
-    "too-few-signatures": ("sealing/documents.py", "len(signers) < anchor.threshold", "not signers"),
+    "too-few-signatures": ("sealing/documents.py", "len(signers) < council.threshold", "not signers"),
     "old-policy": ("coordinator/terms.py", "policy.version <= standing.policy_version", "False"),
     "revoked-agent": ("coordinator/ledger.py", "named & self._banned", "False"),
     "replayed-task": ("agent_runtime/gate.py", "if known is not None:", "if False:"),

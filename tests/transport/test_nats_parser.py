@@ -79,7 +79,7 @@ def test_any_bytes_are_parsed_or_break(pieces: list[bytes]) -> None:
             parser.feed(piece)
     except BrokenError:
         return
-    assert len(parser._rest) <= LIMIT + 2 * MAX_LINE
+    assert parser.held <= LIMIT + 2 * MAX_LINE
 
 
 @pytest.mark.parametrize(
