@@ -12,13 +12,14 @@ Arguments and results are msgspec types, checked at the border; a plain `def` ru
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from agent_runtime.errors import RefusedError
 from schemas.errors import Reason, UsageError
+from schemas.plain import Form, form_of
 
 T = TypeVar("T")
 Handler = Callable[..., Any]
@@ -92,6 +93,10 @@ class Endpoint:
     handler: Handler
     argument: "msgspec.msgpack.Decoder[Any]"
     is_async: bool
+    form: Form = field(init=False, compare=False)  # what the argument's type says of its parts
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "form", form_of(self.argument.type))
 
     def decode(self, payload: bytes) -> Any:
         """Return the argument, or raise `arguments-invalid`."""

@@ -55,7 +55,7 @@ async def run(
         return Ended(Reason.NO_HANDLER.value, "", b"")
     try:
         argument = endpoint.decode(payload)
-        if granted.checks_arguments and (outside := granted.of_arguments(argument, now)):
+        if granted.checks_arguments and (outside := granted.of_arguments(argument, now, endpoint.form)):
             raise RefusedError(outside.reason, outside.detail)
         if endpoint.is_async:
             value = await endpoint.handler(argument, context)

@@ -13,7 +13,7 @@ from schemas.errors import MalformedError, Reason
 from schemas.limits import MAX_MESSAGE, SECOND
 from schemas.messages import Millis
 from schemas.narrowing import Check, SchemaError, compile_schema
-from schemas.plain import NotPlainError, plain
+from schemas.plain import Form, NotPlainError, plain
 from schemas.times import Window
 
 
@@ -73,12 +73,15 @@ class Granted:
             return Refusal(Reason.CONSTRAINT_VIOLATED, f"larger than {self.most} bytes")
         return self._at(now) if self.is_timed else None
 
-    def of_arguments(self, value: Any, now: Millis) -> Refusal | None:
-        """Tell why a decoded value may not be handed over; the very object that is checked has to be."""
+    def of_arguments(self, value: Any, now: Millis, form: Form | None = None) -> Refusal | None:
+        """Tell why a decoded value may not be handed over; the very object that is checked has to be.
+
+        Whoever hands it over says by `form` to which type it was decoded.
+        """
         if not self.checks_arguments:
             return None
         try:
-            return self._of_plain(plain(value), now)
+            return self._of_plain(plain(value, form), now)
         except NotPlainError as error:
             return Refusal(Reason.CONSTRAINT_VIOLATED, f"the argument {error}")
 

@@ -24,6 +24,7 @@ from console.policy.difference import difference, sentences
 from console.policy.findings import Finding, findings, unfilled, unseen
 from console.policy.recorded import Recording, Unread, readings, recordings
 from console.policy.rule_findings import rule_findings
+from console.policy.schema_findings import schema_findings
 from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say, unread_data
 from console.policy.signatures import chain
 from console.policy.signing_commands import (
@@ -125,7 +126,7 @@ def check(
     if not found:
         read = parse(text, files.title(file))
         now = datetime.now(UTC)
-        found = findings(read, now=now) + rule_findings(read, now=now)
+        found = findings(read, now=now) + rule_findings(read, now=now) + schema_findings(read)
         found += _chain(read, file, previous, anchor_file)
         if evidence:
             found += excluded(replay_all(read, recordings(evidence, at)))

@@ -18,6 +18,7 @@ from schemas.granted import Granted, granted
 from schemas.limits import HOUR
 from schemas.messages import Millis
 from schemas.peer import Call
+from schemas.plain import Form
 from schemas.rules import Rule
 from sealing.documents import open_grant
 from tests.agent_runtime.world import Member, enclave, mesh_up
@@ -85,9 +86,9 @@ async def test_the_object_that_was_checked_is_the_one_that_the_handler_gets(
     checked: list[object] = []
     real = Granted.of_arguments
 
-    def spied(self: Granted, value: object, now: Millis) -> object:
+    def spied(self: Granted, value: object, now: Millis, form: Form) -> object:
         checked.append(value)
-        return real(self, value, now)
+        return real(self, value, now, form)
 
     monkeypatch.setattr(Granted, "of_arguments", spied)
     ended = await tool.run(encode_value(Wipe("here", 10)), arguments=FEW_ROWS)
@@ -129,6 +130,22 @@ async def test_arguments_that_a_rule_denies_are_refused_by_its_number(tool: Tool
     assert (ended.reason, ended.detail) == (Reason.DENIED_BY_RULE, "rule 7 of the policy")
     assert (await tool.run(payload, MONDAY + 2 * HOUR, unless=(denied,))).reason == ""
     assert (await tool.run(encode_value(Wipe("desk", 1)), unless=(denied,))).reason == ""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(dict[str, bytes], ""), (dict[str, Any], "constraint-violated"), (Any, "constraint-violated")],
+)
+async def test_bytes_are_judged_where_the_handlers_type_names_them(kind: Any, reason: str) -> None:
+    async def keep(argument: Any, _: Context) -> None:
+        del argument
+
+    endpoint = Endpoint("keep", keep, msgspec.msgpack.Decoder(kind), is_async=True)
+    granted_ = Granted("vault", Constraints(arguments={"maxProperties": 1}))
+    payload = encode_value({"raw": b"\0"})
+    ended = await handlers.run(endpoint, granted_, payload, Desk(), Refusals(), now=MONDAY)
+    assert ended.reason == reason
 
 
 @pytest.fixture

@@ -73,6 +73,18 @@ def test_from_nothing_to_a_policy_that_a_coordinator_takes(mesh: Run) -> None:
     assert verified.policy_hash.hex() == shown["hash"]
 
 
+def test_a_bound_without_a_type_is_told_with_line_and_column(run: Run) -> None:
+    line = 'arguments = { type = "object", properties = { limit = { maximum = 10 } } }'
+    text = dump(but(rules=())).replace("rules = []\n", "")
+    text += f'\n[[rules]]\nrole = "planner"\nmay = "call"\nwhat = "pseudonym"\n{line}\n'
+    Path("policy.toml").write_text(text)
+    code, said = run("check", "policy.toml", "--json")
+    (found,) = [each for each in json.loads(said)["findings"] if each["code"] == "schema-without-type"]
+    assert code == 1
+    assert text.splitlines()[found["line"] - 1] == line
+    assert line[found["column"] - 1 :].startswith("maximum")
+
+
 def test_the_next_version_is_led_to_its_predecessor(mesh: Run) -> None:
     sign(mesh, "alice")
     sign(mesh, "bob")

@@ -10,6 +10,7 @@ from attestation.vendors import AMD_ROOTS
 from console.policy.findings import Finding, unfilled
 from console.policy.findings import findings as other_findings
 from console.policy.rule_findings import rule_findings
+from console.policy.schema_findings import schema_findings
 from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Tolerance
 from schemas.placeholders import placeholder
 from schemas.policy import Client, Policy, TaskClass, Workload
@@ -272,3 +273,48 @@ def test_placeholders_are_named_one_by_one() -> None:
         ("fill-in", ("a", 0, "b")),
         ("fill-in", (placeholder("a name"),)),
     ]
+
+
+INT = {"type": "integer"}
+BOUNDS: dict[str, tuple[str, dict[str, Any], list[tuple[str | int, ...]]]] = {
+    "a number of no type": (
+        "may",
+        {"type": "object", "properties": {"n": {"maximum": 10, "minimum": 1}}},
+        [("properties", "n", "maximum")],
+    ),
+    "a number of its type": ("may", {"type": "object", "properties": {"n": {**INT, "maximum": 10}}}, []),
+    "an object of no type": ("may", {"required": ["a"], "properties": {}}, [("required",)]),
+    "items of no type": (
+        "may",
+        {"type": "array", "items": {"pattern": "^a$", "maximum": 1}},
+        [("items", "pattern"), ("items", "maximum")],
+    ),
+    "what may be beside the properties": (
+        "may",
+        {"type": "object", "additionalProperties": {"maxLength": 1}},
+        [("additionalProperties", "maxLength")],
+    ),
+    "a type that stands around the cases": ("may", {**INT, "anyOf": [{"maximum": 1}, {"minimum": 9}]}, []),
+    "a type that stands in one of all": ("may", {"allOf": [INT, {"maximum": 1}]}, []),
+    "a type in one case of two": (
+        "may",
+        {"anyOf": [INT, {"maximum": 1}]},
+        [("anyOf", 1, "maximum")],
+    ),
+    "values that are named": ("may", {"enum": [1, 2], "maximum": 3}, []),
+    "turned round": ("may", {"not": {"maximum": 3}}, []),
+    "turned round twice": ("may", {"not": {"not": {"maximum": 3}}}, [("not", "not", "maximum")]),
+    "a deny, which holds for other types too": ("deny", {"required": ["wipe"]}, []),
+    "a deny of what does not fit": ("deny", {"not": {"maximum": 3}}, [("not", "maximum")]),
+}
+
+
+@pytest.mark.parametrize(("verb", "schema", "paths"), BOUNDS.values(), ids=BOUNDS.keys())
+def test_a_bound_without_a_type_is_told_where_it_lets_others_pass(
+    verb: str, schema: dict[str, Any], paths: list[tuple[str | int, ...]]
+) -> None:
+    what: dict[str, Any] = {verb: "call"}
+    rule = Rule(role="planner", what="pseudonym", arguments=schema, **what)
+    found = schema_findings(but(rules=(rule,)))
+    assert [each.path for each in found] == [("rules", 0, "arguments", *path) for path in paths]
+    assert {each.code for each in found} <= {"schema-without-type"}

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from schemas.narrowing import MAX_DEPTH, MAX_NAMES, MAX_NODES, SchemaError, compile_schema
 from schemas.patterns import PatternError, compile_pattern
-from schemas.plain import MAX_VALUES, NotPlainError, plain
+from schemas.plain import MAX_VALUES, NotPlainError, form_of, plain
 
 VALUES = st.recursive(
     st.none()
@@ -254,7 +254,83 @@ def test_patterns_look_at_so_much_text_and_what_has_more_is_refused_by_permit_an
         assert check("a" if "anyOf" in schema else ["a"]) == ""
 
 
-@pytest.mark.parametrize("value", [{"place": b"archive"}, {"a": {"place": [bytearray(b"archive")]}}])
-def test_bytes_in_an_untyped_object_are_refused_as_no_text_is_meant(value: Any) -> None:
-    with pytest.raises(NotPlainError, match="bytes"):
-        plain(value)
+class Loose(msgspec.Struct):
+    any: Any
+
+
+class Tree(msgspec.Struct):
+    raw: bytes
+    more: "list[Tree]"
+
+
+T = TypeVar("T")
+
+
+class Boxed(msgspec.Struct, Generic[T]):
+    held: T
+
+
+class Named(TypedDict):
+    raw: bytes
+
+
+class Pair(NamedTuple):
+    number: int
+    raw: bytes
+
+
+NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
+UNTYPED: dict[str, tuple[Any, Any]] = {
+    "bytes by name": ({"place": b"archive"}, dict),
+    "bytes deep in lists": ({"a": {"place": [[bytearray(b"archive")]]}}, Any),
+    "bytes alone": (b"archive", Any),
+    "bytes in a list": ([b"archive"], list),
+    "a time": ([NEW_YEAR], list[Any]),
+    "in a typed object": ({"place": b"archive"}, dict[str, Any]),
+    "beside what is typed": ({"place": [b"archive"]}, dict[str, bytes | list[Any]]),
+    "in a field of any type": (Loose(b"archive"), Loose),
+    "in what nobody can look into": (b"archive", object),
+}
+
+
+@pytest.mark.parametrize(("value", "kind"), UNTYPED.values(), ids=UNTYPED.keys())
+def test_where_no_type_says_so_nothing_passes_for_json_that_is_none(value: Any, kind: Any) -> None:
+    with pytest.raises(NotPlainError, match="where no type says so"):
+        plain(value, form_of(kind))
+
+
+TYPED: dict[str, tuple[Any, Any, Any]] = {
+    "bytes by name": ({"a": b"\0"}, dict[str, bytes], {"a": "AA=="}),
+    "bytes in lists by name": ({"a": [b"\0"]}, dict[str, list[bytes]], {"a": ["AA=="]}),
+    "bytes alone": (b"\0", bytes, "AA=="),
+    "one of several types": ({"a": b"\0", "b": 1}, dict[str, bytes | int], {"a": "AA==", "b": 1}),
+    "within bounds": ({"a": b"\0"}, dict[str, Annotated[bytes, msgspec.Meta(max_length=1)]], {"a": "AA=="}),
+    "a tuple": ((1, b"\0"), tuple[int, bytes], [1, "AA=="]),
+    "many": ((b"\0", b"\0"), tuple[bytes, ...], ["AA==", "AA=="]),
+    "a typed dict": ({"raw": b"\0"}, Named, {"raw": "AA=="}),
+    "a named tuple": (Pair(1, b"\0"), Pair, [1, "AA=="]),
+    "a dataclass": (Plain(3), Plain, {"side": 3}),
+    "a struct in its own kind": (
+        Tree(b"\0", [Tree(b"\0", [])]),
+        Tree,
+        {"raw": "AA==", "more": [{"raw": "AA==", "more": []}]},
+    ),
+    "a generic struct": (Boxed(b"\0"), Boxed[bytes], {"held": "AA=="}),
+    "a time": (NEW_YEAR, datetime, "2027-01-01T00:00:00Z"),
+}
+
+
+@pytest.mark.parametrize(("value", "kind", "expected"), TYPED.values(), ids=TYPED.keys())
+def test_what_a_type_says_has_its_form(value: Any, kind: Any, expected: Any) -> None:
+    decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=kind)
+    assert plain(decoded, form_of(kind)) == expected
+
+
+def test_whoever_sends_does_not_know_the_types_and_leaves_it_to_the_receiver() -> None:
+    assert plain({"a": b"\0"}) == {"a": "AA=="}
+
+
+@pytest.mark.parametrize("kind", [Any, list, None])
+def test_every_value_counts_however_it_is_nested(kind: Any) -> None:
+    with pytest.raises(NotPlainError, match="too many values"):
+        plain({"a": [[0] * 100] * 100}, None if kind is None else form_of(kind))
