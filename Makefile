@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FUZZ_TARGETS ?=
 FUZZ_SECONDS ?= 60
+FUZZ_FLAGS ?=
 SOAK_EVENTS ?= 1000000
 SOAK_SEED ?= 1
 SOAK_FLAGS ?=
@@ -43,7 +44,7 @@ ci: $(STAMP)
 		$(BIN)/python -m pytest $(ALL) --last-failed --last-failed-no-failures none; }
 
 fuzz: $(STAMP)
-	$(BIN)/python -m tests.fuzz.run $(FUZZ_TARGETS) --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.run $(FUZZ_TARGETS) --seconds $(FUZZ_SECONDS) $(FUZZ_FLAGS)
 
 # A million adverse events, a tenth of them and more between real processes, and a flood (docs/adversary.md): an hour.
 soak: $(STAMP)
