@@ -51,7 +51,7 @@ def operators(lab_template: Path, tmp_path: Path, line: Line, monkeypatch: pytes
     made = Operators(State(copy_lab(lab_template, tmp_path)), NOWHERE)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[Line]:
+    async def opened(*_: object) -> AsyncIterator[Line]:
         yield line
 
     monkeypatch.setattr(made, "_line", opened)

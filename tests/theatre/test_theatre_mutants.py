@@ -60,8 +60,8 @@ MUTANTS = {
     "lying-scheduler": ("agent_runtime/gate.py", "if known is not None:", "if False:"),
     "withheld-beacons": (
         "agent_runtime/membership.py",
-        "now - self._counted <= self.grace",
-        "True",
+        "or now - counted > self.grace",
+        "",
     ),
 }
 # Where a second check says no as well, for a reason of its own: a debuggable Nitro enclave has no
