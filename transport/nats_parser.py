@@ -40,6 +40,7 @@ class NatsParser:
         self._view = memoryview(self._buffer)
         self._filled = 0
         self._wanted = 0  # bytes from the buffer's beginning that the message under way takes
+        self._looked = 0  # bytes from there in which the line under way does not end
         self._others: dict[bytes, Callable[[], None]] = {
             b"PING": listener.on_ping,
             b"PONG": listener.on_pong,
@@ -66,16 +67,21 @@ class NatsParser:
             self.took(count)
 
     def took(self, count: int) -> None:
-        """Tell of every command that is whole now that `room` has so many more, or raise `BrokenError`."""
-        buffer, end = self._buffer, self._filled + count
-        self._filled = end
+        """Tell of every command that is whole now that `room` has so many more, or raise `BrokenError`.
+
+        What is raised, by a listener too, leaves nothing of the bytes: there is room again.
+        """
+        buffer, end, look = self._buffer, self._filled + count, self._looked
         if end < self._wanted:
+            self._filled = end
             return
-        at = self._wanted = 0
+        at = self._filled = self._wanted = self._looked = 0
         while at < end:
-            line_end = buffer.find(b"\r\n", at, min(at + MAX_INFO, end))
+            line_end = buffer.find(b"\r\n", look, min(at + MAX_INFO, end))
             if line_end < 0:
                 self._check_partial(at, end)
+                # Each byte is searched once, or a line in tiny pieces costs its length's square.
+                self._looked = end - at - 1
                 break
             first = buffer[at]
             if first == 77:  # M
@@ -87,7 +93,7 @@ class NatsParser:
                 after = line_end + 2
             if after < 0:
                 break
-            at = after
+            at = look = after
         self._move(at, end)
 
     def _move(self, at: int, end: int) -> None:

@@ -1,12 +1,14 @@
 """The parser of what a broker says: the same commands however the bytes were cut; noise is the end."""
 
+import itertools
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from transport.nats_parser import MAX_LINE, BrokenError, NatsParser
+from transport.nats_parser import MAX_INFO, MAX_LINE, BrokenError, NatsParser
 
 LIMIT = 1000
 Event = tuple[object, ...]
@@ -100,6 +102,48 @@ def test_any_bytes_are_parsed_or_break(pieces: list[bytes]) -> None:
 )
 def test_what_is_no_command_breaks_the_connection(noise: bytes) -> None:
     heard = Heard()
+    parser = NatsParser(heard, LIMIT)
     with pytest.raises(BrokenError):
-        NatsParser(heard, LIMIT).feed(noise)
+        parser.feed(noise)
     assert heard.events == []
+    assert parser.held == 0
+    assert parser.room()
+
+
+def test_noise_that_fills_the_buffer_leaves_room_to_read_into() -> None:
+    parser = NatsParser(Heard(), LIMIT)
+    room = parser.room()
+    room[:] = b"x" * len(room)
+    with pytest.raises(BrokenError):
+        parser.took(len(room))
+    assert len(parser.room()) == len(room)
+
+
+@given(info=st.integers(0, MAX_INFO - 100), sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5))
+@example(info=MAX_INFO - 100, sizes=[1])
+@settings(deadline=None, max_examples=20)
+def test_a_line_in_pieces_is_searched_once_and_read_as_if_it_were_whole(info: int, sizes: list[int]) -> None:
+    heard = Heard()
+    parser = NatsParser(heard, LIMIT)
+    parser._buffer = searched = Searched(parser._buffer)
+    parser._view = memoryview(searched)
+    stream = b'INFO {"a":"%s"}\r\nPING\r\n' % (b"x" * info)
+    pieces = itertools.cycle(sizes)
+    at = count = 0
+    while at < len(stream):
+        size = next(pieces)
+        parser.feed(stream[at : at + size])
+        at, count = at + size, count + 1
+    assert heard.events == [("ping",)]
+    assert searched.bytes <= len(stream) + 2 * count
+
+
+class Searched(bytearray):
+    """Counts what is searched."""
+
+    bytes = 0
+
+    def find(self, what: Any, start: Any = 0, end: Any = None) -> int:
+        found = super().find(what, start, end)
+        self.bytes += (end if found < 0 else found) - start
+        return found
