@@ -28,8 +28,13 @@ from transport.nats_protocol import MAX_BROKER_PAYLOAD
 WRITE_CHUNK = 256 * 1024
 # What a small message costs besides its bytes, in the same coin.
 PER_MESSAGE = 1024
+# What may wait for a broker that does not read: as much as nats-server itself holds for a slow consumer.
+# Publishers wait long before; acknowledgements, subscriptions and answers do not, and end the connection.
+UNREAD_MOST = 64 * 1024 * 1024
 # A broker may announce more than it may make us buffer: payload, headers and one control line.
 BUFFER_ROOM = 128 * 1024
+
+_PONG = b"PONG\r\n"
 
 T = TypeVar("T")
 Route = Callable[[str, str, bytes, bytes], None]
@@ -109,10 +114,12 @@ class _Reading(asyncio.BufferedProtocol):
         self._wire.lost.set()
 
     def pause_writing(self) -> None:
+        self._wire.stuck = True
         self._room.clear()
 
     def resume_writing(self) -> None:
         self._room.set()
+        self._wire.drained()
 
     async def writable(self) -> None:
         """Wait while the socket takes no more."""
@@ -128,12 +135,14 @@ class Wire(Client):
         super().__init__()
         self.after_reading = after_reading
         self.lost = asyncio.Event()
+        self.stuck = False  # the socket takes no more
         self._routes = routes
         self._on_refused = on_refused
         self._reading: _Reading | None = None
         self._out: list[bytes] = []
         self._since_yield = 0
         self._scheduled = False
+        self._owes_pong = False
         self._last_error: Exception | None = None
 
     async def open(self, url: str, *, name: str, seed: str | None, patience: float) -> None:
@@ -180,7 +189,10 @@ class Wire(Client):
         """Write what is buffered now, and not at the end of the turn."""
         out, self._out = self._out, []
         if out and not self.lost.is_set():
-            self._streams()[1].transport.write(out[0] if len(out) == 1 else b"".join(out))
+            transport = self._streams()[1].transport
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
+            if self.stuck and transport.get_write_buffer_size() > UNREAD_MOST:
+                self.broken(BrokenError("a broker that does not read"))
 
     async def breathe(self) -> None:
         """Write, wait while the broker does not read, and let others run."""
@@ -285,15 +297,26 @@ class Wire(Client):
             route(subject.decode(), reply.decode() if reply else "", payload, headers)
 
     def on_ping(self) -> None:
-        """Answer."""
-        self.send(b"PONG\r\n")
+        """Answer, once for all that were asked while the answer could not leave."""
+        if self.stuck:
+            self._owes_pong = True
+        elif not (self._out and self._out[-1] is _PONG):
+            self.send(_PONG)
+
+    def drained(self) -> None:
+        """Go on when the socket takes more, with what was asked meanwhile."""
+        self.stuck = False
+        if self._owes_pong:
+            self._owes_pong = False
+            self.send(_PONG)
 
     def on_pong(self) -> None:
-        """Tell who waits."""
-        if self._pongs:
-            waiter = self._pongs.pop(0)
-            if not waiter.done():
-                waiter.set_result(True)
+        """Tell who waits; who answers what nobody asked may read nothing and only seem to be there."""
+        if not self._pongs:
+            raise BrokenError("an answer to no PING")
+        waiter = self._pongs.pop(0)
+        if not waiter.done():
+            waiter.set_result(True)
 
     def on_error(self, text: str) -> None:
         """Take a refusal of one subject as such; any other error ends the connection."""

@@ -129,8 +129,10 @@ async def test_refused_credentials_are_told_from_other_refusals() -> None:
         b"-ERR 'Something Else'\r\n",
         b"MSG a 1 99999999999\r\n" + b"x" * 3_000_000,
         b"x" * 3_000_000,
+        b"PONG\r\n",
+        b"MSG a 1 1\r\nx\r\n" * 20_000 + b"PONG\r\n" * 40_000,
     ],
-    ids=range(12),
+    ids=range(14),
 )
 async def test_noise_ends_the_connection_and_a_new_one_is_made(noise: bytes) -> None:
     connections = 0
@@ -162,7 +164,6 @@ async def test_noise_ends_the_connection_and_a_new_one_is_made(noise: bytes) -> 
 @pytest.mark.parametrize(
     "noise",
     [
-        b"PONG\r\nPONG\r\nPONG\r\n",
         b"+OK\r\n",
         b"MSG a 77 1\r\nx\r\n",
         b"MSG a 99999999999999999999999999 1\r\nx\r\n",
@@ -173,7 +174,7 @@ async def test_noise_ends_the_connection_and_a_new_one_is_made(noise: bytes) -> 
         b"-ERR 'Permissions Violation'\r\n",
         b'INFO {"connect_urls":["evil:1"],"max_payload":1}\r\n',
     ],
-    ids=range(10),
+    ids=range(9),
 )
 async def test_what_means_nothing_changes_nothing(noise: bytes) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -251,6 +252,74 @@ async def test_a_broker_that_reads_nothing_holds_the_publisher_and_not_the_closi
         await asyncio.wait((flooding,))
         async with asyncio.timeout(90):
             await alice.close()
+
+
+async def test_a_broker_that_pings_and_reads_nothing_is_answered_once() -> None:
+    pinged, over = asyncio.Event(), asyncio.Event()
+    pings = 200_000
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        # A message that fills the way back first: what is said after it cannot leave.
+        await stuck.wait()
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(pings // 10_000):
+            writer.write(b"PING\r\n" * 10_000)
+            await writer.drain()
+        writer.write(b"MSG a 99 1\r\nx\r\n")
+        pinged.set()
+        await over.wait()
+
+    stuck = asyncio.Event()
+    async with hostile(script) as url, connect(url, name="alice") as alice:
+        wire = alice._session._wire
+        assert wire is not None
+        seen = asyncio.Event()
+        wire.after_reading = lambda: seen.set() if pinged.is_set() else None
+        transport = wire._streams()[1].transport
+        while not wire.stuck:
+            wire.send(b"PUB a 100000\r\n" + b"x" * 100_000 + b"\r\n")
+            await asyncio.sleep(0)
+        before = transport.get_write_buffer_size()
+        stuck.set()
+        async with asyncio.timeout(90):
+            await pinged.wait()
+            await seen.wait()
+        assert wire._owes_pong
+        assert transport.get_write_buffer_size() <= before
+        over.set()
+
+
+async def test_what_a_broker_never_reads_ends_the_connection_before_it_fills_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transport.nats_wire.UNREAD_MOST", 1024 * 1024)
+    lost = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    def on_state(state: State) -> None:
+        if state is State.DISCONNECTED:
+            lost.set()
+
+    async with hostile(script) as url, connect(url, name="alice", on_state=on_state) as alice:
+        wire = alice._session._wire
+        assert wire is not None
+        transport = wire._streams()[1].transport
+        # What nobody waits with: acknowledgements, say.
+        while not wire.lost.is_set():
+            alice._session.tell("a", b"x" * 100_000)
+            await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() < 2 * 1024 * 1024
+        async with asyncio.timeout(90):
+            await lost.wait()
 
 
 async def test_a_cancelled_flush_harms_nothing() -> None:
