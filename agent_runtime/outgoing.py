@@ -106,5 +106,5 @@ class Outgoing:
     def _send(self, link: Link, messages: list[bytes]) -> None:
         with self._refusals.at("send"):
             subject, frame = self._peering.seal_encoded(link, messages)
-            if self._transport.post(subject, frame):
+            if self._transport.post(subject, frame, link.hint):
                 self.congested = True

@@ -203,10 +203,10 @@ class NatsSession:
             return False
         return wire.send(frame)
 
-    def put(self, subject: bytes, payload: bytes) -> bool:
+    def put(self, subject: bytes, payload: bytes, reply: bytes = b"") -> bool:
         """Do as `hand_over` with a PUB; it leaves at the next `push`, or with what else is sent."""
         wire = self._live()
-        line = b"PUB %s %d\r\n" % (subject, len(payload))
+        line = b"PUB %s %s %d\r\n" % (subject, reply, len(payload))
         if wire is None:
             self._keep(b"".join((line, payload, b"\r\n")))
             return False
