@@ -40,7 +40,7 @@ ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked aga
 DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
 # Seconds for a peer to accept after the broker said that it does not listen: it may have lied.
 UNHEARD_DEADLINE = 0.2
-# Seconds without an answer until a peer is sent a frame for nothing but the broker's word that nobody listens:
+# Seconds without an answer until a peer is sent a frame for nothing but the broker's word that nobody is there:
 # what was on its way when a peer ended is lost without one. Then at twice the age, and so on.
 PROBE_AFTER = 0.1
 LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
