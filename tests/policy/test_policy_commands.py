@@ -2,10 +2,12 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -383,6 +385,26 @@ def test_a_refusal_by_the_new_policy_is_in_the_table(lab: Policy, run: Run) -> N
     assert code == 1
     assert "planner, planner on nitro: stays" in said
     assert "vault, vault on nitro: would be evicted" in said
+
+
+def test_the_part_that_judges_evidence_is_enough_to_judge_evidence(lab: Policy, run: Run) -> None:
+    text = Path("old.toml").read_text()
+    kept = ("platforms", "workloads")
+    part = {name: table for name, table in tomllib.loads(text).items() if name in kept}
+    Path("part.toml").write_bytes(msgspec.toml.encode(part))
+    assert run("replay", "part.toml", "evidence")[0] == 0
+    code, said = run("check", "part.toml", "--evidence", "evidence")
+    assert code == 1
+    for name in ("mesh", "version", "issued", "coordinators"):
+        assert f"part.toml:1:1: {name} is not there" in said
+    assert "what judges evidence is complete" in said
+    # What it gets wrong about evidence is told by file, line and column, mesh or no mesh.
+    Path("part.toml").write_text(Path("part.toml").read_text().replace("lab_roots", "lab_root"))
+    for command in ("check", "replay"):
+        code, said = run(command, "part.toml", *(["evidence"] if command == "replay" else []))
+        assert code == 2
+        assert "part.toml is not valid: line" in said
+        assert "did you mean `lab_roots`" in said
 
 
 def test_who_has_to_prove_again_is_told(lab: Policy, run: Run) -> None:
