@@ -217,11 +217,11 @@ class Calls:
         if (listing := self._listings.get(role)) is not None:
             self._listings[role] = replace(listing, until=0)
 
-    def inbox(self, delivery: Delivery) -> None:
+    def inbox(self, subject: str, frame: memoryview) -> None:
         """Take what may be an init that a peer sent; it is judged in its turn."""
-        if not self._peering.may_be_init(delivery.payload):
+        if not self._peering.may_be_init(frame):
             self._refusals.note("inbox", Reason.EPOCH_UNKNOWN.value)
-        elif not self._door.knock(delivery):
+        elif not self._door.knock(Delivery(subject, bytes(frame))):
             self._refusals.note("inbox", "flood")
 
     def _judge(self, delivery: Delivery) -> bool:
@@ -387,10 +387,10 @@ class Calls:
             waiting.done()
             self._waiting.pop(key, None)
 
-    def _frame(self, delivery: Delivery) -> None:
+    def _frame(self, frame: memoryview) -> None:
         self._outgoing.read()
         with self._refusals.at("session"):
-            link, messages = self._peering.receive(delivery.payload)
+            link, messages = self._peering.receive(frame)
             sent: list[Send] = []
             for message in messages:
                 if isinstance(message, Send):

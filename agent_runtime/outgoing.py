@@ -105,6 +105,6 @@ class Outgoing:
 
     def _send(self, link: Link, messages: list[bytes]) -> None:
         with self._refusals.at("send"):
-            subject, frame = self._peering.seal_encoded(link, messages)
-            if self._transport.post(subject, frame):
+            subject, header, sealed = self._peering.seal_encoded(link, messages)
+            if self._transport.post(subject, header, sealed):
                 self.congested = True

@@ -114,7 +114,8 @@ class KvEntry(msgspec.Struct, frozen=True):
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
-Taker = Callable[[Delivery], None]
+# What it is given is there until it returns: who keeps it copies it.
+Taker = Callable[[memoryview], None]
 OnState = Callable[[State], None]
 
 
@@ -193,8 +194,8 @@ class Transport(Protocol):
     async def publish(self, subject: str, payload: bytes) -> None:
         """Send and forget; returns when it is buffered."""
 
-    def post(self, subject: str, payload: bytes) -> bool:
-        """Buffer until the next `push`; True asks the caller to `breathe` before it posts much more."""
+    def post(self, subject: str, *parts: bytes) -> bool:
+        """Buffer a payload in parts until the next `push`; True asks the caller to `breathe` before more."""
 
     def push(self) -> None:
         """Send what was posted."""
@@ -212,7 +213,7 @@ class Transport(Protocol):
         """Call `handler` for each message, one at a time; returns when the broker knows of it."""
 
     async def listen(self, subject: str, taker: Taker) -> Subscription:
-        """Call `taker` for each message at once, from within the reading: it sorts, and never waits."""
+        """Call `taker` for each payload at once, from within the reading: it sorts, and never waits."""
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Make the stream, or bring an existing one to `spec`; `ConflictError` if that cannot be."""

@@ -262,9 +262,10 @@ class MemoryTransport:
         """Let others run."""
         await asyncio.sleep(0)
 
-    def post(self, subject: str, payload: bytes) -> bool:
+    def post(self, subject: str, *parts: bytes) -> bool:
         """Do as `publish` without waiting."""
         self.check_open()
+        payload = b"".join(parts)
         check_subject(subject)
         self._check_size(payload)
         stream = self._broker.stream_of(subject)
@@ -292,10 +293,10 @@ class MemoryTransport:
         return inbox
 
     async def listen(self, subject: str, taker: Taker) -> Inbox:
-        """Call `taker` for each message; here nobody reads, so a task of its own does it."""
+        """Call `taker` for each payload; here nobody reads, so a task of its own does it."""
 
         async def hand_on(delivery: Delivery) -> None:
-            taker(delivery)
+            taker(memoryview(delivery.payload))
             for reader in self._readers:
                 reader()
 
