@@ -191,8 +191,11 @@ class Calls:
                 continue
             await self._outgoing.room()
             self._outgoing.say(link, encode_message(Send(kind, payload)), awaited=False)
-            # Where there are several instances, each of a turn's messages is to find its own.
-            if (way.role, way.own_role) in self._found and not way.granted.checks_arguments:
+            # Where there are several instances, each of a turn's messages is to find its own; and a turn may
+            # last longer than a grant that looks at the clock.
+            if (way.role, way.own_role) in self._found and not (
+                way.granted.checks_arguments or way.granted.is_timed
+            ):
                 self._routes_of = self._outgoing.ended
                 self._routes[kind] = way, link
             return

@@ -147,14 +147,14 @@ class Gate:
         """Return the time by which grants are judged."""
         return self._membership.clock.highest()
 
-    def messages(self, peer: bytes) -> Trust:
-        """Return the trust to judge a peer's one-way messages of one frame by, or raise."""
-        trust = self._membership.require_live()
+    def messages(self, peer: bytes) -> tuple[Trust, Millis]:
+        """Return the trust and the time to judge a peer's one-way messages by for a moment, or raise."""
+        trust, now = self._membership.require_live_now()
         if peer in trust.revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
         if self._membership.keys.instance in trust.quarantined:
             raise RefusedError(Reason.QUARANTINED, "this instance takes nothing new")
-        return trust
+        return trust, now
 
     def message(
         self, trust: Trust, peer: bytes, peer_role: str, own_role: str, message: Send, now: Millis

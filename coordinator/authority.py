@@ -226,7 +226,9 @@ class Authority:
         held = self.standing.council
         if self.standing.order is not None or len(chain) <= len(held.chain):
             return NO_EFFECT
-        self.standing = replace(self.standing, council=follow(held, chain))
+        council = follow(held, chain)
+        succession.check_time(council, self.mesh, now)
+        self.standing = replace(self.standing, council=council)
         return self._succeeded(held, "", now)
 
     def _succeeded(self, before: Council, event: str, now: Millis) -> Effect:

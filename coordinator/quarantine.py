@@ -8,9 +8,13 @@ from coordinator.errors import RefusedError
 from coordinator.terms import AHEAD
 from schemas.documents import RevocationOrder
 from schemas.errors import Reason
+from schemas.limits import CLOCK_AHEAD
 from schemas.messages import LIFT, QUARANTINE, Millis
 
 KINDS = (QUARANTINE, LIFT)
+# A lifting of a time to come would undo quarantines that are signed until then, and one that waits does no
+# harm: it has no more room than two clocks that are kept need.
+LIFT_AHEAD = CLOCK_AHEAD
 
 
 class Quarantines:
@@ -22,12 +26,13 @@ class Quarantines:
     def judge(self, order: RevocationOrder, now: Millis) -> None:
         """Raise what stands against a quarantine or its lifting.
 
-        1. It is of now: one of a time to come would outlast whatever is signed until then.
+        1. It is of now: one of a time to come would outlast whatever is signed until then, and a lifting
+           must not outlast a quarantine.
         2. The other was not signed later; of the same time, the quarantine holds.
         """
         # 1.
-        if order.time > now + AHEAD:
-            raise RefusedError(Reason.NOT_YET_VALID, f"a {order.kind} of a time to come")
+        if order.time > now + (LIFT_AHEAD if order.kind == LIFT else AHEAD):
+            raise RefusedError(Reason.NOT_YET_VALID, f"a {order.kind} of a time to come: bring it again then")
         # 2.
         last = self._last.get(order.value)
         if last is not None and last.kind != order.kind and _rank(order) < _rank(last):

@@ -25,8 +25,7 @@ def take_operators(standing: Standing, mesh: Mesh, event: Event, *, now: Millis)
     # 1.
     council = follow(standing.council, event.operators)
     # 2.
-    if council.version and read(mesh, council.chain[-1]).time > now + AHEAD:
-        raise RefusedError(Reason.NOT_YET_VALID, "operators of a time to come: set the clock that signs")
+    check_time(council, mesh, now)
     # 3.
     if standing.order is None:
         if event.documents or event.profile is not None:
@@ -38,6 +37,12 @@ def take_operators(standing: Standing, mesh: Mesh, event: Event, *, now: Millis)
     if standing.policy is not None:
         profile = take_profile(council, mesh, standing.policy, event)
     return replace(standing, council=council, term_record=event.documents, profile=profile)
+
+
+def check_time(council: Council, mesh: Mesh, now: Millis) -> None:
+    """Raise if the last change of operators is of a time to come: none is signed in store."""
+    if council.version and read(mesh, council.chain[-1]).time > now + AHEAD:
+        raise RefusedError(Reason.NOT_YET_VALID, "operators of a time to come: set the clock that signs")
 
 
 def note(audit: AuditLog, before: Council, after: Council, *, event: str, now: Millis) -> int:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from agent_runtime import joining
 from agent_runtime.clock import MeshClock
 from agent_runtime.witness import Witness
+from coordinator.terms import AHEAD
 from schemas import codec
 from schemas.audit import AuditEntry, open_entry
 from schemas.documents import Beacon, LogReceipt, Order
@@ -250,6 +251,27 @@ def test_a_fresh_coordinator_learns_the_changes_from_who_came_by_them(world: Wor
     world.operators = heirs
     dan.event(world.order())
     assert world.core.authority.standing.term == 1
+
+
+def test_a_fresh_coordinator_learns_no_change_of_a_time_to_come() -> None:
+    world = World()
+    step = signed_change(world, time=world.now + AHEAD + 1)
+    later = console(world, DAN)
+    with pytest.raises(Refusal, match="not-yet-valid"):
+        shown(later, event_of(world, step))
+    assert world.core.authority.standing.council.version == 0
+    assert not world.core.authority.ledger.parties()
+
+
+def test_a_draft_that_too_few_signed_counts_once_fewer_are_enough(world: World, operator: Party) -> None:
+    # Documented in decision 0029: who signs says so to every set that he will be one of.
+    draft = world.revocation("instance", "ab" * 32, signers=1)
+    assert refusal_of(operator, draft) == "signatures-too-few"
+    alone = (world.council.operators[0],)
+    step = add_signatures(world.council, change_of(world, operators=alone, threshold=1), world.operators[:2])
+    operator.event(event_of(world, step, by=world.operators[:1]))
+    operator.event(draft)
+    assert entries(world)[-1].decision == "revoked"
 
 
 def test_a_stranger_teaches_nothing_and_a_running_coordinator_does_not_learn_so(

@@ -6,12 +6,14 @@ import msgspec
 import pytest
 
 from coordinator.beacons import revoked_hash
+from coordinator.quarantine import LIFT_AHEAD
 from coordinator.telling import PARTIES_A_PAGE
 from coordinator.terms import AHEAD
 from schemas import codec
 from schemas.documents import Beacon
 from schemas.evidence import SEV_SNP
-from schemas.messages import Get, Holdings, MeshStatus
+from schemas.limits import MINUTE
+from schemas.messages import Get, Holdings, MeshStatus, Millis
 from schemas.pinning import Pinned
 from schemas.policy import Workload
 from sealing.context import sha256
@@ -156,14 +158,26 @@ def test_of_one_time_the_quarantine_holds(world: World) -> None:
     assert world.core.authority.ledger.is_quarantined(vault.keys.instance)
 
 
-@pytest.mark.parametrize("kind", ["quarantine", "lift"])
+@pytest.mark.parametrize(("kind", "room"), [("quarantine", AHEAD), ("lift", LIFT_AHEAD)])
 def test_a_word_of_a_time_to_come_is_refused_for_it_would_outlast_those_until_then(
-    world: World, kind: str
+    world: World, kind: str, room: Millis
 ) -> None:
     operator = world.up()
-    ahead = world.revocation(kind, "ab" * 32, time=world.now + AHEAD + 1)
     with pytest.raises(Refusal, match="not-yet-valid"):
-        operator.event(ahead)
+        operator.event(world.revocation(kind, "ab" * 32, time=world.now + room + 1))
+    operator.event(world.revocation(kind, "ab" * 32, time=world.now + room))
+
+
+def test_no_lifting_by_a_fast_clock_undoes_a_later_quarantine(world: World) -> None:
+    operator = world.up()
+    vault = Party.enclave(world, "vault").join()
+    digest = vault.keys.instance.hex()
+    fast = world.revocation("lift", digest, time=world.now + MINUTE)
+    with pytest.raises(Refusal, match="not-yet-valid"):
+        operator.event(fast)
+    world.tick(10_000)
+    operator.event(world.revocation("quarantine", digest))
+    assert world.core.authority.ledger.is_quarantined(vault.keys.instance)
 
 
 def test_it_takes_the_threshold_to_lift(world: World) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import pytest
 
 from agent_runtime import Agent, CallFailedError, Context, Node, RefusedError
 from agent_runtime.calls import _Listing
+from agent_runtime.gate import Way
 from lab.mesh import RunningMesh
 from schemas.errors import Reason
+from schemas.granted import Granted
 from tests.mesh.world import client_identity, enclave_identity, forge, joined
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +58,35 @@ async def test_messages_arrive_once_in_order_and_nobody_answers(mesh: RunningMes
         # Many share a frame, and none of them comes back.
         assert link.session._counter < 100
         assert parties.counter.calls._peering._links[link.session._peer_id].session._counter == 0
+
+
+async def test_a_grant_that_looks_at_the_clock_is_asked_for_each_message(
+    mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, all_there, asked = Agent("counter"), anyio.Event(), list[str]()
+
+    @agent.message("note")
+    async def note(number: int, context: Context) -> None:
+        if number == 99:
+            all_there.set()
+
+    async with pair(mesh, agent) as parties:
+        trust, may_say = parties.desk.membership.held(), parties.desk._gate.may_say
+        timed = {
+            right: Granted(granted.audience, granted.constraints, expires=2**40)
+            for right, granted in trust.grants.items()
+        }
+        parties.desk.membership.trust = replace(trust, grants=timed)
+
+        def ask(action: str, what: str, value: object) -> Way:
+            asked.append(action)
+            return may_say(action, what, value)
+
+        monkeypatch.setattr(parties.desk._gate, "may_say", ask)
+        for number in range(100):
+            await parties.desk.context().send("note", number)
+        await all_there.wait()
+    assert asked == ["send"] * 100
 
 
 async def test_a_message_that_is_not_granted_does_not_leave(mesh: RunningMesh) -> None:
