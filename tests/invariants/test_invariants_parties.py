@@ -67,7 +67,7 @@ class Impostor:
         yield replace(own, term=0, term_record=None)
         signed = self.genuine.profile
         yield replace(own, profile=(signed[0], signed[0]))
-        yield replace(own, profile=tuple(document[:-1] + b"\x00" for document in signed))
+        yield replace(own, profile=tuple(document[:-1] + bytes((document[-1] ^ 1,)) for document in signed))
 
 
 def genuine_offer(mesh: RunningMesh) -> Offer:

@@ -427,7 +427,8 @@ def test_demands_that_exclude_what_runs_are_findings(lab: Policy, run: Run) -> N
 
 def test_evidence_that_is_forged_is_refused_and_what_is_none_is_unreadable(lab: Policy, run: Run) -> None:
     file = Path("evidence", "vault", "attestation.cbor")
-    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes((data[-1] ^ 1,)))
     code, said = run("replay", "old.toml", "evidence", "--json")
     assert code == 1
     assert [each["verdict"] for each in json.loads(said)["evidence"]] == ["accepted", "refused"]
