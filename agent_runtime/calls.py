@@ -22,7 +22,7 @@ from agent_runtime.gate import Gate, Way
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import ForkError, Link, Peering
-from agent_runtime.refusals import Refusals
+from agent_runtime.refusals import REFUSED, Refusals
 from agent_runtime.serving import ContextOf, ServeCall, Serving, TakeMessage
 from schemas import codec
 from schemas.documents import Admission
@@ -392,25 +392,27 @@ class Calls:
 
     def _frame(self, frame: memoryview) -> None:
         self._outgoing.read()
-        with self._refusals.at("session"):
+        try:
             link, messages = self._peering.receive(frame)
-            sent: list[Send] = []
-            for message in messages:
-                if isinstance(message, Send):
-                    sent.append(message)
-                    continue
-                if sent:
-                    self.serving.sent(link, sent)
-                    sent = []
-                if isinstance(message, Reply):
-                    waiting = self._waiting.get((link.peer.subject, message.request))
-                    # A peer may answer twice: the first answer counts.
-                    if waiting is not None and not waiting.answer.done():
-                        waiting.answer.set_result(message)
-                elif isinstance(message, Call):
-                    with self._refusals.at("call"):
-                        self.serving.called(link, message)
-                elif isinstance(message, Cancel):
-                    self.serving.cancelled(link, message.request)
+        except REFUSED as error:
+            self._refusals.caught("session", error)
+            return
+        sent: list[Send] = []
+        for message in messages:
+            if isinstance(message, Send):
+                sent.append(message)
+                continue
             if sent:
                 self.serving.sent(link, sent)
+                sent = []
+            if isinstance(message, Reply):
+                waiting = self._waiting.get((link.peer.subject, message.request))
+                # A peer may answer twice: the first answer counts.
+                if waiting is not None and not waiting.answer.done():
+                    waiting.answer.set_result(message)
+            elif isinstance(message, Call):
+                self.serving.called(link, message)
+            elif isinstance(message, Cancel):
+                self.serving.cancelled(link, message.request)
+        if sent:
+            self.serving.sent(link, sent)

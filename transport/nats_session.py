@@ -226,9 +226,8 @@ class NatsSession:
 
     def push(self) -> None:
         """Write what is buffered, if the broker is there."""
-        wire = self._live()
-        if wire is not None:
-            wire.push()
+        if self._wire is not None:
+            self._wire.push()
 
     async def breathe(self) -> None:
         """Wait while the broker does not read."""
