@@ -23,7 +23,7 @@ from agent_runtime.gate import Gate, Way
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import ForkError, Link, Peering
-from agent_runtime.refusals import Refusals
+from agent_runtime.refusals import REFUSED, Refusals
 from agent_runtime.serving import ContextOf, ServeCall, Serving, TakeMessage
 from schemas import codec
 from schemas.documents import Admission
@@ -40,7 +40,7 @@ ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked aga
 DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
 # Seconds for a peer to accept after the broker said that it does not listen: it may have lied.
 UNHEARD_DEADLINE = 0.2
-# Seconds without an answer until a peer is sent a frame for nothing but the broker's word that nobody is there:
+# Seconds until a peer that does not answer is sent a frame for nothing but the broker's word that it is gone:
 # what was on its way when a peer ended is lost without one. Then at twice the age, and so on.
 PROBE_AFTER = 0.1
 LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
@@ -278,11 +278,11 @@ class Calls:
                 self._outgoing.say(link, encode_message(Confirm()))
             self._probing = loop.call_later(PROBE_AFTER, self._probe)
 
-    def inbox(self, delivery: Delivery) -> None:
+    def inbox(self, subject: str, frame: memoryview) -> None:
         """Take what may be an init that a peer sent; it is judged in its turn."""
-        if not self._peering.may_be_init(delivery.payload):
+        if not self._peering.may_be_init(frame):
             self._refusals.note("inbox", Reason.EPOCH_UNKNOWN.value)
-        elif not self._door.knock(delivery):
+        elif not self._door.knock(Delivery(subject, bytes(frame))):
             self._refusals.note("inbox", "flood")
 
     def _judge(self, delivery: Delivery) -> bool:
@@ -464,27 +464,29 @@ class Calls:
             waiting.done()
             self._waiting.pop(key, None)
 
-    def _frame(self, delivery: Delivery) -> None:
+    def _frame(self, frame: memoryview) -> None:
         self._outgoing.read()
-        with self._refusals.at("session"):
-            link, messages = self._peering.receive(delivery.payload)
-            sent: list[Send] = []
-            for message in messages:
-                if isinstance(message, Send):
-                    sent.append(message)
-                    continue
-                if sent:
-                    self.serving.sent(link, sent)
-                    sent = []
-                if isinstance(message, Reply):
-                    waiting = self._waiting.get((link.peer.subject, message.request))
-                    # A peer may answer twice: the first answer counts.
-                    if waiting is not None and not waiting.answer.done():
-                        waiting.answer.set_result(message)
-                elif isinstance(message, Call):
-                    with self._refusals.at("call"):
-                        self.serving.called(link, message)
-                elif isinstance(message, Cancel):
-                    self.serving.cancelled(link, message.request)
+        try:
+            link, messages = self._peering.receive(frame)
+        except REFUSED as error:
+            self._refusals.caught("session", error)
+            return
+        sent: list[Send] = []
+        for message in messages:
+            if isinstance(message, Send):
+                sent.append(message)
+                continue
             if sent:
                 self.serving.sent(link, sent)
+                sent = []
+            if isinstance(message, Reply):
+                waiting = self._waiting.get((link.peer.subject, message.request))
+                # A peer may answer twice: the first answer counts.
+                if waiting is not None and not waiting.answer.done():
+                    waiting.answer.set_result(message)
+            elif isinstance(message, Call):
+                self.serving.called(link, message)
+            elif isinstance(message, Cancel):
+                self.serving.cancelled(link, message.request)
+        if sent:
+            self.serving.sent(link, sent)

@@ -128,9 +128,9 @@ class Gate:
             return OpenedTask(body, sender, opener.token, key, entry, sender_role, refusal, None)
         return OpenedTask(body, sender, opener.token, key, entry, sender_role, None, granted)
 
-    def may_answer(self, before: Millis | None = None) -> bool:
-        """Tell whether an answer may leave: live, asked again after the handler ran, and `before` a time."""
-        return self._membership.live() and (before is None or self._membership.clock.latest < before)
+    def may_answer(self) -> bool:
+        """Tell whether an answer may leave: live, asked again after the handler ran."""
+        return self._membership.live()
 
     def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> Granted:
         """Return what permits a tool call that came in an established session, or raise."""

@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
 from agent_runtime.agent import Context, Endpoint, encode_value
 from agent_runtime.errors import RefusedError
+from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
@@ -24,8 +24,7 @@ MAX_DETAIL = 512  # characters, as `ResultBody` and `Reply` take them
 MAX_VALUE = (MAX_MESSAGE - 4096) * 15 // 17
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How a handler ended: `reason` is empty when it returned."""
 
     reason: str
@@ -51,12 +50,9 @@ async def run(
     handler gets. Raises nothing of the handler's.
     """
     if endpoint is None:
-        refusals.note("handler", Reason.NO_HANDLER.value)
-        return Ended(Reason.NO_HANDLER.value, "", b"")
+        return _no_handler(refusals)
     try:
-        argument = endpoint.decode(payload)
-        if granted.checks_arguments and (outside := granted.of_arguments(argument, now, endpoint.form)):
-            raise RefusedError(outside.reason, outside.detail)
+        argument = _argument(endpoint, granted, payload, now)
         if endpoint.is_async:
             value = await endpoint.handler(argument, context)
         else:
@@ -64,23 +60,71 @@ async def run(
         if value is None:
             return _DONE
         encoded = encode_value(value)
-    except PeerError as refusal:
-        return _refused(endpoint, refusal, refusals)
-    except ExceptionGroup as group:
-        refused, bugs = group.split(PeerError)
-        if refused is not None and bugs is None:
-            return _refused(endpoint, _first(refused), refusals)
-        refusals.note(f"handler {endpoint.name}", type(group).__name__)
-        return Ended(Reason.HANDLER_FAILED.value, type(group).__name__, b"")
     except Exception as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
-        # The type only: the text of a foreign exception may quote the payload.
-        kind = type(error).__name__
-        refusals.note(f"handler {endpoint.name}", kind)
-        return Ended(Reason.HANDLER_FAILED.value, kind, b"")
+        return _failed(endpoint, error, refusals)
     if len(encoded) > MAX_VALUE:
         refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
         return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
     return Ended("", "", encoded)
+
+
+def begin(
+    endpoint: Endpoint | None,
+    granted: Granted,
+    context: Context,
+    refusals: Refusals,
+    payload: bytes,
+    now: Millis,
+) -> Awaitable[None] | None:
+    """Do as `run` for what nobody answers, until the handler first waits; return what is left then."""
+    if endpoint is None:
+        _no_handler(refusals)
+        return None
+    try:
+        argument = _argument(endpoint, granted, payload, now)
+        if endpoint.is_async:
+            steps = endpoint.handler(argument, context)
+        else:
+            steps = _in_thread(partial(endpoint.handler, argument, context))
+        waits_for = steps.send(None)
+    except StopIteration:
+        return None
+    except Exception as error:  # noqa: BLE001 - as in `run`
+        _failed(endpoint, error, refusals)
+        return None
+    return _go_on(endpoint, Rest(steps, waits_for), refusals)
+
+
+async def _go_on(endpoint: Endpoint, rest: Rest, refusals: Refusals) -> None:
+    try:
+        await rest
+    except Exception as error:  # noqa: BLE001 - as in `run`
+        _failed(endpoint, error, refusals)
+
+
+def _argument(endpoint: Endpoint, granted: Granted, payload: bytes, now: Millis) -> Any:
+    argument = endpoint.decode(payload)
+    if granted.checks_arguments and (outside := granted.of_arguments(argument, now, endpoint.form)):
+        raise RefusedError(outside.reason, outside.detail)
+    return argument
+
+
+def _no_handler(refusals: Refusals) -> Ended:
+    refusals.note("handler", Reason.NO_HANDLER.value)
+    return Ended(Reason.NO_HANDLER.value, "", b"")
+
+
+def _failed(endpoint: Endpoint, error: Exception, refusals: Refusals) -> Ended:
+    if isinstance(error, PeerError):
+        return _refused(endpoint, error, refusals)
+    if isinstance(error, ExceptionGroup):
+        refused, bugs = error.split(PeerError)
+        if refused is not None and bugs is None:
+            return _refused(endpoint, _first(refused), refusals)
+    # The type only: the text of a foreign exception may quote the payload.
+    kind = type(error).__name__
+    refusals.note(f"handler {endpoint.name}", kind)
+    return Ended(Reason.HANDLER_FAILED.value, kind, b"")
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:

@@ -8,11 +8,10 @@ import logging
 import os
 import random
 from base64 import standard_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -23,6 +22,8 @@ from agent_runtime.clock import LocalClock, MeshClock, boottime
 from agent_runtime.context import NodeContext
 from agent_runtime.coordination import Coordination, Party, UnreachableError
 from agent_runtime.gate import Gate
+from agent_runtime.handlers import Ended
+from agent_runtime.handlers import begin as begin_handler
 from agent_runtime.handlers import run as run_handler
 from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.journal import Journal
@@ -30,6 +31,7 @@ from agent_runtime.membership import Membership
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
 from agent_runtime.seen import SeenTasks
+from agent_runtime.serving import Begin
 from agent_runtime.submitter import Submitter
 from agent_runtime.submitting import Origin, Submissions
 from agent_runtime.witness import Witness
@@ -39,7 +41,7 @@ from attestation.carried import Carried
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.messages import BREAK_GLASS, CLIENT, ENCLAVE
-from schemas.peer import Call, Reply, Send
+from schemas.peer import Call
 from schemas.subjects import Kind, subject
 from schemas.toml_place import printable
 from sealing.documents import open_anchor
@@ -301,7 +303,7 @@ class Node:
         wanted: dict[str, Callable[[], Awaitable[Subscription]]] = {}
         if self._agent is not None and (self._agent.tools or self._agent.messages):
             for name in (subject(mesh.id, Kind.INBOX, token) for token in member.names(Kind.INBOX, instance)):
-                wanted[name] = partial(self._transport.listen, name, self.calls.inbox)
+                wanted[name] = partial(self._transport.listen, name, partial(self.calls.inbox, name))
         if self.working is not None:
             for name in (
                 subject(mesh.id, Kind.ASSIGN, token) for token in member.names(Kind.ASSIGN, instance)
@@ -335,21 +337,18 @@ class Node:
         elif self._live.is_set():
             self._live = anyio.Event()
 
-    async def _serve_call(self, link: Link, call: Call, granted: Granted) -> Reply:
+    def _serve_call(self, link: Link, call: Call, granted: Granted) -> Awaitable[Ended]:
         endpoint = self._agent.tools.get(call.tool) if self._agent else None
         context = self.context(call.idempotency, link.peer_role, link.peer.subject)
-        ended = await run_handler(
-            endpoint, granted, call.arguments, context, self.refusals, now=self.membership.clock.latest
-        )
-        return Reply(call.request, ended.reason, ended.detail, ended.value)
+        now = self.membership.clock.latest
+        return run_handler(endpoint, granted, call.arguments, context, self.refusals, now=now)
 
     def _context_of(self, link: Link) -> Context:
         return self.context(None, link.peer_role, link.peer.subject)
 
-    def _take_message(self, message: Send, granted: Granted, context: Context) -> Coroutine[Any, Any, object]:
-        endpoint = self._agent.messages.get(message.kind) if self._agent else None
-        now = self.membership.clock.latest
-        return run_handler(endpoint, granted, message.payload, context, self.refusals, now=now)
+    def _take_message(self, kind: str, granted: Granted, context: Context) -> Begin:
+        endpoint = self._agent.messages.get(kind) if self._agent else None
+        return partial(begin_handler, endpoint, granted, context, self.refusals)
 
     async def _close(self) -> None:
         self.submitter.close()

@@ -7,7 +7,7 @@ their first message was said. Who says much waits here while the broker does not
 import asyncio
 
 from agent_runtime.peering import Link, Peering
-from agent_runtime.refusals import Refusals
+from agent_runtime.refusals import REFUSED, Refusals
 from schemas.errors import UsageError
 from schemas.limits import MAX_BODY
 from schemas.peer import MAX_MESSAGES
@@ -104,7 +104,9 @@ class Outgoing:
         self.flush()
 
     def _send(self, link: Link, messages: list[bytes]) -> None:
-        with self._refusals.at("send"):
-            subject, frame = self._peering.seal_encoded(link, messages)
-            if self._transport.post(subject, frame, link.hint):
+        try:
+            subject, header, sealed = self._peering.seal_encoded(link, messages)
+            if self._transport.post(subject, header, sealed, hint=link.hint):
                 self.congested = True
+        except REFUSED as error:
+            self._refusals.caught("send", error)

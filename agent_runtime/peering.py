@@ -24,7 +24,7 @@ from schemas.limits import (
     SESSIONS_PER_PEER,
 )
 from schemas.messages import Accept, Body, Init, Millis
-from schemas.peer import PeerMessage, decode_messages, encode_message, join_messages
+from schemas.peer import PeerMessage, array_head, decode_messages, encode_message
 from schemas.subjects import Kind, subject
 from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
@@ -161,7 +161,7 @@ class Peering:
         if opening is not None:
             opening.pending.erase()
 
-    def may_be_init(self, frame: bytes) -> bool:
+    def may_be_init(self, frame: bytes | memoryview) -> bool:
         """Tell by a look at its header whether a frame may be an init: it costs next to nothing."""
         opener = self._membership.keyring.opener(frame_token(frame))
         return opener is not None and opener.group == MESH_GROUP
@@ -233,26 +233,27 @@ class Peering:
         )
         return subject(member.mesh.id, Kind.ACCEPT, init_hash[:16]), answer, link
 
-    def receive(self, frame: bytes) -> tuple[Link, tuple[PeerMessage, ...]]:
-        """Open a session frame."""
+    def receive(self, frame: bytes | memoryview) -> tuple[Link, tuple[PeerMessage, ...]]:
+        """Open a session frame, which is not looked at later."""
         link = self._links.get(session_id_of(frame))
         if link is None:
             raise SealingError(Reason.SESSION_UNKNOWN)
         now = self._require_open(link)
-        messages = decode_messages(link.session.open(frame))
+        messages = decode_messages(link.session.open_view(frame))
         link.received, link.heard = now, True
         return link, messages
 
     def seal(self, link: Link, *messages: PeerMessage) -> tuple[str, bytes]:
         """Return the subject and the frame of messages for a session's peer."""
-        return self.seal_encoded(link, [encode_message(message) for message in messages])
+        subject, header, sealed = self.seal_encoded(link, [encode_message(message) for message in messages])
+        return subject, header + sealed
 
-    def seal_encoded(self, link: Link, messages: Sequence[bytes]) -> tuple[str, bytes]:
-        """Return the subject and the frame of messages that are encoded already."""
+    def seal_encoded(self, link: Link, messages: Sequence[bytes]) -> tuple[str, bytes, bytes]:
+        """Return the subject and the frame, in two parts, of messages that are encoded already."""
         now = self._require_open(link)
-        frame = link.session.seal(join_messages(messages))
+        header, sealed = link.session.seal_parts((array_head(len(messages)), *messages))
         link.sent = now
-        return link.session.send_subject, frame
+        return link.session.send_subject, header, sealed
 
     def usable(self, instance: bytes, peer_role: str, own_role: str | None = None) -> Link | None:
         """Return the session with an instance that was completed last, if new requests may go on it.

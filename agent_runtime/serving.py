@@ -5,25 +5,24 @@ are never answered: one that is refused, or for which there is no room, is count
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
 
 from anyio.abc import TaskGroup
 
 from agent_runtime.agent import Context
 from agent_runtime.gate import Gate, RequestMemory
+from agent_runtime.handlers import Ended
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
-from agent_runtime.pool import Job, Pool, Rest
+from agent_runtime.pool import Job, Pool
 from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.limits import SECOND
 from schemas.messages import Millis
 from schemas.peer import Call, Reply, Send, encode_message
-from sealing.errors import SealingError
 
 AT_ONCE = 256  # handlers that run together
 WAITING = 1_024  # more calls than these are answered `unavailable`, more messages are dropped
@@ -31,10 +30,12 @@ WAITING = 1_024  # more calls than these are answered `unavailable`, more messag
 # last look saw no time pass, outlive what permitted them. Of handlers that take time each is looked at.
 LOOK_MOST = 8
 
-ServeCall = Callable[[Link, Call, Granted], Awaitable[Reply]]
+ServeCall = Callable[[Link, Call, Granted], Awaitable[Ended]]
 # The messages of one frame have one context: what a handler may do for whoever sent them.
 ContextOf = Callable[[Link], Context]
-TakeMessage = Callable[[Send, Granted, Context], Coroutine[Any, Any, object]]
+# Begins the handler of a kind by payload and time, and returns what is left of it if it waits.
+Begin = Callable[[bytes, Millis], Awaitable[None] | None]
+TakeMessage = Callable[[str, Granted, Context], Begin]
 
 
 class Serving:
@@ -71,14 +72,18 @@ class Serving:
         """Run the handler of a call, or answer a repeat with what was answered first."""
         # Past its deadline the gate refuses a repeat anyway.
         until = min(link.peer.expires * SECOND, call.deadline)
-        kept = self._requests.begin(link.peer.subject, call.request, until=until)
+        try:
+            kept = self._requests.begin(link.peer.subject, call.request, until=until)
+        except PeerError as refusal:
+            self._refusals.caught("call", refusal)
+            return
         if kept is not None:
-            self.answer(link, kept)
+            self._outgoing.say(link, kept)
             return
         job = self._pool.offer(partial(self._run, link, call))
         if job is None:
             busy = _refusal(call, Reason.UNAVAILABLE, "too many calls are waiting")
-            self.answer(link, encode_message(busy))
+            self._outgoing.say(link, encode_message(busy))
         elif not job.done:
             remaining = max(call.deadline - self._clock.now(), 0) / SECOND
             key = (link.peer.subject, call.request)
@@ -95,12 +100,6 @@ class Serving:
             for _ in messages:
                 self._refusals.note("message", Reason.UNAVAILABLE.value)
 
-    def answer(self, link: Link, answer: bytes, before: Millis | None = None) -> None:
-        """Say an encoded reply, if answers may leave now and it is before the caller's deadline."""
-        if not self._gate.may_answer(before):
-            raise SealingError(Reason.NOT_LIVE)
-        self._outgoing.say(link, answer)
-
     def _overdue(self, key: tuple[bytes, bytes]) -> None:
         self._refusals.note("call", Reason.DEADLINE_PASSED.value)
         self._end(key)
@@ -115,26 +114,27 @@ class Serving:
     async def _run(self, link: Link, call: Call) -> None:
         peer = link.peer.subject
         try:
-            reply = await self._gated(link, call)
+            try:
+                granted = self._gate.call(peer, link.peer_role, link.own_role, call)
+            except PeerError as refusal:
+                self._refusals.caught("call", refusal)
+                reply = _refusal(call, refusal.reason, refusal.detail)
+            else:
+                reply = Reply(call.request, *await self._serve(link, call, granted))
             answer = encode_message(reply)
             self._requests.finish(peer, call.request, answer)
-            with self._refusals.at("reply"):
-                if self._outgoing.congested:
-                    await self._outgoing.room()
-                # A handler that would not end when it was told to, or held up everybody, answers nobody.
-                self.answer(link, answer, before=call.deadline)
+            if self._outgoing.congested:
+                await self._outgoing.room()
+            # A handler that would not end when it was told to, or held up everybody, answers nobody. Whether
+            # an answer may leave at all, the session is asked when it seals it.
+            if self._clock.highest() < call.deadline:
+                self._outgoing.say(link, answer)
+            else:
+                self._refusals.note("reply", Reason.DEADLINE_PASSED.value)
         finally:
             running = self._running.pop((peer, call.request), None)
             if running is not None:
                 running[1].cancel()
-
-    async def _gated(self, link: Link, call: Call) -> Reply:
-        try:
-            granted = self._gate.call(link.peer.subject, link.peer_role, link.own_role, call)
-        except PeerError as refusal:
-            self._refusals.note("call", refusal.reason.value)
-            return _refusal(call, refusal.reason, refusal.detail)
-        return await self._serve(link, call, granted)
 
     async def _heed(self, link: Link, messages: Sequence[Send]) -> None:
         peer, peer_role, own_role = link.peer.subject, link.peer_role, link.own_role
@@ -158,15 +158,14 @@ class Serving:
                         granted = None
                         continue
                     kind = message.kind if granted.constraints.per_minute is None else ""
-                steps = self._take(message, granted, context)
-                try:
-                    waits_for = steps.send(None)
-                except StopIteration:
+                    begin = self._take(message.kind, granted, context)
+                rest = begin(message.payload, now)
+                if rest is None:
                     continue
                 # One that waits keeps nobody else waiting: what came with it goes to another worker.
                 if index < len(messages):
                     self.sent(link, messages[index:])
-                await Rest(steps, waits_for)
+                await rest
                 return
 
 

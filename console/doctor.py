@@ -16,15 +16,11 @@ from rich.table import Table
 from attestation.assess import Assessment
 from attestation.detect import Detected, detect
 from attestation.own_machine import OwnMachine
-from console.evidence_files import read_bounded
 from console.evidence_screen import show_assessment
 from console.laptop import Check, look
 from console.own_evidence import Verdict, try_own_evidence
-from schemas.errors import UsageError
+from console.policy.files import read_reference_values
 from schemas.evidence import ReferenceValues
-from schemas.policy import parse_for_evidence
-
-MAX_POLICY = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ def doctor(as_json: bool, policy: Path | None, endorsements: Path | None) -> int
     cannot be had or would be refused, or there is no TEE and something that the lab needs is missing; 2 the
     policy cannot be read.
     """
-    values = None if policy is None else read_policy(policy)
+    values = None if policy is None else read_reference_values(policy)
     found = diagnose(detect(), values, endorsements, look_around())
     if as_json:
         click.echo(json.dumps(plain(found), indent=1))
@@ -95,15 +91,6 @@ def diagnose(
         return await try_own_evidence(machine, values, now=datetime.now(UTC))
 
     return Diagnosis(detected, anyio.run(attempt), checks)
-
-
-def read_policy(path: Path) -> ReferenceValues:
-    """Return the Reference Values of a policy or its part about evidence, or raise `UsageError`."""
-    try:
-        text = read_bounded(path, MAX_POLICY).decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text: name a policy in TOML") from error
-    return parse_for_evidence(text).reference_values()
 
 
 def plain(found: Diagnosis) -> dict[str, Any]:

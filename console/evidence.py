@@ -17,10 +17,9 @@ from attestation.result import as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.evidence_files import Found, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
+from console.policy.files import read_reference_values
 from schemas.errors import UsageError
-from schemas.policy import parse_for_evidence
 
-MAX_POLICY = 4 * 1024 * 1024
 MAX_ROOT = 8 * 1024
 
 ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
@@ -153,11 +152,7 @@ def read_root(path: Path) -> str:
 
 
 def _by_policy(found: Found, policy_file: Path, now: datetime, nonce: bytes | None) -> Assessment:
-    try:
-        text = read_bounded(policy_file, MAX_POLICY).decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{policy_file} is not UTF-8 text") from error
-    values = parse_for_evidence(text).reference_values()
+    values = read_reference_values(policy_file)
     return assess_by_policy(found.evidence, found.endorsements, values, now=now, nonce=nonce)
 
 

@@ -20,7 +20,7 @@ from console.operating.asked import asked, asked_data, asked_lines
 from console.operating.asking import ask
 from console.operating.desk import Desk, desk_options, ended
 from console.policy import files
-from console.policy.against import Replayed, replay
+from console.policy.against import Replayed, everyone, replay
 from console.policy.recorded import recordings
 from console.policy.screen import say
 from console.policy.signing_commands import load_anchor, load_signed, signed_path
@@ -180,7 +180,7 @@ def _admitted(
     if not evidence:
         return []
     names = {name.partition(" ")[2] for name, _ in (*found.holders, *found.audience) if "workload" in name}
-    judged = replay(policy, recordings(evidence, at))
+    judged = replay(everyone(policy), recordings(evidence, at))
     return [_as_data(each) for each in judged if each.workload in names]
 
 

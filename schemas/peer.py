@@ -74,13 +74,16 @@ def encode_message(message: PeerMessage) -> bytes:
 
 def join_messages(encoded: Sequence[bytes]) -> bytes:
     """Return the body of a frame of encoded messages; a caller counts and bounds what it puts into one."""
+    return b"".join((array_head(len(encoded)), *encoded))
+
+
+def array_head(count: int) -> bytes:
+    """Return what comes before so many messages in the body of a frame."""
     # MessagePack: an array of up to 15 has its length in its one byte, one of up to 65,535 in two more.
-    count = len(encoded)
-    head = (0x90 | count).to_bytes() if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-    return head + (encoded[0] if count == 1 else b"".join(encoded))
+    return (0x90 | count).to_bytes() if count < 16 else b"\xdc" + count.to_bytes(2, "big")
 
 
-def decode_messages(body: bytes) -> tuple[PeerMessage, ...]:
+def decode_messages(body: bytes | memoryview) -> tuple[PeerMessage, ...]:
     """Read the body of a frame, or raise `MalformedError`."""
     try:
         return _decoder.decode(body)

@@ -245,41 +245,6 @@ def _look_alikes(workloads: dict[str, dict[str, Pinned]]) -> Iterator[tuple[str,
             yield from ((one, other, platform) for one, other in combinations(names, 2))
 
 
-class EvidencePolicy(Document, frozen=True, kw_only=True):
-    """The part of a policy that is about evidence, for use without a mesh."""
-
-    platforms: dict[str, PlatformValues]
-    coordinators: dict[str, Pinned] = field(default_factory=dict)
-    workloads: dict[Name, Workload] = field(default_factory=dict)
-
-    def reference_values(self) -> ReferenceValues:
-        """Return all that evidence is appraised against, the coordinator's among it."""
-        named = [(COORDINATOR, self.coordinators), *((n, w.on) for n, w in self.workloads.items())]
-        return ReferenceValues(
-            platforms=self.platforms,
-            workloads=tuple(
-                pinned.values(name, platform) for name, on in named for platform, pinned in sorted(on.items())
-            ),
-        )
-
-
-def parse_for_evidence(text: str) -> EvidencePolicy:
-    """Read a whole policy, or only its part about evidence, from TOML, or raise `UsageError`."""
-    if "mesh" in read_toml(text, dict[str, Any], "the policy"):
-        policy = parse(text)
-        return EvidencePolicy(
-            platforms=policy.platforms, coordinators=policy.coordinators, workloads=policy.workloads
-        )
-    evidence = read_toml(text, EvidencePolicy, "the policy")
-    on = {name: each.on for name, each in evidence.workloads.items()}
-    try:
-        check_platforms(evidence.platforms)
-        check_workloads(evidence.platforms, evidence.coordinators, on)
-    except ContradictionError as error:
-        raise placed(text, "the policy", error) from error
-    return evidence
-
-
 def _without_none(value: Any) -> Any:
     # TOML has no null: an absent key means the same.
     if isinstance(value, dict):

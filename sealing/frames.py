@@ -4,6 +4,7 @@ Headers are fixed layouts in network order. What others move (tasks, results) ha
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -53,24 +54,34 @@ def aead(mesh: Mesh, key: bytes) -> Aead:
 
 def seal(cipher: Aead, header: bytes, counter: int, body: bytes, subject: bytes = b"") -> bytes:
     """Return a frame. The caller never uses a counter twice under one key."""
-    if len(body) > MAX_BODY:
-        raise UsageError(
-            f"{len(body)} bytes do not fit one message: split them into parts of at most {MAX_BODY}"
-        )
-    return header + cipher.encrypt(counter.to_bytes(12, "big"), pad(body), header + subject)
+    return header + seal_parts(cipher, header, counter, (body,), subject)
+
+
+def seal_parts(cipher: Aead, header: bytes, counter: int, parts: Sequence[bytes], subject: bytes) -> bytes:
+    """Do as `seal` with a body in parts; return what follows the header."""
+    size = sum(map(len, parts))
+    if size > MAX_BODY:
+        raise UsageError(f"{size} bytes do not fit one message: split them into parts of at most {MAX_BODY}")
+    return cipher.encrypt(counter.to_bytes(12, "big"), pad(*parts), header + subject)
 
 
 def open_frame(cipher: Aead, frame: bytes, header_size: int, counter: int, subject: bytes = b"") -> bytes:
     """Return the body of a frame, or raise `NotAuthenticError`."""
-    header, nonce = frame[:header_size], counter.to_bytes(12, "big")
+    return unpad(open_padded(cipher, frame, header_size, counter, subject))
+
+
+def open_padded(cipher: Aead, frame: Buffer, header_size: int, counter: int, subject: bytes) -> bytes:
+    """Do as `open_frame`, and leave the padding, which is not checked."""
+    view = memoryview(frame)
     try:
-        padded = cipher.decrypt(nonce, memoryview(frame)[header_size:], header + subject)
+        return cipher.decrypt(
+            counter.to_bytes(12, "big"), view[header_size:], bytes(view[:header_size]) + subject
+        )
     except (InvalidTag, ValueError) as error:
         raise NotAuthenticError("frame") from error
-    return unpad(padded)
 
 
-def check_shape(mesh: Mesh, frame: bytes, kind: int) -> None:
+def check_shape(mesh: Mesh, frame: bytes | memoryview, kind: int) -> None:
     """Refuse a frame of another length, suite or kind before anything is looked up for it."""
     if len(frame) < _HEADERS[kind].size + _TAG:
         raise NotAuthenticError("too short")

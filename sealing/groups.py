@@ -214,9 +214,9 @@ class Opener:
             self._known.popitem(last=False)
 
 
-def frame_token(frame: bytes) -> bytes:
+def frame_token(frame: bytes | memoryview) -> bytes:
     """Return the epoch token that stands in the clear in a role or group frame's header."""
-    return frame[2:18]
+    return bytes(frame[2:18])
 
 
 def seals_at(package: Sealer | Opener, now: Millis) -> bool:

@@ -16,17 +16,28 @@ def padme(length: int) -> int:
     return (length + mask) & ~mask
 
 
-def pad(body: bytes) -> bytes:
-    """Return `length u32 || body || zeros` of a Padmé size."""
-    length = len(body) + _LENGTH
-    return b"".join((len(body).to_bytes(_LENGTH, "big"), body, bytes(padme(length) - length)))
+def pad(*parts: bytes) -> bytes:
+    """Return `length u32 || body || zeros` of a Padmé size; the body may come in parts."""
+    size = sum(map(len, parts))
+    length = size + _LENGTH
+    return b"".join((size.to_bytes(_LENGTH, "big"), *parts, bytes(padme(length) - length)))
 
 
 def unpad(padded: bytes) -> bytes:
     """Return the body of what was authenticated as padded, or raise `NotAuthenticError`."""
-    length = int.from_bytes(padded[:_LENGTH], "big")
-    end = _LENGTH + length
+    return padded[_LENGTH : body_end(padded)]
+
+
+def unpad_view(padded: bytes) -> memoryview:
+    """Do as `unpad` without a copy."""
+    return memoryview(padded)[_LENGTH : body_end(padded)]
+
+
+def body_end(padded: bytes) -> int:
+    """Return where the body of what was authenticated as padded ends, or raise `NotAuthenticError`."""
+    size = len(padded)
+    end = _LENGTH + int.from_bytes(padded[:_LENGTH], "big")
     # The tag held, so wrong padding is the sender's doing: one honest form only, no covert channel.
-    if len(padded) < MINIMUM or len(padded) != padme(end) or not padded.endswith(bytes(len(padded) - end)):
+    if size < MINIMUM or size != padme(end) or not padded.endswith(bytes(size - end)):
         raise NotAuthenticError("padding")
-    return padded[_LENGTH:end]
+    return end

@@ -10,7 +10,7 @@ Pure: the caller judges credentials, roles, beacons and time, and moves the byte
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from schemas import codec
@@ -22,10 +22,10 @@ from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.erasure import erase_on_fork
 from sealing.errors import NotAuthenticError, SealingError
-from sealing.frames import KIND_SESSION, SESSION_HEADER, Aead, aead, check_shape, open_frame, seal
+from sealing.frames import KIND_SESSION, SESSION_HEADER, Aead, aead, check_shape, open_padded, seal_parts
 from sealing.kdf import derive, extract
 from sealing.keys import KemKey, PartyKeys, seal_signed
-from sealing.padding import unpad
+from sealing.padding import unpad, unpad_view
 from sealing.window import ReplayWindow
 
 
@@ -74,6 +74,10 @@ class Session:
 
     def seal(self, body: bytes) -> bytes:
         """Return the next frame to the peer."""
+        return b"".join(self.seal_parts((body,)))
+
+    def seal_parts(self, parts: Sequence[bytes]) -> tuple[bytes, bytes]:
+        """Do as `seal` with a body in parts, and return header and rest: what is large is copied once."""
         counter, spent = self._counter, self._bytes
         if (
             self._sender is None
@@ -83,14 +87,18 @@ class Session:
         ):
             raise NotAuthenticError("the session is not open for sending")
         self._counter = counter + 1
-        self._bytes = spent = spent + len(body)
+        self._bytes = spent = spent + sum(map(len, parts))
         # Half of either bound: the new handshake is made while this session still works.
         self.exhausted = counter + 1 >= SESSION_MAX_FRAMES // 2 or spent >= SESSION_MAX_BYTES // 2
         header = SESSION_HEADER.pack(self._mesh.suite, KIND_SESSION, self._peer_id, counter)
-        return seal(self._sender, header, counter, body, self._send_subject)
+        return header, seal_parts(self._sender, header, counter, parts, self._send_subject)
 
     def open(self, frame: bytes) -> bytes:
         """Return the body of a frame from the peer; state changes only after the tag has verified."""
+        return bytes(self.open_view(frame))
+
+    def open_view(self, frame: bytes | memoryview) -> memoryview:
+        """Do as `open`; what is large is copied nowhere. `frame` is not looked at later."""
         check_shape(self._mesh, frame, KIND_SESSION)
         if self._receiver is None:
             raise NotAuthenticError("the session is closed")
@@ -98,7 +106,8 @@ class Session:
         if session_id != self.own_id:
             raise SealingError(Reason.SESSION_UNKNOWN)
         self._window.check(counter)
-        body = open_frame(self._receiver, frame, SESSION_HEADER.size, counter, self._receive_subject)
+        padded = open_padded(self._receiver, frame, SESSION_HEADER.size, counter, self._receive_subject)
+        body = unpad_view(padded)
         self._window.mark(counter)
         self.confirmed = True
         return body
@@ -115,9 +124,9 @@ class Session:
         return f"Session(peer={self.peer.hex()[:16]}, initiator={self.initiator})"
 
 
-def session_id_of(frame: bytes) -> bytes:
+def session_id_of(frame: bytes | memoryview) -> bytes:
     """Return the receiver's session id that stands in the clear in a session frame's header."""
-    return frame[2:10]
+    return bytes(frame[2:10])
 
 
 class PendingSession:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from transport.interface import Delivery, Handler, Taker
+from transport.interface import Delivery, Handler
 
 log = logging.getLogger(__name__)
 
@@ -66,19 +66,10 @@ class Listening:
 
     dropped = 0
 
-    def __init__(
-        self, subject: str, taker: Taker, on_close: "Callable[[Listening], Awaitable[None]]"
-    ) -> None:
+    def __init__(self, subject: str, on_close: "Callable[[Listening], Awaitable[None]]") -> None:
         self.subject = subject
-        self.queue: str | None = None
-        self._taker = taker
         self._on_close = on_close
         self._closed = False
-
-    def offer(self, subject: str, payload: bytes) -> None:
-        """Hand a message on."""
-        if not self._closed:
-            self._taker(Delivery(subject, payload))
 
     async def close(self) -> None:
         """End it; the taker is not called again."""

@@ -114,7 +114,8 @@ class KvEntry(msgspec.Struct, frozen=True):
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
-Taker = Callable[[Delivery], None]
+# What it is given is there until it returns: who keeps it copies it.
+Taker = Callable[[memoryview], None]
 Unheard = Callable[[str], None]
 OnState = Callable[[State], None]
 
@@ -194,8 +195,8 @@ class Transport(Protocol):
     async def publish(self, subject: str, payload: bytes, hint: str = "") -> None:
         """Send and forget; returns when it is buffered. `hint`: see `on_unheard`."""
 
-    def post(self, subject: str, payload: bytes, hint: str = "") -> bool:
-        """Buffer until the next `push`; True asks the caller to `breathe` before it posts much more."""
+    def post(self, subject: str, *parts: bytes, hint: str = "") -> bool:
+        """Buffer a payload in parts until the next `push`; True asks the caller to `breathe` before more."""
 
     async def on_unheard(self, call: Unheard) -> None:
         """Call with the `hint` of what was published where nobody listened: one token, which is in the clear.
@@ -219,7 +220,7 @@ class Transport(Protocol):
         """Call `handler` for each message, one at a time; returns when the broker knows of it."""
 
     async def listen(self, subject: str, taker: Taker) -> Subscription:
-        """Call `taker` for each message at once, from within the reading: it sorts, and never waits."""
+        """Call `taker` for each payload at once, from within the reading: it sorts, and never waits."""
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Make the stream, or bring an existing one to `spec`; `ConflictError` if that cannot be."""

@@ -254,7 +254,7 @@ class MemoryTransport:
 
     async def publish(self, subject: str, payload: bytes, hint: str = "") -> None:
         """Send and forget; returns when it is buffered."""
-        self.post(subject, payload, hint)
+        self.post(subject, payload, hint=hint)
 
     def push(self) -> None:
         """Do nothing: nothing is buffered."""
@@ -271,9 +271,10 @@ class MemoryTransport:
         """Call with the `hint` of what was published where nobody listened."""
         self._unheard.append(call)
 
-    def post(self, subject: str, payload: bytes, hint: str = "") -> bool:
+    def post(self, subject: str, *parts: bytes, hint: str = "") -> bool:
         """Do as `publish` without waiting."""
         self.check_open()
+        payload = b"".join(parts)
         check_subject(subject)
         self._check_size(payload)
         stream = self._broker.stream_of(subject)
@@ -303,10 +304,10 @@ class MemoryTransport:
         return inbox
 
     async def listen(self, subject: str, taker: Taker) -> Inbox:
-        """Call `taker` for each message; here nobody reads, so a task of its own does it."""
+        """Call `taker` for each payload; here nobody reads, so a task of its own does it."""
 
         async def hand_on(delivery: Delivery) -> None:
-            taker(delivery)
+            taker(memoryview(delivery.payload))
             for reader in self._readers:
                 reader()
 

@@ -24,7 +24,9 @@ class BrokenError(Exception):
 class Listener(Protocol):
     """Who is told."""
 
-    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None: ...
+    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: memoryview, headers: bytes) -> None:
+        """`payload` is there until this returns."""
+
     def on_ping(self) -> None: ...
     def on_pong(self) -> None: ...
     def on_error(self, text: str) -> None: ...
@@ -116,7 +118,7 @@ class NatsParser:
         size, start = _number(words[-1], 10), line_end + 2
         after = self._payload_end(start, size, end)
         if after >= 0:
-            payload = bytes(self._view[start : after - 2])
+            payload = self._view[start : after - 2]
             reply = words[3] if count == 5 else b""
             self._listener.on_message(_number(words[2], 40), words[1], reply, payload, b"")
         return after
@@ -133,7 +135,7 @@ class NatsParser:
         if after >= 0:
             headers, payload = bytes(self._view[start : start + head]), self._view[start + head : after - 2]
             reply = words[3] if count == 6 else b""
-            self._listener.on_message(_number(words[2], 40), words[1], reply, bytes(payload), headers)
+            self._listener.on_message(_number(words[2], 40), words[1], reply, payload, headers)
         return after
 
     def _payload_end(self, start: int, size: int, end: int) -> int:

@@ -8,7 +8,7 @@ import logging
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -18,7 +18,7 @@ from schemas.errors import UsageError
 from schemas.limits import MAX_MESSAGE
 from transport.access import DEFAULT_INBOX
 from transport.errors import ClosedError, FullError, NotPermittedError, TooLargeError, UnavailableError
-from transport.interface import DEFAULT_DEADLINE, HEADER_ROOM, OUTAGE_BUFFER, OnState, State
+from transport.interface import DEFAULT_DEADLINE, HEADER_ROOM, OUTAGE_BUFFER, OnState, State, Taker
 from transport.lifetime import Workers
 from transport.nats_protocol import (
     Answer,
@@ -94,6 +94,7 @@ class NatsSession:
         self._wire: Wire | None = None
         self._connected = asyncio.Event()
         self._routes: dict[int, Route] = {}
+        self._takers: dict[int, Taker] = {}
         self._interests: dict[int, tuple[str, str | None]] = {}
         self._next_sid = 0
         self._outage: deque[bytes] = deque()
@@ -158,9 +159,19 @@ class NatsSession:
 
     def add_route(self, subject: str, queue: str | None, route: Route) -> int:
         """Subscribe; returns at once with an id."""
+        sid = self._add_interest(subject, queue)
+        self._routes[sid] = route
+        return sid
+
+    def add_taker(self, subject: str, taker: Taker) -> int:
+        """Subscribe for who needs only the payload, and that within the read; returns at once with an id."""
+        sid = self._add_interest(subject, None)
+        self._takers[sid] = taker
+        return sid
+
+    def _add_interest(self, subject: str, queue: str | None) -> int:
         self._next_sid += 1
         sid = self._next_sid
-        self._routes[sid] = route
         self._interests[sid] = (subject, queue)
         if self._wire is not None:
             self._wire.send(subscribe_frame(subject, queue, sid))
@@ -169,6 +180,7 @@ class NatsSession:
     def remove_route(self, sid: int) -> None:
         """Unsubscribe; what is on its way reaches nobody."""
         self._routes.pop(sid, None)
+        self._takers.pop(sid, None)
         self.retire_route(sid)
 
     def retire_route(self, sid: int, late: Route | None = None) -> None:
@@ -203,20 +215,19 @@ class NatsSession:
             return False
         return wire.send(frame)
 
-    def put(self, subject: bytes, payload: bytes, reply: bytes = b"") -> bool:
+    def put(self, subject: bytes, size: int, parts: Sequence[bytes], reply: bytes = b"") -> bool:
         """Do as `hand_over` with a PUB; it leaves at the next `push`, or with what else is sent."""
         wire = self._live()
-        line = b"PUB %s %s %d\r\n" % (subject, reply, len(payload))
+        line = b"PUB %s %s %d\r\n" % (subject, reply, size)
         if wire is None:
-            self._keep(b"".join((line, payload, b"\r\n")))
+            self._keep(b"".join((line, *parts, b"\r\n")))
             return False
-        return wire.put(line, payload, b"\r\n")
+        return wire.put(size, (line, *parts, b"\r\n"))
 
     def push(self) -> None:
         """Write what is buffered, if the broker is there."""
-        wire = self._live()
-        if wire is not None:
-            wire.push()
+        if self._wire is not None:
+            self._wire.push()
 
     async def breathe(self) -> None:
         """Wait while the broker does not read."""
@@ -287,7 +298,7 @@ class NatsSession:
     async def _connect(self, *, first: bool) -> Wire:
         backoff = FIRST_BACKOFF
         while True:
-            wire = Wire(self._routes, self._on_refused, self._after_reading)
+            wire = Wire(self._routes, self._takers, self._on_refused, self._after_reading)
             try:
                 await wire.open(self._urls[0], name=self._name, seed=self._seed, patience=CONNECT_TIMEOUT)
                 await self._adopt(wire)

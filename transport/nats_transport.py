@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from schemas.errors import UsageError
@@ -98,13 +99,15 @@ class NatsTransport:
         if self._session.hand_over(publish_frame(subject, payload, hint and self._unheard + hint)):
             await self._session.breathe()
 
-    def post(self, subject: str, payload: bytes, hint: str = "") -> bool:
-        """Buffer until the next `push`; True asks the caller to `breathe` before it posts much more."""
-        self._session.check_open()
-        check_subject(subject)
-        self._check_size(payload)
+    def post(self, subject: str, *parts: bytes, hint: str = "") -> bool:
+        """Buffer a payload in parts until the next `push`; True asks the caller to `breathe` before more."""
+        session = self._session
+        session.check_open()
+        size = sum(map(len, parts))
+        if size > session.max_payload:
+            raise _too_large(size, session.max_payload)
         reply = (self._unheard + hint).encode() if hint else b""
-        return self._session.put(subject.encode(), payload, reply)
+        return session.put(_encoded(subject), size, parts, reply)
 
     async def on_unheard(self, call: Unheard) -> None:
         """Call with the `hint` of what was published where nobody listened."""
@@ -150,25 +153,28 @@ class NatsTransport:
         if queue is not None:
             check_name(queue)
         inbox = Inbox(subject, queue, handler, self._unsubscribe)
-        self._add(inbox)
+        self._add(
+            inbox,
+            self._session.add_route(
+                subject, queue, lambda at, _reply, payload, _headers: inbox.offer(at, payload)
+            ),
+        )
         self._session.spawn(inbox.run)
         await self._known(inbox)
         return inbox
 
     async def listen(self, subject: str, taker: Taker) -> Listening:
-        """Call `taker` for each message at once, from within the reading: it sorts, and never waits."""
+        """Call `taker` for each payload at once, from within the reading: it sorts, and never waits."""
         self._session.check_open()
         check_filter(subject)
-        listening = Listening(subject, taker, self._unsubscribe)
-        self._add(listening)
+        listening = Listening(subject, self._unsubscribe)
+        self._add(listening, self._session.add_taker(subject, taker))
         await self._known(listening)
         return listening
 
-    def _add(self, inbox: Inbox | Listening) -> None:
+    def _add(self, inbox: Inbox | Listening, sid: int) -> None:
         self._session.refused_filters.discard(inbox.subject.lower())
-        self._inboxes[inbox] = self._session.add_route(
-            inbox.subject, inbox.queue, lambda at, _reply, payload, _headers: inbox.offer(at, payload)
-        )
+        self._inboxes[inbox] = sid
 
     async def _known(self, inbox: Inbox | Listening) -> None:
         try:
@@ -235,7 +241,7 @@ class NatsTransport:
 
     def _check_size(self, payload: bytes) -> None:
         if len(payload) > self.max_payload:
-            raise TooLargeError(f"{len(payload)} bytes, and the broker takes {self.max_payload}")
+            raise _too_large(len(payload), self.max_payload)
 
     async def _unsubscribe(self, inbox: Inbox | Listening) -> None:
         self._session.remove_route(self._inboxes.pop(inbox))
@@ -297,3 +303,14 @@ class NatsTransport:
         condition = {} if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
         answer = await self._session.ask(f"$KV.{bucket}.{key}", value, headers | condition, DEFAULT_DEADLINE)
         return acknowledged(answer, f"writing to bucket {bucket}")
+
+
+def _too_large(size: int, most: int) -> TooLargeError:
+    return TooLargeError(f"{size} bytes, and the broker takes {most}")
+
+
+@lru_cache(maxsize=4096)
+def _encoded(subject: str) -> bytes:
+    # What is said in a session goes to one subject: it is checked once.
+    check_subject(subject)
+    return subject.encode()

@@ -10,7 +10,7 @@ So it never reconnects here: a wire lives once, `lost` says that it ended, and i
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from nats.aio.transport import TcpTransport
 
 from schemas.errors import UsageError
 from transport.errors import NotPermittedError, UnavailableError
+from transport.interface import Taker
 from transport.nats_parser import BrokenError, NatsParser
 from transport.nats_protocol import MAX_BROKER_PAYLOAD
 
@@ -28,6 +29,8 @@ from transport.nats_protocol import MAX_BROKER_PAYLOAD
 WRITE_CHUNK = 256 * 1024
 # What a small message costs besides its bytes, in the same coin.
 PER_MESSAGE = 1024
+# From so many bytes on, joining what is written costs more than writing it piece by piece.
+WRITE_IN_PARTS = 32 * 1024
 # What may wait for a broker that does not read: as much as nats-server itself holds for a slow consumer.
 # Publishers wait long before; acknowledgements, subscriptions and answers do not, and end the connection.
 UNREAD_MOST = 64 * 1024 * 1024
@@ -127,19 +130,26 @@ class _Reading(asyncio.BufferedProtocol):
 
 
 class Wire(Client):
-    """A connection that ends once. `routes` maps subscription ids to who gets their messages."""
+    """A connection that ends once. `routes` and `takers` map subscription ids to who gets their messages."""
 
     def __init__(
-        self, routes: dict[int, Route], on_refused: OnRefused, after_reading: Callable[[], None]
+        self,
+        routes: dict[int, Route],
+        takers: dict[int, Taker],
+        on_refused: OnRefused,
+        after_reading: Callable[[], None],
     ) -> None:
         super().__init__()
         self.after_reading = after_reading
         self.lost = asyncio.Event()
         self.stuck = False  # the socket takes no more
         self._routes = routes
+        self._takers = takers
         self._on_refused = on_refused
         self._reading: _Reading | None = None
+        self._socket: asyncio.WriteTransport | None = None
         self._out: list[bytes] = []
+        self._unsent = 0  # bytes of payload in it
         self._since_yield = 0
         self._scheduled = False
         self._owes_pong = False
@@ -177,20 +187,30 @@ class Wire(Client):
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._write)
-        return self.put(frame)
+        return self.put(len(frame), (frame,))
 
-    def put(self, *parts: bytes) -> bool:
-        """Do as `send` with a command in parts; it leaves at the next `push`, or with what is sent."""
+    def put(self, size: int, parts: Sequence[bytes]) -> bool:
+        """Do as `send` with a command in parts; it leaves at the next `push`, or with what is sent.
+
+        `size` is that of its payload: what can be large.
+        """
         self._out += parts
-        self._since_yield += PER_MESSAGE + sum(map(len, parts))
+        self._unsent += size
+        self._since_yield += PER_MESSAGE + size
         return self._since_yield >= WRITE_CHUNK
 
     def push(self) -> None:
         """Write what is buffered now, and not at the end of the turn."""
-        out, self._out = self._out, []
-        if out and not self.lost.is_set():
-            transport = self._streams()[1].transport
-            transport.write(out[0] if len(out) == 1 else b"".join(out))
+        out = self._out
+        if not out:
+            return
+        unsent, self._out, self._unsent = self._unsent, [], 0
+        if not self.lost.is_set():
+            transport = self._socket or self._streams()[1].transport
+            if unsent < WRITE_IN_PARTS:
+                transport.write(b"".join(out))
+            else:
+                transport.writelines(out)
             if self.stuck and transport.get_write_buffer_size() > UNREAD_MOST:
                 self.broken(BrokenError("a broker that does not read"))
 
@@ -269,6 +289,7 @@ class Wire(Client):
         self._reading = reading
         early = bytes(reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio gives no other way
         writer.transport.set_protocol(reading)
+        self._socket = writer.transport
         if early:
             reading.early(early)
         if reader.at_eof():
@@ -290,11 +311,15 @@ class Wire(Client):
     async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
         self.send(cmd)
 
-    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
+    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: memoryview, headers: bytes) -> None:
         """Hand a message to who subscribed."""
+        taker = self._takers.get(sid)
+        if taker is not None:
+            taker(payload)
+            return
         route = self._routes.get(sid)
         if route is not None:
-            route(subject.decode(), reply.decode() if reply else "", payload, headers)
+            route(subject.decode(), reply.decode(), bytes(payload), headers)
 
     def on_ping(self) -> None:
         """Answer, once for all that were asked while the answer could not leave."""

@@ -77,9 +77,8 @@ def everyone(policy: Policy) -> ReferenceValues:
     return ReferenceValues(platforms=policy.platforms, workloads=agents.workloads + coordinator.workloads)
 
 
-def replay(policy: Policy, recordings: Iterable[Recording]) -> list[Replayed]:
-    """Judge every recording by a policy."""
-    values = everyone(policy)
+def replay(values: ReferenceValues, recordings: Iterable[Recording]) -> list[Replayed]:
+    """Judge every recording by a policy's Reference Values."""
     return [
         Replayed(each, assess_by_policy(each.found.evidence, each.found.endorsements, values, now=each.at))
         for each in recordings
@@ -104,7 +103,7 @@ def excluded(replayed: Iterable[Replayed]) -> Iterator[Finding]:
 def evictions(old: Policy, new: Policy, recordings: Iterable[Recording]) -> list[Evicted]:
     """Tell what becomes under `new` of every enclave that `old` admits on its recording."""
     found = []
-    for each in replay(old, recordings):
+    for each in replay(everyone(old), recordings):
         result = _result(each, old)
         if result is None:
             continue

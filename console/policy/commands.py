@@ -21,7 +21,7 @@ from console.policy.against import Outcome, evictions, excluded
 from console.policy.against import replay as replay_all
 from console.policy.difference import as_data as as_plain
 from console.policy.difference import difference, sentences
-from console.policy.findings import Finding, findings, unfilled, unseen
+from console.policy.findings import FOR_A_MESH, Finding, evidence_gaps, findings, incomplete, unseen
 from console.policy.recorded import Recording, Unread, readings, recordings
 from console.policy.rule_findings import rule_findings
 from console.policy.schema_findings import schema_findings
@@ -36,6 +36,7 @@ from console.policy.signing_commands import (
 )
 from console.policy.starter import starter
 from schemas.evidence import PLATFORMS
+from schemas.evidence_policy import parse_for_evidence
 from schemas.policy import Policy, parse
 from schemas.policy_schema import policy_schema
 from schemas.succession import Verdict
@@ -122,14 +123,18 @@ def check(
 ) -> int:
     """Say what is amiss with the policy FILE. Exit 0 if nothing is, 1 with findings, 2 if it is no policy."""
     text = files.read_text(file)
-    found = unfilled(read_toml(text, dict[str, Any], files.title(file)))
+    data = read_toml(text, dict[str, Any], files.title(file))
+    found = incomplete(data)
     if not found:
         read = parse(text, files.title(file))
         now = datetime.now(UTC)
         found = findings(read, now=now) + rule_findings(read, now=now) + schema_findings(read)
         found += _chain(read, file, previous, anchor_file)
+    judges = not evidence_gaps(data)
+    if judges:
+        values = parse_for_evidence(text, files.title(file)).reference_values()
         if evidence:
-            found += excluded(replay_all(read, recordings(evidence, at)))
+            found += excluded(replay_all(values, recordings(evidence, at)))
     where = places_in(text)
     found += unseen(text)
     found.sort(key=lambda each: each.at or nearest(where, each.path))
@@ -138,6 +143,8 @@ def check(
     else:
         say(finding_line(file, where, each) for each in found)
         say([f"{file}: {_count(len(found), 'finding')}" if found else f"{file}: nothing is amiss"])
+        if judges and all(each.code in FOR_A_MESH for each in found) and found:
+            say([f"what judges evidence is complete: `sealbus evidence verify PATH --policy {file}`"])
     return FOUND if found else FINE
 
 
@@ -183,9 +190,9 @@ _VERDICTS = {
 @json_option
 def replay(file: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
     """Judge recorded EVIDENCE by the policy FILE. Exit 1 if it refuses any, 2 if some can't be read."""
-    read = files.read_policy(file)
+    values = files.read_reference_values(file)
     found = readings(evidence, at)
-    judged = replay_all(read, [each for each in found if isinstance(each, Recording)])
+    judged = replay_all(values, [each for each in found if isinstance(each, Recording)])
     unread = [each for each in found if isinstance(each, Unread)]
     counts = Counter(each.verdict for each in judged)
     refused, unreadable = counts[Outcome.REFUSED], counts[Outcome.UNREADABLE] + len(unread)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from console.evidence_files import read_bounded
 from schemas.errors import UsageError
+from schemas.evidence import ReferenceValues
+from schemas.evidence_policy import parse_for_evidence
 from schemas.policy import Policy, parse
 
 MAX_POLICY = 4 * 1024 * 1024
@@ -31,6 +33,11 @@ def read_text(path: Path, limit: int = MAX_POLICY) -> str:
 def read_policy(path: Path) -> Policy:
     """Read a policy, or raise `UsageError` that names its file, line and column."""
     return parse(read_text(path), title(path))
+
+
+def read_reference_values(path: Path) -> ReferenceValues:
+    """Read what a policy judges evidence by, or raise `UsageError` that names its file, line and column."""
+    return parse_for_evidence(read_text(path), title(path)).reference_values()
 
 
 def title(path: Path) -> str:

@@ -5,12 +5,13 @@ Pure. `schemas.policy.check` refuses what contradicts itself; here nothing is re
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attestation.sev_snp import FEATURES, SMT_DISABLED
 from attestation.sev_snp.verify import LEAKED
 from attestation.vendors import AMD_ROOTS
 from schemas.evidence import NITRO, SEV_SNP, PlatformValues
+from schemas.evidence_policy import absent_for_a_mesh
 from schemas.limits import SECOND
 from schemas.pinning import Pinned
 from schemas.placeholders import placeholders
@@ -28,12 +29,28 @@ class Finding(NamedTuple):
     at: Place | None = None  # if it is not where `path` is
 
 
-def unfilled(data: object) -> list[Finding]:
-    """Name every placeholder of a policy as plain data, one by one."""
-    return [
-        Finding("fill-in", path, f"{dotted(path)} is still to be filled in: {what}")
+# What keeps a policy from a mesh, and not from judging evidence.
+FILL_IN, NEEDED = "fill-in", "needed-for-a-mesh"
+FOR_A_MESH = (FILL_IN, NEEDED)
+
+
+def incomplete(data: dict[str, Any]) -> list[Finding]:
+    """Name every placeholder of a policy as plain data, and what a mesh needs that is not there at all."""
+    found = [
+        Finding(FILL_IN, path, f"{dotted(path)} is still to be filled in: {what}")
         for path, what in placeholders(data)
     ]
+    if evidence_gaps(data) or "platforms" not in data:
+        return found
+    return found + [
+        Finding(NEEDED, (), f"{name} is not there, which a policy needs before a mesh can have it")
+        for name in absent_for_a_mesh(data)
+    ]
+
+
+def evidence_gaps(data: dict[str, Any]) -> bool:
+    """Say whether what judges evidence is still to be filled in somewhere."""
+    return any(path[0] in ("platforms", "workloads") for path, _ in placeholders(data))
 
 
 def unseen(text: str) -> list[Finding]:

@@ -64,8 +64,9 @@ class Network:
     deeds: Counter[str] = field(default_factory=Counter)
     nonces: set[bytes] = field(default_factory=set)
 
-    def say(self, subject: str, payload: bytes) -> None:
+    def say(self, subject: str, *parts: bytes) -> None:
         """Take what an honest party says; no key of theirs may ever meet a counter again."""
+        payload = b"".join(parts)
         nonce = _nonce(payload, subject)
         if nonce is not None:
             assert nonce not in self.nonces, "a counter was used twice under one key"

@@ -329,7 +329,10 @@ def forged_grant(world: World, holdings: Holdings) -> Holdings:
     ("change", "reason"),
     [
         (lambda w, h: replace(h, views=()), Reason.TERM_NOT_ACCEPTED),
-        (lambda w, h: replace(h, views=(h.views[0][:-1] + b"\0",)), Reason.SIGNATURE_INVALID),
+        (
+            lambda w, h: replace(h, views=(h.views[0][:-1] + bytes((h.views[0][-1] ^ 1,)),)),
+            Reason.SIGNATURE_INVALID,
+        ),
         (lambda w, h: views(w, h, term=2), Reason.TERM_NOT_ACCEPTED),
         (lambda w, h: views(w, h, role="vault"), Reason.TERM_NOT_ACCEPTED),
         (lambda w, h: views(w, h, version=0), Reason.STATE_ROLLED_BACK),

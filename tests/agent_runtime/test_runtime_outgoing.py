@@ -28,13 +28,13 @@ class Wire:
     busy: bool = False
     refuses: bool = False
 
-    def seal_encoded(self, link: Link, messages: list[bytes]) -> tuple[str, bytes]:
+    def seal_encoded(self, link: Link, messages: list[bytes]) -> tuple[str, bytes, bytes]:
         if self.refuses:
             raise SealingError(Reason.NOT_LIVE)
         self.frames.append(list(messages))
-        return "subject", b"frame"
+        return "subject", b"header", b"sealed"
 
-    def post(self, subject: str, payload: bytes, hint: str) -> bool:
+    def post(self, subject: str, *parts: bytes, hint: str) -> bool:
         return self.busy
 
     def push(self) -> None:

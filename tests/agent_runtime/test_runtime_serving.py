@@ -1,24 +1,25 @@
 """Messages of one frame do not outlive what permitted the first of them, however slow their handlers are."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from agent_runtime.agent import Context
+from agent_runtime.handlers import Ended
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
 from agent_runtime.refusals import Refusals
-from agent_runtime.serving import LOOK_MOST, Serving
+from agent_runtime.serving import LOOK_MOST, Begin, Serving
 from agent_runtime.trust import Trust
 from schemas.documents import Constraints
 from schemas.errors import Reason
 from schemas.granted import Granted
 from schemas.limits import GRACE, SECOND
 from schemas.messages import Millis
-from schemas.peer import MAX_MESSAGES, Call, Reply, Send
+from schemas.peer import MAX_MESSAGES, Call, Send
 from tests.agent_runtime.world import Member, enclave, mesh_up
 from tests.coordinator.world import START, World
 
@@ -44,19 +45,19 @@ class Vault:
         grants = {**trust.grants, ("redactor", "send", "note"): granted}
         self.member.membership.trust = replace(trust, grants=grants)
 
-    def take(self, message: Send, _granted: Granted, _context: Context) -> Coroutine[Any, Any, object]:
-        async def handler() -> None:
+    def take(self, _kind: str, _granted: Granted, _context: Context) -> Begin:
+        def begin(payload: bytes, _now: Millis) -> None:
             self.world.now += self.slow
-            self.taken.append(int(message.payload))
+            self.taken.append(int(payload))
             if self.meanwhile is not None:
                 self.meanwhile()
 
-        return handler()
+        return begin
 
     async def read(self) -> None:
         """Take a frame of notes, and return when the last of its handlers has ended."""
 
-        async def call(_link: Link, _call: Call, _granted: Granted) -> Reply:
+        async def call(_link: Link, _call: Call, _granted: Granted) -> Ended:
             raise AssertionError
 
         member = self.member

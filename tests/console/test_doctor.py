@@ -13,8 +13,9 @@ from rich.console import Console
 from attestation import AttesterError
 from attestation.detect import Detected, Interface
 from console import cli, laptop
-from console.doctor import Diagnosis, diagnose, plain, read_policy, show
+from console.doctor import Diagnosis, diagnose, plain, show
 from console.laptop import Check, look
+from console.policy.files import read_reference_values
 from lab.simulate import sev_snp
 from lab.simulate.sev_snp import SevSnpChip
 from schemas.errors import Reason, UsageError
@@ -204,7 +205,7 @@ def test_a_policy_that_cannot_be_read_is_a_usage_error(content: bytes | None, tm
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UsageError):
-        read_policy(path)
+        read_reference_values(path)
     assert cli.run(["doctor", "--policy", str(path)]) == 2
 
 

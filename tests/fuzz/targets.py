@@ -197,8 +197,8 @@ def _message(data: bytes) -> object:
 class _Heard(list[tuple[object, ...]]):
     """What a parser of NATS told."""
 
-    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
-        self.append((sid, subject, reply, payload, headers))
+    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: memoryview, headers: bytes) -> None:
+        self.append((sid, subject, reply, bytes(payload), headers))
 
     def on_ping(self) -> None:
         self.append(("ping",))

@@ -67,7 +67,7 @@ class Impostor:
         yield replace(own, term=0, term_record=None)
         signed = self.genuine.profile
         yield replace(own, profile=(signed[0], signed[0]))
-        yield replace(own, profile=tuple(document[:-1] + b"\x00" for document in signed))
+        yield replace(own, profile=tuple(document[:-1] + bytes((document[-1] ^ 1,)) for document in signed))
 
 
 def genuine_offer(mesh: RunningMesh) -> Offer:
@@ -121,11 +121,12 @@ def callers(function: str) -> set[str]:
 
 def test_invariant_04_there_is_one_way_to_a_handler_and_it_leads_through_the_gate() -> None:
     # What runs a handler, who calls that, and who calls those: each after the gate's word.
-    assert callers("endpoint.handler") == {"handlers.py:run"}
+    assert callers("endpoint.handler") == {"handlers.py:run", "handlers.py:begin"}
     assert callers("handlers.run") == {"working.py:_result"}
-    assert callers("run_handler") == {"node.py:_serve_call", "node.py:_take_message"}
+    assert callers("run_handler") == {"node.py:_serve_call"}
+    assert callers("begin_handler") == set()  # but for what `_take_message` makes of it
     assert callers("self._gate.task") == {"working.py:_take"}
-    assert callers("self._gate.call") == callers("self._serve") == {"serving.py:_gated"}
+    assert callers("self._gate.call") == callers("self._serve") == {"serving.py:_run"}
     assert callers("self._gate.message") == {"serving.py:_heed"}
     assert callers("self._take") == {"serving.py:_heed", "working.py:assigned"}
 

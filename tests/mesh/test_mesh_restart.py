@@ -108,9 +108,9 @@ async def test_a_broker_that_lies_loses_nothing_and_costs_a_handshake_a_second(
         transport, calls, loop = desk.calls._transport, desk.calls, asyncio.get_running_loop()
         post, publish = transport.post, transport.publish
 
-        def lie(subject: str, payload: bytes, hint: str = "") -> bool:
+        def lie(subject: str, *parts: bytes, hint: str = "") -> bool:
             loop.call_soon(calls.unheard, hint)
-            return post(subject, payload, hint)
+            return post(subject, *parts, hint=hint)
 
         async def lie_of_inits(subject: str, payload: bytes, hint: str = "") -> None:
             loop.call_soon(calls.unheard, hint)

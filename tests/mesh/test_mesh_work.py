@@ -128,13 +128,13 @@ async def test_a_peer_that_answers_a_call_many_times_ends_nobody(mesh: RunningMe
         joined(mesh, client_identity(mesh)) as desk,
         joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as peer,
     ):
-        once = peer.calls.serving.answer
+        once = peer.calls._outgoing.say
 
-        def answer_often(link: Link, answer: bytes, before: int | None = None) -> None:
+        def answer_often(link: Link, answer: bytes, **how: bool) -> None:
             for _ in range(20):
-                once(link, answer, before)
+                once(link, answer, **how)
 
-        peer.calls.serving.answer = answer_often  # type: ignore[method-assign]
+        peer.calls._outgoing.say = answer_often  # type: ignore[assignment]
         admitted = peer.membership.held()
         desk.calls._listings["counter"] = _Listing(
             ((admitted.admission, admitted.admission_bytes),), 2**62, frozenset()

@@ -2,10 +2,12 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -385,6 +387,26 @@ def test_a_refusal_by_the_new_policy_is_in_the_table(lab: Policy, run: Run) -> N
     assert "vault, vault on nitro: would be evicted" in said
 
 
+def test_the_part_that_judges_evidence_is_enough_to_judge_evidence(lab: Policy, run: Run) -> None:
+    text = Path("old.toml").read_text()
+    kept = ("platforms", "workloads")
+    part = {name: table for name, table in tomllib.loads(text).items() if name in kept}
+    Path("part.toml").write_bytes(msgspec.toml.encode(part))
+    assert run("replay", "part.toml", "evidence")[0] == 0
+    code, said = run("check", "part.toml", "--evidence", "evidence")
+    assert code == 1
+    for name in ("mesh", "version", "issued", "coordinators"):
+        assert f"part.toml:1:1: {name} is not there" in said
+    assert "what judges evidence is complete" in said
+    # What it gets wrong about evidence is told by file, line and column, mesh or no mesh.
+    Path("part.toml").write_text(Path("part.toml").read_text().replace("lab_roots", "lab_root"))
+    for command in ("check", "replay"):
+        code, said = run(command, "part.toml", *(["evidence"] if command == "replay" else []))
+        assert code == 2
+        assert "part.toml is not valid: line" in said
+        assert "did you mean `lab_roots`" in said
+
+
 def test_who_has_to_prove_again_is_told(lab: Policy, run: Run) -> None:
     stricter = {NITRO: replace(lab.platforms[NITRO], max_evidence_seconds=60)}
     Path("new.toml").write_text(dump(replace(lab, platforms=stricter)))
@@ -405,7 +427,8 @@ def test_demands_that_exclude_what_runs_are_findings(lab: Policy, run: Run) -> N
 
 def test_evidence_that_is_forged_is_refused_and_what_is_none_is_unreadable(lab: Policy, run: Run) -> None:
     file = Path("evidence", "vault", "attestation.cbor")
-    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes((data[-1] ^ 1,)))
     code, said = run("replay", "old.toml", "evidence", "--json")
     assert code == 1
     assert [each["verdict"] for each in json.loads(said)["evidence"]] == ["accepted", "refused"]

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from attestation.vendors import AMD_ROOTS
-from console.policy.findings import Finding, unfilled
+from console.policy.findings import Finding, incomplete
 from console.policy.findings import findings as other_findings
 from console.policy.rule_findings import rule_findings
 from console.policy.schema_findings import schema_findings
@@ -268,7 +268,7 @@ def test_placeholders_are_named_one_by_one() -> None:
         "a": [{"b": placeholder("c")}],
         placeholder("a name"): {"x": "FILL"},
     }
-    assert [(each.code, each.path) for each in unfilled(data)] == [
+    assert [(each.code, each.path) for each in incomplete(data)] == [
         ("fill-in", ("mesh",)),
         ("fill-in", ("a", 0, "b")),
         ("fill-in", (placeholder("a name"),)),

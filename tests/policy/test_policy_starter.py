@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from attestation.vendors import AMD_ROOTS, VENDOR_ROOTS
-from console.policy.findings import findings, unfilled
+from console.policy.findings import findings, incomplete
 from console.policy.starter import starter
 from schemas.errors import UsageError
 from schemas.evidence import PLATFORMS, SEV_SNP
@@ -39,7 +39,7 @@ def test_a_starter_that_is_filled_in_has_nothing_amiss(platforms: tuple[str, ...
 @pytest.mark.parametrize("platforms", CHOICES[:3], ids="+".join)
 def test_a_starter_as_it_is_names_each_gap_and_is_no_policy(platforms: tuple[str, ...]) -> None:
     text = starter(platforms, issued=ISSUED)
-    gaps = unfilled(tomllib.loads(text))
+    gaps = incomplete(tomllib.loads(text))
     assert len(gaps) == text.count("FILL IN: ")
     assert ("mesh",) in [each.path for each in gaps]
     with pytest.raises(UsageError, match="still to be filled in"):

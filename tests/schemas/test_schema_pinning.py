@@ -21,13 +21,13 @@ from schemas.evidence import (
     Tolerance,
     WorkloadValues,
 )
+from schemas.evidence_policy import parse_for_evidence
 from schemas.pinning import (
     Pinned,
     check_pinned,
     check_platforms,
     may_match_both,
 )
-from schemas.policy import parse_for_evidence
 from schemas.vendor_roots import VENDOR_ROOTS
 
 ROOT, OTHER_ROOT = "aa" * 32, "bb" * 32
@@ -282,6 +282,31 @@ def test_whole_policy_is_read_for_its_part_about_evidence() -> None:
     assert whole.reference_values() == part.reference_values()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("version = 1", ""),
+        (f'mesh = "{"ab" * 32}"', 'mesh = "FILL IN: the mesh"'),
+        ('may = "call"', 'may = "submit"'),
+        ('look = "linker"', 'look = "nobody"'),
+    ],
+)
+def test_what_only_a_mesh_needs_is_not_asked_of_a_policy_that_judges_evidence(old: str, new: str) -> None:
+    text = WHOLE.replace(old, new)
+    assert text != WHOLE
+    with pytest.raises(UsageError):
+        policy.parse(text)
+    assert parse_for_evidence(text).reference_values() == parse_for_evidence(WHOLE).reference_values()
+
+
+def test_a_coordinator_that_is_still_to_be_filled_in_is_nobody() -> None:
+    gap = EVIDENCE_ONLY.replace(f'"{"01" * 32}"', '"FILL IN: host_data"')
+    assert [each.workload for each in parse_for_evidence(gap).reference_values().workloads] == ["linker"]
+    gap = EVIDENCE_ONLY.replace(f'"{"02" * 48}"', '"FILL IN: rtmr"')
+    with pytest.raises(UsageError, match=r"a\.toml is not valid: line \d+, column \d+: .* filled in: rtmr"):
+        parse_for_evidence(gap, "a.toml")
+
+
 def test_whole_policy_with_exceptions_survives_its_text() -> None:
     read = policy.parse(WHOLE)
     assert policy.parse(policy.dump(read)) == read
@@ -294,7 +319,8 @@ def test_whole_policy_with_exceptions_survives_its_text() -> None:
         (EVIDENCE_ONLY.replace("max_collateral_days", "max_colateral_days"), "unknown field"),
         (EVIDENCE_ONLY.replace("minimum_svn", "min_svn"), "unknown field"),
         (EVIDENCE_ONLY.replace("any_chip", "all_chips"), "unknown field"),
-        (EVIDENCE_ONLY + "\n[clients]\n", "unknown field `clients`"),
+        (EVIDENCE_ONLY + "\n[client]\n", "did you mean `clients`"),
+        (WHOLE.replace("version = 1", "versoin = 1"), "did you mean `version`"),
         (EVIDENCE_ONLY.replace("+09:00", ""), "the policy is not valid"),
         (EVIDENCE_ONLY.replace(ROOT, ROOT.upper()), "the policy is not valid"),
         (EVIDENCE_ONLY.replace(ROOT, ""), "the policy is not valid"),
@@ -306,9 +332,7 @@ def test_whole_policy_with_exceptions_survives_its_text() -> None:
         ("", "missing required field `platforms`"),
         ("platforms = 3", "the policy is not valid"),
         ("[platforms", "the policy is not TOML"),
-        ('mesh = "x"', "the policy is not valid"),
-        (WHOLE.replace("version = 1", ""), "missing required field `version`"),
-        (WHOLE.replace('may = "call"', 'may = "submit"'), "there is no 'look' to submit"),
+        ('mesh = "x"', "missing required field `platforms`"),
         ("a = " + "[" * 100_000, "the policy is not TOML"),
         ("a = '\udc80'", "the policy is not TOML"),
     ],

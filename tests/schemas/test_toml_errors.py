@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
-from schemas.policy import Policy, TaskClass, parse, parse_for_evidence
+from schemas.evidence_policy import parse_for_evidence
+from schemas.policy import Policy, TaskClass, parse
 from schemas.toml_errors import did_you_mean, find, read_toml
 
 MESH = "ab" * 32

@@ -38,10 +38,10 @@ class _Reader:
         self.refusals = Refusals()
         self._door = Door(self.judge)
 
-    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
+    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: memoryview, headers: bytes) -> None:
         if not self._vault.peering.may_be_init(payload):
             self.refusals.note("inbox", "epoch-unknown")
-        elif not self._door.knock(Delivery(self._inbox, payload)):
+        elif not self._door.knock(Delivery(self._inbox, bytes(payload))):
             self.refusals.note("inbox", "flood")
 
     def on_ping(self) -> None: ...

@@ -20,8 +20,8 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
-        self.events.append((sid, subject, reply, payload, headers))
+    def on_message(self, sid: int, subject: bytes, reply: bytes, payload: memoryview, headers: bytes) -> None:
+        self.events.append((sid, subject, reply, bytes(payload), headers))
 
     def on_ping(self) -> None:
         self.events.append(("ping",))
