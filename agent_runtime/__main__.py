@@ -26,6 +26,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agent_runtime.agent import Agent
+from agent_runtime.door import DOOR_PACE
 from agent_runtime.errors import EXIT_REFUSED
 from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.loop import run
@@ -108,8 +109,11 @@ async def _serve(
         own = attester if carried is None else CarryingMachine(attester, carried)
         url = _required(host, "nats_url")
         log.info("looking for the broker")
-        async with connect(url, name="agent", credentials=credentials, patience=math.inf) as transport:
-            node = Node(Identity(anchor, (agent.role,), own, carried=carried), transport, agent)
+        async with (
+            connect(url, name="agent", credentials=credentials, patience=math.inf) as transport,
+            connect(url, name="agent", credentials=credentials, patience=math.inf, pace=DOOR_PACE) as door,
+        ):
+            node = Node(Identity(anchor, (agent.role,), own, carried=carried), transport, agent, door=door)
             async with node.running(), anyio.create_task_group() as tasks:
                 tasks.start_soon(_report_keys, attester, node, asked)
                 ready.set()

@@ -30,7 +30,7 @@ from schemas.documents import Admission
 from schemas.errors import Reason
 from schemas.limits import SECOND
 from schemas.messages import Directory, Get, Millis
-from schemas.peer import Call, Cancel, Confirm, Reply, Send, encode_message
+from schemas.peer import Call, Cancel, Confirm, Reopen, Reply, Send, encode_message
 from transport import Delivery, Subscription, Transport
 
 # Seconds. A peer that is there answers in milliseconds; four openings of this length, each of them lost,
@@ -139,7 +139,7 @@ class Calls:
         self.serving = Serving(
             membership, gate, peering.requests, self._outgoing, refusals, serve, take, context_of
         )
-        self._door = Door(self._judge)
+        self._door, self._inner_door = Door(self._judge), Door(self._judge)
         self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup) -> None:
@@ -285,6 +285,12 @@ class Calls:
         elif not self._door.knock(Delivery(subject, bytes(frame))):
             self._refusals.note("inbox", "flood")
 
+    def _reopened(self, message: Reopen) -> None:
+        if message.subject not in self._peering.inbox_subjects():
+            self._refusals.note("session", Reason.MALFORMED.value)
+        elif not self._inner_door.knock(Delivery(message.subject, message.init)):
+            self._refusals.note("session", "flood")
+
     def _judge(self, delivery: Delivery) -> bool:
         accepted = False
         with self._refusals.at("inbox"):
@@ -372,6 +378,10 @@ class Calls:
             with anyio.move_on_after(HANDSHAKE_DEADLINE) as scope:
                 self._unaccepted[hint] = scope
                 await self._transport.publish(inbox, frame, hint)
+                former = self._peering.speaking(instance)
+                if former is not None:
+                    # A flood of strangers' inits keeps out who has no session, not who renews one.
+                    self._outgoing.say(former, encode_message(Reopen(inbox, frame)))
                 while True:
                     wire = await receive.receive()
                     with self._refusals.at("accept"):
@@ -488,5 +498,7 @@ class Calls:
                 self.serving.called(link, message)
             elif isinstance(message, Cancel):
                 self.serving.cancelled(link, message.request)
+            elif isinstance(message, Reopen):
+                self._reopened(message)
         if sent:
             self.serving.sent(link, sent)

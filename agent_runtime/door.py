@@ -8,12 +8,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from transport import Delivery
+from transport import Delivery, Pace
 
 WAITING = (
     1_024  # a third of a second of true inits; more are a flood, and who was honest among them asks again
 )
 WAITING_BYTES = 8 * 1024 * 1024
+# Of the connection on which inits come: a fifth of a processor for looking at them, however many there are.
+# A true one, of 5 KB, is read in one go.
+DOOR_PACE = Pace(most=16 * 1024, rest=4.0, behind=1.0)
 PER_TURN = 4  # forged ones cost some 30 us each; a true one costs a hundred times as much, and ends the turn
 
 

@@ -94,6 +94,7 @@ class Node:
         transport: Transport,
         agent: Agent | None = None,
         *,
+        door: Transport | None = None,
         random: Callable[[int], bytes] = os.urandom,
         local: LocalClock = boottime,
     ) -> None:
@@ -105,6 +106,8 @@ class Node:
             mesh, keys, MeshClock(local), Witness(council), kind=kind, roles=identity.roles, random=random
         )
         self._transport = transport
+        # Where strangers knock: of its own, so that a flood of inits is not before what friends say.
+        self._door = door or transport
         self._agent = agent
         self._seen = SeenTasks()
         self._gate = Gate(self.membership, self._seen)
@@ -303,7 +306,7 @@ class Node:
         wanted: dict[str, Callable[[], Awaitable[Subscription]]] = {}
         if self._agent is not None and (self._agent.tools or self._agent.messages):
             for name in (subject(mesh.id, Kind.INBOX, token) for token in member.names(Kind.INBOX, instance)):
-                wanted[name] = partial(self._transport.listen, name, partial(self.calls.inbox, name))
+                wanted[name] = partial(self._door.listen, name, partial(self.calls.inbox, name))
         if self.working is not None:
             for name in (
                 subject(mesh.id, Kind.ASSIGN, token) for token in member.names(Kind.ASSIGN, instance)

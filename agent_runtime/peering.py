@@ -269,6 +269,12 @@ class Peering:
                 best = link
         return best
 
+    def speaking(self, instance: bytes) -> Link | None:
+        """Return the session with an instance on which something may still be said, if there is one."""
+        now = self._membership.clock.highest()
+        links = [link for link in self._of(instance) if link.session.confirmed and now < link.expires]
+        return max(links, key=lambda link: link.opened, default=None)
+
     def hinted(self, hint: str) -> Link | None:
         """Return the session that a broker's hint names; it may be any text."""
         try:

@@ -59,7 +59,14 @@ class Send(_Said, frozen=True, tag=4):
     payload: Payload
 
 
-PeerMessage = Confirm | Call | Reply | Cancel | Send
+class Reopen(_Said, frozen=True, tag=5):
+    """An init for the next session, as it is sent where strangers may be before it, too."""
+
+    subject: Annotated[str, Meta(max_length=128)]
+    init: Payload
+
+
+PeerMessage = Confirm | Call | Reply | Cancel | Send | Reopen
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[tuple[PeerMessage, ...]] = msgspec.msgpack.Decoder(

@@ -101,6 +101,19 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 256
 
 
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a connection is read on which strangers may say as much as they like.
+
+    `most` bytes, then nothing for `rest` times as long as they took. What comes faster waits at the broker;
+    once that has been so for `behind` seconds the connection is made anew, and what waited is gone: it would
+    only be old.
+    """
+
+    most: int
+    rest: float
+    behind: float
+
+
 class KvEntry(msgspec.Struct, frozen=True):
     """A key's value at a revision; None is a deleted one."""
 

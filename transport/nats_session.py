@@ -18,7 +18,7 @@ from schemas.errors import UsageError
 from schemas.limits import MAX_MESSAGE
 from transport.access import DEFAULT_INBOX
 from transport.errors import ClosedError, FullError, NotPermittedError, TooLargeError, UnavailableError
-from transport.interface import DEFAULT_DEADLINE, HEADER_ROOM, OUTAGE_BUFFER, OnState, State, Taker
+from transport.interface import DEFAULT_DEADLINE, HEADER_ROOM, OUTAGE_BUFFER, OnState, Pace, State, Taker
 from transport.lifetime import Workers
 from transport.nats_protocol import (
     Answer,
@@ -73,6 +73,7 @@ class NatsSession:
         credentials: Credentials | None,
         on_state: OnState | None,
         tasks: Workers,
+        pace: Pace | None = None,
     ) -> None:
         if not urls:
             raise UsageError("connect needs the URL of a broker, for example nats://127.0.0.1:4222")
@@ -90,6 +91,7 @@ class NatsSession:
         self._name = name
         self._seed = credentials.seed if credentials else None
         self._on_state = on_state
+        self._pace = pace
         self._tasks = tasks
         self._wire: Wire | None = None
         self._connected = asyncio.Event()
@@ -298,7 +300,7 @@ class NatsSession:
     async def _connect(self, *, first: bool) -> Wire:
         backoff = FIRST_BACKOFF
         while True:
-            wire = Wire(self._routes, self._takers, self._on_refused, self._after_reading)
+            wire = Wire(self._routes, self._takers, self._on_refused, self._after_reading, self._pace)
             try:
                 await wire.open(self._urls[0], name=self._name, seed=self._seed, patience=CONNECT_TIMEOUT)
                 await self._adopt(wire)

@@ -16,6 +16,7 @@ from transport.interface import (
     Handler,
     KvEntry,
     OnState,
+    Pace,
     State,
     StreamSpec,
     Taker,
@@ -48,16 +49,18 @@ async def connect(
     credentials: Credentials | None = None,
     patience: float = DEFAULT_DEADLINE,
     on_state: OnState | None = None,
+    pace: Pace | None = None,
 ) -> "AsyncIterator[NatsTransport]":
     """Connect to the first broker of `url` that answers, and stay connected until the block ends.
 
     Raises `UnavailableError` if none has answered within `patience` seconds (`math.inf` waits for ever),
     and `NotPermittedError` as soon as one refuses the credentials. From then on a lost broker is looked
-    for without end; refused credentials are then only another reason to try again.
+    for without end; refused credentials are then only another reason to try again. With `pace` it is read no
+    faster than that.
     """
     urls = [url] if isinstance(url, str) else list(url)
     async with workers() as tasks:
-        session = NatsSession(urls, name, credentials, on_state, tasks)
+        session = NatsSession(urls, name, credentials, on_state, tasks, pace)
         try:
             await session.start(patience)
             yield NatsTransport(session)

@@ -21,7 +21,7 @@ from nats.aio.transport import TcpTransport
 
 from schemas.errors import UsageError
 from transport.errors import NotPermittedError, UnavailableError
-from transport.interface import Taker
+from transport.interface import Pace, Taker
 from transport.nats_parser import BrokenError, NatsParser
 from transport.nats_protocol import MAX_BROKER_PAYLOAD
 
@@ -37,6 +37,8 @@ UNREAD_MOST = 64 * 1024 * 1024
 # A broker may announce more than it may make us buffer: payload, headers and one control line.
 BUFFER_ROOM = 128 * 1024
 
+# Of a loop's timers, whose grain is a millisecond, the least that lets others have their turn.
+_PAUSE_LEAST = 0.0005
 _PONG = b"PONG\r\n"
 
 T = TypeVar("T")
@@ -129,6 +131,37 @@ class _Reading(asyncio.BufferedProtocol):
         await self._room.wait()
 
 
+class _PacedReading(_Reading):
+    """Reads no faster than its pace, so that the time that is left is somebody else's."""
+
+    def __init__(self, wire: "Wire", max_payload: int, pace: Pace, transport: asyncio.Transport) -> None:
+        super().__init__(wire, max_payload)
+        self._pace = pace
+        self._transport = transport
+        self._behind_since: float | None = None
+
+    def get_buffer(self, hint: int) -> memoryview:
+        return super().get_buffer(hint)[: self._pace.most]
+
+    def buffer_updated(self, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        super().buffer_updated(count)
+        now = loop.time()
+        if count < self._pace.most:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        elif now - self._behind_since > self._pace.behind:
+            self._wire.broken(BrokenError("more than is read here"))
+        self._transport.pause_reading()
+        loop.call_later(max(self._pace.rest * (now - begun), _PAUSE_LEAST), self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._wire.lost.is_set():
+            self._transport.resume_reading()
+
+
 class Wire(Client):
     """A connection that ends once. `routes` and `takers` map subscription ids to who gets their messages."""
 
@@ -138,8 +171,10 @@ class Wire(Client):
         takers: dict[int, Taker],
         on_refused: OnRefused,
         after_reading: Callable[[], None],
+        pace: Pace | None = None,
     ) -> None:
         super().__init__()
+        self._pace = pace
         self.after_reading = after_reading
         self.lost = asyncio.Event()
         self.stuck = False  # the socket takes no more
@@ -285,7 +320,10 @@ class Wire(Client):
     async def _read_loop(self) -> None:
         # From here on bytes go straight from the socket to the parser: no stream, no task between.
         reader, writer = self._streams()
-        reading = _Reading(self, self.max_payload + BUFFER_ROOM)
+        most, socket = self.max_payload + BUFFER_ROOM, cast("asyncio.Transport", writer.transport)
+        reading = (
+            _Reading(self, most) if self._pace is None else _PacedReading(self, most, self._pace, socket)
+        )
         self._reading = reading
         early = bytes(reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio gives no other way
         writer.transport.set_protocol(reading)
@@ -294,7 +332,7 @@ class Wire(Client):
             reading.early(early)
         if reader.at_eof():
             self.lost.set()
-        cast("asyncio.Transport", writer.transport).resume_reading()
+        socket.resume_reading()
         await self.lost.wait()
         if reading.bug is not None:
             raise reading.bug

@@ -193,6 +193,7 @@ def _peer_frames() -> list[bytes]:
         peer.Call(bytes(16), "tool", b"", 1, None),
         peer.Reply(bytes(16), "no-grant", "detail", b"value"),
         peer.Cancel(bytes(16)),
+        peer.Reopen("sb.00.inbox.00", b"init"),
     ]
     encoded = [peer.encode_message(each) for each in said]
     return [*(peer.join_messages([each]) for each in encoded), peer.join_messages(encoded)]

@@ -12,6 +12,7 @@ from schemas.peer import (
     Cancel,
     Confirm,
     PeerMessage,
+    Reopen,
     Reply,
     Send,
     decode_messages,
@@ -33,6 +34,7 @@ messages = st.one_of(
     st.builds(Reply, request_id, st.text(max_size=20), st.text(max_size=40), st.binary(max_size=300)),
     st.builds(Cancel, request_id),
     st.builds(Send, st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True), st.binary(max_size=300)),
+    st.builds(Reopen, st.text(max_size=128), st.binary(max_size=300)),
 )
 
 

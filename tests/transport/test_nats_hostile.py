@@ -10,6 +10,7 @@ from transport import (
     ConsumerSpec,
     Delivery,
     NotPermittedError,
+    Pace,
     State,
     TooLargeError,
     UnavailableError,
@@ -320,6 +321,58 @@ async def test_what_a_broker_never_reads_ends_the_connection_before_it_fills_the
         assert transport.get_write_buffer_size() < 2 * 1024 * 1024
         async with asyncio.timeout(90):
             await lost.wait()
+
+
+async def test_a_paced_connection_reads_everything_in_its_own_time() -> None:
+    heard: list[bytes] = []
+    pieces = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        while line := await reader.readline():
+            words = line.split()
+            if words[:1] == [b"PING"]:
+                writer.write(b"PONG\r\n")
+            elif words[:1] == [b"SUB"] and words[1] == b"a":
+                for number in range(500):
+                    writer.write(b"MSG a %s 200\r\n%0200d\r\n" % (words[-1], number))
+
+    def take(payload: memoryview) -> None:
+        heard.append(bytes(payload))
+        if len(heard) == 500:
+            pieces.set()
+
+    pace = Pace(most=256, rest=0.0, behind=60.0)
+    async with hostile(script) as url, connect(url, name="alice", pace=pace) as alice:
+        await alice.listen("a", take)
+        async with asyncio.timeout(90):
+            await pieces.wait()
+    assert heard == [b"%0200d" % number for number in range(500)]
+
+
+async def test_who_says_more_than_is_read_for_too_long_is_left_for_a_new_connection() -> None:
+    connections = 0
+    again = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await greet(reader, writer)
+        if connections == 2:
+            again.set()
+            await behave(reader, writer)
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        while True:
+            writer.write(b"MSG a 77 100\r\n%0100d\r\n" % 0 * 1000)
+            await writer.drain()
+
+    pace = Pace(most=1024, rest=1.0, behind=0.1)
+    async with hostile(script) as url, connect(url, name="alice", pace=pace) as alice:
+        async with asyncio.timeout(90):
+            await again.wait()
+        await alice.flush()
+    assert connections == 2
 
 
 async def test_a_cancelled_flush_harms_nothing() -> None:

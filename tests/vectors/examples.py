@@ -62,7 +62,7 @@ from schemas.messages import (
     TaskBody,
     Time,
 )
-from schemas.peer import Call, Cancel, Confirm, PeerMessage, Reply, Send
+from schemas.peer import Call, Cancel, Confirm, PeerMessage, Reopen, Reply, Send
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
@@ -133,6 +133,7 @@ SAID: tuple[tuple[PeerMessage, ...], ...] = (
     (Send("progress", b"\x2a"), Send("progress", fixed("note", 300))),
     (Reply(_CALL, "no-grant", "d" * 40, b""), Reply(_CALL, "", "d" * 300, fixed("a", 300))),
     (Call(_CALL, "t" * 32, fixed("a", 70_000 // 9), 200, fixed("task", 16)), *[Cancel(_CALL)] * 17),
+    (Reopen(f"sb.{'0a' * 16}.inbox.{'0b' * 32}", fixed("init", 300)),),
     tuple(Call(_CALL, "n", b"", number, None) for number in (0, 127, 128, 256, 65_536, 2**32, 2**63 - 1)),
 )
 
