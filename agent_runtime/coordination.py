@@ -6,6 +6,7 @@ and the caller tries again.
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -48,7 +49,11 @@ from sealing.keys import PartyKeys
 from sealing.session import PendingSession, Session
 from transport import Delivery, Subscription, Transport
 
-STEP_DEADLINE = 5.0  # seconds for one flight; a lost one is sent again by joining again
+STEP_DEADLINE = 5.0  # seconds for one flight, with what is sent again
+# Seconds for an accept: if init or accept was lost it costs the first, if the coordinator is busy the second.
+ACCEPT_DEADLINES = (1.3, 3.7)
+ASK_AGAIN, ASK_AGAIN_MOST = 1.0, 8.0  # until a request is sent again, doubled each time: by the same id
+UNHEARD_DEADLINE = 1.0  # for an answer, after the broker said that nobody listens: it may have lied
 HELLO_AGAIN = 0.25  # seconds, doubled each time: a coordinator that is starting does not listen yet
 HELLO_AGAIN_MOST = 1.0  # one that is back, or can be reached again, is found within this
 ADMISSION_DEADLINE = 30.0  # the challenge's life: a throttled chip takes seconds
@@ -85,6 +90,7 @@ class _Line:
     state: State  # as the coordinator stood when the session began
     subscription: Subscription
     waiting: dict[bytes, MemoryObjectSendStream[Body]] = field(default_factory=dict)
+    scopes: set[anyio.CancelScope] = field(default_factory=set)
 
 
 class Coordination:
@@ -164,13 +170,28 @@ class Coordination:
 
     async def ask_time(self) -> None:
         """Set the clock by the coordinator's answer, if it is time to."""
-        now = self.party.local()
-        if now - self._time_asked < TIME_INTERVAL:
+        if self.party.local() - self._time_asked < TIME_INTERVAL:
             return
-        body = await self.request("time", None)
+        line = self._line
+        if line is None:
+            raise UnreachableError("no session with a coordinator")
+        sent = self.party.local()
+        try:
+            body = await self._ask(line, "time", None, ASK_AGAIN)
+        except UnreachableError:
+            # Not the same one again: what is told would be counted from a moment that is long past.
+            sent = self.party.local()
+            body = await self._ask(line, "time", None, STEP_DEADLINE, again=STEP_DEADLINE)
         told = codec.convert(body.fields, Time)
-        self.clock.set(told.time, sent=now, grace=self.membership.grace)
-        self._time_asked = now
+        self.clock.set(told.time, sent=sent, grace=self.membership.grace)
+        self._time_asked = sent
+
+    def unheard(self, hint: str) -> None:
+        """Take the broker's word that the coordinator listens no more: what waits for it waits less long."""
+        for line in (self._line, self._proving):
+            if line is not None and line.session.own_id.hex() == hint:
+                for scope in line.scopes:
+                    scope.deadline = min(scope.deadline, anyio.current_time() + UNHEARD_DEADLINE)
 
     async def close(self) -> None:
         """End the session."""
@@ -235,10 +256,18 @@ class Coordination:
         credential = Credential(
             party.kind, party.keys.signing.public, party.keys.kem.public, party.roles, None
         )
-        pending = joining.begin(
-            party.mesh, party.keys, coordinator, credential, party.random, replaces=replaces
-        )
-        session, state = await self._handshake(coordinator, pending)
+
+        def begin() -> PendingSession:
+            return joining.begin(
+                party.mesh, party.keys, coordinator, credential, party.random, replaces=replaces
+            )
+
+        first, second = ACCEPT_DEADLINES
+        try:
+            session, state = await self._handshake(coordinator, begin(), first)
+        except UnreachableError:
+            # Another init: the coordinator answers each once.
+            session, state = await self._handshake(coordinator, begin(), second)
         subscription = await self._transport.subscribe(session.receive_subject, self._frame)
         line = _Line(session, coordinator, state, subscription)
         # Until it is admitted the old line serves: what was asked on this one would be refused, and end it.
@@ -258,7 +287,7 @@ class Coordination:
         await self._on_change()
 
     async def _handshake(
-        self, coordinator: joining.Coordinator, pending: PendingSession
+        self, coordinator: joining.Coordinator, pending: PendingSession, within: float
     ) -> tuple[Session, State]:
         send, receive = anyio.create_memory_object_stream[bytes](BACKLOG)
         subscription = await self._transport.subscribe(
@@ -268,7 +297,7 @@ class Coordination:
         try:
             sent = self.party.local()
             await self._transport.publish(subject(self.party.mesh.id, Kind.BOOT), pending.wire)
-            with anyio.move_on_after(STEP_DEADLINE):
+            with anyio.move_on_after(within):
                 while True:
                     wire = await receive.receive()
                     with self._refusals.at("accept"):
@@ -316,23 +345,37 @@ class Coordination:
             joining.judge_log(self.witness, older, newer, codec.convert(body.fields, LogProof))
         self.witness.enter_proved()
 
-    async def _ask(self, line: _Line, purpose: str, fields: object, within: float) -> Body:
+    async def _ask(
+        self, line: _Line, purpose: str, fields: object, within: float, *, again: float = ASK_AGAIN
+    ) -> Body:
         request = self.party.random(16)
         send, receive = anyio.create_memory_object_stream[Body](1)
         line.waiting[request] = send
+        scope = anyio.CancelScope(deadline=anyio.current_time() + within)
+        line.scopes.add(scope)
         try:
-            frame = line.session.seal(codec.encode(Body(purpose, request, fields)))
-            await self._transport.publish(line.session.send_subject, frame)
-            with anyio.move_on_after(within):
-                body = await receive.receive()
+            asked = codec.encode(Body(purpose, request, fields))
+            with scope:
+                body = await self._answer(line, asked, receive, again)
                 if body.purpose == "refused":
                     raise joining.refusal(codec.convert(body.fields, Refused))
                 return body
             raise UnreachableError(f"no answer to {purpose}")
         finally:
+            line.scopes.discard(scope)
             line.waiting.pop(request, None)
             send.close()
             receive.close()
+
+    async def _answer(
+        self, line: _Line, asked: bytes, answers: MemoryObjectReceiveStream[Body], pause: float
+    ) -> Body:
+        session = line.session
+        while True:
+            await self._transport.publish(session.send_subject, session.seal(asked), session.own_id.hex())
+            with anyio.move_on_after(pause):
+                return await answers.receive()
+            pause = min(pause * 2, ASK_AGAIN_MOST)
 
     async def _frame(self, delivery: Delivery) -> None:
         lines = [line for line in (self._line, self._proving) if line is not None]
@@ -343,7 +386,9 @@ class Coordination:
             body = codec.decode(line.session.open(delivery.payload), Body)
             waiting = line.waiting.get(body.request)
             if waiting is not None:
-                waiting.send_nowait(body)
+                # What was asked twice may be answered twice: the first answer counts.
+                with suppress(anyio.WouldBlock):
+                    waiting.send_nowait(body)
             elif body.purpose == "push":
                 holdings = codec.convert(body.fields, Holdings)
                 # Of several pages, all are got as soon as a beacon names what is not here: this handler

@@ -185,7 +185,7 @@ class Node:
         """Begin to take part in `tasks`."""
         mesh = self.membership.mesh
         await self._transport.subscribe(subject(mesh.id, Kind.BEACON), self._beacon)
-        await self._transport.on_unheard(self.calls.unheard)
+        await self._transport.on_unheard(self._unheard)
         self.calls.start(tasks)
         tasks.start_soon(self._stay_admitted)
         tasks.start_soon(self._refresh_when_stale)
@@ -193,6 +193,10 @@ class Node:
         tasks.start_soon(self._collect)
         if self.working is not None:
             self.working.start(tasks)
+
+    def _unheard(self, hint: str) -> None:
+        self.calls.unheard(hint)
+        self.coordination.unheard(hint)
 
     async def _stay_admitted(self) -> None:
         pause, term = RETRY_FIRST, 0

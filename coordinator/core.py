@@ -209,6 +209,10 @@ class Core:
         raise RefusedError(Reason.NO_HANDLER, "no such request")
 
     def _evidence(self, link: Link, body: Body, time: Millis) -> list[Action]:
+        if link.challenge is None and link.asked == body.request:
+            # Asked again, for nothing came back: it is told what came of it, and nothing is judged anew.
+            return self._told_again(link, body.request, time)
+        link.asked = body.request
         answer = codec.convert(body.fields, EvidenceAnswer)
         learned: list[Action] = []
         if link.credential.kind == OPERATOR and link.challenge is not None:
@@ -237,6 +241,14 @@ class Core:
         self._links.admit(link)
         admitted = Admitted(party.admission, authority.holdings(party, time))
         return actions + self._answer(link, request, "admitted", admitted)
+
+    def _told_again(self, link: Link, request: bytes, time: Millis) -> list[Action]:
+        if link.phase is not Phase.ADMITTED:
+            return []  # it is being appraised
+        party = self._party(link)
+        return self._answer(
+            link, request, "admitted", Admitted(party.admission, self._authority.holdings(party, time))
+        )
 
     def _get(self, link: Link, body: Body, time: Millis) -> list[Action]:
         get = codec.convert(body.fields, Get)

@@ -44,6 +44,7 @@ class Link:
     instance: bytes
     opened: Millis
     challenge: bytes | None = field(repr=False)  # None once it is burnt
+    asked: bytes = b""  # the request that burnt it
     phase: Phase = Phase.HALF_OPEN
     evidence: bytes = b""  # SHA-256 of the Evidence that it showed
     ends: Millis | None = None  # set when another session of the same instance took its place

@@ -6,7 +6,7 @@ from schemas import codec
 from schemas.documents import Admission
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import SEV_SNP
-from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Credential, EvidenceAnswer, Get
+from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Admitted, Credential, EvidenceAnswer, Get
 from schemas.pinning import Pinned
 from schemas.policy import Client, Workload
 from sealing.context import sha256
@@ -137,8 +137,9 @@ def test_challenge_is_burnt_by_a_failed_appraisal(world: World) -> None:
 
 def test_challenge_is_good_once_after_an_admission(world: World) -> None:
     party = Party.enclave(world, "planner").join()
+    party.send_evidence(request=b"f" * 16)
     with pytest.raises(Refusal) as refusal:
-        party.prove()
+        party.answer("admitted")
     assert reasons(refusal) == ("challenge-unknown",)
 
 
@@ -148,11 +149,32 @@ def test_challenge_is_burnt_while_its_evidence_is_being_appraised(world: World) 
     party.take_accept()
     world.hold_appraisals = True
     party.send_evidence()
-    party.send_evidence()
+    party.send_evidence(request=b"f" * 16)
     assert len(world.waiting) == 1
     with pytest.raises(Refusal) as refusal:
         party.answer("admitted")
     assert reasons(refusal) == ("challenge-unknown",)
+
+
+def test_evidence_that_is_sent_again_is_judged_once_and_what_came_of_it_told_again(world: World) -> None:
+    party = Party.enclave(world, "planner")
+    party.say_init()
+    party.take_accept()
+    world.hold_appraisals = True
+    party.send_evidence()
+    party.send_evidence()
+    assert len(world.waiting) == 1
+    assert party.bodies() == []
+    world.appraise_next()
+    first = codec.convert(party.answer("admitted"), Admitted)
+    logged = len(world.log)
+    # Whatever is shown with it: it is not looked at.
+    party.send_evidence(evidence("stranger", party.binding()))
+    again = codec.convert(party.answer("admitted"), Admitted)
+    assert again.admission == first.admission
+    assert len(world.log) == logged
+    with pytest.raises(Refusal, match="challenge-unknown"):
+        party.request("evidence", EvidenceAnswer(None, {}, ()), "admitted")
 
 
 def test_stale_challenge_is_refused(world: World) -> None:

@@ -365,10 +365,10 @@ class Party:
         self.send_evidence(given)
         self.admitted = codec.convert(self.answer("admitted"), Admitted)
 
-    def send_evidence(self, given: Evidence | None = None) -> None:
+    def send_evidence(self, given: Evidence | None = None, *, request: bytes = b"e" * 16) -> None:
         if given is None and self.kind == ENCLAVE:
             given = evidence(self.workload, self.binding(), self.chip)
-        self.world.frame(self.session, "evidence", EvidenceAnswer(given, {}, ()), b"e" * 16)
+        self.world.frame(self.session, "evidence", EvidenceAnswer(given, {}, ()), request)
 
     def bodies(self) -> list[Body]:
         """Return what came on the session since it was last asked."""
