@@ -83,7 +83,7 @@ class Party:
     carried: Carried | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Line:
     session: Session
     coordinator: joining.Coordinator
@@ -372,6 +372,8 @@ class Coordination:
     ) -> Body:
         session = line.session
         while True:
+            if line not in (self._line, self._proving):
+                raise UnreachableError("the session with the coordinator was replaced meanwhile")
             await self._transport.publish(session.send_subject, session.seal(asked), session.own_id.hex())
             with anyio.move_on_after(pause):
                 return await answers.receive()

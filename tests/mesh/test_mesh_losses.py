@@ -4,10 +4,12 @@ from collections import Counter
 
 import pytest
 
+from agent_runtime.coordination import UnreachableError
 from lab.mesh import RunningMesh
 from lab.plan import CLIENTS
 from lab.tap import Drop, Match, Towards
 from lab.tap.script import Passing
+from schemas.messages import Get
 from schemas.subjects import Kind
 from tests.mesh.world import client_identity, joined
 
@@ -51,3 +53,13 @@ async def test_a_flight_that_is_lost_is_sent_again(
     finally:
         script.remove(watching)
         script.remove(losing)
+
+
+async def test_who_asks_on_a_line_that_was_replaced_is_told_so_and_may_ask_again(mesh: RunningMesh) -> None:
+    async with joined(mesh, client_identity(mesh)) as desk:
+        line = desk.coordination._line
+        assert line is not None
+        await desk.coordination.renew()
+        with pytest.raises(UnreachableError, match="replaced"):
+            await desk.coordination._ask(line, "get", Get("holdings", ""), 60)
+        await desk.coordination.refresh()
