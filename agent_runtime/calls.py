@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 
+from agent_runtime.absences import Absences
 from agent_runtime.agent import encode_value
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.door import Door
@@ -37,9 +38,18 @@ from transport import Delivery, Subscription, Transport
 HANDSHAKE_DEADLINE = 1.3
 ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again elsewhere
 DIRECTORY_LIFETIME = 10 * SECOND  # shorter than an agent takes to be missed
+# Seconds for a peer to accept after the broker said that it does not listen: it may have lied.
+UNHEARD_DEADLINE = 0.2
+# Seconds until a peer that does not answer is sent a frame for nothing but the broker's word that it is gone:
+# what was on its way when a peer ended is lost without one. Then at twice the age, and so on.
+PROBE_AFTER = 0.1
 LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
 
 T = TypeVar("T")
+
+
+class _UnheardError(UnreachableError):
+    """The broker says that a peer is gone: the next look-up need not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +64,15 @@ class _Listing:
 class _Waiting:
     """A call without an answer. It has a timer of its own only where the sweep would be too coarse."""
 
-    __slots__ = ("_timer", "_until", "answer")
+    __slots__ = ("_asked", "_probe_at", "_timer", "_until", "answer", "link")
 
-    def __init__(self, answer: "asyncio.Future[Reply]", within: float) -> None:
+    def __init__(self, link: Link, answer: "asyncio.Future[Reply]", within: float) -> None:
         loop = asyncio.get_running_loop()
+        self.link = link
         self.answer = answer
-        self._until = loop.time() + within
+        self._asked = loop.time()
+        self._probe_at = self._asked + PROBE_AFTER
+        self._until = self._asked + within
         self._timer = loop.call_later(within, self.give_up) if within < ATTEMPT_DEADLINE else None
 
     def sweep(self, now: float) -> None:
@@ -67,10 +80,17 @@ class _Waiting:
         if now >= self._until:
             self.give_up()
 
-    def give_up(self) -> None:
-        """End the wait with `TimeoutError`."""
+    def is_silent(self, now: float) -> bool:
+        """Tell whether it is time to see if anybody is there."""
+        if now < self._probe_at:
+            return False
+        self._probe_at = now + (now - self._asked)
+        return True
+
+    def give_up(self, why: type[Exception] = TimeoutError) -> None:
+        """End the wait with an error."""
         if not self.answer.done():
-            self.answer.set_exception(TimeoutError())
+            self.answer.set_exception(why("no answer"))
 
     def done(self) -> None:
         """Let go of the timer."""
@@ -105,6 +125,10 @@ class Calls:
         self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
         self._listings: dict[str, _Listing] = {}
         self._opening: dict[bytes, anyio.Lock] = {}
+        self._looking: dict[str, anyio.Lock] = {}
+        self._absences = Absences()
+        self._unaccepted: dict[str, anyio.CancelScope] = {}
+        self._probing: asyncio.TimerHandle | None = None
         self._outgoing = Outgoing(peering, transport, refusals)
         # By kind of message, while a turn lasts: all that was asked for one message holds for the next.
         self._routes: dict[str, tuple[Way, Link]] = {}
@@ -144,10 +168,11 @@ class Calls:
                     # It heard of it before we did: another instance takes the call.
                     tried.add(link.peer.subject)
                     raise UnreachableError("the instance takes nothing new")
-            except UnreachableError:
+            except UnreachableError as error:
                 # The peer may have restarted as another instance: look it up again.
                 self._look_up_again(way.role)
-                await anyio.sleep(min(LOOK_AGAIN, remaining))
+                if not isinstance(error, _UnheardError):
+                    await anyio.sleep(min(LOOK_AGAIN, remaining))
                 link, remaining = None, (deadline - self._membership.clock.now()) / SECOND
                 continue
             if reply.reason:
@@ -220,6 +245,39 @@ class Calls:
         if (listing := self._listings.get(role)) is not None:
             self._listings[role] = replace(listing, until=0)
 
+    def unheard(self, hint: str) -> None:
+        """Take the broker's word that nobody listens: look earlier for who does, and lose nothing if it lied.
+
+        What is on its way on the session still arrives; what waits for an answer is asked again, by the same
+        id; an opening gets less time, but enough for a peer that is there.
+        """
+        scope = self._unaccepted.get(hint)
+        if scope is not None:
+            scope.deadline = min(scope.deadline, anyio.current_time() + UNHEARD_DEADLINE)
+            return
+        link = self._peering.hinted(hint)
+        if link is None or link.retired:
+            return
+        peer = link.peer.subject
+        if not self._absences.heed(peer, self._membership.clock.highest()):
+            return
+        self._refusals.note("session", "unheard")
+        link.retired = True
+        self._routes.clear()
+        self._look_up_again(link.peer_role)
+        for (asked, _), waiting in self._waiting.items():
+            if asked == peer:
+                waiting.give_up(_UnheardError)
+
+    def _probe(self) -> None:
+        self._probing = None
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            now = loop.time()
+            for link in {each.link for each in self._waiting.values() if each.is_silent(now)}:
+                self._outgoing.say(link, encode_message(Confirm()))
+            self._probing = loop.call_later(PROBE_AFTER, self._probe)
+
     def inbox(self, subject: str, frame: memoryview) -> None:
         """Take what may be an init that a peer sent; it is judged in its turn."""
         if not self._peering.may_be_init(frame):
@@ -259,6 +317,7 @@ class Calls:
             await self._forget(link)
         # Peers come and go as other instances: of those that are gone nothing stays.
         self._opening = {peer: lock for peer, lock in self._opening.items() if lock.locked()}
+        self._absences.sweep(self._membership.clock.highest())
 
     async def drop_all(self) -> None:
         """End every session: at the end, or when another coordinator's term began."""
@@ -284,7 +343,7 @@ class Calls:
         fresh = [each for each in peers if each[0].subject not in tried] if tried else peers
         if not (fresh or peers):
             raise UnreachableError(f"no instance of {role} is admitted")
-        some = fresh or peers
+        some = self._absences.likely(fresh or peers)
         peer, admission = some[0] if len(some) == 1 else _random.choice(some)  # noqa: S311 - spreads load
         instance = peer.subject
         link = self._peering.usable(instance, role, own_role)
@@ -292,30 +351,39 @@ class Calls:
             if len(peers) == 1:
                 self._found[role, own_role] = self._listings[role], link
             return link
+        failures = self._absences.failures(instance)
         async with self._opening.setdefault(instance, anyio.Lock()):
             link = self._peering.usable(instance, role, own_role)
             if link is not None:
                 return link
             tried.add(instance)
-            return await self._open(admission, role, own_role)
+            if self._absences.failures(instance) > failures:
+                # Who else wanted it has just waited in vain: all of them, one after the other, would be long.
+                raise UnreachableError("the peer did not accept a session")
+            return await self._open(instance, admission, role, own_role)
 
-    async def _open(self, admission: bytes, role: str, own_role: str) -> Link:
+    async def _open(self, instance: bytes, admission: bytes, role: str, own_role: str) -> Link:
         pending, inbox, frame = self._peering.open(admission, role, own_role)
+        hint = pending.accept_subject.rpartition(".")[2]
         send, receive = anyio.create_memory_object_stream[bytes](4)
         self._accepts[pending.accept_subject] = send
         subscription = await self._transport.subscribe(pending.accept_subject, self._accept)
         try:
-            await self._transport.publish(inbox, frame)
-            with anyio.move_on_after(HANDSHAKE_DEADLINE):
+            with anyio.move_on_after(HANDSHAKE_DEADLINE) as scope:
+                self._unaccepted[hint] = scope
+                await self._transport.publish(inbox, frame, hint)
                 while True:
                     wire = await receive.receive()
                     with self._refusals.at("accept"):
                         link = self._peering.accepted(pending.accept_subject, wire)
                         await self._listen(link)
                         self._outgoing.say(link, encode_message(Confirm()))
+                        self._absences.there(instance)
                         return link
+            self._absences.failed(instance, self._membership.clock.highest())
             raise UnreachableError("the peer did not accept a session")
         finally:
+            self._unaccepted.pop(hint, None)
             self._peering.abandon(pending.accept_subject)
             del self._accepts[pending.accept_subject]
             await subscription.close()
@@ -338,7 +406,11 @@ class Calls:
         now = self._membership.clock.highest()
         listing = self._listings.get(role)
         if listing is None or now >= listing.until:
-            listing = await self._looked_up(role, now)
+            # Who waits for another's look-up goes by its answer.
+            async with self._looking.setdefault(role, anyio.Lock()):
+                listing = self._listings.get(role)
+                if listing is None or now >= listing.until:
+                    listing = self._listings[role] = await self._looked_up(role, now)
         shunned = self._membership.held().shunned
         if listing.shunned is not shunned:
             peers = tuple(each for each in listing.peers if each[0].subject not in shunned)
@@ -371,7 +443,9 @@ class Calls:
     async def _ask(self, link: Link, call: Call, within: float) -> Reply:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         key = (link.peer.subject, call.request)
-        waiting = self._waiting[key] = _Waiting(answer, within)
+        waiting = self._waiting[key] = _Waiting(link, answer, within)
+        if self._probing is None:
+            self._probing = asyncio.get_running_loop().call_later(PROBE_AFTER, self._probe)
         try:
             if self._outgoing.congested:
                 await self._outgoing.room()

@@ -182,6 +182,7 @@ class Node:
         """Begin to take part in `tasks`."""
         mesh = self.membership.mesh
         await self._transport.subscribe(subject(mesh.id, Kind.BEACON), self._beacon)
+        await self._transport.on_unheard(self.calls.unheard)
         self.calls.start(tasks)
         tasks.start_soon(self._stay_admitted)
         tasks.start_soon(self._refresh_when_stale)

@@ -106,7 +106,7 @@ class Outgoing:
     def _send(self, link: Link, messages: list[bytes]) -> None:
         try:
             subject, header, sealed = self._peering.seal_encoded(link, messages)
-            if self._transport.post(subject, header, sealed):
+            if self._transport.post(subject, header, sealed, hint=link.hint):
                 self.congested = True
         except REFUSED as error:
             self._refusals.caught("send", error)

@@ -57,6 +57,7 @@ class Link:
     received: Millis
     heard: bool = False  # the peer has said something on it
     retired: bool = False  # a request got no answer: what is on its way may still come
+    hint: str = ""  # by which the broker says that nobody listened: our own id of it, which frames show too
 
     def usable(self, now: Millis) -> bool:
         """Tell whether new requests may go on this session."""
@@ -268,6 +269,13 @@ class Peering:
                 best = link
         return best
 
+    def hinted(self, hint: str) -> Link | None:
+        """Return the session that a broker's hint names; it may be any text."""
+        try:
+            return self._links.get(bytes.fromhex(hint))
+        except ValueError:
+            return None
+
     def sweep(self) -> list[Link]:
         """Drop what is expired, revoked, idle or was never confirmed; return what was dropped."""
         now = self._membership.clock.highest()
@@ -327,6 +335,7 @@ class Peering:
             expires=min(peer.expires, own.expires) * SECOND,
             sent=now,
             received=now,
+            hint=session.own_id.hex(),
         )
         self._links[session.own_id] = link
         self._by_peer.setdefault(peer.subject, []).append(link)

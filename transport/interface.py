@@ -116,6 +116,7 @@ class KvEntry(msgspec.Struct, frozen=True):
 Handler = Callable[[Delivery], Awaitable[None]]
 # What it is given is there until it returns: who keeps it copies it.
 Taker = Callable[[memoryview], None]
+Unheard = Callable[[str], None]
 OnState = Callable[[State], None]
 
 
@@ -191,11 +192,17 @@ class Transport(Protocol):
     def max_payload(self) -> int:
         """The largest payload that every operation takes."""
 
-    async def publish(self, subject: str, payload: bytes) -> None:
-        """Send and forget; returns when it is buffered."""
+    async def publish(self, subject: str, payload: bytes, hint: str = "") -> None:
+        """Send and forget; returns when it is buffered. `hint`: see `on_unheard`."""
 
-    def post(self, subject: str, *parts: bytes) -> bool:
+    def post(self, subject: str, *parts: bytes, hint: str = "") -> bool:
         """Buffer a payload in parts until the next `push`; True asks the caller to `breathe` before more."""
+
+    async def on_unheard(self, call: Unheard) -> None:
+        """Call with the `hint` of what was published where nobody listened: one token, which is in the clear.
+
+        It is the broker's word and whoever's can publish to it: true, false, or absent as they like.
+        """
 
     def push(self) -> None:
         """Send what was posted."""

@@ -24,6 +24,7 @@ from transport.interface import (
     State,
     StreamSpec,
     Taker,
+    Unheard,
 )
 from transport.lifetime import Workers, workers
 from transport.memory_stream import MemoryCursor, MemoryStream, Record
@@ -62,18 +63,21 @@ class MemoryBroker:
             finally:
                 await transport.close()
 
-    def route(self, subject: str, payload: bytes) -> None:
-        """Hand a message to every subscriber, and to one of each queue group."""
+    def route(self, subject: str, payload: bytes) -> bool:
+        """Hand a message to every subscriber, and to one of each queue group; tell if anybody listens."""
+        heard = False
         groups: dict[tuple[str, str], list[Inbox]] = {}
         for inbox in self.inboxes:
             if not matches(inbox.subject, subject):
                 continue
+            heard = True
             if inbox.queue is None:
                 inbox.offer(subject, payload)
             else:
                 groups.setdefault((inbox.subject, inbox.queue), []).append(inbox)
         for members in groups.values():
             members[next(self._turn) % len(members)].offer(subject, payload)
+        return heard
 
     def stream_of(self, subject: str) -> MemoryStream | None:
         """Return the stream that stores a subject."""
@@ -213,6 +217,7 @@ class MemoryTransport:
         self._on_state = on_state
         self._inboxes: set[Inbox] = set()
         self._readers: list[Callable[[], None]] = []
+        self._unheard: list[Unheard] = []
         self._consumers: set[MemoryConsumer] = set()
         self.state = State.DISCONNECTED
         self._set_state(State.CONNECTED)
@@ -247,9 +252,9 @@ class MemoryTransport:
         """Forget a consumer that was closed."""
         self._consumers.discard(consumer)
 
-    async def publish(self, subject: str, payload: bytes) -> None:
+    async def publish(self, subject: str, payload: bytes, hint: str = "") -> None:
         """Send and forget; returns when it is buffered."""
-        self.post(subject, payload)
+        self.post(subject, payload, hint=hint)
 
     def push(self) -> None:
         """Do nothing: nothing is buffered."""
@@ -262,7 +267,11 @@ class MemoryTransport:
         """Let others run."""
         await asyncio.sleep(0)
 
-    def post(self, subject: str, *parts: bytes) -> bool:
+    async def on_unheard(self, call: Unheard) -> None:
+        """Call with the `hint` of what was published where nobody listened."""
+        self._unheard.append(call)
+
+    def post(self, subject: str, *parts: bytes, hint: str = "") -> bool:
         """Do as `publish` without waiting."""
         self.check_open()
         payload = b"".join(parts)
@@ -273,7 +282,9 @@ class MemoryTransport:
             # Who only publishes does not learn that a stream is full.
             with contextlib.suppress(FullError):
                 stream.append(subject, payload, now=_now())
-        self._broker.route(subject, payload)
+        if not self._broker.route(subject, payload) and stream is None and hint:
+            for call in self._unheard:
+                asyncio.get_running_loop().call_soon(call, hint)
         return False
 
     async def flush(self) -> None:

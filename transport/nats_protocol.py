@@ -27,6 +27,8 @@ NO_MESSAGE = 10037
 _FULL = {10023, 10028, 10047, 10077, 10122}
 _TOO_LARGE = {10054, 10097}
 _RETRY_CODES = {503}
+# What a broker puts before an empty message to the reply subject of what nobody listened to (ADR-4).
+NOBODY = b"NATS/1.0 503"
 
 
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

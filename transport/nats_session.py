@@ -215,10 +215,10 @@ class NatsSession:
             return False
         return wire.send(frame)
 
-    def put(self, subject: bytes, size: int, parts: Sequence[bytes]) -> bool:
+    def put(self, subject: bytes, size: int, parts: Sequence[bytes], reply: bytes = b"") -> bool:
         """Do as `hand_over` with a PUB; it leaves at the next `push`, or with what else is sent."""
         wire = self._live()
-        line = b"PUB %s %d\r\n" % (subject, size)
+        line = b"PUB %s %s %d\r\n" % (subject, reply, size)
         if wire is None:
             self._keep(b"".join((line, *parts, b"\r\n")))
             return False

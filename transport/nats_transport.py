@@ -19,12 +19,14 @@ from transport.interface import (
     State,
     StreamSpec,
     Taker,
+    Unheard,
 )
 from transport.lifetime import workers
 from transport.nats_consumer import NatsConsumer
 from transport.nats_protocol import (
     NAME_IN_USE,
     NO_MESSAGE,
+    NOBODY,
     StoredMessage,
     acknowledged,
     as_exception,
@@ -69,6 +71,7 @@ class NatsTransport:
     def __init__(self, session: NatsSession) -> None:
         self._session = session
         self._inboxes: dict[Inbox | Listening, int] = {}
+        self._unheard = f"{session.inbox}.u."  # where the broker says that nobody listened
 
     @property
     def state(self) -> State:
@@ -88,22 +91,34 @@ class NatsTransport:
         """Send what is buffered if the broker is there, end everything. More calls do nothing."""
         await self._session.close()
 
-    async def publish(self, subject: str, payload: bytes) -> None:
+    async def publish(self, subject: str, payload: bytes, hint: str = "") -> None:
         """Send and forget; returns when it is buffered."""
         self._session.check_open()
         check_subject(subject)
         self._check_size(payload)
-        if self._session.hand_over(publish_frame(subject, payload)):
+        if self._session.hand_over(publish_frame(subject, payload, hint and self._unheard + hint)):
             await self._session.breathe()
 
-    def post(self, subject: str, *parts: bytes) -> bool:
+    def post(self, subject: str, *parts: bytes, hint: str = "") -> bool:
         """Buffer a payload in parts until the next `push`; True asks the caller to `breathe` before more."""
         session = self._session
         session.check_open()
         size = sum(map(len, parts))
         if size > session.max_payload:
             raise _too_large(size, session.max_payload)
-        return session.put(_encoded(subject), size, parts)
+        reply = (self._unheard + hint).encode() if hint else b""
+        return session.put(_encoded(subject), size, parts, reply)
+
+    async def on_unheard(self, call: Unheard) -> None:
+        """Call with the `hint` of what was published where nobody listened."""
+        start = len(self._unheard)
+
+        def tell(subject: str, _reply: str, _payload: bytes, headers: bytes) -> None:
+            if headers.startswith(NOBODY):
+                call(subject[start:])
+
+        self._session.add_route(f"{self._unheard}*", None, tell)
+        await self._session.settle()
 
     def push(self) -> None:
         """Send what was posted."""

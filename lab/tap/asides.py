@@ -18,13 +18,14 @@ _TOKEN = "[0-9a-f]{22}"  # noqa: S105 - a part of a subject, which the transport
 _STREAM = rf"sealbus-[0-9a-f]{{32}}-(?:{TASK_STREAM}|{RESULT_STREAM})"
 _CONSUMER = r"(?:class|reply)-[0-9a-f]{32}"
 _INBOX = rf"_INBOX\.{_TOKEN}"
+_UNHEARD = rf"{_INBOX}\.u\.(?:[0-9a-f]{{16}}|[0-9a-f]{{32}})"  # a session, or an init
 _REPLY = rf"{_INBOX}\.(?:r\.\d{{1,12}}|c\.{_TOKEN})"
 _MESH = rf"sb\.[0-9a-f]{{32}}\.(?:{'|'.join(Kind)})\.(?:(?:[0-9a-f]{{2}}){{1,32}}|\*)"
 _ACK = rf"\$JS\.ACK\.{_STREAM}\.{_CONSUMER}(?:\.\d{{1,20}}){{5}}"
 
-reply = re.compile(_REPLY)
+reply = re.compile(rf"{_REPLY}|{_UNHEARD}")
 acknowledged = re.compile(_ACK)
-_subscribed = re.compile(rf"(?:{_MESH}|{_REPLY}|{_INBOX}\.r\.\*)  ?\d{{1,12}}")
+_subscribed = re.compile(rf"(?:{_MESH}|{_REPLY}|{_INBOX}\.[ru]\.\*)  ?\d{{1,12}}")
 _unsubscribed = re.compile(r"\d{1,12}(?: \d{1,12})?")
 _acknowledgement = re.compile(rb'\+ACK|\+WPI|-NAK(?: \{"delay": \d{1,20}\})?')
 _requests = {

@@ -377,11 +377,11 @@ class Outage:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    async def publish(self, to: str, payload: bytes) -> None:
+    async def publish(self, to: str, payload: bytes, hint: str = "") -> None:
         if self.state is not BrokerState.CONNECTED:
             self.refused.append(to)
             raise FullError("no room")
-        await self._transport.publish(to, payload)
+        await self._transport.publish(to, payload, hint)
 
     async def wait_connected(self) -> None:
         if self.state is not BrokerState.CONNECTED:

@@ -44,6 +44,31 @@ async def test_what_is_published_after_subscribe_returned_arrives(
         assert collector.got[0].subject == f"{unique}.{attempt}"
 
 
+async def test_what_nobody_listens_to_comes_back_as_its_hint_alone(
+    alice: Transport, bob: Transport, unique: str
+) -> None:
+    collector, hints, all_there = Collector(), list[str](), asyncio.Event()
+
+    def unheard(hint: str) -> None:
+        hints.append(hint)
+        if hint == "last":
+            all_there.set()
+
+    await alice.on_unheard(unheard)
+    await bob.subscribe(f"{unique}.heard", collector)
+    await alice.publish(f"{unique}.heard", b"1", "heard")
+    alice.post(f"{unique}.heard", b"2", hint="heard")
+    await alice.publish(f"{unique}.nobody", b"3", "published")
+    alice.post(f"{unique}.nobody", b"4", hint="posted")
+    alice.post(f"{unique}.nobody", b"5")
+    alice.post(f"{unique}.nobody", b"6", hint="last")
+    alice.push()
+    async with asyncio.timeout(90):
+        await all_there.wait()
+    assert hints == ["published", "posted", "last"]
+    assert await collector.first(2) == [b"1", b"2"]
+
+
 async def test_messages_of_one_publisher_arrive_in_order(
     alice: Transport, bob: Transport, unique: str
 ) -> None:
