@@ -18,7 +18,6 @@ from attestation.bundle import add_signatures, decode_signed, encode_file, issue
 from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource, merged
 from attestation.endorsements.gather import check_entries, merge
 from attestation.endorsements.pcs import EARLY, STANDARD
-from attestation.vendors import VENDOR_ROOTS
 from console.collateral_fetch import Outcome, Settings, fetch_all
 from console.collateral_files import (
     Gathered,
@@ -26,16 +25,19 @@ from console.collateral_files import (
     load_anchor,
     load_key,
     read_gathered,
+    read_unsigned,
     save,
     save_beside,
 )
-from console.collateral_screen import BAD, SOON, SOON_DAYS, Row, rows_of_entries, rows_of_files, show
+from console.collateral_pack import pack
+from console.collateral_screen import BAD, SOON, SOON_DAYS, Row, rows_of_entries, rows_of_files, short, show
 from console.evidence import read_root
 from console.evidence_files import read_endorsements
 from console.operator_key import passphrase_option
 from schemas.collateral import CollateralBundle, Entries
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.messages import Millis
+from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from sealing.errors import SealingError, SignatureError
 
 DONE, REFUSED, UNREACHED = 0, 1, 3
@@ -47,6 +49,9 @@ OUT = click.Path(dir_okay=False, path_type=Path)
 @click.group()
 def collateral() -> None:
     """Get the endorsements that evidence needs, sign them for offline use, and watch them expire."""
+
+
+collateral.add_command(pack)
 
 
 @collateral.command()
@@ -85,7 +90,7 @@ def fetch(
     settings = Settings(
         kds=kds,
         pcs=PcsSource(pcs, root_ca_crl, EARLY if early else STANDARD),
-        roots=tuple(read_root(root) for root in roots) or _vendor_roots(),
+        roots=tuple(read_root(root) for root in roots) or tuple(EVERY_VENDOR_ROOT),
         cache=None if no_cache else cache or default_cache(),
         tls_authority=tls_ca,
     )
@@ -116,7 +121,7 @@ def fetch(
 
 
 @collateral.command()
-@click.argument("gathered", metavar="FILE", type=FILE)
+@click.argument("gathered", metavar="FILE", type=PATH)
 @click.option("--anchor", required=True, type=FILE, help="The anchor of the mesh.")
 @click.option(
     "--key", "keys", multiple=True, required=True, type=FILE, help="Your key, from `policy keygen`."
@@ -181,14 +186,6 @@ def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bo
     return REFUSED if not trusted or any(_is_bad(row, strict) for row in rows) else DONE
 
 
-def read_unsigned(path: Path) -> Entries:
-    """Read a collateral file to add to; raise `UsageError` if it is signed."""
-    found = read_gathered(path)
-    if found.signed is not None:
-        raise UsageError(f"{path} is signed: adding to it would void that; name another file with --out")
-    return found.entries
-
-
 def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tuple[str, bool]:
     if found is None or found.signed is None or found.bundle is None:
         return ("not signed", anchor is None)
@@ -227,20 +224,11 @@ def _is_bad(row: Row, strict: bool) -> bool:
     return row.state in BAD or (strict and row.state == SOON)
 
 
-def _vendor_roots() -> tuple[str, ...]:
-    return tuple(root for roots in VENDOR_ROOTS.values() for root in roots)
-
-
 def _line(fetched: Fetched) -> Text:
     style = "yellow" if fetched.how is How.KEPT else "green"
     until = f"until {fetched.validity.expires:%Y-%m-%d}"
     why = f" ({fetched.why})" if fetched.why else ""
-    return Text.assemble("  ", (fetched.how.value, style), f" {_short(str(fetched.subject))}, {until}{why}")
-
-
-def _short(subject: str) -> str:
-    # A chip's id is 128 digits; the first 16 tell chips apart.
-    return "/".join(word if len(word) <= 40 else f"{word[:16]}…" for word in subject.split("/"))
+    return Text.assemble("  ", (fetched.how.value, style), f" {short(str(fetched.subject))}, {until}{why}")
 
 
 def _tell(console: Console, outcome: Outcome) -> None:

@@ -85,6 +85,12 @@ def show(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
+def short(subject: str) -> str:
+    """Shorten the words of a document's subject."""
+    # A chip's id is 128 digits; the first 16 tell chips apart.
+    return "/".join(word if len(word) <= 40 else f"{word[:16]}…" for word in subject.split("/"))
+
+
 def _state(age: float, left: float, soon_days: int) -> str:
     if left < 0:
         return EXPIRED

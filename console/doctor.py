@@ -16,10 +16,12 @@ from rich.table import Table
 from attestation.assess import Assessment
 from attestation.detect import Detected, detect
 from attestation.own_machine import OwnMachine
+from console.evidence import anchor_option, collateral_entries, collateral_option
 from console.evidence_screen import show_assessment
 from console.laptop import Check, look
 from console.own_evidence import Verdict, try_own_evidence
 from console.policy.files import read_reference_values
+from schemas.collateral import Entries
 from schemas.evidence import ReferenceValues
 
 
@@ -51,7 +53,15 @@ class Diagnosis:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A folder of certificates or collateral that this machine's device does not give.",
 )
-def doctor(as_json: bool, policy: Path | None, endorsements: Path | None) -> int:
+@collateral_option
+@anchor_option
+def doctor(
+    as_json: bool,
+    policy: Path | None,
+    endorsements: Path | None,
+    collateral: Path | None,
+    anchor: Path | None,
+) -> int:
     """Say which TEE this machine is and whether its evidence would be accepted.
 
     Takes evidence over random report data where there is a TEE. Without --policy everything is judged but
@@ -59,10 +69,11 @@ def doctor(as_json: bool, policy: Path | None, endorsements: Path | None) -> int
 
     Exit codes: 0 the evidence would be accepted, or there is no TEE and the lab can run; 1 the evidence
     cannot be had or would be refused, or there is no TEE and something that the lab needs is missing; 2 the
-    policy cannot be read.
+    policy or the collateral cannot be read.
     """
     values = None if policy is None else read_reference_values(policy)
-    found = diagnose(detect(), values, endorsements, look_around())
+    entries = collateral_entries(collateral, anchor)
+    found = diagnose(detect(), values, endorsements, look_around(), entries)
     if as_json:
         click.echo(json.dumps(plain(found), indent=1))
     else:
@@ -81,6 +92,7 @@ def diagnose(
     values: ReferenceValues | None,
     endorsements: Path | None,
     checks: tuple[Check, ...],
+    entries: Entries = (),
 ) -> Diagnosis:
     """Ask the TEE that was detected, if any, for Evidence and judge it."""
     if detected.attester is None:
@@ -88,7 +100,7 @@ def diagnose(
     machine = OwnMachine(detected.attester(), {}, endorsements)
 
     async def attempt() -> Verdict:
-        return await try_own_evidence(machine, values, now=datetime.now(UTC))
+        return await try_own_evidence(machine, values, now=datetime.now(UTC), entries=entries)
 
     return Diagnosis(detected, anyio.run(attempt), checks)
 
@@ -129,7 +141,10 @@ def _show_verdict(console: Console, verdict: Verdict, platform: str, basis: str)
         for name, value in sorted(claims.measurements.items()) if claims else ():
             console.print(f"  {name} {value}", soft_wrap=True)
         if verdict.lacks_endorsements:
-            console.print("Name the folder of what is absent with --endorsements.", soft_wrap=True)
+            console.print(
+                "Name what is absent: a folder with --endorsements, or a file with --collateral.",
+                soft_wrap=True,
+            )
     else:
         console.print(f"[red]no evidence[/red]: {escape(str(verdict.outcome))}", soft_wrap=True)
 

@@ -4,6 +4,7 @@ Exit codes: 0 accepted, 1 refused, 2 unreadable.
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import click
 from rich.console import Console
 
 from attestation.assess import Assessment, assess, assess_by_policy
+from attestation.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
 from attestation.result import as_json
 from attestation.x509 import is_signed_by, read_certificate
+from console.collateral_files import read_verified
 from console.evidence_files import Found, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
 from console.policy.files import read_reference_values
+from schemas.collateral import Entries
 from schemas.errors import UsageError
 
 MAX_ROOT = 8 * 1024
@@ -60,6 +64,18 @@ class _Hex(click.ParamType[bytes]):
                 "it is zeros only, which evidence over no nonce carries too: give the one sent", param, ctx
             )
         return octets
+
+
+collateral_option = click.option(
+    "--collateral",
+    type=click.Path(exists=True, path_type=Path),
+    help="What to complete the evidence with: a file of `collateral fetch` or `pack`, or a signed bundle.",
+)
+anchor_option = click.option(
+    "--anchor",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The anchor of the mesh whose operators signed the bundle.",
+)
 
 
 @click.group()
@@ -108,6 +124,8 @@ def show(path: Path, as_data: bool) -> int:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A policy (TOML) to judge by; without it, a strict built-in one judges all but measurements.",
 )
+@collateral_option
+@anchor_option
 @click.option("--json", "as_data", is_flag=True, help="Print the result as JSON.")
 def verify(
     path: Path,
@@ -115,12 +133,14 @@ def verify(
     nonce: bytes | None,
     root: Path | None,
     policy_file: Path | None,
+    collateral: Path | None,
+    anchor: Path | None,
     as_data: bool,
 ) -> int:
     """Judge the evidence in PATH. Exit 0 if it is accepted, 1 if refused, 2 if it can't be read."""
     if root is not None and policy_file is not None:
         raise UsageError("--root and --policy: a policy names its own roots; give one of the two")
-    found = read(path)
+    found = _completed(read(path), collateral_entries(collateral, anchor))
     now = at or datetime.now(UTC)
     if policy_file is not None:
         assessment, basis = _by_policy(found, policy_file, now, nonce), f"the policy {policy_file}"
@@ -149,6 +169,19 @@ def read_root(path: Path) -> str:
             f"{path} is no root: it did not sign itself; name the certificate that ends the chain"
         )
     return root.fingerprint
+
+
+def collateral_entries(collateral: Path | None, anchor: Path | None) -> Entries:
+    """Read what --collateral and --anchor name, nothing if nothing; raise `UsageError`."""
+    if collateral is None:
+        if anchor is not None:
+            raise UsageError("--anchor says whose collateral is good: name the file with --collateral")
+        return ()
+    return read_verified(collateral, anchor)
+
+
+def _completed(found: Found, entries: Entries) -> Found:
+    return replace(found, endorsements=completed(found.evidence, found.endorsements, entries))
 
 
 def _by_policy(found: Found, policy_file: Path, now: datetime, nonce: bytes | None) -> Assessment:

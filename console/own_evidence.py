@@ -8,7 +8,9 @@ from typing import Any
 from attestation import Attester, AttesterError, nitro
 from attestation.appraise import CHALLENGE_SIZE, KEY_BINDING_SIZE
 from attestation.assess import Assessment, assess, assess_by_policy
+from attestation.bundle import completed
 from attestation.result import as_json
+from schemas.collateral import Entries
 from schemas.evidence import ReferenceValues
 
 
@@ -42,13 +44,19 @@ class Verdict:
         }
 
 
-async def try_own_evidence(attester: Attester, policy: ReferenceValues | None, *, now: datetime) -> Verdict:
-    """Take Evidence and judge it by the policy or, without one, by the built-in one: all but measurements."""
+async def try_own_evidence(
+    attester: Attester, policy: ReferenceValues | None, *, now: datetime, entries: Entries = ()
+) -> Verdict:
+    """Take Evidence and judge it by the policy or, without one, by the built-in one: all but measurements.
+
+    `entries` is collateral that completes what the device gives beside it.
+    """
     key_binding, challenge = secrets.token_bytes(KEY_BINDING_SIZE), secrets.token_bytes(CHALLENGE_SIZE)
     try:
         evidence, endorsements = await attester.evidence(key_binding, challenge)
     except AttesterError as error:
         return Verdict(error)
+    endorsements = completed(evidence, endorsements, entries)
     nonce = challenge if evidence.type == nitro.MEDIA_TYPE else key_binding
     if policy is None:
         return Verdict(assess(evidence, endorsements, now=now, nonce=nonce))
