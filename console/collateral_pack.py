@@ -55,7 +55,7 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
         for each in sort(read_endorsements(folder), roots=trusted, now=now):
             if isinstance(each, Unfit):
                 unfit += 1
-                subject, mark, problem = each.error.detail.partition(": ")
+                subject, mark, problem = each.error.detail.rpartition(": ")
                 why = f"{folder / each.name}: left out: {short(subject)}{mark}{problem} [{each.error.reason}]"
                 console.print(Text(printable(why), "yellow"), soft_wrap=True)
             else:
