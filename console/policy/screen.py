@@ -122,7 +122,7 @@ def unread_data(each: Unread) -> dict[str, Any]:
     }
 
 
-def say(lines: Iterable[str]) -> None:
-    """Print each as one line, whatever characters the names in it have."""
+def say(lines: Iterable[str], *, error: bool = False) -> None:
+    """Print each as one line, whatever characters the names in it have; `error`: to stderr."""
     for line in lines:
-        click.echo(printable(line))
+        click.echo(printable(line), err=error)
