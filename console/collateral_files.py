@@ -6,27 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from attestation import nitro, sev_snp, tdx
 from attestation.bundle import decode_file, decode_signed, open_bundle, unverified_bundle
 from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
-from attestation.sev_snp.parse import REPORT_SIZE
 from console import operator_key
 from console.council_files import open_council
-from console.evidence_files import CERTIFICATE_TABLE, Found, read, read_bounded, read_endorsements, unwrap
+from console.evidence_files import CERTIFICATE_TABLE, read_bounded
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.errors import PeerError, UsageError
-from schemas.evidence import MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Evidence
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.keys import SigningKey
 
 KEY_SIZE = 32
-TDX_TEE_TYPE = b"\x81\x00\x00\x00"  # bytes 4 to 8 of a quote's header
-COSE_STARTS = (
-    b"\x84\x44",
-    b"\xd2\x84\x44",
-)  # an array of 4 whose protected header has 4 bytes, tagged or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +29,6 @@ class Gathered:
     entries: Entries
     signed: SignedCollateral | None = None
     bundle: CollateralBundle | None = None
-
-
-def read_evidence(path: Path) -> Found:
-    """Read a folder of evidence, a CMW, or a raw report, quote or document; raise `UsageError`."""
-    if path.is_dir():
-        return read(path)
-    data = read_bounded(path, 2 * MAX_EVIDENCE)
-    if (evidence := _raw(data)) is not None:
-        return Found(evidence[0], evidence[1], read_endorsements(path.parent))
-    return unwrap(path, data)
-
-
-def _raw(data: bytes) -> tuple[str, Evidence] | None:
-    """Tell what raw evidence is, by its frame; parsers say whether it really is."""
-    if data[4:8] == TDX_TEE_TYPE and data[:2] in (b"\x04\x00", b"\x05\x00"):
-        return TDX, Evidence(tdx.MEDIA_TYPE, data)
-    if len(data) == REPORT_SIZE:
-        return SEV_SNP, Evidence(sev_snp.MEDIA_TYPE, data)
-    if data.startswith(COSE_STARTS):
-        return NITRO, Evidence(nitro.MEDIA_TYPE, data)
-    return None
 
 
 def read_gathered(path: Path) -> Gathered:

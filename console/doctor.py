@@ -16,7 +16,8 @@ from rich.table import Table
 from attestation.assess import Assessment
 from attestation.detect import Detected, detect
 from attestation.own_machine import OwnMachine
-from console.evidence import anchor_option, collateral_entries, collateral_option
+from attestation.result import Basis
+from console.evidence import anchor_option, build, collateral_entries, collateral_option
 from console.evidence_screen import show_assessment
 from console.laptop import Check, look
 from console.own_evidence import Verdict, try_own_evidence
@@ -72,13 +73,12 @@ def doctor(
     policy or the collateral cannot be read.
     """
     values = None if policy is None else read_reference_values(policy)
-    entries = collateral_entries(collateral, anchor)
-    found = diagnose(detect(), values, endorsements, look_around(), entries)
+    entries, name = collateral_entries(collateral, anchor), "" if policy is None else str(policy)
+    found = diagnose(detect(), values, endorsements, look_around(), entries, policy=name)
     if as_json:
         click.echo(json.dumps(plain(found), indent=1))
     else:
-        basis = "the built-in policy, which judges all but measurements"
-        show(Console(highlight=False), found, basis if policy is None else f"the policy {policy}")
+        show(Console(highlight=False), found)
     return 0 if found.fine else 1
 
 
@@ -93,6 +93,8 @@ def diagnose(
     endorsements: Path | None,
     checks: tuple[Check, ...],
     entries: Entries = (),
+    *,
+    policy: str = "",
 ) -> Diagnosis:
     """Ask the TEE that was detected, if any, for Evidence and judge it."""
     if detected.attester is None:
@@ -100,7 +102,9 @@ def diagnose(
     machine = OwnMachine(detected.attester(), {}, endorsements)
 
     async def attempt() -> Verdict:
-        return await try_own_evidence(machine, values, now=datetime.now(UTC), entries=entries)
+        now = datetime.now(UTC)
+        basis = Basis(at=now, issued=now, build=build(), policy=policy)
+        return await try_own_evidence(machine, values, basis, entries=entries)
 
     return Diagnosis(detected, anyio.run(attempt), checks)
 
@@ -118,8 +122,8 @@ def plain(found: Diagnosis) -> dict[str, Any]:
     }
 
 
-def show(console: Console, found: Diagnosis, basis: str) -> None:
-    """Print a diagnosis for people; `basis` says by whose word Evidence was judged."""
+def show(console: Console, found: Diagnosis) -> None:
+    """Print a diagnosis for people."""
     rows = [(each.name, _mark(each.usable), escape(each.why)) for each in found.detected.interfaces]
     console.print(_table("TEE", ("interface", "usable", "why"), rows))
     checks = [
@@ -131,15 +135,12 @@ def show(console: Console, found: Diagnosis, basis: str) -> None:
         can = "can run here: sealbus demo" if found.fine else "cannot run here yet: see above"
         console.print(f"No TEE that can be used. The lab with simulated machines {can}", soft_wrap=True)
     else:
-        _show_verdict(console, found.verdict, str(found.detected.platform), basis)
+        _show_verdict(console, found.verdict, str(found.detected.platform))
 
 
-def _show_verdict(console: Console, verdict: Verdict, platform: str, basis: str) -> None:
+def _show_verdict(console: Console, verdict: Verdict, platform: str) -> None:
     if isinstance(verdict.outcome, Assessment):
-        show_assessment(console, verdict.outcome, f"this machine's {platform}", basis)
-        claims = verdict.outcome.claims
-        for name, value in sorted(claims.measurements.items()) if claims else ():
-            console.print(f"  {name} {value}", soft_wrap=True)
+        show_assessment(console, verdict.outcome, f"this machine's {platform}", verdict.basis)
         if verdict.lacks_endorsements:
             console.print(
                 "Name what is absent: a folder with --endorsements, or a file with --collateral.",

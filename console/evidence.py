@@ -6,21 +6,22 @@ Exit codes: 0 accepted, 1 refused, 2 unreadable.
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from attestation.assess import Assessment, assess, assess_by_policy
+from attestation.assess import assess, assess_by_policy
 from attestation.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
-from attestation.result import as_json
+from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.collateral_files import read_verified
 from console.evidence_files import Found, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
-from console.policy.files import read_reference_values
+from console.policy.files import read_judging
 from schemas.collateral import Entries
 from schemas.errors import UsageError
 
@@ -92,8 +93,9 @@ def show(path: Path, as_data: bool) -> int:
     try:
         rows = describe(found.evidence)
     except UnsupportedPlatformError as error:
-        raise UsageError(
-            f"{path} is evidence of a platform that sealbus does not read: {error.detail} [{error.reason}]"
+        # Readable, and refused for what it is: as `verify` ends.
+        raise UnsupportedPlatformError(
+            f"{path} is evidence of a platform that sealbus does not read: {error.detail}", error.platform
         ) from error
     except AttestationError as error:
         raise UsageError(f"{path} can't be read as {found.platform} evidence: {error}") from error
@@ -140,16 +142,23 @@ def verify(
     """Judge the evidence in PATH. Exit 0 if it is accepted, 1 if refused, 2 if it can't be read."""
     if root is not None and policy_file is not None:
         raise UsageError("--root and --policy: a policy names its own roots; give one of the two")
-    found = _completed(read(path), collateral_entries(collateral, anchor))
+    bare = read(path)
+    found = _completed(bare, collateral_entries(collateral, anchor))
+    new = tuple(
+        name for name, data in sorted(found.endorsements.items()) if bare.endorsements.get(name) != data
+    )
     now = at or datetime.now(UTC)
+    basis = Basis(at=now, issued=datetime.now(UTC), build=build(), collateral=new)
     if policy_file is not None:
-        assessment, basis = _by_policy(found, policy_file, now, nonce), f"the policy {policy_file}"
+        values, digest = read_judging(policy_file)
+        basis = replace(basis, policy=str(policy_file), policy_digest=digest)
+        assessment = assess_by_policy(found.evidence, found.endorsements, values, now=now, nonce=nonce)
     else:
         fingerprint = None if root is None else read_root(root)
+        basis = replace(basis, root=fingerprint or "")
         assessment = assess(found.evidence, found.endorsements, now=now, root=fingerprint, nonce=nonce)
-        basis = "the built-in policy, which judges all but measurements"
     if as_data:
-        print_json(as_json(assessment, found.platform))
+        print_json(as_json(assessment, found.platform, basis))
     else:
         show_assessment(Console(), assessment, found.platform, basis)
     if not assessment.readable:
@@ -184,9 +193,9 @@ def _completed(found: Found, entries: Entries) -> Found:
     return replace(found, endorsements=completed(found.evidence, found.endorsements, entries))
 
 
-def _by_policy(found: Found, policy_file: Path, now: datetime, nonce: bytes | None) -> Assessment:
-    values = read_reference_values(policy_file)
-    return assess_by_policy(found.evidence, found.endorsements, values, now=now, nonce=nonce)
+def build() -> str:
+    """Name the program that judges, with its version."""
+    return f"sealbus {version('sealbus')}"
 
 
 def print_json(data: dict[str, object]) -> None:
