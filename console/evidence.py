@@ -100,12 +100,12 @@ def show(path: Path, as_data: bool) -> int:
     except AttestationError as error:
         raise UsageError(f"{path} can't be read as {found.platform} evidence: {error}") from error
     if as_data:
-        print_json(
-            {"platform": found.platform, "fields": dict(rows), "endorsements": sorted(found.endorsements)}
-        )
+        fields = {each.name: each.plain() for each in rows}
+        beside_it = sorted(found.endorsements)
+        print_json({"platform": found.platform, "fields": fields, "endorsements": beside_it})
         return ACCEPTED
     console = Console()
-    show_fields(console, rows)
+    show_fields(console, [(each.name, each.text()) for each in rows])
     beside = ", ".join(sorted(found.endorsements)) or "none"
     console.print(f"endorsements beside it: {beside}", markup=False)
     return ACCEPTED

@@ -102,6 +102,11 @@ def _descriptor(path: Path) -> int | None:
     return int(number) if of_process else None
 
 
+def holds(folder: Path, platform: str) -> bool:
+    """Say whether a folder has raw evidence of a platform."""
+    return any(os.path.lexists(folder / name) for name, (of, _) in FILES.items() if of == platform)
+
+
 def _read_folder(folder: Path) -> Found:
     present = [name for name in FILES if os.path.lexists(folder / name)]
     if len(present) != 1:

@@ -578,11 +578,41 @@ def test_show_prints_what_evidence_says_of_itself(
     assert run(["evidence", "show", str(folder), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["platform"] == folder.parent.name
-    assert shown["fields"]["debug"] in ("yes", "no")
+    assert isinstance(shown["fields"]["debug"], bool)
+    # Bytes are hexadecimal whatever is in them, and times are RFC 3339.
+    digest = {SEV_SNP: "host data", TDX: "MRCONFIGID", NITRO: "PCR0"}[folder.parent.name]
+    assert len(bytes.fromhex(shown["fields"][digest])) == (32 if folder.parent.name == SEV_SNP else 48)
+    assert shown["fields"].get("time", "Z").endswith("Z")
     assert shown["endorsements"] == sorted(each for each in CODES if (folder / each).exists())
     assert run(["evidence", "show", str(folder)]) == 0
     text = "".join(capsys.readouterr().out.split())
     assert all("".join(name.split()) in text for name in shown["fields"])
+
+
+@pytest.mark.parametrize(
+    ("vector", "field", "named"),
+    [
+        ("sev-snp/genoa-v5-vcek-lunal", "reported TCB", "boot_loader 10, tee 0, snp 27, microcode 27"),
+        ("sev-snp/turin-v5-vcek-oak-oc", "reported TCB", "fmc 0, boot_loader 1, tee 0, snp 2, microcode 71"),
+        (
+            "tdx/v4-uptodate-b0c06f-phala",
+            "TEE TCB SVN",
+            "TEE_TCB_SVN_00 6, TEE_TCB_SVN_01 1, TEE_TCB_SVN_02 3",
+        ),
+    ],
+)
+def test_security_versions_are_named(
+    vector: str, field: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = one_of(*vector.split("/"))
+    run(["evidence", "show", str(folder)])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"{field} {named}" in text
+    run(["evidence", "show", str(folder), "--json"])
+    numbers = json.loads(capsys.readouterr().out)["fields"][field]
+    for each in named.split(", "):
+        component, svn = each.split()
+        assert numbers[component] == int(svn)
 
 
 def test_verdict_says_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

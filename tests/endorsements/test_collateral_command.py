@@ -518,3 +518,18 @@ def test_a_chips_certificate_is_packed_under_the_name_that_its_evidence_asks_for
     found = [each for each in sort(files, roots=(chip.root,), now=now) if not isinstance(each, Unfit)]
     entries = gather((), found, when=0)
     assert completed(evidence, {}, entries) == files
+
+
+def test_nitro_has_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "attestation.cbor").write_bytes(b"\x84")
+    assert cli.run(["collateral", "status", str(tmp_path)]) == 0
+    assert "nitro evidence carries its own chain" in capsys.readouterr().out
+    assert status_of(tmp_path, capsys)[1]["documents"] == []
+
+
+def test_status_fits_80_columns_and_says_what_to_do(
+    gathered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    cli.run(["collateral", "status", str(gathered)])
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
