@@ -226,8 +226,12 @@ def _chip_refusal(workload: WorkloadValues, genuine: Genuine, values: PlatformVa
         # A masked chip is none of them.
         if genuine.chip and genuine.chip in workload.chips:
             return None
-        seen = f"chip {genuine.chip[:16]}…" if genuine.chip else "a masked chip"
-        return _identity(Reason.CHIP_NOT_IN_POLICY, seen, f"a chip of {workload.workload}")
+        if not genuine.chip:
+            return _identity(Reason.CHIP_NOT_IN_POLICY, "a masked chip", f"a chip of {workload.workload}")
+        # One that was cut short, or filled up with zeros, looks like the chip itself.
+        like = [each for each in workload.chips if each[:SHOWN] == genuine.chip[:SHOWN]]
+        seen, wanted = apart(genuine.chip, like[0]) if like else (f"{genuine.chip[:SHOWN]}…", "one")
+        return _identity(Reason.CHIP_NOT_IN_POLICY, f"chip {seen}", f"{wanted} of {workload.workload}'s")
     product = product_of(genuine, values)
     if genuine.product in LEAKED and (product is None or not product.any_chip):
         wanted = f"chips of {workload.workload}, because keys of {genuine.product} have leaked"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from attestation import nitro, sev_snp, tdx
 from attestation.errors import EvidenceMalformedError, UnsupportedPlatformError
 from attestation.moments import rfc3339
-from attestation.sev_snp.certificate import PRODUCTS, unpack_tcb
+from attestation.sev_snp.certificate import PRODUCTS, Product, unpack_tcb
 from attestation.tdx.parse import parse_quote
 from schemas.evidence import Evidence
 
@@ -58,10 +58,13 @@ def describe(evidence: Evidence) -> list[Field]:
 def _sev_snp(value: bytes) -> list[Field]:
     report = sev_snp.parse(value)
     cpu = "not stated" if report.cpuid is None else "family {:#x}, model {:#x}".format(*report.cpuid)
+    product = _product(report.cpuid)
+    # As policies name chips, and AMD's key service does: where the rest is filling, without it.
+    chip = report.chip_id if product is None else report.chip_id[: product.hardware_id_size]
     return [
         Field("report version", report.version),
         Field("processor", cpu),
-        Field("chip id", report.chip_id, "" if any(report.chip_id) else "masked"),
+        Field("chip id", chip, "" if any(report.chip_id) else "masked"),
         Field("signed by", report.signing_key.name),
         Field("guest policy", report.policy, f"{report.policy:#x}"),
         Field("debug", report.debug),
@@ -69,9 +72,9 @@ def _sev_snp(value: bytes) -> list[Field]:
         Field("VMPL", report.vmpl),
         Field("platform features", sorted(report.features)),
         Field("guest SVN", report.guest_svn),
-        _snp_tcb("reported TCB", report.reported_tcb, report.cpuid),
-        _snp_tcb("committed TCB", report.committed_tcb, report.cpuid),
-        _snp_tcb("launch TCB", report.launch_tcb, report.cpuid),
+        _snp_tcb("reported TCB", report.reported_tcb, product),
+        _snp_tcb("committed TCB", report.committed_tcb, product),
+        _snp_tcb("launch TCB", report.launch_tcb, product),
         Field("measurement", report.measurement),
         Field("host data", report.host_data),
         Field("family id", report.family_id),
@@ -82,11 +85,16 @@ def _sev_snp(value: bytes) -> list[Field]:
     ]
 
 
-def _snp_tcb(name: str, version: bytes, cpuid: tuple[int, int] | None) -> Field:
-    """Take a TCB apart by its product's layout; the first one is of all reports that name no processor."""
-    products = PRODUCTS.values()
-    known = [p for p in products if cpuid and p.family == cpuid[0] and any(cpuid[1] in m for m in p.models)]
-    product = known[0] if known else None if cpuid else next(iter(products))
+def _product(cpuid: tuple[int, int] | None) -> Product | None:
+    """Find the processor line; reports that name no processor are all laid out as the first one's."""
+    if cpuid is None:
+        return next(iter(PRODUCTS.values()))
+    family, model = cpuid
+    lines = (each for each in PRODUCTS.values() if each.family == family)
+    return next((each for each in lines if any(model in span for span in each.models)), None)
+
+
+def _snp_tcb(name: str, version: bytes, product: Product | None) -> Field:
     if product is None:
         return Field(name, version)
     try:

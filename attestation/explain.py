@@ -185,7 +185,7 @@ _VLEK = (
     "take vlek.der from the host's certificate table (auxblob.bin) or ask the cloud, for AMD gives it to "
     "nobody else; `sealbus collateral fetch` gets the others"
 )
-_OWN_ROOT = "leave --root out, for this is no simulator's; in a policy, name it under roots"
+_OWN_ROOT = "it is no simulator's: name it under roots in the policy, or leave --root out"
 # Their second half is not what the policy wants, but why it lets it pass.
 _TOLERATED = (Reason.TCB_STATUS_TOLERATED, Reason.ADVISORY_TOLERATED)
 

@@ -19,7 +19,7 @@ from attestation.errors import AttestationError, UnsupportedPlatformError
 from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.collateral_files import read_verified
-from console.evidence_files import Found, read, read_bounded
+from console.evidence_files import Found, as_der, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
 from console.policy.files import read_judging
 from schemas.collateral import Entries
@@ -118,7 +118,7 @@ def show(path: Path, as_data: bool) -> int:
 @click.option(
     "--root",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A root certificate (DER) to go by in place of the manufacturer's.",
+    help="A root certificate (DER or PEM) to go by in place of the manufacturer's.",
 )
 @click.option(
     "--policy",
@@ -169,10 +169,12 @@ def verify(
 def read_root(path: Path) -> str:
     """Return a root certificate's fingerprint (SHA-256 of its DER, hexadecimal), or raise `UsageError`."""
     try:
-        root = read_certificate(read_bounded(path, MAX_ROOT))
+        root = read_certificate(as_der(read_bounded(path, MAX_ROOT)))
         self_signed = root.issuer == root.subject and is_signed_by(root.key_info, root)
     except AttestationError as error:
-        raise UsageError(f"{path} is no certificate (DER): {error.detail or error.reason}") from error
+        raise UsageError(
+            f"{path} is no certificate, in DER or PEM: {error.detail or error.reason}"
+        ) from error
     if not self_signed:
         raise UsageError(
             f"{path} is no root: it did not sign itself; name the certificate that ends the chain"

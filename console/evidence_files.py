@@ -137,12 +137,13 @@ def read_endorsements(folder: Path) -> Endorsements:
             data = read_bounded(file, MAX_ENDORSEMENTS)
             if not data:
                 raise UsageError(f"{file} is empty: fetch it again, or take it away to do without")
-            endorsements[name] = _as_der(name, data)
+            endorsements[name] = as_der(data) if name.endswith(".der") else data
     return endorsements
 
 
-def _as_der(name: str, data: bytes) -> bytes:
-    if not name.endswith(".der") or not data.lstrip().startswith(PEM_START):
+def as_der(data: bytes) -> bytes:
+    """Return the first certificate of PEM as DER, and whatever else as it is."""
+    if not data.lstrip().startswith(PEM_START):
         return data
     body = data.partition(PEM_START)[2].partition(PEM_END)[0]
     try:

@@ -47,6 +47,8 @@ def generate(
 
     text, taken, left_out = settle(*sift(readings(evidence, at), lab=lab), propose)
     say([*remarks(taken), *told(left_out)], error=True)
+    if taken and left_out:
+        say(["why each, and what to do: in the comments at the top of the policy"], error=True)
     if not taken:
         why = "; ".join(f"{each.name}: {each.why}" for each in left_out)
         raise UsageError(f"nothing in there can be admitted: {why}")

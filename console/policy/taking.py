@@ -5,6 +5,7 @@ would be taken for one that admits them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 from attestation.assess import Assessment, assess
@@ -16,7 +17,7 @@ from console.policy.against import replay
 from console.policy.generator import Seen
 from console.policy.recorded import Recording, Unread
 from schemas.errors import Reason
-from schemas.evidence import SEV_SNP, ReferenceValues
+from schemas.evidence import SEV_SNP, PlatformValues, ReferenceValues
 from schemas.toml_place import printable
 
 UNREADABLE = "unreadable"
@@ -100,12 +101,21 @@ def remarks(taken: Sequence[Taken]) -> list[str]:
     """Say where the policy is weaker than a starter because of what was recorded."""
     snp = [each.claims for each in taken if each.claims.platform == SEV_SNP]
     bare = sum(CRL in each.missing for each in snp)
-    lines = [
-        f"require_crl is off: {bare} of {len(snp)} on sev-snp came without a revocation list;",
-        "  `sealbus collateral fetch` gets it",
+    lines = []
+    if bare:
+        lines.append(f"require_crl is off: {bare} of {len(snp)} on sev-snp came without a revocation list;")
+        lines.append("  `sealbus collateral fetch` gets it")
+    late = timedelta(seconds=PlatformValues().max_evidence_seconds)
+    old = [
+        each.seen.name for each in taken if each.claims.time and each.recording.at - each.claims.time > late
     ]
+    if old:
+        lines.append(
+            f"{len(old)} older than max_evidence_seconds: the image is accepted, this evidence is not:"
+        )
+        lines += [f"  {name}" for name in old]
     leaked = sorted({each.product for each in snp} & set(LEAKED))
-    return (lines if bare else []) + [
+    return lines + [
         f"{line} is accepted, from the chips that were seen alone: keys of it have leaked" for line in leaked
     ]
 
@@ -119,6 +129,4 @@ def told(left_out: Sequence[LeftOut]) -> list[str]:
     for reason, names in sorted(by_reason.items()):
         hint = _HINTS.get(reason, "")
         lines += [f"left out {len(names)}, {reason}{hint}", *(f"  {name}" for name in names)]
-    if left_out:
-        lines.append("why each, and what to do: in the comments at the top of the policy")
     return lines

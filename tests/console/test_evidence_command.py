@@ -217,7 +217,9 @@ def test_a_manufacturers_own_root_is_not_taken_for_a_simulators(verify: Verify) 
     code, result = verify(folder, *at(folder), "--root", str(milan))
     (said,) = [each for each in result["findings"] if each["reason"] == "root-not-in-policy"]
     assert code == 1
-    assert "leave --root out, for this is no simulator's" in said["explanation"]
+    assert (
+        "it is no simulator's: name it under roots in the policy, or leave --root out" in said["explanation"]
+    )
 
 
 @pytest.mark.parametrize("folder", parameters(folders(*PLATFORMS, "sgx")))
@@ -861,6 +863,31 @@ def test_evidence_that_is_broken_is_not_laid_to_an_endorsement(tmp_path: Path, v
     (tmp_path / "ark.der").write_bytes(b"junk")
     code, result = verify(tmp_path)
     assert (code, result["failure"]["detail"]) == (2, "SEV-SNP report is not of its size")
+
+
+def test_a_root_may_be_pem(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    pem = tmp_path / "root.pem"
+    text = encodebytes((folder / "ark.der").read_bytes())
+    pem.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n")
+    assert verify(folder, *at(folder), "--root", str(pem))[0] == 0
+
+
+def test_a_chip_is_shown_as_policies_name_it(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = one_of(SEV_SNP, "turin-v5-vcek-oak-oc")
+    run(["evidence", "show", str(folder), "--json"])
+    shown = json.loads(capsys.readouterr().out)["fields"]["chip id"]
+    assert (len(shown), shown) == (16, verify(folder, *at(folder))[1]["chip"])
+
+
+def test_a_chip_that_was_cut_short_is_said_to_be(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    file, chip = tmp_path / "policy.toml", load(folder).meta["chip_id"]
+    file.write_text(policy_text(folder) + f'on.sev-snp.chips = ["{chip[:64]}"]\n')
+    _, result = verify(folder, *at(folder), "--policy", str(file))
+    (said,) = [each for each in result["findings"] if each["reason"] == "chip-not-in-policy"]
+    assert said["seen"] == f"chip {chip[:16]}… of 64 bytes"
+    assert said["wanted"] == f"{chip[:16]}… of 32 bytes of vector's"
 
 
 def test_a_root_that_did_not_sign_itself_is_none(capsys: pytest.CaptureFixture[str]) -> None:

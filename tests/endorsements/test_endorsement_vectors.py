@@ -7,8 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from attestation.assess import assess
+from attestation.bundle import completed
 from attestation.endorsements import WrongDocumentError, needs_of
 from attestation.endorsements.checks import NAMES, check
+from attestation.endorsements.sort import Unfit, gather, sort
 from attestation.needs import Needs, SnpNeeds
 from attestation.subjects import CRL, VCEK, Subject
 from attestation.vendors import VENDOR_ROOTS
@@ -83,3 +86,12 @@ def test_raw_evidence_is_told_by_its_frame(folder: Path) -> None:
     for name in ("report.bin", "quote.bin", "attestation.cbor"):
         if (folder / name).is_file():
             assert read(folder / name) == whole
+
+
+@every_genuine
+def test_what_is_packed_from_a_folder_completes_its_evidence_alone(folder: Path) -> None:
+    found, at = read(folder), valid_at(folder)
+    packed = [each for each in sort(found.endorsements, roots=ROOTS, now=at) if not isinstance(each, Unfit)]
+    whole = completed(found.evidence, {}, gather((), packed, when=0))
+    assert whole.items() <= found.endorsements.items()
+    assert assess(found.evidence, whole, now=at) == assess(found.evidence, found.endorsements, now=at)

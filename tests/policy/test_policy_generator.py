@@ -168,6 +168,19 @@ def test_what_is_forged_or_of_a_foreign_root_is_left_out_and_said_to_be(
     assert [(len(each.roots), len(each.lab_roots)) for each in platforms.values()] == [(0, 1)]
 
 
+def test_evidence_that_has_aged_is_taken_for_its_image_and_said_to_be_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = recorded(tmp_path, "nitro/base-2024-11") / "nitro" / "base-2024-11"
+    late = ("--at", "2024-11-30T17:16:00Z")
+    policy = tmp_path / "policy.toml"
+    code, said = generated(capsys, str(folder), *late, "--out", str(policy))
+    assert code == 0
+    assert "1 older than max_evidence_seconds: the image is accepted, this evidence is not:" in said
+    assert cli.run(["evidence", "verify", str(folder), "--policy", str(policy), *late]) == 1
+    assert "[evidence-too-old]" in capsys.readouterr().out
+
+
 def test_a_folder_that_can_not_be_read_is_left_out_of_the_proposal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
