@@ -36,14 +36,14 @@ def judge_firmware(genuine: Genuine, values: PlatformValues, now: datetime) -> I
 def _collateral(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
     gaps = tuple(name for name in genuine.missing if name != CRL)
     if gaps:
-        seen = f"absent: {', '.join(gaps)}"
+        seen = f"no {', '.join(gaps)}"
         yield _hardware(Reason.NO_COLLATERAL, seen, "all of it", Value.HARDWARE_UNKNOWN)
         for name, reason in zip(gaps, codes_of(gaps), strict=True):
             yield _hardware(reason, f"no {name}", "one that is current", Value.HARDWARE_UNKNOWN)
     if CRL in genuine.missing:
         value = Value.HARDWARE_UNKNOWN if values.require_crl else Value.HARDWARE_UNSAFE
         wanted = "one" if values.require_crl else "one, to know that no certificate is revoked"
-        yield _hardware(Reason.NO_REVOCATION_LIST, "no revocation list", wanted, value)
+        yield _hardware(Reason.NO_REVOCATION_LIST, "none came with it", wanted, value)
     days, issued = values.max_collateral_days, genuine.collateral_time
     if days is not None and issued is not None and now - issued > timedelta(days=days):
         seen = f"issued {issued.date().isoformat()}"

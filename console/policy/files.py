@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from hashlib import sha256
 from pathlib import Path
 
 from console.evidence_files import read_bounded
@@ -37,7 +38,13 @@ def read_policy(path: Path) -> Policy:
 
 def read_reference_values(path: Path) -> ReferenceValues:
     """Read what a policy judges evidence by, or raise `UsageError` that names its file, line and column."""
-    return parse_for_evidence(read_text(path), title(path)).reference_values()
+    return read_judging(path)[0]
+
+
+def read_judging(path: Path) -> tuple[ReferenceValues, str]:
+    """Do the same, and give the SHA-256 of the policy's text, by which a result names it."""
+    text = read_text(path)
+    return parse_for_evidence(text, title(path)).reference_values(), sha256(text.encode()).hexdigest()
 
 
 def title(path: Path) -> str:

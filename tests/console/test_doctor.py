@@ -81,7 +81,7 @@ def lab_platform(chip: SevSnpChip) -> PlatformValues:
 
 def shown(found: Diagnosis) -> str:
     text = StringIO()
-    show(Console(file=text, width=120, highlight=False), found, "somebody's word")
+    show(Console(file=text, width=120, highlight=False), found)
     return text.getvalue()
 
 

@@ -325,6 +325,7 @@ def test_whole_policy_with_exceptions_survives_its_text() -> None:
         (EVIDENCE_ONLY.replace(ROOT, ROOT.upper()), "the policy is not valid"),
         (EVIDENCE_ONLY.replace(ROOT, ""), "the policy is not valid"),
         (EVIDENCE_ONLY.replace("= 30", "= 0"), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace(ROOT, ROOT[:32]), "line 3, column 10: platforms.tdx.roots: is no SHA-256"),
         (EVIDENCE_ONLY.replace('"UpToDate"', '"Fine"'), "there is no TCB status 'Fine'"),
         (EVIDENCE_ONLY.replace("rtmr2 =", "rtmr9 ="), "measurement 'rtmr2' is required"),
         (EVIDENCE_ONLY.replace("host_data", "hostdata"), "coordinators.sev-snp: measurement 'host_data'"),
