@@ -134,7 +134,7 @@ def fetch(
 
 @collateral.command()
 @click.argument("gathered", metavar="FILE", type=PATH)
-@click.option("--anchor", required=True, type=FILE, help="The anchor of the mesh.")
+@click.option("--mesh", "--anchor", "anchor", required=True, type=FILE, help="The anchor of the mesh.")
 @click.option(
     "--key", "keys", multiple=True, required=True, type=FILE, help="Your key, from `policy keygen`."
 )
@@ -171,7 +171,13 @@ def sign(
 
 @collateral.command()
 @click.argument("path", type=PATH)
-@click.option("--anchor", type=FILE, help="Also check that enough operators of this mesh signed the bundle.")
+@click.option(
+    "--mesh",
+    "--anchor",
+    "anchor",
+    type=FILE,
+    help="Also check that enough operators of this mesh signed the bundle.",
+)
 @click.option("--soon", default=SOON_DAYS, show_default=True, help="Days left from which to warn.")
 @click.option("--strict", is_flag=True, help="Exit 1 for what expires soon, too.")
 @click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")

@@ -73,7 +73,9 @@ collateral_option = click.option(
     help="What to complete the evidence with: a file of `collateral fetch` or `pack`, or a signed bundle.",
 )
 anchor_option = click.option(
+    "--mesh",
     "--anchor",
+    "anchor",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The anchor of the mesh whose operators signed the bundle.",
 )

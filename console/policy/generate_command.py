@@ -25,7 +25,7 @@ File = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("evidence", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=File, help="Write it there; else it is printed.")
-@click.option("--anchor", "anchor_file", type=File, help="Fill in the mesh of this anchor.")
+@click.option("--mesh", "--anchor", "anchor_file", type=File, help="Fill in the mesh of this anchor.")
 @click.option("--lab", is_flag=True, help="Take what ends at a lab's own roots, and nothing else.")
 @click.option("--at", type=RFC3339(), help="Judge at this time; when it was recorded if absent.")
 def generate(
