@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from attestation.claims import CRL, Genuine
 from attestation.missing import codes_of
+from attestation.moments import rfc3339
 from attestation.trust import Claim, Finding, Value
 from schemas.errors import Reason
 from schemas.evidence import SEV_SNP, TDX, PlatformValues, ProductValues
@@ -75,7 +76,7 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
         if genuine.status == HARDENING:
             yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, "accepted by the policy")
     elif until := _excepted(genuine.status, values, now):
-        yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, f"accepted until {until.isoformat()}")
+        yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, f"accepted until {rfc3339(until)}")
     else:
         wanted = f"one of {', '.join(values.statuses)}"
         yield _hardware(Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status or "none stated", wanted)
@@ -84,7 +85,7 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
 def _advisories(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
     for advisory in genuine.advisories:
         if until := _excepted(advisory, values, now):
-            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, f"accepted until {until.isoformat()}")
+            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, f"accepted until {rfc3339(until)}")
         elif values.advisories is None or advisory in values.advisories:
             yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, "accepted by the policy")
         else:
