@@ -261,7 +261,7 @@ def _tell(path: Path, term: int, before: int, size: int, as_data: bool) -> None:
 def _profile(council: Council, mesh: Mesh, path: Path) -> Profile | None:
     """Return what the signed policy says of coordinators; None if former operators signed it."""
     try:
-        return open_signed_policy(council, mesh, files.read(path, files.MAX_SIGNED)).profile
+        return open_signed_policy(council, mesh, files.read(path, files.MAX_SIGNED), str(path)).profile
     except SealingError as error:
         if error.reason in (Reason.FORMER_OPERATOR, Reason.SIGNATURES_TOO_FEW) and council.version:
             return None  # a coordinator whose term is open shows one of those of now

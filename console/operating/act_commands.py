@@ -331,7 +331,8 @@ def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
     """Return the policy that a file holds or, without one, that was last seen in force."""
     data = desk.kept.policy() if file is None else files.read(signed_path(file), files.MAX_SIGNED)
     try:
-        return None if data is None else open_signed_policy(desk.council, desk.mesh, data)
+        source = str(signed_path(file)) if file else "the policy that was seen in force"
+        return None if data is None else open_signed_policy(desk.council, desk.mesh, data, source)
     except SealingError as error:
         if file is not None:
             raise

@@ -187,7 +187,8 @@ def desk_options(command: F, *, whose: Whose = _of_now, optional: bool = False) 
         council = kept.council(council)
         profile = None
         if profile_file is not None:
-            profile = open_signed_policy(council, mesh, files.read(profile_file, files.MAX_SIGNED)).profile
+            data = files.read(profile_file, files.MAX_SIGNED)
+            profile = open_signed_policy(council, mesh, data, str(profile_file)).profile
         made = Desk(
             path,
             council,

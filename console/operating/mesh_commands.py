@@ -110,7 +110,8 @@ def publish(desk: Desk, file: Path, as_data: bool) -> int:
     signatures = signed_path(file)
     if file.exists() and not signatures.exists():
         raise UsageError(f"nobody has signed {file}: sealbus policy sign {file} --key KEY, each operator")
-    verified = open_signed_policy(desk.council, desk.mesh, files.read(signatures, files.MAX_SIGNED))
+    data = files.read(signatures, files.MAX_SIGNED)
+    verified = open_signed_policy(desk.council, desk.mesh, data, str(signatures))
     if file.suffix != ".signed" and file.exists() and files.read_policy(file) != verified.policy:
         raise UsageError(f"{file} was changed since it was signed: put it back, or sign it again")
 

@@ -144,22 +144,23 @@ def party_data(party: PartyStatus) -> dict[str, Any]:
 
 def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
     """Say where a coordinator stands."""
-    policy = (
-        f"version {status.policy_version}, {status.policy_hash.hex()}" if status.policy_version else "none"
-    )
+    policy = [f"  policy: version {status.policy_version}", f"    hash {status.policy_hash.hex()}"]
     admitted = ", ".join(count(number, kind) for kind, number in _counts(status.parties).items()) or "nobody"
     lines = [
         f"coordinator {coordinator.hex()}",
         f"  term {status.term}" if status.term else "  no term: order one",
-        f"  policy: {policy}",
-        f"  operators: version {status.operators_version}, {status.operators_hash.hex()}",
-        f"  log: {status.log_size} entries, head {status.log_root.hex()}",
         f"  its time: {date(status.time)}",
+        # What tells two apart has a line of its own: both fit a terminal.
+        *(policy if status.policy_version else ["  policy: none"]),
+        f"  operators: version {status.operators_version}",
+        f"    hash {status.operators_hash.hex()}",
+        f"  log: {count(status.log_size, 'entry', 'entries')}",
+        f"    head {status.log_root.hex()}",
         f"admitted: {admitted}; {count(status.revoked, 'entry', 'entries')} in the revoked set",
     ]
     lines += [f"BREAK-GLASS: {text}" for text in status.break_glass]
     if status.lease_until is not None:
-        lines.insert(6, f"  falls silent unless operators renew before {date(status.lease_until)}")
+        lines.insert(3, f"  falls silent unless operators renew before {date(status.lease_until)}")
     return lines
 
 

@@ -13,6 +13,7 @@ from schemas.policy import Policy, parse
 
 MAX_POLICY = 4 * 1024 * 1024
 MAX_SIGNED = 16 * 1024 * 1024  # 64 operators, each with policy and profile of 64 KiB and more
+SIGNED = ".signed"
 MAX_SMALL = 64 * 1024  # keys and anchors
 
 PRIVATE, PUBLIC = 0o600, 0o644
@@ -28,6 +29,10 @@ def read_text(path: Path, limit: int = MAX_POLICY) -> str:
     try:
         return read(path, limit).decode()
     except UnicodeDecodeError as error:
+        if path.suffix == SIGNED:
+            raise UsageError(
+                f"{path} holds signatures: name the policy's text, {path.with_suffix('')}"
+            ) from error
         raise UsageError(f"{path} is not UTF-8 text") from error
 
 

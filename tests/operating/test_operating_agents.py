@@ -325,3 +325,18 @@ async def test_glass_is_broken_apart_with_a_reason_and_everybody_says_so(
             )
         code, said = await mesh.run("mesh", "status")
         assert (code, "BREAK-GLASS: vault may submit survey" in said) == (0, True)
+
+
+async def test_what_is_told_of_a_mesh_fits_a_terminal_a_row_in_a_line(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    async with mesh.up(), mesh.agent("vault") as vault:
+        await mesh.data("agents", "quarantine", instance(vault), keys=("alice", "bob"))
+        code, said = await mesh.run("mesh", "status", "--agents")
+        assert code == 0, said
+        assert max(map(len, said.splitlines())) <= 80
+        (row,) = [line for line in said.splitlines() if instance(vault)[:16] in line]
+        assert [word in row for word in ("quarantined", "vault", "nitro")] == [True] * 3
+        code, said = await mesh.run("workloads", "list")
+        assert (code, max(map(len, said.splitlines())) <= 80) == (0, True), said

@@ -212,6 +212,13 @@ def test_what_is_no_policy_is_unreadable(run: Run, command: str, text: str, said
     assert said in told
 
 
+def test_signatures_in_the_place_of_a_policy_are_told_apart(run: Run) -> None:
+    Path("good.toml").write_text(dump(POLICY))
+    Path("good.toml.signed").write_bytes(b"\x82\x80\xff")
+    code, said = run("diff", "good.toml.signed", "good.toml")
+    assert (code, "holds signatures: name the policy's text, good.toml" in said) == (2, True), said
+
+
 def test_of_two_policies_the_bad_one_is_named(run: Run) -> None:
     Path("good.toml").write_text(dump(POLICY))
     Path("bad.toml").write_text(dump(POLICY).replace("survey", "Survey", 1))
