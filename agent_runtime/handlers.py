@@ -52,7 +52,9 @@ async def run(
     if endpoint is None:
         return _no_handler(refusals)
     try:
-        argument = _argument(endpoint, granted, payload, now)
+        argument = endpoint.decode(payload)
+        if granted.checks_arguments:
+            _check(endpoint, granted, argument, now)
         if endpoint.is_async:
             value = await endpoint.handler(argument, context)
         else:
@@ -81,7 +83,9 @@ def begin(
         _no_handler(refusals)
         return None
     try:
-        argument = _argument(endpoint, granted, payload, now)
+        argument = endpoint.decode(payload)
+        if granted.checks_arguments:
+            _check(endpoint, granted, argument, now)
         if endpoint.is_async:
             steps = endpoint.handler(argument, context)
         else:
@@ -102,11 +106,10 @@ async def _go_on(endpoint: Endpoint, rest: Rest, refusals: Refusals) -> None:
         _failed(endpoint, error, refusals)
 
 
-def _argument(endpoint: Endpoint, granted: Granted, payload: bytes, now: Millis) -> Any:
-    argument = endpoint.decode(payload)
-    if granted.checks_arguments and (outside := granted.of_arguments(argument, now, endpoint.form)):
+def _check(endpoint: Endpoint, granted: Granted, argument: Any, now: Millis) -> None:
+    outside = granted.of_arguments(argument, now, endpoint.form)
+    if outside is not None:
         raise RefusedError(outside.reason, outside.detail)
-    return argument
 
 
 def _no_handler(refusals: Refusals) -> Ended:

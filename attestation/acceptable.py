@@ -11,12 +11,17 @@ from datetime import datetime, timedelta
 
 from attestation.claims import Genuine
 from attestation.firmware import judge_firmware, product_of
+from attestation.moments import rfc3339
 from attestation.sev_snp.verify import LEAKED
 from attestation.trust import Claim, Finding, Tier, Value
 from schemas.errors import Reason
 from schemas.evidence import NITRO, SEV_SNP, PlatformValues, ReferenceValues, WorkloadValues
+from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
 MAX_SKEW = timedelta(minutes=1)
+VENDORS_OWN = ", the manufacturer's own"  # what ends the word for a root that no simulator has
+OTHER_SIZE = " bytes"  # what ends the word for a value that is longer or shorter than the other
+SHOWN = 16  # digits of an identifier that tell it from others, but for those that differ further on
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,9 @@ def judge_without_workloads(
 def judge_root(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
     """Yield a finding unless the policy names the root that the evidence leads to."""
     if genuine.root not in values.anchors:
-        yield _identity(
-            Reason.ROOT_NOT_IN_POLICY, f"root {genuine.root[:16]}…", "a root that the policy names"
-        )
+        own = VENDORS_OWN if genuine.root in EVERY_VENDOR_ROOT else ""
+        named = ", ".join(f"{root[:16]}…" for root in values.anchors)
+        yield _identity(Reason.ROOT_NOT_IN_POLICY, f"root {genuine.root[:16]}…{own}", f"one of {named}")
 
 
 def judge_binding(genuine: Genuine, key_binding: bytes, challenge: bytes) -> Iterator[Finding]:
@@ -134,8 +139,8 @@ def _debug() -> Finding:
         Claim.RUNTIME_OPAQUE,
         Value.RUNTIME_EXPOSED,
         Reason.DEBUG_ENABLED,
-        "the host may read the guest's memory",
-        "debug off",
+        "its debug bit is set",
+        "clear",
     )
 
 
@@ -144,13 +149,13 @@ def _isolation(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
         return Finding(Claim.RUNTIME_OPAQUE, Value.RUNTIME_EXPOSED, reason, seen, wanted)
 
     if genuine.migratable:
-        yield exposed(Reason.MIGRATABLE, "a migration agent may hold the guest's keys", "none")
+        yield exposed(Reason.MIGRATABLE, "migration is allowed", "no migration")
     if genuine.privilege > values.highest_vmpl:
         yield exposed(Reason.PRIVILEGE_LEVEL, f"VMPL {genuine.privilege}", f"{values.highest_vmpl} at most")
     if genuine.service_td:
-        yield exposed(Reason.SERVICE_TD, "a service TD is bound", "none")
+        yield exposed(Reason.SERVICE_TD, "MRSERVICETD is set", "zero")
     if not genuine.sept_ve_disable:
-        yield exposed(Reason.SEPT_VE_ENABLED, "the host can inject #VE at private pages", "SEPT_VE_DISABLE")
+        yield exposed(Reason.SEPT_VE_ENABLED, "SEPT_VE_DISABLE off", "on")
     if genuine.unknown_attributes:
         yield exposed(Reason.ATTRIBUTE_UNKNOWN, "a TD attribute of unknown meaning", "known ones only")
 
@@ -160,8 +165,8 @@ def _age(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Fi
         return
     age = now - genuine.time
     if not -MAX_SKEW <= age <= timedelta(seconds=values.max_evidence_seconds):
-        seen = f"{age.total_seconds():.0f} seconds old"
-        wanted = f"{values.max_evidence_seconds} at most"
+        seen = f"{age.total_seconds():.0f} seconds old, signed at {rfc3339(genuine.time)}"
+        wanted = f"{values.max_evidence_seconds} seconds at most"
         yield Finding(Claim.INSTANCE_IDENTITY, Value.INSTANCE_UNKNOWN, Reason.EVIDENCE_TOO_OLD, seen, wanted)
 
 
@@ -177,9 +182,9 @@ def _mismatch(workload: WorkloadValues, genuine: Genuine) -> tuple[int, Finding]
     for name, value in sorted(workload.measurements.items()):
         seen = genuine.measurements.get(name)
         if seen != value:
-            what = f"{name} {'absent' if seen is None else seen[:16] + '…'}"
-            wanted = f"{value[:16]}… of {workload.workload}"
-            return near, _executables(Reason.MEASUREMENT_NOT_IN_POLICY, what, wanted)
+            have, want = apart(seen or "", value)
+            wanted = f"{want} of {workload.workload}"
+            return near, _executables(Reason.MEASUREMENT_NOT_IN_POLICY, f"{name} {have or 'absent'}", wanted)
         near += 1
     if publisher := workload.publisher:
         if publisher.key not in genuine.publishers:
@@ -193,6 +198,23 @@ def _mismatch(workload: WorkloadValues, genuine: Genuine) -> tuple[int, Finding]
         if minimum is not None and (genuine.svn is None or genuine.svn < minimum):
             return near, _executables(Reason.SVN_TOO_LOW, f"SVN {genuine.svn}", f"at least {minimum}")
     return None
+
+
+def apart(one: str, other: str) -> tuple[str, str]:
+    """Shorten two identifiers that differ so that it can still be seen how."""
+    if one and len(one) != len(other):
+        return (
+            f"{one[:SHOWN]}…, {len(one) // 2}{OTHER_SIZE}",
+            f"{other[:SHOWN]}…, {len(other) // 2}{OTHER_SIZE}",
+        )
+    same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    start = (same - SHOWN // 2) // 2 * 2 if same >= SHOWN else 0  # whole bytes
+
+    def part(text: str) -> str:
+        before, after = "…" if start else "", "…" if len(text) > start + SHOWN else ""
+        return f"{before}{text[start : start + SHOWN]}{after}" if text else ""
+
+    return part(one), part(other)
 
 
 def _closest(named: Iterable[WorkloadValues], genuine: Genuine) -> Finding:
@@ -209,8 +231,12 @@ def _chip_refusal(workload: WorkloadValues, genuine: Genuine, values: PlatformVa
         # A masked chip is none of them.
         if genuine.chip and genuine.chip in workload.chips:
             return None
-        seen = f"chip {genuine.chip[:16]}…" if genuine.chip else "a masked chip"
-        return _identity(Reason.CHIP_NOT_IN_POLICY, seen, f"a chip of {workload.workload}")
+        if not genuine.chip:
+            return _identity(Reason.CHIP_NOT_IN_POLICY, "a masked chip", f"a chip of {workload.workload}")
+        # One that was cut short, or filled up with zeros, looks like the chip itself.
+        like = [each for each in workload.chips if each[:SHOWN] == genuine.chip[:SHOWN]]
+        seen, wanted = apart(genuine.chip, like[0]) if like else (f"{genuine.chip[:SHOWN]}…", "one")
+        return _identity(Reason.CHIP_NOT_IN_POLICY, f"chip {seen}", f"{wanted} of {workload.workload}'s")
     product = product_of(genuine, values)
     if genuine.product in LEAKED and (product is None or not product.any_chip):
         wanted = f"chips of {workload.workload}, because keys of {genuine.product} have leaked"

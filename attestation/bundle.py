@@ -7,7 +7,8 @@ anything else. Pure.
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from attestation.needs import Needs, SnpNeeds
+from attestation.dated import newer_of
+from attestation.needs import Needs, SnpNeeds, needs_of
 from attestation.subjects import Subject
 from schemas import codec
 from schemas.collateral import (
@@ -17,8 +18,8 @@ from schemas.collateral import (
     Entries,
     SignedCollateral,
 )
-from schemas.errors import MalformedError, Reason, UsageError
-from schemas.evidence import Endorsements
+from schemas.errors import MalformedError, PeerError, Reason, UsageError
+from schemas.evidence import Endorsements, Evidence
 from schemas.messages import Millis
 from sealing import cose
 from sealing.context import Mesh
@@ -110,6 +111,18 @@ def endorsements_for(needs: Needs, entries: Entries) -> Endorsements:
     found = [_files(needs.subjects(product), by_subject) for product in needs.products]
     # A report that does not name its product is endorsed by the one that has a certificate for its chip.
     return next((files for files in found if "vcek.der" in files), found[0])
+
+
+def completed(evidence: Evidence, endorsements: Endorsements, entries: Entries) -> Endorsements:
+    """Return `endorsements` with what is absent, or older than the entries', from there."""
+    try:
+        needs = needs_of(evidence, endorsements)
+    except PeerError:
+        return endorsements  # whoever appraises it says what is wrong
+    if needs is None:
+        return endorsements
+    # An old list may still be valid: whom a newer one names has every reason to send it.
+    return newer_of(endorsements, endorsements_for(needs, entries))
 
 
 def _files(subjects: Iterable[Subject], by_subject: dict[str, Endorsements]) -> Endorsements:

@@ -15,10 +15,8 @@ from pathlib import Path
 from anyio import to_thread
 
 from attestation.attester import Machine
-from attestation.bundle import endorsements_for, open_bundle
-from attestation.dated import newer_of
+from attestation.bundle import completed, open_bundle
 from attestation.errors import AttesterError
-from attestation.needs import needs_of
 from attestation.own_machine import COLLATERAL
 from schemas.collateral import MAX_COLLATERAL, Entries
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
@@ -59,14 +57,7 @@ class Carried:
 
     def complete(self, evidence: Evidence, endorsements: Endorsements) -> Endorsements:
         """Return `endorsements` with what is absent, or older than the bundle's, from there. Reads a file."""
-        try:
-            needs = needs_of(evidence, endorsements)
-        except PeerError:
-            return endorsements  # whoever appraises it says what is wrong
-        if needs is None:
-            return endorsements
-        # An old list may still be valid: whom a newer one names has every reason to send it.
-        return newer_of(endorsements, endorsements_for(needs, self._current()))
+        return completed(evidence, endorsements, self._current())
 
     def _current(self) -> Entries:
         with self._lock:

@@ -4,9 +4,15 @@ from schemas.errors import PeerError, Reason
 
 
 class AttestationError(PeerError):
-    """Evidence or its endorsements were refused; `reason` says why, `also` what else was amiss."""
+    """Evidence or its endorsements were refused; `reason` says why, `also` what else was amiss.
+
+    `seen` and `wanted` say what the two sides of the check that failed were, where there are two: numbers,
+    times and identifiers of machines, never a key or report data.
+    """
 
     also: tuple[Reason, ...] = ()
+    seen: str = ""
+    wanted: str = ""
 
 
 class EvidenceMalformedError(AttestationError):
@@ -26,6 +32,10 @@ class UnsupportedPlatformError(EvidenceMalformedError):
 
 class NotGenuineError(AttestationError):
     """No vendor's chain vouches for these bytes at this time; policy was not asked."""
+
+    def __init__(self, reason: Reason, detail: str = "", *, seen: str = "", wanted: str = "") -> None:
+        super().__init__(reason, detail)
+        self.seen, self.wanted = seen, wanted
 
 
 class NotAcceptableError(AttestationError):

@@ -1,5 +1,6 @@
 """Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
 
+from attestation.acceptable import OTHER_SIZE, VENDORS_OWN
 from attestation.assess import Assessment
 from attestation.errors import AttestationError
 from attestation.missing import CODES
@@ -25,7 +26,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.CHAIN_INVALID: (
         "The certificates do not form a chain of the kind that the manufacturer makes",
-        "fetch the certificates again from the manufacturer",
+        "fetch them again; those that evidence carries itself, as Nitro's does, are forged or damaged",
     ),
     Reason.CERTIFICATE_EXPIRED: (
         "A certificate is not valid at this time",
@@ -45,15 +46,15 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.NO_COLLATERAL: (
         "Endorsements are absent, so checks could not be made",
-        "get them with `sealbus collateral fetch`",
+        "get them with `sealbus collateral fetch`, or name what you have with --collateral",
     ),
     Reason.NO_REVOCATION_LIST: (
-        "No revocation list came with the evidence",
+        "Without a revocation list a revoked certificate passes",
         "get it with `sealbus collateral fetch`",
     ),
     Reason.COLLATERAL_EXPIRED: (
         "Collateral is not current at this time",
-        "get it again with `sealbus collateral fetch`",
+        "get it again with `sealbus collateral fetch`, or judge at a time when it was (--at)",
     ),
     Reason.COLLATERAL_TOO_OLD: (
         "Collateral is older than the policy allows",
@@ -89,8 +90,8 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
         "update the platform when you can",
     ),
     Reason.ADVISORY_TOLERATED: (
-        "A weakness of this platform is published, which the policy lets pass",
-        "read the advisory",
+        "Weaknesses of this platform are published, which the policy lets pass",
+        "read what the advisories say",
     ),
     Reason.CHIP_MISMATCH: (
         "The certificate is of another chip than the evidence",
@@ -125,9 +126,12 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
         "check who built the image",
     ),
     Reason.SVN_TOO_LOW: ("The image is older than the policy allows", "roll out a newer image"),
-    Reason.DEBUG_ENABLED: ("Debugging is on: the host can read all secrets", "launch it without debug"),
+    Reason.DEBUG_ENABLED: (
+        "Debugging is on, so the host can read all secrets",
+        "launch it without debug",
+    ),
     Reason.MIGRATABLE: (
-        "The guest can be migrated: someone else may hold its keys",
+        "Someone else may hold the guest's keys",
         "launch it without a migration agent",
     ),
     Reason.SERVICE_TD: (
@@ -181,6 +185,8 @@ _VLEK = (
     "take vlek.der from the host's certificate table (auxblob.bin) or ask the cloud, for AMD gives it to "
     "nobody else; `sealbus collateral fetch` gets the others"
 )
+_COMPARED = (Reason.MEASUREMENT_NOT_IN_POLICY, Reason.CHIP_NOT_IN_POLICY)
+_OWN_ROOT = "it is no simulator's: name it under roots in the policy, or leave --root out"
 # Their second half is not what the policy wants, but why it lets it pass.
 _TOLERATED = (Reason.TCB_STATUS_TOLERATED, Reason.ADVISORY_TOLERATED)
 
@@ -193,13 +199,17 @@ def explain(assessment: Assessment) -> list[str]:
     if assessment.failure is not None:
         return [explain_failure(assessment.failure)]
     findings = sorted(assessment.judgement.findings, key=lambda each: each.tier is not Tier.CONTRAINDICATED)
-    # That endorsements are absent is said once, with their names.
-    return [explain_finding(each) for each in findings if each.reason in _SENTENCES]
+    # That endorsements are absent is said once, with their names; and advisories in one sentence.
+    seen: dict[tuple[Reason, str], list[str]] = {}
+    for each in findings:
+        if each.reason in _SENTENCES:
+            seen.setdefault((each.reason, each.wanted), []).append(each.seen)
+    return [_sentence(reason, ", ".join(all_), wanted) for (reason, wanted), all_ in seen.items()]
 
 
 def explain_failure(failure: AttestationError) -> str:
     """Return as a sentence why evidence can't be read or is not genuine."""
-    return _sentence(failure.reason, failure.detail, "")
+    return _sentence(failure.reason, failure.seen or failure.detail, failure.wanted, failure.detail)
 
 
 def explain_finding(finding: Finding) -> str:
@@ -207,11 +217,15 @@ def explain_finding(finding: Finding) -> str:
     return _sentence(finding.reason, finding.seen, finding.wanted)
 
 
-def _sentence(reason: Reason, seen: str, wanted: str) -> str:
+def _sentence(reason: Reason, seen: str, wanted: str, detail: str = "") -> str:
     known = _SENTENCES.get(reason, _ABSENT if reason in CODES.values() else _OTHER)
-    failed, to_do = _BY_DETAIL.get(seen, known)
+    failed, to_do = _BY_DETAIL.get(detail, known)
     if "vlek.der" in seen:
         to_do = _VLEK
+    if reason is Reason.ROOT_NOT_IN_POLICY and seen.endswith(VENDORS_OWN):
+        to_do = _OWN_ROOT
+    if reason in _COMPARED and seen.endswith(OTHER_SIZE):
+        to_do = "give the whole value in the policy: that one is of another length"
     middle = f": {seen}" if seen else ""
     policy = f" ({wanted})" if reason in _TOLERATED else f" (wanted: {wanted})"
     policy = policy if wanted else ""

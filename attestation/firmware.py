@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from attestation.claims import CRL, Genuine
 from attestation.missing import codes_of
+from attestation.moments import rfc3339
 from attestation.trust import Claim, Finding, Value
 from schemas.errors import Reason
 from schemas.evidence import SEV_SNP, TDX, PlatformValues, ProductValues
@@ -36,14 +37,14 @@ def judge_firmware(genuine: Genuine, values: PlatformValues, now: datetime) -> I
 def _collateral(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
     gaps = tuple(name for name in genuine.missing if name != CRL)
     if gaps:
-        seen = f"absent: {', '.join(gaps)}"
+        seen = f"no {', '.join(gaps)}"
         yield _hardware(Reason.NO_COLLATERAL, seen, "all of it", Value.HARDWARE_UNKNOWN)
         for name, reason in zip(gaps, codes_of(gaps), strict=True):
             yield _hardware(reason, f"no {name}", "one that is current", Value.HARDWARE_UNKNOWN)
     if CRL in genuine.missing:
         value = Value.HARDWARE_UNKNOWN if values.require_crl else Value.HARDWARE_UNSAFE
         wanted = "one" if values.require_crl else "one, to know that no certificate is revoked"
-        yield _hardware(Reason.NO_REVOCATION_LIST, "no revocation list", wanted, value)
+        yield _hardware(Reason.NO_REVOCATION_LIST, "none came with it", wanted, value)
     days, issued = values.max_collateral_days, genuine.collateral_time
     if days is not None and issued is not None and now - issued > timedelta(days=days):
         seen = f"issued {issued.date().isoformat()}"
@@ -75,7 +76,7 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
         if genuine.status == HARDENING:
             yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, "accepted by the policy")
     elif until := _excepted(genuine.status, values, now):
-        yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, f"accepted until {until.isoformat()}")
+        yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, f"accepted until {rfc3339(until)}")
     else:
         wanted = f"one of {', '.join(values.statuses)}"
         yield _hardware(Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status or "none stated", wanted)
@@ -84,7 +85,7 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
 def _advisories(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
     for advisory in genuine.advisories:
         if until := _excepted(advisory, values, now):
-            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, f"accepted until {until.isoformat()}")
+            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, f"accepted until {rfc3339(until)}")
         elif values.advisories is None or advisory in values.advisories:
             yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, "accepted by the policy")
         else:

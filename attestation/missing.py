@@ -35,6 +35,9 @@ def refuse_without(names: Iterable[str], endorsements: Mapping[str, bytes]) -> N
     """Raise `NotGenuineError` unless all of them are there: without them no signature can be checked."""
     missing = missing_of(names, endorsements)
     if missing:
-        error = NotGenuineError(Reason.NO_COLLATERAL, f"absent: {', '.join(missing)}")
+        listed = ", ".join(missing)
+        error = NotGenuineError(
+            Reason.NO_COLLATERAL, f"absent: {listed}", seen=f"no {listed}", wanted="all of it"
+        )
         error.also = codes_of(missing)
         raise error

@@ -1,20 +1,53 @@
 """An Attestation Result as data: flat for programs, an EAR beside it; unsigned, being a tool's output."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from attestation.assess import Assessment
 from attestation.explain import explain_failure, explain_finding
+from attestation.moments import rfc3339
 from attestation.trust import Claim
 
 PROFILE = "tag:sealbus.dev,2026:ear"
 
 
-def as_json(assessment: Assessment, platform: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What evidence was judged by: when, and by whose word."""
+
+    at: datetime
+    issued: datetime  # when this result was made, whatever time was judged at
+    build: str  # which version judged
+    policy: str = ""  # name of the policy's file; "": the built-in one
+    policy_digest: str = ""  # SHA-256 of its text
+    root: str = ""  # fingerprint of a root given in place of the manufacturer's
+    collateral: tuple[str, ...] = ()  # endorsements that did not lie beside the evidence
+
+    @property
+    def policy_id(self) -> str:
+        """Name the policy as an EAR does."""
+        digest = f"sha-256:{self.policy_digest}" if self.policy_digest else "sealbus:built-in"
+        return f"{digest}, root sha-256:{self.root}" if self.root else digest
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "at": rfc3339(self.at),
+            "policy": self.policy or None,
+            "policy_sha256": self.policy_digest or None,
+            "root": self.root or None,
+            "collateral": list(self.collateral),
+        }
+
+
+def as_json(assessment: Assessment, platform: str, basis: Basis) -> dict[str, Any]:
     """Return an assessment as JSON data. `platform` is what the evidence was taken for."""
     claims, failure = assessment.claims, assessment.failure
     return {
         "platform": assessment.unsupported or platform,
+        "judged": basis.plain(),
         "genuine": assessment.genuine,
         "status": assessment.status.value,
         "reasons": [reason.value for reason in assessment.reasons],
@@ -39,6 +72,8 @@ def as_json(assessment: Assessment, platform: str) -> dict[str, Any]:
         else {
             "reason": failure.reason.value,
             "detail": failure.detail,
+            "seen": failure.seen,
+            "wanted": failure.wanted,
             "explanation": explain_failure(failure),
         },
         "findings": [
@@ -52,10 +87,22 @@ def as_json(assessment: Assessment, platform: str) -> dict[str, Any]:
             }
             for each in assessment.judgement.findings
         ],
-        "ear": {
-            "eat_profile": PROFILE,
-            "ear.status": assessment.status.value,
-            "ear.trustworthiness-vector": _plain(assessment.vector),
+        "ear": _ear(assessment, platform, basis),
+    }
+
+
+def _ear(assessment: Assessment, platform: str, basis: Basis) -> dict[str, Any]:
+    """Return an EAR (draft-ietf-rats-ear), with the labels that its implementations read in JSON."""
+    return {
+        "eat_profile": PROFILE,
+        "iat": int(basis.issued.timestamp()),
+        "ear.verifier-id": {"developer": "sealbus", "build": basis.build},
+        "submods": {
+            assessment.unsupported or platform: {
+                "ear.status": assessment.status.value,
+                "ear.trustworthiness-vector": _plain(assessment.vector),
+                "ear.appraisal-policy-id": basis.policy_id,
+            }
         },
     }
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from attestation import der
 from attestation.errors import EvidenceMalformedError, NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
+from attestation.moments import at, rfc3339, span
 from schemas.errors import Reason
 from schemas.toml_place import printable
 
@@ -227,10 +228,16 @@ def verify_chain(chain: Sequence[Certificate], *, now: datetime, memory: Remembe
     5. no critical extension is left unread, and the leaf is no CA.
     The caller compares the root's fingerprint with what its policy names.
     """
-    for certificate in chain:
+    for depth, certificate in enumerate(chain):
         # 1.
         if not certificate.not_before <= now <= certificate.not_after:
-            raise NotGenuineError(Reason.CERTIFICATE_EXPIRED, "certificate is not valid at this time")
+            valid = span(certificate.not_before, certificate.not_after)
+            raise NotGenuineError(
+                Reason.CERTIFICATE_EXPIRED,
+                "certificate is not valid at this time",
+                seen=f"the {_place(depth, chain)} certificate is {valid}",
+                wanted=at(now),
+            )
     # The rest does not depend on the time.
     encoded = tuple(certificate.encoded for certificate in chain)
     return memory.recall("chain", encoded, lambda: _verify_links(chain, memory))
@@ -241,19 +248,37 @@ def _verify_links(chain: Sequence[Certificate], memory: Remembers) -> PublicKey:
         above = min(depth + 1, len(chain) - 1)
         # 2.
         if certificate.issuer != chain[above].subject:
-            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate names another issuer")
+            raise NotGenuineError(
+                Reason.CHAIN_INVALID,
+                "certificate names another issuer",
+                seen=f"the {_place(depth, chain)} certificate names another issuer",
+                wanted=f"the {_place(above, chain)} certificate",
+            )
         # 3.
         if not is_signed_by(chain[above].key_info, certificate, memory):
-            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate is not signed by its issuer")
+            raise NotGenuineError(
+                Reason.CHAIN_INVALID,
+                "certificate is not signed by its issuer",
+                seen=f"the {_place(depth, chain)} certificate is not signed by its issuer",
+                wanted=f"signed by the {_place(above, chain)} certificate's key",
+            )
         # 4. and 5.
-        _check_constraints(certificate, depth)
+        _check_constraints(certificate, depth, f"the {_place(depth, chain)} certificate")
     return load_public_key(chain[0].key_info, memory)
 
 
-def _check_constraints(certificate: Certificate, depth: int) -> None:
+def _place(depth: int, chain: Sequence[Certificate]) -> str:
+    # By its place, because a name in it is whatever a forger wrote.
+    return "leaf" if depth == 0 else "root" if depth == len(chain) - 1 else "intermediate"
+
+
+def _check_constraints(certificate: Certificate, depth: int, which: str) -> None:
     for name, extension in certificate.extensions.items():
         if extension.critical and name not in UNDERSTOOD:
-            raise NotGenuineError(Reason.CHAIN_INVALID, "certificate has a critical extension not understood")
+            what = "certificate has a critical extension not understood"
+            raise NotGenuineError(
+                Reason.CHAIN_INVALID, what, seen=f"{which} has one that is critical: {name}"
+            )
     is_ca, path_length = _basic_constraints(certificate)
     usage = key_usage(certificate)
     if depth == 0:
@@ -261,9 +286,16 @@ def _check_constraints(certificate: Certificate, depth: int) -> None:
             raise NotGenuineError(Reason.CHAIN_INVALID, "the leaf certificate is a CA's")
         return
     if not is_ca or (path_length is not None and depth - 1 > path_length):
-        raise NotGenuineError(Reason.CHAIN_INVALID, "certificate may not issue at this depth")
+        what = "certificate may not issue at this depth"
+        raise NotGenuineError(
+            Reason.CHAIN_INVALID,
+            what,
+            seen=f"{which} is no authority's that may issue here",
+            wanted=f"a CA's that allows {depth - 1} below it",
+        )
     if usage is None or not usage & CERTIFICATE_SIGN:
-        raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's key may not sign certificates")
+        what = "certificate's key may not sign certificates"
+        raise NotGenuineError(Reason.CHAIN_INVALID, what, seen=f"{which}'s key may not sign certificates")
 
 
 def _basic_constraints(certificate: Certificate) -> tuple[bool, int | None]:
@@ -310,10 +342,21 @@ def verify_not_revoked(
         raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
     # 3. It is current: an old list would hide what was revoked since.
     if not listing.this_update <= now <= listing.next_update:
-        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "CRL is not current at this time")
+        whose = "the root's" if issuer.issuer == issuer.subject else "the intermediate's"
+        raise NotGenuineError(
+            Reason.COLLATERAL_EXPIRED,
+            "CRL is not current at this time",
+            seen=f"{whose} revocation list is {span(listing.this_update, listing.next_update)}",
+            wanted=at(now),
+        )
     # 4. It does not name the certificate.
     if certificate.serial in listing.serials:
-        raise NotGenuineError(Reason.CERTIFICATE_REVOKED, "a certificate of the chain is revoked")
+        raise NotGenuineError(
+            Reason.CERTIFICATE_REVOKED,
+            "a certificate of the chain is revoked",
+            seen=f"serial number {certificate.serial:x} is in the list of {rfc3339(listing.this_update)}",
+            wanted="one that is not in it",
+        )
 
 
 def load_public_key(key_info: bytes, memory: Remembers = FORGETFUL) -> PublicKey:

@@ -2,9 +2,11 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 import click
@@ -44,6 +46,23 @@ VERSIONS = {
     "turns": ("sealbus", "cryptography", "msgspec", "cbor2", "pynacl"),
 }
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+
+
+def rounds_option(default: int) -> Callable[[F], F]:
+    """Return the option that says how often, with what a benchmark needs to tell its range."""
+    text = "Rounds after the one that warms up."
+    return click.option("--rounds", type=ROUNDS, default=default, show_default=True, help=text)
+
+
+def seconds_option(default: float) -> Callable[[F], F]:
+    """Return the option that says how long a slice is."""
+    return click.option(
+        "--seconds", type=SECONDS, default=default, show_default=True, help="Length of a slice."
+    )
+
 
 @click.group()
 def bench() -> None:
@@ -58,17 +77,15 @@ def list_() -> None:
 
 
 @bench.command()
-@click.option(
-    "--rounds", type=ROUNDS, default=7, show_default=True, help="Rounds after the one that warms up."
-)
-@click.option("--seconds", type=SECONDS, default=0.5, show_default=True, help="Length of a slice.")
+@rounds_option(7)
+@seconds_option(0.5)
 @click.option(
     "--loop",
     type=click.Choice(LOOPS),
     default=LOOPS[-1] if find_spec("uvloop") else LOOPS[0],
     help="Event loop of our side; nats-py's is always asyncio.  [default: uvloop where it is installed]",
 )
-@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+@json_option
 def channel(rounds: int, seconds: float, loop: str, as_data: bool) -> int:
     """Sealed calls and messages between attested processes against those of plain nats-py."""
     if loop == "uvloop" and find_spec("uvloop") is None:
@@ -83,11 +100,9 @@ def channel(rounds: int, seconds: float, loop: str, as_data: bool) -> int:
 
 
 @bench.command()
-@click.option(
-    "--rounds", type=ROUNDS, default=9, show_default=True, help="Rounds after the one that warms up."
-)
-@click.option("--seconds", type=SECONDS, default=0.1, show_default=True, help="Length of a slice.")
-@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+@rounds_option(9)
+@seconds_option(0.1)
+@json_option
 def attest(rounds: int, seconds: float, as_data: bool) -> int:
     """Judging Evidence against the bare signature checks in it, and against dcap-qvl."""
     progress = Console(stderr=True, highlight=False)
@@ -96,11 +111,9 @@ def attest(rounds: int, seconds: float, as_data: bool) -> int:
 
 
 @bench.command()
-@click.option(
-    "--rounds", type=ROUNDS, default=9, show_default=True, help="Rounds after the one that warms up."
-)
-@click.option("--seconds", type=SECONDS, default=0.1, show_default=True, help="Length of a slice.")
-@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+@rounds_option(9)
+@seconds_option(0.1)
+@json_option
 def sealing(rounds: int, seconds: float, as_data: bool) -> int:
     """Handshakes, tasks and idle sessions against the bare primitives."""
     return report("sealing", measure_sealing(rounds=rounds, seconds=seconds), as_data=as_data)
@@ -116,7 +129,7 @@ def sealing(rounds: int, seconds: float, as_data: bool) -> int:
     show_default=True,
     help="Instances that a broker keeps one more eviction from.",
 )
-@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+@json_option
 def revocation(rounds: int, instances: int, withheld: int, as_data: bool) -> int:
     """From an eviction to the last instance that enforces it, also against a broker that withholds."""
     progress = Console(stderr=True, highlight=False)
@@ -134,11 +147,9 @@ def revocation(rounds: int, instances: int, withheld: int, as_data: bool) -> int
 
 
 @bench.command()
-@click.option(
-    "--rounds", type=ROUNDS, default=9, show_default=True, help="Rounds after the one that warms up."
-)
-@click.option("--seconds", type=SECONDS, default=0.1, show_default=True, help="Length of a slice.")
-@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+@rounds_option(9)
+@seconds_option(0.1)
+@json_option
 def grants(rounds: int, seconds: float, as_data: bool) -> int:
     """Grants against biscuit-python's and cedarpy's authorization, and a large mesh under a new policy."""
     progress = Console(stderr=True, highlight=False)
@@ -147,9 +158,7 @@ def grants(rounds: int, seconds: float, as_data: bool) -> int:
 
 
 @bench.command()
-@click.option(
-    "--rounds", type=ROUNDS, default=7, show_default=True, help="Rounds after the one that warms up."
-)
+@rounds_option(7)
 @click.option(
     "--members",
     type=click.IntRange(min=2, max=60_000),
@@ -157,7 +166,7 @@ def grants(rounds: int, seconds: float, as_data: bool) -> int:
     show_default=True,
     help="How many are admitted; the budget is in proportion.",
 )
-@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+@json_option
 def turns(rounds: int, members: int, as_data: bool) -> int:
     """What hard and timed turns of a role cost the coordinator of a large mesh."""
     progress = Console(stderr=True, highlight=False)

@@ -3,7 +3,6 @@
 Exit codes: 0 fine, 1 something does not fit or was refused, 2 usage or unreadable, 3 no coordinator.
 """
 
-import os
 from itertools import combinations
 from pathlib import Path
 
@@ -20,6 +19,14 @@ from console.audit_proof import check_proof, make_proof
 from console.council_files import CHAIN, encode_chain
 from console.documents import open_signed_policy
 from console.evidence import print_json
+from console.operating.desk import (
+    BROKER_URL,
+    credentials_of,
+    credentials_option,
+    json_option,
+    state_option,
+    wait_option,
+)
 from console.operating.kept import Kept, default_state
 from console.operator import operator_line
 from console.operator_key import passphrase_option
@@ -31,7 +38,6 @@ from schemas.errors import PeerError, Reason, UsageError
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.errors import SealingError
-from transport import Credentials
 
 FINE, AMISS = 0, 1
 MAX_LOG = 1024 * 1024 * 1024
@@ -46,9 +52,10 @@ directory = click.option(
     default=Path(),
     help="Where anchor.cbor and audit/ lie: a lab's directory, or your own.",
 )
-anchor_option = click.option("--anchor", "anchor_file", type=File, help="DIR/anchor.cbor if absent.")
-json_option = click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
-file_option = click.option("--file", "file", type=File, help="The newest term's below DIR/audit if absent.")
+anchor_option = click.option(
+    "--mesh", "--anchor", "anchor_file", type=File, help="DIR/anchor.cbor if absent."
+)
+file_option = click.option("--file", "file", type=File, help="The same as FILE.")
 
 
 @click.group()
@@ -104,6 +111,7 @@ def _verify_proof(path: Path, council: Council, mesh: Mesh, as_data: bool) -> in
 
 
 @audit.command()
+@click.argument("log_file", metavar="[FILE]", required=False, type=File)
 @file_option
 @directory
 @anchor_option
@@ -114,6 +122,7 @@ def _verify_proof(path: Path, council: Council, mesh: Mesh, as_data: bool) -> in
 @click.option("--reason", help="Only with this reason.")
 @json_option
 def show(
+    log_file: Path | None,
     file: Path | None,
     folder: Path,
     anchor_file: Path | None,
@@ -122,9 +131,9 @@ def show(
     reason: str | None,
     as_data: bool,
 ) -> int:
-    """Show the entries of a stored log; exit 1 if something in the file does not fit."""
+    """Show the entries of a stored log: FILE, or the newest term's. Exit 1 if something does not fit."""
     council, mesh = _anchor(folder, anchor_file)
-    path = file or _stored(folder)[-1]
+    path = log_file or file or _stored(folder)[-1]
     log = _read(path, council, mesh)
     entries = screen.chosen(log, decisions, instance, reason)
     if as_data:
@@ -138,14 +147,22 @@ def show(
 
 @audit.command()
 @click.argument("index", type=click.IntRange(min=0))
+@click.argument("log_file", metavar="[FILE]", required=False, type=File)
 @file_option
 @directory
 @anchor_option
 @click.option("--out", type=File, help="Write it there; else it is printed.")
-def prove(index: int, file: Path | None, folder: Path, anchor_file: Path | None, out: Path | None) -> int:
-    """Prove that entry INDEX is in the log, to whoever has the anchor and not the log."""
+def prove(
+    index: int,
+    log_file: Path | None,
+    file: Path | None,
+    folder: Path,
+    anchor_file: Path | None,
+    out: Path | None,
+) -> int:
+    """Prove that entry INDEX is in the log, FILE or the newest term's, to whoever has the anchor alone."""
     council, mesh = _anchor(folder, anchor_file)
-    path = file or _stored(folder)[-1]
+    path = log_file or file or _stored(folder)[-1]
     log = _read(path, council, mesh)
     if log.findings:
         raise UsageError(f"{path}: {log.findings[0].text}: nothing is proved from it")
@@ -154,15 +171,28 @@ def prove(index: int, file: Path | None, folder: Path, anchor_file: Path | None,
         click.echo(text)
     else:
         files.write_new(out, text + b"\n")
+        done = f"{out}: that entry {index} is in the log; `sealbus audit verify --proof {out}` checks it"
+        _out().print(done, markup=False, soft_wrap=True)
     return FINE
 
 
 @audit.command()
 @directory
 @anchor_option
-@click.option("--url", envvar="SEALBUS_NATS_URL", required=True, help="The broker; or SEALBUS_NATS_URL.")
+@click.option(
+    "--nats", "--url", "url", envvar=BROKER_URL, required=True, help=f"The broker; else {BROKER_URL}."
+)
 @click.option("--key", "key_file", type=File, required=True, help="Your key, from `policy keygen`.")
-@click.option("--policy", "policy_file", type=File, help="The signed policy; DIR/policy.signed if absent.")
+@click.option(
+    "--profile",
+    "--policy",
+    "policy_file",
+    type=File,
+    help="The signed policy that says which coordinator to believe; DIR/policy.signed if absent.",
+)
+@credentials_option
+@state_option
+@wait_option
 @click.option("--follow", is_flag=True, help="Go on until you are interrupted.")
 @passphrase_option
 @json_option
@@ -172,21 +202,20 @@ def fetch(
     url: str,
     key_file: Path,
     policy_file: Path | None,
+    credentials: Path | None,
+    state: Path | None,
+    wait: float,
     follow: bool,
     passphrase_file: Path | None,
     as_data: bool,
 ) -> int:
-    """Fetch what the coordinator's log has and DIR/audit has not, from a coordinator that is verified.
-
-    The broker's account is the environment's SEALBUS_NKEY_SEED, if it wants one.
-    """
+    """Fetch what the coordinator's log has and DIR/audit has not, from a coordinator that is verified."""
     council, mesh = _anchor(folder, anchor_file)
-    kept = Kept(default_state(), mesh.id)
+    kept = Kept(state or default_state(), mesh.id)
     council = kept.council(council)
     profile = _profile(council, mesh, policy_file or folder / "policy.signed")
     locked = files.read(key_file, operator_key.MAX_KEY_FILE)
     key = operator_key.unlock(key_file, locked, council, passphrase_file)
-    seed = os.environ.get("SEALBUS_NKEY_SEED")
 
     async def run() -> None:
         async with operator_line(
@@ -195,7 +224,8 @@ def fetch(
             profile=profile,
             key=key,
             kept=kept,
-            credentials=Credentials(seed=seed) if seed else None,
+            credentials=credentials_of(credentials),
+            patience=wait,
         ) as line:
             if line.council.version:
                 # Else nobody could verify, with the anchor alone, what is stored from here on.
@@ -231,7 +261,7 @@ def _tell(path: Path, term: int, before: int, size: int, as_data: bool) -> None:
 def _profile(council: Council, mesh: Mesh, path: Path) -> Profile | None:
     """Return what the signed policy says of coordinators; None if former operators signed it."""
     try:
-        return open_signed_policy(council, mesh, files.read(path, files.MAX_SIGNED)).profile
+        return open_signed_policy(council, mesh, files.read(path, files.MAX_SIGNED), str(path)).profile
     except SealingError as error:
         if error.reason in (Reason.FORMER_OPERATOR, Reason.SIGNATURES_TOO_FEW) and council.version:
             return None  # a coordinator whose term is open shows one of those of now

@@ -93,6 +93,12 @@ def read_log(data: bytes, council: Council, mesh: Mesh) -> StoredLog:
             log.whole = position
     if not data:
         log.findings.append(Finding("torn", "the file is empty", 1))
+    unfit = [each for each in log.findings if each.code == "entry"]
+    if log.proof is None and log.entries and len(unfit) == len(log.entries):
+        # Leaf hashes are over the mesh's id too: it is another mesh's file, and no entry of it was changed.
+        text = f"none of the {len(unfit)} entries is of the anchor's mesh: name the anchor of the log's own"
+        log.findings = [each for each in log.findings if each.code != "entry"]
+        log.findings.append(Finding("entry", text, unfit[0].line, 0))
     _judge_heads(log)
     log.findings.sort(key=lambda each: each.line)
     return log

@@ -16,6 +16,7 @@ from schemas.messages import Millis
 from schemas.toml_place import printable
 
 ID_SHOWN = 16  # an instance id's first characters, as agents print them
+_BESIDE_FACTS = 5 + 24 + 4 * 2  # columns of an entry's number and time, and between the columns
 _LONG = 64  # hexadecimal digests are cut on the screen; --json has them whole
 
 
@@ -118,11 +119,24 @@ def show_entries(console: Console, entries: Iterable[AuditEntry]) -> None:
     table.add_column("time", no_wrap=True)
     table.add_column("decision", no_wrap=True)
     table.add_column("facts", overflow="fold")
-    for entry in entries:
+    shown = list(entries)
+    room = console.width - _BESIDE_FACTS - max((len(each.decision) for each in shown), default=0)
+    for entry in shown:
         named = [(name, entry.facts[name]) for name in FACTS[entry.decision]]
-        facts = "  ".join(f"{name} {_short(name, fact)}" for name, fact in named if fact not in ("", ()))
-        table.add_row(str(entry.index), instant(entry.time), entry.decision, Text(facts))
+        facts = [f"{name} {_short(name, fact)}" for name, fact in named if fact not in ("", ())]
+        table.add_row(str(entry.index), instant(entry.time), entry.decision, Text(_filled(facts, room)))
     console.print(table)
+
+
+def _filled(facts: Sequence[str], room: int) -> str:
+    """Put facts into lines, none torn from its name at the end of one."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and len(lines[-1]) + 2 + len(fact) <= room:
+            lines[-1] += f"  {fact}"
+        else:
+            lines.append(fact)
+    return "\n".join(lines)
 
 
 def entries_data(entries: Iterable[AuditEntry]) -> list[dict[str, object]]:

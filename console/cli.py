@@ -1,7 +1,7 @@
 """`sealbus`: the one command line.
 
 Exit codes: 0 done, 1 refused or failed, 2 usage or unreadable input, 3 the mesh or broker could not be
-reached. Errors are a line that says what to do next; a traceback is a bug.
+reached. Errors are a line that says what to do next, and with `--json` an object too; a traceback is a bug.
 """
 
 import io
@@ -15,7 +15,7 @@ from rich.console import Console
 from console.audit import audit
 from console.collateral import collateral
 from console.doctor import doctor
-from console.evidence import evidence
+from console.evidence import evidence, print_json
 from console.explain_command import explain_command
 from console.operating.act_commands import glass, order, renewal, revoke
 from console.operating.agent_commands import agents, workloads
@@ -28,6 +28,8 @@ from schemas.toml_place import printable
 from transport import TransportError, UnavailableError
 
 COMMANDS = "sealbus.commands"
+USAGE = "usage"
+_REASONS = {1: "failed", 2: USAGE, 3: Reason.UNAVAILABLE.value}  # of errors that have none of their own
 
 
 class Commands(click.Group):
@@ -74,8 +76,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    code = _run(arguments)
     try:
+        code = _run(arguments)
         # Else the interpreter does it, and its failing would not be told as an error of the output.
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -85,6 +87,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    as_data = "--json" in arguments
     try:
         outcome = sealbus.main(args=arguments, prog_name="sealbus", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -94,17 +97,22 @@ def _run(arguments: list[str]) -> int:
         error.show(text)
         for line in text.getvalue().rstrip("\n").split("\n"):
             click.echo(printable(line.expandtabs()), err=True)
+        if as_data:
+            _tell(USAGE, error.format_message())
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("stopped")
         return 1
     except SealbusError as error:
-        return _report(error)
+        return _report(error, as_data=as_data)
     except BaseExceptionGroup as group:
         expected, bugs = group.split((SealbusError, KeyboardInterrupt))
-        if bugs is not None:
+        if bugs is not None or expected is None:
             raise
-        return max(_report(error) for error in leaves(expected)) if expected else 1
+        gravest = max(leaves(expected), key=code_of)
+        for each in leaves(expected):
+            _report(each, as_data=as_data and each is gravest)
+        return code_of(gravest)
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -118,9 +126,19 @@ def code_of(error: BaseException) -> int:
     return 1
 
 
-def _report(error: BaseException) -> int:
+def _report(error: BaseException, *, as_data: bool = False) -> int:
     _say("stopped" if isinstance(error, KeyboardInterrupt) else str(error))
-    return code_of(error)
+    code = code_of(error)
+    if as_data:
+        if isinstance(error, PeerError):
+            _tell(error.reason.value, error.detail)
+        elif not isinstance(error, KeyboardInterrupt):
+            _tell(_REASONS[code], str(error))
+    return code
+
+
+def _tell(reason: str, detail: str) -> None:
+    print_json({"done": False, "reason": reason, "detail": detail})
 
 
 def _say(text: str) -> None:

@@ -18,7 +18,7 @@ from attestation.bundle import add_signatures, decode_signed, encode_file, issue
 from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource, merged
 from attestation.endorsements.gather import check_entries, merge
 from attestation.endorsements.pcs import EARLY, STANDARD
-from attestation.vendors import VENDOR_ROOTS
+from attestation.moments import rfc3339
 from console.collateral_fetch import Outcome, Settings, fetch_all
 from console.collateral_files import (
     Gathered,
@@ -26,16 +26,30 @@ from console.collateral_files import (
     load_anchor,
     load_key,
     read_gathered,
+    read_unsigned,
     save,
     save_beside,
 )
-from console.collateral_screen import BAD, SOON, SOON_DAYS, Row, rows_of_entries, rows_of_files, show
+from console.collateral_pack import pack
+from console.collateral_screen import (
+    BAD,
+    EXPIRED,
+    SOON,
+    SOON_DAYS,
+    Row,
+    rows_of_entries,
+    rows_of_files,
+    short,
+    show,
+)
 from console.evidence import read_root
-from console.evidence_files import read_endorsements
+from console.evidence_files import holds, read_endorsements
 from console.operator_key import passphrase_option
 from schemas.collateral import CollateralBundle, Entries
 from schemas.errors import PeerError, Reason, UsageError
+from schemas.evidence import NITRO
 from schemas.messages import Millis
+from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from sealing.errors import SealingError, SignatureError
 
 DONE, REFUSED, UNREACHED = 0, 1, 3
@@ -47,6 +61,9 @@ OUT = click.Path(dir_okay=False, path_type=Path)
 @click.group()
 def collateral() -> None:
     """Get the endorsements that evidence needs, sign them for offline use, and watch them expire."""
+
+
+collateral.add_command(pack)
 
 
 @collateral.command()
@@ -85,7 +102,7 @@ def fetch(
     settings = Settings(
         kds=kds,
         pcs=PcsSource(pcs, root_ca_crl, EARLY if early else STANDARD),
-        roots=tuple(read_root(root) for root in roots) or _vendor_roots(),
+        roots=tuple(read_root(root) for root in roots) or tuple(EVERY_VENDOR_ROOT),
         cache=None if no_cache else cache or default_cache(),
         tls_authority=tls_ca,
     )
@@ -116,8 +133,8 @@ def fetch(
 
 
 @collateral.command()
-@click.argument("gathered", metavar="FILE", type=FILE)
-@click.option("--anchor", required=True, type=FILE, help="The anchor of the mesh.")
+@click.argument("gathered", metavar="FILE", type=PATH)
+@click.option("--mesh", "--anchor", "anchor", required=True, type=FILE, help="The anchor of the mesh.")
 @click.option(
     "--key", "keys", multiple=True, required=True, type=FILE, help="Your key, from `policy keygen`."
 )
@@ -154,7 +171,13 @@ def sign(
 
 @collateral.command()
 @click.argument("path", type=PATH)
-@click.option("--anchor", type=FILE, help="Also check that enough operators of this mesh signed the bundle.")
+@click.option(
+    "--mesh",
+    "--anchor",
+    "anchor",
+    type=FILE,
+    help="Also check that enough operators of this mesh signed the bundle.",
+)
 @click.option("--soon", default=SOON_DAYS, show_default=True, help="Days left from which to warn.")
 @click.option("--strict", is_flag=True, help="Exit 1 for what expires soon, too.")
 @click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
@@ -168,6 +191,8 @@ def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bo
     else:
         found = read_gathered(path)
         rows = list(rows_of_entries(found.entries, now, soon))
+    if not rows and path.is_dir() and holds(path, NITRO):
+        return _nothing_to_watch(path, as_data)
     if not rows:
         raise UsageError(f"{path} holds no collateral: get some with sealbus collateral fetch")
     word, trusted = _signatures(found, path, anchor)
@@ -177,16 +202,20 @@ def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bo
     else:
         console = Console(highlight=False)
         show(console, rows)
+        if any(row.state == EXPIRED for row in rows):
+            text = "what has expired is refused: get it again with `sealbus collateral fetch`"
+            console.print(Text(text, "red"), soft_wrap=True)
         console.print(Text(word, "" if trusted else "red"), soft_wrap=True)
     return REFUSED if not trusted or any(_is_bad(row, strict) for row in rows) else DONE
 
 
-def read_unsigned(path: Path) -> Entries:
-    """Read a collateral file to add to; raise `UsageError` if it is signed."""
-    found = read_gathered(path)
-    if found.signed is not None:
-        raise UsageError(f"{path} is signed: adding to it would void that; name another file with --out")
-    return found.entries
+def _nothing_to_watch(path: Path, as_data: bool) -> int:
+    if as_data:
+        click.echo(json.dumps({"signatures": "not signed", "documents": []}, indent=1))
+    else:
+        text = f"{path}: nothing to watch: {NITRO} evidence carries its own chain, and lives for hours"
+        Console(highlight=False).print(Text(text), soft_wrap=True)
+    return DONE
 
 
 def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tuple[str, bool]:
@@ -220,27 +249,18 @@ def _ages(found: Gathered | None, now: datetime) -> dict[str, object]:
     if found is None or found.bundle is None:
         return {}
     issued = issued_at(found.bundle)
-    return {"issued": issued.isoformat(), "age_days": round((now - issued).total_seconds() / 86_400, 1)}
+    return {"issued": rfc3339(issued), "age_days": round((now - issued).total_seconds() / 86_400, 1)}
 
 
 def _is_bad(row: Row, strict: bool) -> bool:
     return row.state in BAD or (strict and row.state == SOON)
 
 
-def _vendor_roots() -> tuple[str, ...]:
-    return tuple(root for roots in VENDOR_ROOTS.values() for root in roots)
-
-
 def _line(fetched: Fetched) -> Text:
     style = "yellow" if fetched.how is How.KEPT else "green"
     until = f"until {fetched.validity.expires:%Y-%m-%d}"
     why = f" ({fetched.why})" if fetched.why else ""
-    return Text.assemble("  ", (fetched.how.value, style), f" {_short(str(fetched.subject))}, {until}{why}")
-
-
-def _short(subject: str) -> str:
-    # A chip's id is 128 digits; the first 16 tell chips apart.
-    return "/".join(word if len(word) <= 40 else f"{word[:16]}…" for word in subject.split("/"))
+    return Text.assemble("  ", (fetched.how.value, style), f" {short(str(fetched.subject))}, {until}{why}")
 
 
 def _tell(console: Console, outcome: Outcome) -> None:
@@ -264,8 +284,8 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
                 "subject": str(each.subject),
                 "how": each.how.value,
                 "why": each.why,
-                "issued": each.validity.issued.isoformat(),
-                "expires": each.validity.expires.isoformat(),
+                "issued": rfc3339(each.validity.issued),
+                "expires": rfc3339(each.validity.expires),
                 "files": sorted(each.files),
             }
             for each in outcome.fetched

@@ -22,7 +22,7 @@ from attestation.endorsements import (
     needs_of,
 )
 from attestation.errors import AttestationError
-from console.collateral_files import read_evidence
+from console.evidence_files import read
 from schemas.errors import PeerError, UsageError
 
 USER_AGENT = "sealbus-collateral"
@@ -72,7 +72,7 @@ async def fetch_all(
 
 
 async def _fetch(path: Path, services: Services, seen: Callable[[Fetched], None]) -> Outcome:
-    found = read_evidence(path)
+    found = read(path)
     try:
         needs = needs_of(found.evidence, found.endorsements)
     except AttestationError as error:

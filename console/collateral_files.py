@@ -1,30 +1,24 @@
 """Evidence, collateral files, bundles, keys and anchors as `sealbus collateral` finds them on disk."""
 
 import os
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from attestation import nitro, sev_snp, tdx
-from attestation.bundle import decode_file, decode_signed, unverified_bundle
+from attestation.bundle import decode_file, decode_signed, open_bundle, unverified_bundle
 from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
-from attestation.sev_snp.parse import REPORT_SIZE
 from console import operator_key
 from console.council_files import open_council
-from console.evidence_files import Found, read, read_bounded, read_endorsements, unwrap
+from console.evidence_files import CERTIFICATE_TABLE, read_bounded
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.errors import PeerError, UsageError
-from schemas.evidence import MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Evidence
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.keys import SigningKey
 
 KEY_SIZE = 32
-TDX_TEE_TYPE = b"\x81\x00\x00\x00"  # bytes 4 to 8 of a quote's header
-COSE_STARTS = (
-    b"\x84\x44",
-    b"\xd2\x84\x44",
-)  # an array of 4 whose protected header has 4 bytes, tagged or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +31,10 @@ class Gathered:
     bundle: CollateralBundle | None = None
 
 
-def read_evidence(path: Path) -> Found:
-    """Read a folder of evidence, a CMW, or a raw report, quote or document; raise `UsageError`."""
-    if path.is_dir():
-        return read(path)
-    data = read_bounded(path, 2 * MAX_EVIDENCE)
-    if (evidence := _raw(data)) is not None:
-        return Found(evidence[0], evidence[1], read_endorsements(path.parent))
-    return unwrap(path, data)
-
-
-def _raw(data: bytes) -> tuple[str, Evidence] | None:
-    """Tell what raw evidence is, by its frame; parsers say whether it really is."""
-    if data[4:8] == TDX_TEE_TYPE and data[:2] in (b"\x04\x00", b"\x05\x00"):
-        return TDX, Evidence(tdx.MEDIA_TYPE, data)
-    if len(data) == REPORT_SIZE:
-        return SEV_SNP, Evidence(sev_snp.MEDIA_TYPE, data)
-    if data.startswith(COSE_STARTS):
-        return NITRO, Evidence(nitro.MEDIA_TYPE, data)
-    return None
-
-
 def read_gathered(path: Path) -> Gathered:
     """Read a collateral file, signed or not; the signatures are not looked at. Raises `UsageError`."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: make a file of what is in it with `sealbus collateral pack`")
     data = read_bounded(path, 2 * MAX_COLLATERAL)
     try:
         return Gathered(data, decode_file(data))
@@ -71,6 +46,51 @@ def read_gathered(path: Path) -> Gathered:
     except PeerError as error:
         raise UsageError(f"{path} is no collateral file: make one with sealbus collateral fetch") from error
     return Gathered(data, bundle.entries, signed, bundle)
+
+
+def read_unsigned(path: Path) -> Entries:
+    """Read a collateral file to add to; raise `UsageError` if it is signed."""
+    found = read_gathered(path)
+    if found.signed is not None:
+        raise UsageError(f"{path} is signed: adding to it would void that; name another file with --out")
+    return found.entries
+
+
+def folders_of_endorsements(tops: Iterable[Path]) -> list[Path]:
+    """Name these folders and those below that hold endorsements, or raise `UsageError` if none does."""
+    found = []
+    for top in tops:
+        below = [
+            Path(folder) for folder, _, names in os.walk(top) if {CERTIFICATE_TABLE, *CODES} & set(names)
+        ]
+        if not below:
+            raise UsageError(
+                f"{top} holds no endorsements: name folders with {', '.join(list(CODES)[:4])}, …"
+            )
+        found += sorted(below)
+    return list(dict.fromkeys(found))
+
+
+def read_verified(path: Path, anchor: Path | None) -> Entries:
+    """Read collateral to complete evidence with: an unsigned file, or a bundle of the anchor's operators.
+
+    Raises `UsageError`. What is in it is still to be verified with the evidence.
+    """
+    found = read_gathered(path)
+    if found.signed is None:
+        if anchor is not None:
+            raise UsageError(f"{path} is signed by nobody: leave --anchor out, or name the bundle")
+        return found.entries
+    if anchor is None:
+        raise UsageError(f"{path} is signed: name the anchor of its mesh with --anchor, to check by whom")
+    council, mesh = load_anchor(anchor)
+    try:
+        return open_bundle(council, mesh, found.data, now=time.time_ns() // 1_000_000).entries
+    except PeerError as error:
+        raise UsageError(
+            f"{path} is no collateral that this mesh's operators signed: {error}; "
+            f"`sealbus collateral status {path} --anchor {anchor}` says how it stands"
+        ) from error
 
 
 def load_anchor(path: Path) -> tuple[Council, Mesh]:

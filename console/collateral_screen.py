@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attestation.endorsements.facts import Fact, facts_of
+from attestation.moments import rfc3339
 from schemas.collateral import Entries
 from schemas.evidence import Endorsements
 
@@ -36,8 +37,8 @@ class Row:
             "entry": self.place,
             "file": self.fact.name,
             "subject": self.fact.subject,
-            "issued": issued.isoformat() if issued else None,
-            "expires": expires.isoformat() if expires else None,
+            "issued": rfc3339(issued) if issued else None,
+            "expires": rfc3339(expires) if expires else None,
             "age_days": self.age_days,
             "days_left": self.days_left,
             "state": self.state,
@@ -66,10 +67,11 @@ def rows_of_entries(entries: Entries, now: datetime, soon_days: int) -> Iterator
 
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table, most urgent first."""
-    table = Table(title="collateral", title_justify="left")
+    # Without lines between, so that a subject has room on a screen of 80 columns.
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("document", no_wrap=True)
     table.add_column("subject", overflow="fold")
-    for name in ("age", "expires", "days left"):
+    for name in ("age", "expires", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for row in sorted(rows, key=lambda row: (row.days_left is not None, row.days_left or 0.0)):
@@ -79,10 +81,16 @@ def show(console: Console, rows: Sequence[Row]) -> None:
             Text(row.fact.subject + (f": {row.fact.problem}" if row.fact.problem else "")),
             Text("" if row.age_days is None else f"{row.age_days:.0f} d"),
             Text("" if expires is None else f"{expires:%Y-%m-%d}"),
-            Text("" if row.days_left is None else f"{row.days_left:.0f}"),
+            Text("" if row.days_left is None else f"{row.days_left:.0f} d"),
             Text(row.state, _STYLES[row.state]),
         )
     console.print(table)
+
+
+def short(subject: str) -> str:
+    """Shorten the words of a document's subject."""
+    # A chip's id is 128 digits; the first 16 tell chips apart.
+    return "/".join(word if len(word) <= 40 else f"{word[:16]}…" for word in subject.split("/"))
 
 
 def _state(age: float, left: float, soon_days: int) -> str:

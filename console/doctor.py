@@ -16,10 +16,13 @@ from rich.table import Table
 from attestation.assess import Assessment
 from attestation.detect import Detected, detect
 from attestation.own_machine import OwnMachine
+from attestation.result import Basis
+from console.evidence import anchor_option, build, collateral_entries, collateral_option
 from console.evidence_screen import show_assessment
 from console.laptop import Check, look
 from console.own_evidence import Verdict, try_own_evidence
 from console.policy.files import read_reference_values
+from schemas.collateral import Entries
 from schemas.evidence import ReferenceValues
 
 
@@ -51,7 +54,15 @@ class Diagnosis:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A folder of certificates or collateral that this machine's device does not give.",
 )
-def doctor(as_json: bool, policy: Path | None, endorsements: Path | None) -> int:
+@collateral_option
+@anchor_option
+def doctor(
+    as_json: bool,
+    policy: Path | None,
+    endorsements: Path | None,
+    collateral: Path | None,
+    anchor: Path | None,
+) -> int:
     """Say which TEE this machine is and whether its evidence would be accepted.
 
     Takes evidence over random report data where there is a TEE. Without --policy everything is judged but
@@ -59,15 +70,15 @@ def doctor(as_json: bool, policy: Path | None, endorsements: Path | None) -> int
 
     Exit codes: 0 the evidence would be accepted, or there is no TEE and the lab can run; 1 the evidence
     cannot be had or would be refused, or there is no TEE and something that the lab needs is missing; 2 the
-    policy cannot be read.
+    policy or the collateral cannot be read.
     """
     values = None if policy is None else read_reference_values(policy)
-    found = diagnose(detect(), values, endorsements, look_around())
+    entries, name = collateral_entries(collateral, anchor), "" if policy is None else str(policy)
+    found = diagnose(detect(), values, endorsements, look_around(), entries, policy=name)
     if as_json:
         click.echo(json.dumps(plain(found), indent=1))
     else:
-        basis = "the built-in policy, which judges all but measurements"
-        show(Console(highlight=False), found, basis if policy is None else f"the policy {policy}")
+        show(Console(highlight=False), found)
     return 0 if found.fine else 1
 
 
@@ -81,6 +92,9 @@ def diagnose(
     values: ReferenceValues | None,
     endorsements: Path | None,
     checks: tuple[Check, ...],
+    entries: Entries = (),
+    *,
+    policy: str = "",
 ) -> Diagnosis:
     """Ask the TEE that was detected, if any, for Evidence and judge it."""
     if detected.attester is None:
@@ -88,7 +102,9 @@ def diagnose(
     machine = OwnMachine(detected.attester(), {}, endorsements)
 
     async def attempt() -> Verdict:
-        return await try_own_evidence(machine, values, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        basis = Basis(at=now, issued=now, build=build(), policy=policy)
+        return await try_own_evidence(machine, values, basis, entries=entries)
 
     return Diagnosis(detected, anyio.run(attempt), checks)
 
@@ -106,8 +122,8 @@ def plain(found: Diagnosis) -> dict[str, Any]:
     }
 
 
-def show(console: Console, found: Diagnosis, basis: str) -> None:
-    """Print a diagnosis for people; `basis` says by whose word Evidence was judged."""
+def show(console: Console, found: Diagnosis) -> None:
+    """Print a diagnosis for people."""
     rows = [(each.name, _mark(each.usable), escape(each.why)) for each in found.detected.interfaces]
     console.print(_table("TEE", ("interface", "usable", "why"), rows))
     checks = [
@@ -119,17 +135,17 @@ def show(console: Console, found: Diagnosis, basis: str) -> None:
         can = "can run here: sealbus demo" if found.fine else "cannot run here yet: see above"
         console.print(f"No TEE that can be used. The lab with simulated machines {can}", soft_wrap=True)
     else:
-        _show_verdict(console, found.verdict, str(found.detected.platform), basis)
+        _show_verdict(console, found.verdict, str(found.detected.platform))
 
 
-def _show_verdict(console: Console, verdict: Verdict, platform: str, basis: str) -> None:
+def _show_verdict(console: Console, verdict: Verdict, platform: str) -> None:
     if isinstance(verdict.outcome, Assessment):
-        show_assessment(console, verdict.outcome, f"this machine's {platform}", basis)
-        claims = verdict.outcome.claims
-        for name, value in sorted(claims.measurements.items()) if claims else ():
-            console.print(f"  {name} {value}", soft_wrap=True)
+        show_assessment(console, verdict.outcome, f"this machine's {platform}", verdict.basis)
         if verdict.lacks_endorsements:
-            console.print("Name the folder of what is absent with --endorsements.", soft_wrap=True)
+            console.print(
+                "Name what is absent: a folder with --endorsements, or a file with --collateral.",
+                soft_wrap=True,
+            )
     else:
         console.print(f"[red]no evidence[/red]: {escape(str(verdict.outcome))}", soft_wrap=True)
 

@@ -7,12 +7,13 @@ import msgspec
 
 from schemas import codec
 from schemas.documents import Anchor, OperatorKey, Order, Profile, RevocationOrder
-from schemas.errors import MalformedError, UsageError
+from schemas.errors import MalformedError, Reason, UsageError
 from schemas.messages import Millis, SignedByOperators
 from schemas.policy import Policy, compiled
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.documents import open_policy, open_profile, sign_by_operators
+from sealing.errors import SealingError
 from sealing.keys import SigningKey
 from sealing.profile import profile_of
 
@@ -51,13 +52,21 @@ class VerifiedPolicy:
     profile: Profile
 
 
-def open_signed_policy(council: Council, mesh: Mesh, data: bytes) -> VerifiedPolicy:
-    """Open a signed policy file, or raise `UsageError` that says what is wrong with it."""
+def open_signed_policy(
+    council: Council, mesh: Mesh, data: bytes, source: str = "the signed policy"
+) -> VerifiedPolicy:
+    """Open a signed policy file, or raise `UsageError` that says what is wrong with `source`."""
     try:
         signed = codec.decode(data, SignedPolicy)
     except MalformedError as error:
-        raise UsageError("the signed policy is damaged: sign it again") from error
-    policy, policy_hash = open_policy(council, mesh, signed.policy)
+        raise UsageError(f"{source} is damaged or no signed policy: sign again, or take a copy") from error
+    try:
+        policy, policy_hash = open_policy(council, mesh, signed.policy)
+    except SealingError as error:
+        if error.reason is not Reason.SIGNATURES_TOO_FEW:
+            raise
+        hint = f"{error.detail}; those who lack add theirs to {source} with `sealbus policy sign`"
+        raise SealingError(error.reason, hint) from error
     profile = open_profile(council, mesh, signed.profile)
     if profile != profile_of(mesh, policy):
         raise UsageError("the profile in the signed policy does not follow from its policy: sign it again")

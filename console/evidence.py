@@ -4,20 +4,25 @@ Exit codes: 0 accepted, 1 refused, 2 unreadable.
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from attestation.assess import Assessment, assess, assess_by_policy
+from attestation.assess import assess, assess_by_policy
+from attestation.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
-from attestation.result import as_json
+from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
-from console.evidence_files import Found, read, read_bounded
+from console.collateral_files import read_verified
+from console.evidence_files import Found, as_der, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
-from console.policy.files import read_reference_values
+from console.policy.files import read_judging
+from schemas.collateral import Entries
 from schemas.errors import UsageError
 
 MAX_ROOT = 8 * 1024
@@ -62,6 +67,20 @@ class _Hex(click.ParamType[bytes]):
         return octets
 
 
+collateral_option = click.option(
+    "--collateral",
+    type=click.Path(exists=True, path_type=Path),
+    help="What to complete the evidence with: a file of `collateral fetch` or `pack`, or a signed bundle.",
+)
+anchor_option = click.option(
+    "--mesh",
+    "--anchor",
+    "anchor",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The anchor of the mesh whose operators signed the bundle.",
+)
+
+
 @click.group()
 def evidence() -> None:
     """Read and judge attestation evidence: a folder of raw files, or a file that wraps it (CMW)."""
@@ -76,18 +95,19 @@ def show(path: Path, as_data: bool) -> int:
     try:
         rows = describe(found.evidence)
     except UnsupportedPlatformError as error:
-        raise UsageError(
-            f"{path} is evidence of a platform that sealbus does not read: {error.detail} [{error.reason}]"
+        # Readable, and refused for what it is: as `verify` ends.
+        raise UnsupportedPlatformError(
+            f"{path} is evidence of a platform that sealbus does not read: {error.detail}", error.platform
         ) from error
     except AttestationError as error:
         raise UsageError(f"{path} can't be read as {found.platform} evidence: {error}") from error
     if as_data:
-        print_json(
-            {"platform": found.platform, "fields": dict(rows), "endorsements": sorted(found.endorsements)}
-        )
+        fields = {each.name: each.plain() for each in rows}
+        beside_it = sorted(found.endorsements)
+        print_json({"platform": found.platform, "fields": fields, "endorsements": beside_it})
         return ACCEPTED
     console = Console()
-    show_fields(console, rows)
+    show_fields(console, [(each.name, each.text()) for each in rows])
     beside = ", ".join(sorted(found.endorsements)) or "none"
     console.print(f"endorsements beside it: {beside}", markup=False)
     return ACCEPTED
@@ -100,7 +120,7 @@ def show(path: Path, as_data: bool) -> int:
 @click.option(
     "--root",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A root certificate (DER) to go by in place of the manufacturer's.",
+    help="A root certificate (DER or PEM) to go by in place of the manufacturer's.",
 )
 @click.option(
     "--policy",
@@ -108,6 +128,8 @@ def show(path: Path, as_data: bool) -> int:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A policy (TOML) to judge by; without it, a strict built-in one judges all but measurements.",
 )
+@collateral_option
+@anchor_option
 @click.option("--json", "as_data", is_flag=True, help="Print the result as JSON.")
 def verify(
     path: Path,
@@ -115,21 +137,30 @@ def verify(
     nonce: bytes | None,
     root: Path | None,
     policy_file: Path | None,
+    collateral: Path | None,
+    anchor: Path | None,
     as_data: bool,
 ) -> int:
     """Judge the evidence in PATH. Exit 0 if it is accepted, 1 if refused, 2 if it can't be read."""
     if root is not None and policy_file is not None:
         raise UsageError("--root and --policy: a policy names its own roots; give one of the two")
-    found = read(path)
+    bare = read(path)
+    found = _completed(bare, collateral_entries(collateral, anchor))
+    new = tuple(
+        name for name, data in sorted(found.endorsements.items()) if bare.endorsements.get(name) != data
+    )
     now = at or datetime.now(UTC)
+    basis = Basis(at=now, issued=datetime.now(UTC), build=build(), collateral=new)
     if policy_file is not None:
-        assessment, basis = _by_policy(found, policy_file, now, nonce), f"the policy {policy_file}"
+        values, digest = read_judging(policy_file)
+        basis = replace(basis, policy=str(policy_file), policy_digest=digest)
+        assessment = assess_by_policy(found.evidence, found.endorsements, values, now=now, nonce=nonce)
     else:
         fingerprint = None if root is None else read_root(root)
+        basis = replace(basis, root=fingerprint or "")
         assessment = assess(found.evidence, found.endorsements, now=now, root=fingerprint, nonce=nonce)
-        basis = "the built-in policy, which judges all but measurements"
     if as_data:
-        print_json(as_json(assessment, found.platform))
+        print_json(as_json(assessment, found.platform, basis))
     else:
         show_assessment(Console(), assessment, found.platform, basis)
     if not assessment.readable:
@@ -140,10 +171,12 @@ def verify(
 def read_root(path: Path) -> str:
     """Return a root certificate's fingerprint (SHA-256 of its DER, hexadecimal), or raise `UsageError`."""
     try:
-        root = read_certificate(read_bounded(path, MAX_ROOT))
+        root = read_certificate(as_der(read_bounded(path, MAX_ROOT)))
         self_signed = root.issuer == root.subject and is_signed_by(root.key_info, root)
     except AttestationError as error:
-        raise UsageError(f"{path} is no certificate (DER): {error.detail or error.reason}") from error
+        raise UsageError(
+            f"{path} is no certificate, in DER or PEM: {error.detail or error.reason}"
+        ) from error
     if not self_signed:
         raise UsageError(
             f"{path} is no root: it did not sign itself; name the certificate that ends the chain"
@@ -151,9 +184,22 @@ def read_root(path: Path) -> str:
     return root.fingerprint
 
 
-def _by_policy(found: Found, policy_file: Path, now: datetime, nonce: bytes | None) -> Assessment:
-    values = read_reference_values(policy_file)
-    return assess_by_policy(found.evidence, found.endorsements, values, now=now, nonce=nonce)
+def collateral_entries(collateral: Path | None, anchor: Path | None) -> Entries:
+    """Read what --collateral and --anchor name, nothing if nothing; raise `UsageError`."""
+    if collateral is None:
+        if anchor is not None:
+            raise UsageError("--anchor says whose collateral is good: name the file with --collateral")
+        return ()
+    return read_verified(collateral, anchor)
+
+
+def _completed(found: Found, entries: Entries) -> Found:
+    return replace(found, endorsements=completed(found.evidence, found.endorsements, entries))
+
+
+def build() -> str:
+    """Name the program that judges, with its version."""
+    return f"sealbus {version('sealbus')}"
 
 
 def print_json(data: dict[str, object]) -> None:

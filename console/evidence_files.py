@@ -12,6 +12,7 @@ import msgspec
 from attestation import nitro, sev_snp, tdx
 from attestation.errors import AttestationError
 from attestation.missing import CODES
+from attestation.sev_snp.parse import REPORT_SIZE
 from attestation.sev_snp.table import read_table
 from schemas.codec import decode_any
 from schemas.errors import MalformedError, UsageError
@@ -25,6 +26,12 @@ FILES = {
 }
 CERTIFICATE_TABLE = "auxblob.bin"  # as configfs-tsm gives it beside a report; files beside it come first
 PLATFORM_OF = {media_type: platform for platform, media_type in FILES.values()}
+QUOTE_HEADER = 48
+QUOTE_VERSIONS = (b"\x03\x00", b"\x04\x00", b"\x05\x00")  # of SGX and TDX; behind it the kind of key, not 0
+COSE_STARTS = (  # an array of 4 whose protected header has 4 bytes, tagged or not
+    b"\x84\x44",
+    b"\xd2\x84\x44",
+)
 UNKNOWN = "unknown"
 STDIN, DESCRIPTORS = Path("/dev/stdin"), (Path("/dev/fd"), Path("/proc/self/fd"))
 PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
@@ -44,7 +51,9 @@ def read(path: Path) -> Found:
     try:
         if path.is_dir():
             return _read_folder(path)
-        return unwrap(path, read_bounded(path, 2 * MAX_EVIDENCE))
+        data = read_bounded(path, 2 * MAX_EVIDENCE)
+        raw = _raw(data)
+        return unwrap(path, data) if raw is None else Found(*raw, read_endorsements(path.parent))
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or path}: {error.strerror}") from error
 
@@ -73,6 +82,17 @@ def read_bounded(path: Path, limit: int, *, pipe: bool = False) -> bytes:
     return data
 
 
+def _raw(data: bytes) -> tuple[str, Evidence] | None:
+    """Tell what raw evidence is, by its frame, and None if it is none; parsers say whether it really is."""
+    if len(data) == REPORT_SIZE and not any(data[1:4]):
+        return SEV_SNP, Evidence(sev_snp.MEDIA_TYPE, data)
+    if len(data) >= QUOTE_HEADER and data[:2] in QUOTE_VERSIONS and any(data[2:4]):
+        return TDX, Evidence(tdx.MEDIA_TYPE, data)
+    if data.startswith(COSE_STARTS):
+        return NITRO, Evidence(nitro.MEDIA_TYPE, data)
+    return None
+
+
 def _descriptor(path: Path) -> int | None:
     """Return which descriptor of this process a path means, None if it means none."""
     if path == STDIN:
@@ -80,6 +100,11 @@ def _descriptor(path: Path) -> int | None:
     number = path.name
     of_process = path.parent in DESCRIPTORS and number.isascii() and number.isdigit()
     return int(number) if of_process else None
+
+
+def holds(folder: Path, platform: str) -> bool:
+    """Say whether a folder has raw evidence of a platform."""
+    return any(os.path.lexists(folder / name) for name, (of, _) in FILES.items() if of == platform)
 
 
 def _read_folder(folder: Path) -> Found:
@@ -112,12 +137,13 @@ def read_endorsements(folder: Path) -> Endorsements:
             data = read_bounded(file, MAX_ENDORSEMENTS)
             if not data:
                 raise UsageError(f"{file} is empty: fetch it again, or take it away to do without")
-            endorsements[name] = _as_der(name, data)
+            endorsements[name] = as_der(data) if name.endswith(".der") else data
     return endorsements
 
 
-def _as_der(name: str, data: bytes) -> bytes:
-    if not name.endswith(".der") or not data.lstrip().startswith(PEM_START):
+def as_der(data: bytes) -> bytes:
+    """Return the first certificate of PEM as DER, and whatever else as it is."""
+    if not data.lstrip().startswith(PEM_START):
         return data
     body = data.partition(PEM_START)[2].partition(PEM_END)[0]
     try:
@@ -169,5 +195,6 @@ def _from_base64url(path: Path, text: str) -> bytes:
 
 def _not_wrapped(path: Path) -> UsageError:
     return UsageError(
-        f"{path} is neither a folder with {', '.join(FILES)} nor a CMW (an array of media type and value)"
+        f"{path} is no evidence: neither a raw report, quote or document, nor a CMW (an array of media type "
+        f"and value); name one of these, or a folder with {', '.join(FILES)}"
     )

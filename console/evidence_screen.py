@@ -1,13 +1,21 @@
 """Evidence as a person reads it: what it says of itself, and what was found."""
 
+import textwrap
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from attestation.assess import Assessment
+from attestation.claims import Genuine
 from attestation.explain import explain
+from attestation.moments import rfc3339
+from attestation.result import Basis
 from attestation.trust import Tier, tier_of
+from schemas.evidence import MEASURED, SEV_SNP
 from schemas.toml_place import printable
+from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
 _STYLES = {
     Tier.AFFIRMING: "green",
@@ -27,26 +35,73 @@ def show_fields(console: Console, rows: list[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def show_assessment(console: Console, assessment: Assessment, platform: str, basis: str) -> None:
-    """Print a verdict, why, and the trust vector. `basis` says by whose word it was judged."""
+def show_assessment(console: Console, assessment: Assessment, platform: str, basis: Basis) -> None:
+    """Print a verdict, by whose word, what of, why, and the trust vector."""
     style = _STYLES[assessment.status]
     verdict = "accepted" if assessment.accepted else "refused"
     genuine = "genuine" if assessment.genuine else "not genuine"
-    said = f"{platform} evidence, {genuine}, {assessment.status} by {basis}"
+    said = f"{platform} evidence, {genuine}, {assessment.status} by {_words(basis)}"
     if assessment.unsupported:
         said = f"evidence of a platform that sealbus does not judge ({assessment.unsupported})"
-    console.print(Text.assemble((verdict, f"bold {style}"), f": {said}"), soft_wrap=True)
-    workload = assessment.judgement.workload
-    if workload is not None:
-        console.print(Text(f"workload: {workload.workload}"))
-    if assessment.claims is not None and assessment.claims.status:
-        console.print(Text(f"TCB status: {assessment.claims.status}"))
-    for unstated in assessment.claims.unstated if assessment.claims is not None else ():
-        console.print(Text(f"not stated: {unstated}"))
+    first, *more = _lines(console, f"{verdict}: {said}")
+    console.print(Text.assemble((verdict, f"bold {style}"), first.removeprefix(verdict)), soft_wrap=True)
+    say(console, *more)
+    for fact in _facts(assessment, basis):
+        say(console, *_lines(console, fact))
     for sentence in explain(assessment):
-        console.print(Text(f"- {sentence}"), soft_wrap=True)
+        say(console, *_lines(console, f"- {sentence}"))
     vector = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for claim, value in assessment.vector.items():
         tier = tier_of(value)
         vector.add_row(Text(f"  {claim.value}"), Text(tier.value, _STYLES[tier]))
     console.print(vector)
+
+
+def say(console: Console, *lines: str) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _words(basis: Basis) -> str:
+    if basis.policy:
+        return f"the policy {basis.policy}"
+    return "the built-in policy, which judges all but measurements"
+
+
+def _facts(assessment: Assessment, basis: Basis) -> Iterator[str]:
+    yield f"judged at: {rfc3339(basis.at)}"
+    if basis.root:
+        yield f"root given: {basis.root}, in place of the manufacturer's"
+    if basis.collateral:
+        yield f"from the collateral given: {', '.join(basis.collateral)}"
+    if assessment.judgement.workload is not None:
+        yield f"workload: {assessment.judgement.workload.workload}"
+    if assessment.claims is not None:
+        yield from _claimed(assessment.claims)
+
+
+def _claimed(claims: Genuine) -> Iterator[str]:
+    """Say what genuine evidence is of, as far as people compare it."""
+    if claims.product:
+        yield f"product: {claims.product}"
+    yield f"chip: {claims.chip or 'not stated'}"
+    for name in MEASURED[claims.platform]:
+        value = claims.measurements.get(name, "")
+        yield f"{name}: {value if any(bytes.fromhex(value)) else 'zero'}"
+    if claims.time is not None:
+        yield f"signed at: {rfc3339(claims.time)}"
+    if claims.platform == SEV_SNP:
+        # Of TDX there are two dozen numbers: there the status says what they are worth.
+        yield f"TCB: {', '.join(f'{component} {svn}' for component, svn in claims.tcb.items())}"
+    if claims.status:
+        yield f"TCB status: {claims.status}"
+    for unstated in claims.unstated:
+        yield f"not stated: {unstated}"
+    whose = "the manufacturer's" if claims.root in EVERY_VENDOR_ROOT else "not a manufacturer's"
+    yield f"root: {claims.root}, {whose}"
+
+
+def _lines(console: Console, text: str) -> list[str]:
+    """Break a line at the width of the screen, so that what belongs together hangs below its beginning."""
+    return textwrap.wrap(text, max(console.width, 20), subsequent_indent="  ", break_on_hyphens=False)

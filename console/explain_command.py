@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 import msgspec
 
@@ -18,7 +19,7 @@ from console.evidence import RFC3339, print_json
 from console.explain import Explanation, Question, as_data, explain, sentences
 from console.operating.asked import asked, asked_data, asked_lines
 from console.operating.asking import ask
-from console.operating.desk import Desk, desk_options, ended
+from console.operating.desk import Desk, desk_options
 from console.policy import files
 from console.policy.against import Replayed, everyone, replay
 from console.policy.recorded import recordings
@@ -120,7 +121,7 @@ def _ask_mesh(desk: Desk, question: Question, file: Path | None, as_json: bool) 
             )
         return PERMITTED if answer.may else NOT
 
-    return ended(work, as_data=as_json)
+    return anyio.run(work)
 
 
 def _policy_file(named: Path | None) -> Path:
@@ -128,6 +129,8 @@ def _policy_file(named: Path | None) -> Path:
     for path in candidates:
         if path.is_file():
             return path
+    if named is not None:
+        raise UsageError(f"there is no policy {named}: name a policy's file, or a lab's directory")
     raise UsageError("there is no policy here: name one, or a lab's directory, with --policy")
 
 

@@ -49,6 +49,7 @@ from sealing.keys import PartyKeys, SigningKey
 from transport import Credentials, TransportError, connect
 
 PATIENCE = 30.0  # seconds to find a coordinator: it may be starting
+BROKER_PATIENCE = 10.0  # a broker that is up answers at once
 RETRY = 0.2
 RECEIPT_DEADLINE = 15.0  # a new policy may judge ten thousand agents first
 PAGES_TRIED = 4  # a registry that changes between pages is asked for from the beginning
@@ -60,10 +61,10 @@ _FINAL = frozenset({Reason.CLIENT_NOT_IN_POLICY, Reason.ROLE_NOT_PERMITTED})
 
 
 class OperatorLine:
-    """A session with one coordinator, as one operator."""
+    """A session with one coordinator, as one operator. What goes over `coordination` alone is not kept."""
 
     def __init__(self, coordination: Coordination, kept: Kept) -> None:
-        self._coordination = coordination
+        self.coordination = coordination
         self._kept = kept
         self._seen = _sighting(*self._peer())
 
@@ -75,13 +76,13 @@ class OperatorLine:
     @property
     def term(self) -> int:
         """The term that the coordinator showed an order for; 0 if none is open."""
-        coordinator = self._coordination.coordinator
+        coordinator = self.coordination.coordinator
         return coordinator.term if coordinator is not None else 0
 
     @property
     def council(self) -> Council:
         """The operators as this line knows them."""
-        return self._coordination.witness.council
+        return self.coordination.witness.council
 
     @property
     def policy_hash(self) -> bytes:
@@ -91,7 +92,7 @@ class OperatorLine:
     @property
     def term_proof(self) -> TermProof:
         """Whose key signs the term's log, as the offer said it and the operators' order confirms."""
-        coordinator = self._coordination.coordinator
+        coordinator = self.coordination.coordinator
         if coordinator is None or not coordinator.term_record:
             raise UnreachableError("no session with a coordinator whose term is open")
         return TermProof(coordinator.term_record, coordinator.peer.signing_key, coordinator.kem_key)
@@ -101,22 +102,15 @@ class OperatorLine:
 
         Whoever follows the log for long is admitted anew in time, and has it proved to be one log.
         """
-        if self._coordination.due_for_renewal():
-            await self._coordination.renew()
-        body = await self._coordination.request("get", Get("log", str(first)))
+        if self.coordination.due_for_renewal():
+            await self.coordination.renew()
+        body = await self.coordination.request("get", Get("log", str(first)))
         return codec.convert(body.fields, LogPage)
 
     @property
     def policy_version(self) -> int:
         """The version of the policy in force; 0 if none is."""
         return self._seen.policy_version
-
-    async def bring_unchecked(self, event: Event) -> None:
-        """Have the coordinator judge an event that an honest console would not send; raise its refusal.
-
-        Nothing is kept of it. The lab's attacks go this way.
-        """
-        await self._coordination.request("event", event, within=RECEIPT_DEADLINE)
 
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, which is kept, or raise its refusal."""
@@ -127,7 +121,7 @@ class OperatorLine:
         # What cannot be kept is not sent: later coordinators could not be told.
         self._kept.pend(event)
         try:
-            body = await self._coordination.request("event", event, within=RECEIPT_DEADLINE)
+            body = await self.coordination.request("event", event, within=RECEIPT_DEADLINE)
         except UnreachableError as error:
             raise UnreachableError(
                 "no receipt came, so it is not known whether this is in force: send the same again, which "
@@ -152,7 +146,7 @@ class OperatorLine:
             digest = sha256(compiled(_policy(event)))
             self._seen = replace(self._seen, policy_version=receipt.policy_version, policy_hash=digest)
         if event.kind == "operators":
-            witness = self._coordination.witness
+            witness = self.coordination.witness
             witness.council = longer(witness.council, event.operators)
             self._kept.keep_council(witness.council)
             version, digest = witness.council.version, witness.council.digest
@@ -161,7 +155,7 @@ class OperatorLine:
         return receipt
 
     def _judge(self, signed: bytes, event: Event, coordinator: Coordinator) -> LogReceipt:
-        mesh = self._coordination.party.mesh
+        mesh = self.coordination.party.mesh
         # 1. Signed by the very coordinator whose Evidence was accepted.
         receipt = open_message(signed, coordinator.peer.signing_key, mesh, "receipt", LogReceipt)
         # 2. About what was sent, as it was sent.
@@ -194,7 +188,7 @@ class OperatorLine:
         if not self.term:
             return ()
         coordinator, _ = self._peer()
-        mesh = self._coordination.party.mesh
+        mesh = self.coordination.party.mesh
         for _ in range(PAGES_TRIED):
             held = await self.ask("holdings", "", Holdings)
             pages = [held.revoked]
@@ -211,14 +205,14 @@ class OperatorLine:
 
     async def ask(self, what: str, arg: str, kind: type[T]) -> T:
         """Return what the coordinator answers to a `get`, or raise its refusal."""
-        body = await self._coordination.request("get", Get(what, arg))
+        body = await self.coordination.request("get", Get(what, arg))
         return codec.convert(body.fields, kind)
 
     async def _page(self, number: int) -> MeshStatus:
         return await self.ask("status", str(number), MeshStatus)
 
     def _peer(self) -> tuple[Coordinator, State]:
-        coordinator, state = self._coordination.coordinator, self._coordination.state
+        coordinator, state = self.coordination.coordinator, self.coordination.state
         if coordinator is None or state is None:
             raise UnreachableError("no session with a coordinator")
         return coordinator, state
@@ -258,7 +252,9 @@ async def operator_line(
         roles=(OPERATOR,),
         random=os.urandom,
     )
-    async with connect(url, name="operator", credentials=credentials) as transport:
+    async with connect(
+        url, name="operator", credentials=credentials, patience=min(max(patience, 1.0), BROKER_PATIENCE)
+    ) as transport:
         coordination = Coordination(party, transport, membership, Refusals(), _nothing)
         try:
             yield await _checked(coordination, kept, patience)

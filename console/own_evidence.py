@@ -2,13 +2,14 @@
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from attestation import Attester, AttesterError, nitro
 from attestation.appraise import CHALLENGE_SIZE, KEY_BINDING_SIZE
 from attestation.assess import Assessment, assess, assess_by_policy
-from attestation.result import as_json
+from attestation.bundle import completed
+from attestation.result import Basis, as_json
+from schemas.collateral import Entries
 from schemas.evidence import ReferenceValues
 
 
@@ -17,6 +18,7 @@ class Verdict:
     """What became of the attempt: an assessment, or the reason for which there is no Evidence to assess."""
 
     outcome: Assessment | AttesterError
+    basis: Basis
 
     @property
     def accepted(self) -> bool:
@@ -33,7 +35,7 @@ class Verdict:
         """Return it as JSON data: `sealbus evidence verify`'s, or no more than the reason."""
         found = self.outcome
         if isinstance(found, Assessment):
-            return {"obtained": True, "accepted": self.accepted, **as_json(found, platform)}
+            return {"obtained": True, "accepted": self.accepted, **as_json(found, platform, self.basis)}
         return {
             "obtained": False,
             "accepted": False,
@@ -42,14 +44,21 @@ class Verdict:
         }
 
 
-async def try_own_evidence(attester: Attester, policy: ReferenceValues | None, *, now: datetime) -> Verdict:
-    """Take Evidence and judge it by the policy or, without one, by the built-in one: all but measurements."""
+async def try_own_evidence(
+    attester: Attester, policy: ReferenceValues | None, basis: Basis, *, entries: Entries = ()
+) -> Verdict:
+    """Take Evidence and judge it by the policy or, without one, by the built-in one: all but measurements.
+
+    `entries` is collateral that completes what the device gives beside it.
+    """
     key_binding, challenge = secrets.token_bytes(KEY_BINDING_SIZE), secrets.token_bytes(CHALLENGE_SIZE)
     try:
         evidence, endorsements = await attester.evidence(key_binding, challenge)
     except AttesterError as error:
-        return Verdict(error)
+        return Verdict(error, basis)
+    endorsements = completed(evidence, endorsements, entries)
     nonce = challenge if evidence.type == nitro.MEDIA_TYPE else key_binding
     if policy is None:
-        return Verdict(assess(evidence, endorsements, now=now, nonce=nonce))
-    return Verdict(assess_by_policy(evidence, endorsements, policy, now=now, nonce=nonce))
+        return Verdict(assess(evidence, endorsements, now=basis.at, nonce=nonce), basis)
+    found = assess_by_policy(evidence, endorsements, policy, now=basis.at, nonce=nonce)
+    return Verdict(found, basis)

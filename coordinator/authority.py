@@ -4,34 +4,34 @@ Pure. Whatever changes one of them goes through here, so that no beacon ever nam
 or an epoch that is not what parties are given.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from coordinator import eviction, quarantine, succession
+from coordinator import quarantine, succession
 from coordinator.audit import AuditLog, Refusals
 from coordinator.beacons import Beacons, revoked_hash
 from coordinator.changes import Changes
 from coordinator.effects import NO_EFFECT, Effect
-from coordinator.epochs import Epochs, spans
+from coordinator.epochs import Epochs
 from coordinator.errors import ForkError, RefusedError
 from coordinator.glass import Glass
 from coordinator.granting import Views, check_sizes
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
+from coordinator.striking import Striking
 from coordinator.telling import mesh_status
 from coordinator.terms import Standing, take_order, take_policy, take_profile
+from coordinator.turning import Turning
 from schemas import codec
 from schemas.documents import Beacon, BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason
-from schemas.limits import DAY, MINUTE, SECOND
+from schemas.limits import DAY, SECOND
 from schemas.messages import (
-    ENCLAVE,
     INSTANCE,
     LIFT,
     MEASUREMENT,
     QUARANTINE,
-    WORKLOAD,
     Chain,
     Event,
     Holdings,
@@ -41,19 +41,14 @@ from schemas.messages import (
     Revocation,
     State,
 )
-from schemas.policy import Policy
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
 from sealing.council import Council, follow
 from sealing.documents import open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
-# A party that must prove again notices within a grace and needs a handshake and a quote.
-PROVE_WITHIN = MINUTE
 GRACE_MOST = 300 * SECOND  # that a policy may have, as a day is of admissions
 DIGESTS = (INSTANCE, MEASUREMENT, QUARANTINE, LIFT)  # revocations that name by a SHA-256
-
-HARD, TIMED = "hard", "timed"  # why the epoch of a group turned, as the audit log says it
 
 
 class Authority:
@@ -79,6 +74,8 @@ class Authority:
         self._views.update(self.standing, self._epochs)
         self._changes = Changes()
         self._changes.views(self._views.versions(), 0)
+        self._turning = Turning(self._epochs, self.audit)
+        self._striking = Striking(self.ledger, self._turning, self._changes, self.audit)
         self._beacons = Beacons(mesh, keys, random)
         self._pages: tuple[tuple[Revocation, ...], tuple[tuple[Revocation, ...], ...]] | None = None
         self._logged = 0  # entries of the log that the last beacon covers
@@ -173,7 +170,7 @@ class Authority:
         log_head = order.log_head.hex() if order.log_head else ""
         index = self.audit.append("term", now=now, event=event_digest(event).hex(), log_head=log_head)
         self._order_index = index
-        self._follow(None, now)
+        self._turning.follow(None, now)
         return index, self._settle(now, everyone=True)
 
     def adopt(self, event: Event, now: Millis) -> tuple[int, Effect]:
@@ -201,8 +198,8 @@ class Authority:
             version=policy.version,
             hash=self.standing.policy_hash.hex(),
         )
-        self._follow(policy, now)
-        dropped = self._evict_by(policy, old, now) if old is not None else frozenset()
+        self._turning.follow(policy, now)
+        dropped = self._striking.by_policy(old, policy, now) if old is not None else frozenset()
         self._views.update(self.standing, self._epochs)
         count, digest = self._views.granted()
         self.audit.append("grants", now=now, version=policy.version, count=count, digest=digest.hex())
@@ -339,9 +336,7 @@ class Authority:
         if self.standing.order is None:
             return NO_EFFECT, None
         effect = self._regrant(now) if self.glass.mend(now) else NO_EFFECT
-        newest = self._epochs.newest()
-        if self._epochs.turn(now):
-            self._note_turns(newest, TIMED, now)
+        if self._turning.turn(now):
             effect = self._settle(now, everyone=effect.everyone)
         self._sign(now)
         if self._has_lapsed(now):
@@ -381,50 +376,10 @@ class Authority:
             held, other = fork.held.hex(), fork.other.hex()
             self.audit.append("fork", now=now, version=fork.version, held=held, other=other)
 
-    def _evict_by(self, policy: Policy, old: Policy, now: Millis) -> frozenset[bytes]:
-        verdicts = {p.instance: (p, eviction.judge(p, old, policy)) for p in self.ledger.remembered()}
-        out = [party for party, verdict in verdicts.values() if verdict is eviction.Verdict.OUT]
-        entries: dict[tuple[str, str], list[Party]] = {}
-        for party in out:
-            enclave = party.kind == ENCLAVE
-            entry = (WORKLOAD, party.workload) if enclave else (INSTANCE, party.instance.hex())
-            entries.setdefault(entry, []).append(party)
-        dropped: frozenset[bytes] = frozenset()
-        for (kind, value), parties in sorted(entries.items()):
-            dropped |= self._strike(kind, value, parties, now)
-        # Whoever cannot be judged by what it proved loses its session, and with it its keys' renewal.
-        for party in self.ledger.parties():
-            if verdicts[party.instance][1] is eviction.Verdict.MUST_PROVE:
-                self.ledger.must_prove(party.instance, now + PROVE_WITHIN)
-                self.audit.append("must-prove", now=now, instance=party.instance.hex())
-                dropped |= {party.instance}
-        return dropped
-
     def _strike(
         self, kind: str, value: str, struck: list[Party], now: Millis, until: Millis = 0
     ) -> frozenset[bytes]:
-        until = max(until, now + self.standing.limits.admission_seconds * SECOND + self.grace)
-        self.ledger.strike(kind, value, struck, now=now, until=until, grace=self.grace)
-        named = [bytes.fromhex(value)] if kind == INSTANCE else []
-        self._changes.revoked([*named, *(party.instance for party in struck)], now)
-        for party in struck:
-            self.audit.append("evicted", now=now, instance=party.instance.hex(), roles=party.roles)
-        for role in sorted({role for party in struck if party.kind == ENCLAVE for role in party.roles}):
-            # Its members' secret is with the evicted: nothing under it is believed from here on.
-            newest = self._epochs.newest()
-            self._epochs.hard_turn(role, now)
-            self._note_turns(newest, HARD, now)
-        return frozenset(party.instance for party in struck)
-
-    def _follow(self, policy: Policy | None, now: Millis) -> None:
-        newest = self._epochs.newest()
-        self._epochs.follow(spans(policy), now)
-        self._note_turns(newest, TIMED, now)
-
-    def _note_turns(self, before: Mapping[str, int], cause: str, now: Millis) -> None:
-        for group, epoch in sorted(self._epochs.newest().items()):
-            if before.get(group) != epoch:
-                self.audit.append("turned", now=now, group=group, epoch=epoch, cause=cause)
+        return self._striking.strike(kind, value, struck, limits=self.standing.limits, now=now, until=until)
 
     def _settle(self, now: Millis, *, everyone: bool, dropped: Iterable[bytes] = ()) -> Effect:
         roles = self._views.update(self.standing, self._epochs)

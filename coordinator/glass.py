@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from coordinator.audit import AuditLog
 from coordinator.errors import RefusedError
 from coordinator.ledger import Ledger
-from schemas.decisions import permitted
+from schemas.decisions import check_addition
 from schemas.documents import BreakGlass
 from schemas.errors import Reason, UsageError
 from schemas.limits import MINUTE, SECOND
 from schemas.messages import BREAK_GLASS, Event, Millis
-from schemas.policy import Policy, check, with_rules
+from schemas.policy import Policy
 from schemas.rules import Rule
 
 STANDING_MOST = 16  # at once: what needs more is a policy
@@ -126,9 +126,7 @@ def _rule(glass: BreakGlass) -> Rule:
 
 def _adds(policy: Policy, glass: BreakGlass) -> bool:
     try:
-        check(with_rules(policy, (_rule(glass),)))
+        check_addition(policy, _rule(glass))
     except UsageError:
         return False
-    # What a rule denies without a condition, no other rule gives.
-    given = permitted(with_rules(policy, (_rule(glass),)))
-    return any((each.role, each.action, each.what) == (glass.role, glass.may, glass.what) for each in given)
+    return True

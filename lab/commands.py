@@ -297,6 +297,10 @@ def _instance(value: str, admitted: Mapping[str, str]) -> str:
 
 def show_status(console: Console, root: Path, found: Status) -> None:
     """Print what is up."""
+    if found.starting:
+        pid = found.parts[UP]
+        console.print(f"starting: `lab up` runs here as process {pid}; its agents are not admitted yet")
+        return
     if not found.reachable:
         where = f"the broker at {found.url} does not answer" if found.url else "nothing is up"
         console.print(f"{where}: run: sealbus lab up --dir {root}", soft_wrap=True)

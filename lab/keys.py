@@ -8,19 +8,22 @@ from lab.council import PASSPHRASE_FILE, held_keys, lab_council, signed_policy
 from lab.state import ACCOUNTS, ANCHOR, State
 from schemas import codec
 from schemas.errors import UsageError
+from schemas.policy import dump
 from schemas.subjects import Party
 from sealing import keyfile
 
 PASSPHRASE = "a lab's keys are no secret"  # noqa: S105 - it says so
-CREDENTIALS, SIGNED = "broker.seed", "policy.toml.signed"
+CREDENTIALS, TEXT, SIGNED = "broker.seed", "policy.toml", "policy.toml.signed"
 
 
 def export_keys(state: State, out: Path) -> list[Path]:
     """Write what the operators' commands take to the folder `out`, which must not be there yet."""
     council, _ = lab_council(state)
+    policy = signed_policy(state)
     files = {
         "anchor.cbor": state.load(ANCHOR),
-        SIGNED: codec.encode(signed_policy(state).signed),
+        TEXT: dump(policy.policy).encode(),
+        SIGNED: codec.encode(policy.signed),
         PASSPHRASE_FILE: f"{PASSPHRASE}\n".encode(),
     }
     if council.version:

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 
 import anyio
 from msgspec.structs import replace
@@ -226,13 +225,8 @@ class Operators:
 
     async def send(self, event: Event) -> None:
         """Bring an event to the coordinator; return with its signed receipt, or raise its no."""
-        async with self._line() as line:
+        async with self.line() as line:
             await line.send(event)
-
-    async def bring_stolen(self, event: Event, memory: Path) -> None:
-        """Bring an event as a thief of the first key does, from a console with a `memory` of its own."""
-        async with self._line(kept=Kept(memory, self.mesh.id)) as line:
-            await line.bring_unchecked(event)
 
     async def publish(self, signed: SignedPolicy) -> None:
         """Bring a newer policy and hold to it: every later coordinator gets it too."""
@@ -274,7 +268,7 @@ class Operators:
     async def _spoken(self, index: int) -> AsyncIterator[OperatorLine]:
         key = self._speaker(index)
         try:
-            async with self._line(key) as line:
+            async with self.line(key) as line:
                 yield line
         except PeerError as error:
             if error.reason is Reason.CLIENT_NOT_IN_POLICY:
@@ -288,9 +282,10 @@ class Operators:
         fit = [key for key in held if key.public not in self._out] or held
         return fit[min(index, len(fit) - 1)]
 
-    def _line(
+    def line(
         self, key: SigningKey | None = None, kept: Kept | None = None
     ) -> AbstractAsyncContextManager[OperatorLine]:
+        """Open a line to the coordinator; with the first key and what this lab has seen, if not others."""
         return operator_line(
             self._url,
             council=self.council,

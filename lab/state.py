@@ -27,6 +27,7 @@ POLICY_TEXT = "policy.toml"
 POLICY = "policy.signed"
 PROFILE = "profile.signed"
 ACCOUNTS = "accounts"  # at the broker, one for each kind of party
+LOCK = "lock"
 RUN = "run"  # what runs now: a lock for each part, which ends with the process that holds it
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -172,7 +173,10 @@ def open_state(root: Path = DEFAULT, *, exclusive: bool = True) -> Iterator[Stat
     """Open a finished state directory; `exclusive` keeps other labs out, and is refused while one runs."""
     root = Path(os.path.abspath(root))
     if not root.is_dir():
-        unfinished = " (one was begun and not finished)" if _making(root).is_dir() else ""
+        making = _making(root)
+        if (maker := holder(making / LOCK)) is not None:
+            raise UsageError(f"the lab in {root} is being made, by process {maker}: ask again in a moment")
+        unfinished = " (one was begun and not finished)" if making.is_dir() else ""
         raise UsageError(f"there is no lab in {root}{unfinished}: run: sealbus lab init --dir {root}")
     _check_private(root)
     try:
@@ -236,7 +240,7 @@ def _check_private(root: Path) -> None:
 
 def _clear(making: Path) -> None:
     for entry in making.iterdir():
-        if entry.name == "lock":
+        if entry.name == LOCK:
             continue
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -245,7 +249,7 @@ def _clear(making: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(root: Path, name: str = "lock", taken: str = "") -> Iterator[None]:
+def _lock(root: Path, name: str = LOCK, taken: str = "") -> Iterator[None]:
     try:
         descriptor = os.open(root / name, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:

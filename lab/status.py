@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from lab import logs
-from lab.attached import UP, attach
+from lab.attached import UP, attach, is_up
 from lab.facts import LAB_FILE, read_facts
 from lab.logs import Admitted
 from lab.plan import COORDINATOR, SCHEDULER
@@ -35,6 +35,7 @@ class Status:
     url: str | None = None
     reachable: bool = False
     parts: dict[str, int] = field(default_factory=dict)
+    starting: bool = False  # `up` runs, and is not done with bringing it up
     admitted: list[Admitted] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     revoked: dict[str, str] = field(default_factory=dict)  # was admitted, and by what it was put out
@@ -54,12 +55,13 @@ class Status:
 async def status_of(state: State) -> Status:
     """Look at a lab."""
     parts = held_parts(state.root)
+    starting = UP in parts and not is_up(state.root)
     try:
         mesh = attach(state)
     except UsageError:
-        return Status(parts=parts)
+        return Status(parts=parts, starting=starting)
     if not await _reachable(mesh.url, mesh.credentials(Party.CLIENT)):
-        return Status(mesh.url, parts=parts)
+        return Status(mesh.url, parts=parts, starting=starting)
     refused = mesh.refused
     dead = sorted(_dead(state, parts, set(mesh.workloads)) - set(refused))
     # The coordinator hears nothing of a death: to it an agent is admitted until its admission expires.
@@ -69,7 +71,7 @@ async def status_of(state: State) -> Status:
     revoked = {name: cause for name, cause in evicted.items() if name not in known}
     missing = sorted(set(mesh.workloads) - known - set(revoked))
     forked = logs.forked(state.logs, mesh.workloads)
-    return Status(mesh.url, True, parts, admitted, refused, revoked, missing, dead, forked)
+    return Status(mesh.url, True, parts, starting, admitted, refused, revoked, missing, dead, forked)
 
 
 def _dead(state: State, parts: dict[str, int], machines: set[str]) -> set[str]:

@@ -30,14 +30,14 @@ NAMED = 2  # more senders or receivers than that are counted
 UNCLASSIFIED = "UNCLASSIFIED"
 PLANTED = "planted"  # by a demo that searches what the broker saw: see `lab.saw`
 _SEALED = {
-    "none": "by anybody",
-    "hpke": "with one attested key",
-    "session": "by these two",
-    "role": "by one role",
-    "group": "by admitted parties",
-    "result": "by who asked",
+    "none": "anybody",
+    "hpke": "one attested key",
+    "session": "these two",
+    "role": "one role",
+    "group": "admitted parties",
+    "result": "who asked",
 }
-_READABLE = {JETSTREAM: "by the broker", PLANTED: "a demo's own control"}
+_READABLE = {JETSTREAM: "the broker", PLANTED: "a demo's control"}
 _ORDER = [row.kind.value for row in TABLE]
 
 
@@ -114,9 +114,13 @@ def table(wire: Wire, now: int, ended: str = "") -> Table:
     `ended` says of when the recording is, if nothing is added to it any more.
     """
     title = f"not running: recording of {ended}" if ended else "the wire"
-    shown = Table(title=f"{title}: {wire.frames} frames", title_justify="left")
-    for column in ("kind", "readable", "from", "to", "messages", "largest", "last"):
-        shown.add_column(column, justify="right" if column in ("messages", "last") else "left")
+    shown = Table(
+        title=f"{title}: {wire.frames} frames", title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
+    for column in ("kind", "readable by", "from", "to"):
+        shown.add_column(column)
+    for column in ("messages", "largest", "ago"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for kind in [*_ORDER, JETSTREAM, PLANTED, UNCLASSIFIED]:
         lines = [(party, way, line) for party, way, name, line in wire.sorted() if name == kind]
         if not lines:
@@ -131,7 +135,7 @@ def table(wire: Wire, now: int, ended: str = "") -> Table:
             _names(party for party, way, _ in lines if way is Towards.PARTY),
             str(sum(line.count for line in said)),
             bucket(max(line.largest for _, _, line in lines)),
-            f"{max(now - max(line.last for _, _, line in lines), 0) / 1000:.0f} s ago",
+            f"{max(now - max(line.last for _, _, line in lines), 0) / 1000:.0f} s",
         )
     return shown
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from schemas.documents import Condition, Constraints
-from schemas.errors import Reason
+from schemas.errors import Reason, UsageError
 from schemas.granted import Granted, Refusal
 from schemas.messages import Millis
-from schemas.policy import Policy
+from schemas.policy import Policy, check, with_rules
 from schemas.rules import CALL, READ, SEND, SUBMIT, WRITE, Rule, constraints, seconds
 from schemas.words import conditions_in_words, constraints_in_words
 
@@ -122,3 +122,18 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_sorted(each) for each in value]
     return value
+
+
+def check_addition(policy: Policy, rule: Rule) -> None:
+    """Raise `UsageError` unless a rule beside the policy gives what that names and does not give."""
+    asked = Decision(rule.role, rule.action, rule.what)
+    held = permitted(policy).get(asked)
+    if held is not None:
+        raise UsageError(f"rule {held.rule} permits it already, within its limits")
+    whole = with_rules(policy, (rule,))
+    try:
+        check(whole)
+    except UsageError as error:
+        raise UsageError(str(error).removeprefix(f"rule {len(whole.rules)}: ")) from error
+    if asked not in permitted(whole):
+        raise UsageError("a rule of the policy denies it without a condition")

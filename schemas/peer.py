@@ -11,13 +11,16 @@ import msgspec
 from msgspec import Meta
 
 from schemas.errors import MalformedError
-from schemas.messages import Bytes16, Millis, Name, Payload
+from schemas.messages import Bytes16, Millis, Payload
 
 # A frame of the smallest messages stays a small piece of work for whoever opens it.
 MAX_MESSAGES = 256
 
+# What is asked for by name. A pattern would cost as much as all else here, and what is no name has no grant.
+Asked = Annotated[str, Meta(min_length=1, max_length=64)]
 
-class _Said(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+
+class _Said(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     def __repr__(self) -> str:
         # Messages carry payloads, and what can be printed ends up in a log.
         return f"{type(self).__name__}(...)"
@@ -31,7 +34,7 @@ class Call(_Said, frozen=True, tag=1):
     """Call a tool of the receiver's, before `deadline`."""
 
     request: Bytes16
-    tool: Name
+    tool: Asked
     arguments: Payload
     deadline: Millis
     idempotency: Bytes16 | None  # the task on whose behalf the call is made
@@ -55,7 +58,7 @@ class Cancel(_Said, frozen=True, tag=3):
 class Send(_Said, frozen=True, tag=4):
     """A message that nobody answers."""
 
-    kind: Name
+    kind: Asked
     payload: Payload
 
 

@@ -33,6 +33,7 @@ _ONLY = {
     "max_collateral_days": TDX,
     "max_evidence_seconds": NITRO,
 }
+SHA256_DIGITS = 64
 _REVOKED = "Revoked"  # by Intel: nothing can accept it
 _NAMES_STATUSES = frozenset(
     {
@@ -79,6 +80,7 @@ def check_platforms(platforms: Mapping[str, PlatformValues]) -> None:
         if not values.anchors:
             text = "name the SHA-256 of at least one manufacturer's root in `roots`, "
             raise _contradiction(("platforms", name), text + "or of a simulator's in `lab_roots`")
+        _check_roots(name, values)
         if EVERY_VENDOR_ROOT.intersection(values.lab_roots):
             # There what is unsafe is permitted, because nothing real is behind it.
             text = "names a manufacturer's root, which is no simulator's: name it in `roots`"
@@ -90,6 +92,15 @@ def check_platforms(platforms: Mapping[str, PlatformValues]) -> None:
         lab = next(name for name, values in platforms.items() if values.lab_roots)
         text = "platforms mix lab_roots with manufacturers' roots: a mesh is one or the other"
         raise ContradictionError(("platforms", lab, "lab_roots"), text)
+
+
+def _check_roots(name: str, values: PlatformValues) -> None:
+    for kind in ("roots", "lab_roots"):
+        for index, root in enumerate(getattr(values, kind)):
+            # No chain would ever end there, and the first digits, which people compare, may be right.
+            if len(root) != SHA256_DIGITS:
+                text = f"platforms.{name}.{kind}: is no SHA-256: it has {len(root)} digits, not 64"
+                raise ContradictionError(("platforms", name, kind, index), text)
 
 
 def _check_fields(name: str, values: PlatformValues) -> None:

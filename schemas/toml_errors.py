@@ -25,6 +25,7 @@ _AT = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+|\.\.\.)\]")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`")
+_CLOCK = "[01][0-9]|2[0-3]"  # in the pattern of hours
 _CHOICES = re.compile(r"\^\(([a-z]+(?:\|[a-z]+)+)\)")
 
 # What people most often mean by what tomllib says.
@@ -62,7 +63,9 @@ def read_toml(text: str, kind: type[T], name: str) -> T:
         return msgspec.toml.decode(text.encode(), type=kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"{name} is not valid: {printable(_explain(text, kind, str(error)))}") from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{name} is not TOML: nested too deeply to be read") from error
+    except (msgspec.DecodeError, ValueError) as error:
         raise UsageError(f"{name} is not TOML: {printable(_explain_syntax(text, str(error)))}") from error
 
 
@@ -100,6 +103,8 @@ def _explain(text: str, kind: type[Any], message: str) -> str:
         hint = did_you_mean(name, _fields(kind, path[:-1]))
     elif match := _MISSING.match(message):
         hint = f"; add {match['name']} = ..." + (f" to [{dotted(path)}]" if path else " at the top")
+    elif not key and (wish := _placeholder(tomllib.loads(text), path)):
+        return f"{place_of(text, path)}: {dotted(path)} is still to be filled in: {wish}"
     elif not key:
         hint = _about_value(tomllib.loads(text), path, message)
     # Where msgspec names the whole path, once is enough.
@@ -160,17 +165,26 @@ def _at(data: Any, path: Path) -> Any:
     return data
 
 
-def _about_value(data: Any, path: Path, message: str) -> str:
+def _value(data: Any, path: Path) -> Any:
     try:
-        value = _at(data, path)
+        return _at(data, path)
     except (KeyError, IndexError, TypeError):
-        return ""
-    if isinstance(value, str) and value.startswith(MARK):
-        return f"; it is still to be filled in: {value.removeprefix(MARK)}"
+        return None
+
+
+def _placeholder(data: Any, path: Path) -> str:
+    value = _value(data, path)
+    return value.removeprefix(MARK) if isinstance(value, str) and value.startswith(MARK) else ""
+
+
+def _about_value(data: Any, path: Path, message: str) -> str:
+    value = _value(data, path)
     if isinstance(value, str) and (choices := _CHOICES.search(message)):
         return did_you_mean(value, choices[1].split("|"))
     if isinstance(value, str) and "0-9a-f" in message:
         return "; write it in lower-case hexadecimal of the right length"
+    if isinstance(value, str) and _CLOCK in message:
+        return '; write it as in "08:00-18:00" or, over midnight, "22:00-06:00"'
     return ""
 
 

@@ -1,9 +1,14 @@
-"""Constraints of a rule in words, for differences and explanations. Pure."""
+"""Numbers, and constraints of a rule, in words: for differences and explanations. Pure."""
 
 import json
 from datetime import UTC, datetime
 
 from schemas.documents import Condition, Constraints
+
+
+def count(number: int, what: str, many: str = "") -> str:
+    """Say how many there are of something."""
+    return f"{number} {what if number == 1 else many or what + 's'}"
 
 
 def constraints_in_words(given: Constraints, expires: int | None) -> list[str]:

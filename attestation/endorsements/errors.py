@@ -35,4 +35,4 @@ def judged(what: str) -> Iterator[None]:
     try:
         yield
     except AttestationError as error:
-        raise WrongDocumentError(error.reason, f"{what}: {error.detail}") from error
+        raise WrongDocumentError(error.reason, f"{what}: {error.seen or error.detail}") from error

@@ -6,6 +6,7 @@ from attestation import x509
 from attestation.claims import Genuine
 from attestation.errors import NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
+from attestation.moments import rfc3339
 from attestation.nitro.parse import Payload, parse
 from schemas.errors import Reason
 from schemas.evidence import NITRO, Endorsements
@@ -41,7 +42,12 @@ def verify(
     x509.verify_p384(key, document.r, document.s, document.signed)
     # 4.
     if document.timestamp > now + MAX_SKEW:
-        raise NotGenuineError(Reason.NOT_YET_VALID, "document is of a later time than this")
+        raise NotGenuineError(
+            Reason.NOT_YET_VALID,
+            "document is of a later time than this",
+            seen=f"signed at {rfc3339(document.timestamp)}",
+            wanted=f"not after {rfc3339(now)}",
+        )
     return Genuine(
         platform=NITRO,
         root=chain[-1].fingerprint,

@@ -1,5 +1,6 @@
 """What AMD says about a chip in its VCEK or VLEK certificate (publication 57230, table of extensions)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from attestation import der
@@ -77,6 +78,16 @@ def unpack_tcb(version: bytes, product: Product) -> dict[str, int]:
     if any(octet for position, octet in enumerate(version) if position not in used):
         raise EvidenceMalformedError("TCB version uses bytes that its product reserves")
     return {component: version[position] for component, (_, position) in product.layout.items()}
+
+
+def pack_tcb(tcb: Mapping[str, int], product: Product) -> bytes:
+    """Put a TCB_VERSION together again, or raise `EvidenceMalformedError` for numbers that are no octets."""
+    octets = bytearray(8)
+    for component, (_, position) in product.layout.items():
+        if not 0 <= tcb[component] <= 0xFF:
+            raise EvidenceMalformedError("certificate's security version is no octet")
+        octets[position] = tcb[component]
+    return bytes(octets)
 
 
 def _value(certificate: Certificate, name: str) -> der.Reader:

@@ -1,5 +1,6 @@
 """Verify that a SEV-SNP report is genuine: signed by a chip that AMD's chain endorses. Knows no policy."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from attestation import x509
@@ -53,7 +54,11 @@ def verify(
         or intermediate.common_name != issuer_prefix + endorsed.product_name
         or (endorsed.hardware_id is None) != (report.signing_key is SigningKey.VLEK)
     ):
-        raise NotGenuineError(Reason.CHAIN_INVALID, "certificates are of another kind or product than stated")
+        raise NotGenuineError(
+            Reason.CHAIN_INVALID,
+            "certificates are of another kind or product than stated",
+            wanted=f"{subject} of one product under {issuer_prefix}{endorsed.product_name}",
+        )
     # 3.
     key = x509.verify_chain((leaf, intermediate, root), now=now, memory=memory)
     # 4.
@@ -102,21 +107,42 @@ def _check_signature(report: Report, endorsed: Endorsed, key: x509.PublicKey) ->
 
 def _tcb(report: Report, endorsed: Endorsed) -> dict[str, int]:
     if unpack_tcb(report.reported_tcb, endorsed.product) != endorsed.tcb:
-        raise NotGenuineError(Reason.TCB_MISMATCH, "certificate is for another TCB than the report states")
+        stated = unpack_tcb(report.reported_tcb, endorsed.product)
+        differ = [component for component, svn in stated.items() if svn != endorsed.tcb[component]]
+        raise NotGenuineError(
+            Reason.TCB_MISMATCH,
+            "certificate is for another TCB than the report states",
+            seen=f"a certificate for {_svns(endorsed.tcb, differ)}",
+            wanted=f"one for {_svns(stated, differ)}, which the report states",
+        )
     # Firmware that was updated under a running guest does not mend how that guest was launched: the
     # lower of both counts, so that the report can only make itself worse than its certificate.
     launch = unpack_tcb(report.launch_tcb, endorsed.product)
     return {component: min(svn, launch[component]) for component, svn in endorsed.tcb.items()}
 
 
+def _svns(tcb: Mapping[str, int], components: Iterable[str]) -> str:
+    return ", ".join(f"{component} {tcb[component]}" for component in components)
+
+
 def _check_chip(report: Report, endorsed: Endorsed) -> None:
     if report.cpuid is not None:
         family, model = report.cpuid
         if family != endorsed.product.family or not any(model in span for span in endorsed.product.models):
-            raise NotGenuineError(Reason.CHIP_MISMATCH, "certificate is for another processor line")
+            raise NotGenuineError(
+                Reason.CHIP_MISMATCH,
+                "certificate is for another processor line",
+                seen=f"a certificate of {endorsed.product_name}",
+                wanted=f"one of family {family:#x}, model {model:#x}, which the report states",
+            )
     hardware_id = endorsed.hardware_id
     if hardware_id is not None and any(report.chip_id) and report.chip_id != hardware_id.ljust(64, b"\0"):
-        raise NotGenuineError(Reason.CHIP_MISMATCH, "certificate is for another chip than the report names")
+        raise NotGenuineError(
+            Reason.CHIP_MISMATCH,
+            "certificate is for another chip than the report names",
+            seen=f"a certificate of chip {hardware_id.hex()[:16]}…",
+            wanted=f"one of chip {report.chip_id.hex()[:16]}…",
+        )
 
 
 def _chip(report: Report, endorsed: Endorsed) -> str:

@@ -20,6 +20,7 @@ from msgspec import Meta
 from attestation.errors import EvidenceMalformedError, NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
 from attestation.missing import missing_of
+from attestation.moments import at, span
 from attestation.x509 import (
     DIGITAL_SIGNATURE,
     Certificate,
@@ -294,7 +295,12 @@ def _open(
     memory.recall("collateral signature", inputs, lambda: verify_p256(key, signature, body, what))
     opened = memory.recall(what, (body,), lambda: _decode(body, kind))
     if not opened.issue_date <= now <= opened.next_update:
-        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "collateral is not current at this time")
+        raise NotGenuineError(
+            Reason.COLLATERAL_EXPIRED,
+            "collateral is not current at this time",
+            seen=f"the {what} is {span(opened.issue_date, opened.next_update)}",
+            wanted=at(now),
+        )
     return opened
 
 

@@ -4,7 +4,7 @@ Pure comparison of numbers that were all verified before. Says a status; whether
 is the policy's question.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attestation.errors import NotGenuineError
@@ -69,7 +69,8 @@ def check_qe_identity(identity: QeIdentity | None, qe: SgxReport) -> EnclaveLeve
     """
     if identity is None:
         if qe.mrsigner != INTEL_QE_SIGNER:
-            raise NotGenuineError(Reason.TCB_MISMATCH, NOT_OF_INTEL)
+            wanted = f"{INTEL_QE_SIGNER.hex()[:16]}…, Intel's"
+            raise NotGenuineError(Reason.TCB_MISMATCH, NOT_OF_INTEL, seen=_signer(qe.mrsigner), wanted=wanted)
         return None
     genuine = (
         _masked(qe.miscselect, identity.miscselect_mask) == bytes.fromhex(identity.miscselect)
@@ -78,8 +79,13 @@ def check_qe_identity(identity: QeIdentity | None, qe: SgxReport) -> EnclaveLeve
         and qe.isvprodid == identity.isvprodid
     )
     if not genuine:
-        raise NotGenuineError(Reason.TCB_MISMATCH, FOREIGN_QE)
-    return _enclave_level(identity.tcb_levels, qe.isvsvn)
+        raise NotGenuineError(
+            Reason.TCB_MISMATCH,
+            FOREIGN_QE,
+            seen=f"a quoting enclave of {_signer(qe.mrsigner)}, ISVPRODID {qe.isvprodid}",
+            wanted=f"{identity.mrsigner[:16].lower()}…, {identity.isvprodid}, and its attributes",
+        )
+    return _enclave_level(identity.tcb_levels, qe.isvsvn, "ISVSVN of the quoting enclave")
 
 
 def evaluate(info: TcbInfo, pck: PckIdentity, report: TdReport, qe_level: EnclaveLevel | None) -> TcbVerdict:
@@ -122,8 +128,13 @@ def _module_level(info: TcbInfo, report: TdReport, tee_tcb_svn: bytes) -> Enclav
     for identity in info.tdx_module_identities:
         if identity.id.upper() == f"TDX_{version:02X}":
             _check_module(identity, report)
-            return _enclave_level(identity.tcb_levels, isvsvn)
-    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, UNKNOWN_MODULE)
+            return _enclave_level(identity.tcb_levels, isvsvn, "SVN of the TDX module")
+    raise NotGenuineError(
+        Reason.TCB_NOT_RECOGNIZED,
+        UNKNOWN_MODULE,
+        seen=f"major version {version} of the module",
+        wanted="one that the TCB info describes",
+    )
 
 
 def _check_module(module: TdxModule, report: TdReport) -> None:
@@ -133,10 +144,15 @@ def _check_module(module: TdxModule, report: TdReport) -> None:
         or _masked(report.seamattributes, module.attributes_mask) != bytes.fromhex(module.attributes)
         or _masked(report.seamattributes, module.attributes_mask) != report.seamattributes
     ):
-        raise NotGenuineError(Reason.TCB_MISMATCH, FOREIGN_MODULE)
+        raise NotGenuineError(
+            Reason.TCB_MISMATCH,
+            FOREIGN_MODULE,
+            seen=f"a module of {_signer(report.mrsignerseam)}, attributes {report.seamattributes.hex()}",
+            wanted=f"{module.mrsigner[:16].lower()}…, {module.attributes.lower()}",
+        )
 
 
-def _platform_level(levels: Iterable[PlatformLevel], pck: PckIdentity, tee_tcb_svn: bytes) -> PlatformLevel:
+def _platform_level(levels: Sequence[PlatformLevel], pck: PckIdentity, tee_tcb_svn: bytes) -> PlatformLevel:
     # From module 1.5 on, SVNs 0 and 1 are the module's own and judged by its identity: its minor
     # number starts again with each major one, so a comparison here would refuse newer modules.
     first = 0 if tee_tcb_svn[1] == 0 else 2
@@ -150,14 +166,38 @@ def _platform_level(levels: Iterable[PlatformLevel], pck: PckIdentity, tee_tcb_s
         )
         if sgx and tdx and pck.pcesvn >= level.tcb.pcesvn:
             return level
-    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, "the platform is below every published TCB level")
+    below = _below(levels[-1], pck, tee_tcb_svn, first)
+    raise NotGenuineError(
+        Reason.TCB_NOT_RECOGNIZED,
+        "the platform is below every published TCB level",
+        seen=", ".join(f"{name} {have}" for name, have, _ in below),
+        wanted=f"at least {', '.join(f'{name} {want}' for name, _, want in below)}, the lowest level's",
+    )
 
 
-def _enclave_level(levels: Iterable[EnclaveLevel], isvsvn: int) -> EnclaveLevel:
+def _below(
+    level: PlatformLevel, pck: PckIdentity, tee_tcb_svn: bytes, first: int
+) -> list[tuple[str, int, int]]:
+    """Name what of a platform is below a level, with what it has and what the level has."""
+    sgx, tdx = level.tcb.sgxtcbcomponents, level.tcb.tdxtcbcomponents
+    pairs = [
+        *((f"SGX_TCB_COMP_{n + 1:02}", pck.components[n], want.svn) for n, want in enumerate(sgx)),
+        *((f"TEE_TCB_SVN_{n:02}", tee_tcb_svn[n], want.svn) for n, want in enumerate(tdx) if n >= first),
+        ("PCESVN", pck.pcesvn, level.tcb.pcesvn),
+    ]
+    return [(name, have, want) for name, have, want in pairs if have < want]
+
+
+def _enclave_level(levels: Sequence[EnclaveLevel], isvsvn: int, what: str) -> EnclaveLevel:
     for level in levels:
         if isvsvn >= level.tcb.isvsvn:
             return level
-    raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, "an enclave is below every published TCB level")
+    raise NotGenuineError(
+        Reason.TCB_NOT_RECOGNIZED,
+        "an enclave is below every published TCB level",
+        seen=f"{what} {isvsvn}",
+        wanted=f"at least {levels[-1].tcb.isvsvn}, the lowest level's",
+    )
 
 
 def _converge(platform: str, enclaves: list[str]) -> str:
@@ -169,6 +209,10 @@ def _converge(platform: str, enclaves: list[str]) -> str:
     if OUT_OF_DATE in enclaves:
         return WITH_OUT_OF_DATE_ENCLAVE.get(platform, platform)
     return platform
+
+
+def _signer(digest: bytes) -> str:
+    return f"MRSIGNER {digest.hex()[:16]}…" if any(digest) else "MRSIGNER zero"
 
 
 def _masked(value: bytes, mask: str) -> bytes:

@@ -78,7 +78,12 @@ def verify(
         pck.fmspc.hex(),
         pck.pce_id.hex(),
     ):
-        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "TCB info is of another platform")
+        raise NotGenuineError(
+            Reason.COLLATERAL_MISMATCH,
+            "TCB info is of another platform",
+            seen=f"TCB info of FMSPC {tcb_info.fmspc.lower()}, PCE {tcb_info.pce_id.lower()}",
+            wanted=f"FMSPC {pck.fmspc.hex()}, PCE {pck.pce_id.hex()}, as the PCK certificate has",
+        )
     # 9.
     qe_level = check_qe_identity(qe_identity, quote.qe_report)
     # 10.

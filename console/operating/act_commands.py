@@ -6,13 +6,14 @@ Exit codes: 0 done, 1 refused or signatures missing, 2 unreadable, 3 no coordina
 import time
 from pathlib import Path
 
+import anyio
 import click
 
 from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
 from console.evidence import print_json
 from console.operating import acts
 from console.operating.acts import Act
-from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
+from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
 from console.operating.memory import RememberedError, check_policy
 from console.operating.naming import digest_of, of_kind
 from console.operating.publishing import hand_over
@@ -22,9 +23,11 @@ from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File, signed_path
 from schemas import codec
+from schemas.decisions import check_addition
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import Reason, UsageError
 from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
+from schemas.rules import Rule
 from sealing import cose
 from sealing.errors import SealingError
 
@@ -82,7 +85,7 @@ def new_order(
         made = acts.act_of(order_for(desk, verified, who, term))
         return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 @revoke.command("new")
@@ -117,6 +120,13 @@ def new_renewal(desk: Desk, term: int | None, out: Path, as_data: bool) -> int:
 @click.option("--reason", required=True, help="Stands in every log.")
 @click.option("--hours", type=click.FloatRange(0, 24, min_open=True), default=1.0, show_default=True)
 @click.option("--term", type=click.IntRange(1), help="The coordinator's; that which was seen last if absent.")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=File,
+    help="The signed policy to check it by; that seen in force if absent, or one beside the anchor.",
+)
+@click.option("--anyway", is_flag=True, help="Write it also if that policy has no such right to give.")
 @click.option("--out", type=File, default=Path("glass.act"), show_default=True)
 @json_option
 def new_glass(
@@ -127,16 +137,44 @@ def new_glass(
     reason: str,
     hours: float,
     term: int | None,
+    policy_file: Path | None,
+    anyway: bool,
     out: Path,
     as_data: bool,
 ) -> int:
     """Write that ROLE may submit, or call, WHAT from now on for some hours: 24 at most."""
+    if not anyway:
+        _check_glass(_policy_at_hand(desk, policy_file), Rule(role=role, may=may, what=what))
     begins = now()
     until = begins + int(hours * 3_600_000)
     number = term or desk.kept.memory().term
     made = acts.act_of(BreakGlass(desk.mesh.id, number, role, may, what, reason, begins, until))
     acts.decode_act(codec.encode(made), "the break-glass")  # no name, or a reason too long
     return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
+
+
+def _policy_at_hand(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
+    beside = desk.anchor_file.with_name("policy.toml.signed")
+    if file is None and desk.kept.policy() is None and beside.is_file():
+        file = beside
+    return read_policy(desk, file)
+
+
+def _check_glass(policy: VerifiedPolicy | None, rule: Rule) -> None:
+    if policy is None:
+        click.echo(
+            "sealbus: no policy is known here, so nobody but the coordinator checks what this names: "
+            "name one with --policy",
+            err=True,
+        )
+        return
+    try:
+        check_addition(policy.policy, rule)
+    except UsageError as error:
+        raise UsageError(
+            f"policy version {policy.policy.version} has no such right to give: {error}. Nothing was "
+            "written: --policy names a later version, --anyway writes it nevertheless"
+        ) from error
 
 
 def _common(group: click.Group, kind: str) -> None:
@@ -201,7 +239,7 @@ def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) 
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 @revoke.command("send")
@@ -219,7 +257,7 @@ def send_revocation(desk: Desk, file: Path, anyway: bool, as_data: bool) -> int:
             struck = await strike(line, desk, [act], anyway=anyway)
         return tell_struck(desk, struck, as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 def _sent(group: click.Group, kind: str) -> None:
@@ -236,7 +274,7 @@ def _sent(group: click.Group, kind: str) -> None:
                 receipt = await line.send(event)
             return tell_receipts(desk, [(event, receipt)], as_data)
 
-        return ended(work, as_data=as_data)
+        return anyio.run(work)
 
 
 _sent(renewal, acts.RENEWAL)
@@ -293,7 +331,8 @@ def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
     """Return the policy that a file holds or, without one, that was last seen in force."""
     data = desk.kept.policy() if file is None else files.read(signed_path(file), files.MAX_SIGNED)
     try:
-        return None if data is None else open_signed_policy(desk.council, desk.mesh, data)
+        source = str(signed_path(file)) if file else "the policy that was seen in force"
+        return None if data is None else open_signed_policy(desk.council, desk.mesh, data, source)
     except SealingError as error:
         if file is not None:
             raise

@@ -89,5 +89,10 @@ def event_of(council: Council, mesh: Mesh, act: Act) -> Event:
     """Return the event of an act that enough operators signed, or raise `signatures-too-few`."""
     names = signers(council, mesh, act)
     if len(names) < council.threshold:
-        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(names)} of {council.threshold}")
+        others = ", ".join(each.name for each in council.operators if each.name not in names)
+        raise SealingError(
+            Reason.SIGNATURES_TOO_FEW,
+            f"{len(names)} of {council.threshold}: {council.threshold - len(names)} more of {others} have to "
+            f"sign the {act.kind} before it is sent",
+        )
     return Event(act.kind, act.signatures, None, ())

@@ -7,6 +7,7 @@ operators sign with `sealbus revoke sign`.
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import click
 from rich.console import Console
 
@@ -14,8 +15,8 @@ from console.evidence import print_json
 from console.operating import acts
 from console.operating.act_commands import anyway_option, reason_option, revocation, tell_struck
 from console.operating.acts import Act
-from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
-from console.operating.naming import Registry, instance_of, measurements_of
+from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
+from console.operating.naming import Registry, UnknownHereError, instance_of, measurements_of
 from console.operating.screen import act_data, act_lines, agents_table, party_data
 from console.operating.striking import strike
 from console.policy import files
@@ -33,6 +34,7 @@ from schemas.messages import (
     WORKLOAD,
     MeshStatus,
 )
+from schemas.words import count
 
 out_option = click.option(
     "--out", type=File, default=Path("revocation.act"), show_default=True, help="If signatures are missing."
@@ -63,7 +65,7 @@ def list_agents(desk: Desk, as_data: bool) -> int:
             Console().print(agents_table(parties))
         return DONE
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 @agents.command()
@@ -147,13 +149,11 @@ def list_workloads(desk: Desk, as_data: bool) -> int:
             ]
             print_json({"workloads": rows})
         else:
-            say(
-                f"{name} on {platform}: {n}, {digest}"
-                for (name, platform, digest), n in sorted(counted.items())
-            )
+            for (name, platform, digest), n in sorted(counted.items()):
+                say([f"{name} on {platform}: {count(n, 'instance')}", f"  {digest}"])
         return DONE
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 @workloads.command()
@@ -181,14 +181,27 @@ Naming = Callable[[Registry | None], list[tuple[str, str]]]
 def _decide(desk: Desk, naming: Naming, reason: str, out: Path, anyway: bool, as_data: bool) -> int:
     async def work() -> int:
         if len({key.public for key in desk.keys}) < desk.council.threshold:
-            # Offline: nothing is asked of a coordinator, so what is named is named in full.
-            return _write_all(desk, _signed(desk, naming(None), reason), out, as_data)
+            return _write(desk, _signed(desk, await _one_named(desk, naming), reason), out, as_data)
         async with desk.line() as line:
             made = _signed(desk, naming((await line.status()).parties), reason)
             struck = await strike(line, desk, made, anyway=anyway)
         return tell_struck(desk, struck, as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
+
+
+async def _one_named(desk: Desk, naming: Naming) -> list[tuple[str, str]]:
+    """Return what is named, asking nobody if it is named in full; a file holds one."""
+    try:
+        named = naming(None)
+    except UnknownHereError:
+        if not desk.keys or desk.url is None:
+            raise
+        named = naming((await _status(desk)).parties)
+    if len(named) > 1:
+        values = ", ".join(value for _, value in named)
+        raise UsageError(f"it measures in {len(named)} ways, and a file holds one: name one of {values}")
+    return named
 
 
 def _signed(desk: Desk, named: list[tuple[str, str]], reason: str) -> list[Act]:
@@ -196,7 +209,7 @@ def _signed(desk: Desk, named: list[tuple[str, str]], reason: str) -> list[Act]:
     return [acts.sign(desk.council, desk.mesh, act, desk.keys) for act in made]
 
 
-def _write_all(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
+def _write(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
     (act,) = made
     files.write_new(out, codec.encode(act))
     names = acts.signers(desk.council, desk.mesh, act)

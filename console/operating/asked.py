@@ -29,6 +29,7 @@ from schemas.messages import (
 from schemas.policy import Policy
 from schemas.rules import CALL, SEND, SUBMIT, Rule
 from schemas.toml_place import printable
+from schemas.words import count
 from sealing.keys import client_instance
 
 ADMITTED, QUARANTINED = "admitted", "quarantined"  # states of a party that is heard
@@ -240,9 +241,10 @@ def asked_lines(answer: Asked, file: str) -> list[str]:
         f"  by policy version {told.policy.version}, hash {told.status.policy_hash.hex()[:SHOWN]}…, in force "
         f"in term {told.status.term}, signed by {', '.join(told.signers)}"
     )
-    lines += _admitted("acts", answer.subjects) + _admitted("takes", answer.takers)
+    lines += _admitted("acts", answer.subjects, "may finish what it has begun")
+    lines += _admitted("takes", answer.takers, "takes nothing new")
     lines += [
-        f"  out: {_entry(each)} {date(each.time)}, {len(each.instances)} instances listed"
+        f"  out: {_entry(each)} {date(each.time)}, {count(len(each.instances), 'instance')} listed"
         for each in answer.out
     ]
     if answer.waits:
@@ -250,16 +252,17 @@ def asked_lines(answer: Asked, file: str) -> list[str]:
     return lines
 
 
-def _admitted(verb: str, parties: tuple[PartyStatus, ...]) -> list[str]:
-    lines = [f"  {verb}: {_party(each)}" for each in parties[:LINES]]
+def _admitted(verb: str, parties: tuple[PartyStatus, ...], quarantined: str) -> list[str]:
+    lines = [f"  {verb}: {_party(each, quarantined)}" for each in parties[:LINES]]
     if len(parties) > LINES:
         lines.append(f"  {verb}: {len(parties) - LINES} more, all with --json")
     return lines or [f"  {verb}: nobody is admitted"]
 
 
-def _party(party: PartyStatus) -> str:
+def _party(party: PartyStatus, quarantined: str) -> str:
+    state = party.state + (f" ({quarantined})" if party.state == QUARANTINED else "")
     proof = f"{party.platform} evidence {party.evidence.hex()[:SHOWN]}…" if party.evidence else "by its key"
     return (
-        f"{party.instance.hex()[:SHOWN]}, {printable(party.workload or party.kind)}, {party.state} until "
+        f"{party.instance.hex()[:SHOWN]}, {printable(party.workload or party.kind)}, {state} until "
         f"{date(party.expires)}, {proof}"
     )

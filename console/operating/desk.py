@@ -2,32 +2,30 @@
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
 import click
 
 from console import operator_key
 from console.documents import open_signed_policy
-from console.evidence import print_json
 from console.operating.kept import Kept, default_state, text_of
 from console.operating.publishing import is_signed, tell
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
 from schemas.documents import Profile
-from schemas.errors import PeerError, Reason, UsageError
+from schemas.errors import UsageError
 from schemas.messages import Event
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.errors import SealingError
 from sealing.keys import SigningKey
-from transport import Credentials, TransportError
+from transport import Credentials
 
 F = TypeVar("F", bound=Callable[..., Any])
 Whose = Callable[[Council, Path | None], tuple[Council, ...]]
@@ -37,6 +35,17 @@ DONE, REFUSED = 0, 1
 MAX_SEED = 4_096
 ANCHOR = "anchor.cbor"
 
+credentials_option = click.option(
+    "--credentials",
+    type=File,
+    help=f"A file with the NKey seed of the broker's account; else the seed in {BROKER_SEED}.",
+)
+state_option = click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path), help="Where to remember what was seen."
+)
+wait_option = click.option(
+    "--wait", type=click.FloatRange(0, 3600), default=10.0, show_default=True, help="Seconds to look."
+)
 json_option = click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
 
 
@@ -135,17 +144,9 @@ _OPTIONS = (
         help="The signed policy that says which coordinator to believe, if this console has seen none.",
     ),
     click.option("--nats", "url", envvar=BROKER_URL, help=f"The broker; else {BROKER_URL}."),
-    click.option(
-        "--credentials",
-        type=File,
-        help=f"A file with the NKey seed of the broker's account; else the seed in {BROKER_SEED}.",
-    ),
-    click.option(
-        "--state", type=click.Path(file_okay=False, path_type=Path), help="Where to remember what was seen."
-    ),
-    click.option(
-        "--wait", type=click.FloatRange(0, 3600), default=10.0, show_default=True, help="Seconds to look."
-    ),
+    credentials_option,
+    state_option,
+    wait_option,
 )
 
 
@@ -186,7 +187,8 @@ def desk_options(command: F, *, whose: Whose = _of_now, optional: bool = False) 
         council = kept.council(council)
         profile = None
         if profile_file is not None:
-            profile = open_signed_policy(council, mesh, files.read(profile_file, files.MAX_SIGNED)).profile
+            data = files.read(profile_file, files.MAX_SIGNED)
+            profile = open_signed_policy(council, mesh, data, str(profile_file)).profile
         made = Desk(
             path,
             council,
@@ -194,7 +196,7 @@ def desk_options(command: F, *, whose: Whose = _of_now, optional: bool = False) 
             unlocked(key_files, phrase_files, whose(council, file) if key_files else ()),
             kept,
             url or None,
-            _credentials(credentials),
+            credentials_of(credentials),
             profile,
             wait,
         )
@@ -230,22 +232,9 @@ def unlocked(
     )
 
 
-def _credentials(path: Path | None) -> Credentials | None:
+def credentials_of(path: Path | None) -> Credentials | None:
+    """Return the broker's account: of a file, else of the environment."""
     if path is None:
         seed = os.environ.get(BROKER_SEED)
         return Credentials(seed=seed) if seed else None
     return Credentials(seed=files.read_text(path, MAX_SEED).strip())
-
-
-def ended(work: Callable[[], Awaitable[int]], *, as_data: bool) -> int:
-    """Run a command's work; with `--json` a refusal is data on standard output too."""
-    try:
-        return anyio.run(work)
-    except PeerError as refusal:
-        if as_data:
-            print_json({"done": False, "reason": refusal.reason.value, "detail": refusal.detail})
-        raise
-    except TransportError as error:
-        if as_data:
-            print_json({"done": False, "reason": Reason.UNAVAILABLE.value, "detail": str(error)})
-        raise

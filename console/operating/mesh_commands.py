@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import click
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from console.operating.act_commands import (
     sent_order,
     tell_receipts,
 )
-from console.operating.desk import DONE, Desk, desk_options, ended, json_option
+from console.operating.desk import DONE, Desk, desk_options, json_option
 from console.operating.memory import check_policy
 from console.operating.publishing import open_term, policy_event
 from console.operating.screen import agents_table, status_data, status_lines
@@ -51,7 +52,7 @@ def status(desk: Desk, listed: bool, as_data: bool) -> int:
                 Console().print(agents_table(told.parties))
         return DONE
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 @mesh.command("open")
@@ -79,7 +80,7 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 @mesh.command()
@@ -97,7 +98,7 @@ def renew(desk: Desk, as_data: bool) -> int:
             receipt = await line.send(event)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 @click.command()
@@ -106,7 +107,11 @@ def renew(desk: Desk, as_data: bool) -> int:
 @json_option
 def publish(desk: Desk, file: Path, as_data: bool) -> int:
     """Put the signed policy FILE in force: done only when the coordinator's signed receipt is here."""
-    verified = open_signed_policy(desk.council, desk.mesh, files.read(signed_path(file), files.MAX_SIGNED))
+    signatures = signed_path(file)
+    if file.exists() and not signatures.exists():
+        raise UsageError(f"nobody has signed {file}: sealbus policy sign {file} --key KEY, each operator")
+    data = files.read(signatures, files.MAX_SIGNED)
+    verified = open_signed_policy(desk.council, desk.mesh, data, str(signatures))
     if file.suffix != ".signed" and file.exists() and files.read_policy(file) != verified.policy:
         raise UsageError(f"{file} was changed since it was signed: put it back, or sign it again")
 
@@ -117,4 +122,4 @@ def publish(desk: Desk, file: Path, as_data: bool) -> int:
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)

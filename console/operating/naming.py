@@ -30,6 +30,12 @@ QUARANTINED = "quarantined"  # the state of a party
 
 Registry = Sequence[PartyStatus]
 
+_ALONE = "without a key and a broker to ask a coordinator by, {} is named by all 64 digits"
+
+
+class UnknownHereError(UsageError):
+    """Only a coordinator can tell what is meant."""
+
 
 def tidy(text: str) -> str:
     """Return an id as it is signed: lower case, without blanks within or around it, without `0x`."""
@@ -62,7 +68,7 @@ def instance_of(told: Registry | None, text: str) -> str:
     if len(digits) == FULL:
         return digest_of(digits).hex()
     if told is None:
-        raise UsageError(f"{text!r}: without a coordinator to ask, an instance is named by all 64 digits")
+        raise UnknownHereError(f"{text!r}: {_ALONE.format('an instance')}")
     found = [each for each in told if each.instance.hex().startswith(digits)]
     if len(digits) >= LEAST_PREFIX and len(found) == 1:
         return found[0].instance.hex()
@@ -78,7 +84,7 @@ def measurements_of(told: Registry | None, text: str) -> list[str]:
     if len(name) == FULL:
         return [digest_of(name).hex()]
     if told is None:
-        raise UsageError(f"{text!r}: without a coordinator to ask, a measurement is named by all 64 digits")
+        raise UnknownHereError(f"{text!r}: {_ALONE.format('a measurement')}")
     found = sorted({each.workload_id.hex() for each in told if each.workload == name})
     if not found:
         known = {each.workload for each in told if each.workload}

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 refused or signatures missing, 2 unreadable, 3 no coordina
 from functools import partial
 from pathlib import Path
 
+import anyio
 import click
 
 from console.council_files import CHAIN, encode_chain
@@ -14,7 +15,7 @@ from console.evidence import print_json
 from console.operating import succession
 from console.operating.act_commands import keep_policy, now, policy_option, read_policy, tell_receipts
 from console.operating.acts import ORDER, REVOCATION, Act
-from console.operating.desk import DONE, REFUSED, Desk, desk_options, ended, json_option
+from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
 from console.operating.kept import text_of
 from console.operating.succession import Change
 from console.operating.succession_screen import change_data, change_lines, council_data, council_lines
@@ -104,7 +105,7 @@ def new(
         _tell(desk.council, change, as_data)
         return DONE
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 def _sides(council: Council, file: Path | None) -> tuple[Council, ...]:
@@ -172,7 +173,7 @@ def publish(desk: Desk, file: Path, as_data: bool) -> int:
             say([f"every change so far: {desk.anchor_file.with_name(CHAIN)}, for the others' consoles too"])
         return tell_receipts(desk, receipts, as_data)
 
-    return ended(work, as_data=as_data)
+    return anyio.run(work)
 
 
 async def _order_in_force(desk: Desk, policy: VerifiedPolicy | None) -> SignedByOperators | None:

@@ -1,6 +1,7 @@
 """Operators' acts, who signed them, what a receipt proves, and a registry, for people and for programs."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
@@ -10,11 +11,14 @@ from console.operating.acts import Act, document
 from console.operating.desk import Desk
 from console.policy.signatures import date
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal
+from schemas.limits import SECOND
 from schemas.messages import LIFT, MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, PartyStatus
 from schemas.toml_place import printable
+from schemas.words import count
 from sealing.council import Council
 
 SHOWN = 16  # digits of an id that tell it from the others of a mesh
+MEASUREMENT_SHOWN = 12  # of fewer: so that a row fits a terminal
 
 
 def act_lines(act: Act, names: tuple[str, ...], council: Council) -> list[str]:
@@ -140,22 +144,23 @@ def party_data(party: PartyStatus) -> dict[str, Any]:
 
 def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
     """Say where a coordinator stands."""
-    policy = (
-        f"version {status.policy_version}, {status.policy_hash.hex()}" if status.policy_version else "none"
-    )
-    admitted = ", ".join(f"{number} {kind}" for kind, number in _counts(status.parties).items()) or "nobody"
+    policy = [f"  policy: version {status.policy_version}", f"    hash {status.policy_hash.hex()}"]
+    admitted = ", ".join(count(number, kind) for kind, number in _counts(status.parties).items()) or "nobody"
     lines = [
         f"coordinator {coordinator.hex()}",
         f"  term {status.term}" if status.term else "  no term: order one",
-        f"  policy: {policy}",
-        f"  operators: version {status.operators_version}, {status.operators_hash.hex()}",
-        f"  log: {status.log_size} entries, head {status.log_root.hex()}",
         f"  its time: {date(status.time)}",
-        f"admitted: {admitted}; {status.revoked} entries in the revoked set",
+        # What tells two apart has a line of its own: both fit a terminal.
+        *(policy if status.policy_version else ["  policy: none"]),
+        f"  operators: version {status.operators_version}",
+        f"    hash {status.operators_hash.hex()}",
+        f"  log: {count(status.log_size, 'entry', 'entries')}",
+        f"    head {status.log_root.hex()}",
+        f"admitted: {admitted}; {count(status.revoked, 'entry', 'entries')} in the revoked set",
     ]
     lines += [f"BREAK-GLASS: {text}" for text in status.break_glass]
     if status.lease_until is not None:
-        lines.insert(6, f"  falls silent unless operators renew before {date(status.lease_until)}")
+        lines.insert(3, f"  falls silent unless operators renew before {date(status.lease_until)}")
     return lines
 
 
@@ -163,8 +168,9 @@ def agents_table(parties: Iterable[PartyStatus]) -> Table:
     """Return a table of who is admitted, operators left out."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("instance", no_wrap=True)  # to be copied
-    for heading in ("state", "roles", "workload", "measurement", "TEE", "until"):
+    for heading in ("state", "roles", "workload", "measurement", "TEE"):
         table.add_column(heading, overflow="fold")
+    table.add_column("until (UTC)", no_wrap=True)
     for each in parties:
         if each.kind != OPERATOR:
             table.add_row(
@@ -172,9 +178,9 @@ def agents_table(parties: Iterable[PartyStatus]) -> Table:
                 Text(each.state, "green" if each.state == "admitted" else "yellow"),
                 ", ".join(each.roles),
                 printable(each.workload or each.kind),
-                each.workload_id.hex()[:SHOWN],
+                each.workload_id.hex()[:MEASUREMENT_SHOWN],
                 printable(each.platform),
-                date(each.expires),
+                datetime.fromtimestamp(each.expires / SECOND, UTC).strftime("%d %H:%M:%S"),
             )
     return table
 

@@ -42,6 +42,7 @@ from schemas.policy_schema import policy_schema
 from schemas.succession import Verdict
 from schemas.toml_errors import places_in, read_toml
 from schemas.toml_place import nearest
+from schemas.words import count
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,7 +84,7 @@ for _command in (
     type=click.Choice(PLATFORMS),
     help="A platform to run on, the coordinator's first; all if absent.",
 )
-@click.option("--anchor", "anchor_file", type=File, help="Fill in the mesh of this anchor.")
+@click.option("--mesh", "--anchor", "anchor_file", type=File, help="Fill in the mesh of this anchor.")
 def new(out: Path | None, platforms: tuple[str, ...], anchor_file: Path | None) -> int:
     """Write a commented policy to start from."""
     mesh = None
@@ -142,7 +143,7 @@ def check(
         print_json({"findings": [finding_data(where, each) for each in found]})
     else:
         say(finding_line(file, where, each) for each in found)
-        say([f"{file}: {_count(len(found), 'finding')}" if found else f"{file}: nothing is amiss"])
+        say([f"{file}: {count(len(found), 'finding')}" if found else f"{file}: nothing is amiss"])
         if judges and all(each.code in FOR_A_MESH for each in found) and found:
             say([f"what judges evidence is complete: `sealbus evidence verify PATH --policy {file}`"])
     return FOUND if found else FINE
@@ -206,7 +207,3 @@ def replay(file: Path, evidence: tuple[Path, ...], at: datetime | None, as_data:
     if unreadable:
         return UNREADABLE
     return FOUND if refused else FINE
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from hashlib import sha256
 from pathlib import Path
 
 from console.evidence_files import read_bounded
@@ -12,6 +13,7 @@ from schemas.policy import Policy, parse
 
 MAX_POLICY = 4 * 1024 * 1024
 MAX_SIGNED = 16 * 1024 * 1024  # 64 operators, each with policy and profile of 64 KiB and more
+SIGNED = ".signed"
 MAX_SMALL = 64 * 1024  # keys and anchors
 
 PRIVATE, PUBLIC = 0o600, 0o644
@@ -27,6 +29,10 @@ def read_text(path: Path, limit: int = MAX_POLICY) -> str:
     try:
         return read(path, limit).decode()
     except UnicodeDecodeError as error:
+        if path.suffix == SIGNED:
+            raise UsageError(
+                f"{path} holds signatures: name the policy's text, {path.with_suffix('')}"
+            ) from error
         raise UsageError(f"{path} is not UTF-8 text") from error
 
 
@@ -37,7 +43,13 @@ def read_policy(path: Path) -> Policy:
 
 def read_reference_values(path: Path) -> ReferenceValues:
     """Read what a policy judges evidence by, or raise `UsageError` that names its file, line and column."""
-    return parse_for_evidence(read_text(path), title(path)).reference_values()
+    return read_judging(path)[0]
+
+
+def read_judging(path: Path) -> tuple[ReferenceValues, str]:
+    """Do the same, and give the SHA-256 of the policy's text, by which a result names it."""
+    text = read_text(path)
+    return parse_for_evidence(text, title(path)).reference_values(), sha256(text.encode()).hexdigest()
 
 
 def title(path: Path) -> str:

@@ -30,20 +30,21 @@ class Finding(NamedTuple):
 
 
 # What keeps a policy from a mesh, and not from judging evidence.
-FILL_IN, NEEDED = "fill-in", "needed-for-a-mesh"
-FOR_A_MESH = (FILL_IN, NEEDED)
+FOR_A_MESH = ("fill-in", "needed-for-a-mesh")
 
 
 def incomplete(data: dict[str, Any]) -> list[Finding]:
     """Name every placeholder of a policy as plain data, and what a mesh needs that is not there at all."""
     found = [
-        Finding(FILL_IN, path, f"{dotted(path)} is still to be filled in: {what}")
+        Finding("fill-in", path, f"{dotted(path)} is still to be filled in: {what}")
         for path, what in placeholders(data)
     ]
     if evidence_gaps(data) or "platforms" not in data:
         return found
     return found + [
-        Finding(NEEDED, (), f"{name} is not there, which a policy needs before a mesh can have it")
+        Finding(
+            "needed-for-a-mesh", (), f"{name} is not there, which a policy needs before a mesh can have it"
+        )
         for name in absent_for_a_mesh(data)
     ]
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from attestation.claims import Genuine
-from attestation.vendors import VENDOR_ROOTS
+from attestation.claims import CRL, Genuine
+from attestation.sev_snp.verify import LEAKED
 from console.policy.starter import head, measurement_section, platform_section
 from schemas.evidence import MEASURED
 from schemas.messages import Millis
@@ -63,8 +63,7 @@ def proposal(
 ) -> str:
     """Return the text of a policy under which all that was seen would be admitted.
 
-    `left_out` says what was recorded and could not be used, and why. `lab` accepts roots that are not the
-    manufacturers'.
+    `left_out` says what was recorded and could not be used, and why. `lab`: all of it is under a lab's roots.
     """
     images = _images(seen)
     platforms = sorted({each.claims.platform for each in seen})
@@ -117,20 +116,17 @@ def _role(workload: str) -> str:
 
 
 def _platform(name: str, seen: Sequence[Seen], lab: bool) -> str:
-    roots = sorted({each.claims.root for each in seen if each.claims.platform == name})
-    foreign = [root for root in roots if root not in VENDOR_ROOTS[name]]
-    listed = ", ".join(f'"{root}"' for root in foreign)
-    if not foreign:
-        return platform_section(name)
+    claims = [each.claims for each in seen if each.claims.platform == name]
     if lab:
+        listed = ", ".join(f'"{root}"' for root in sorted({each.root for each in claims}))
         return (
             f"\n# ---- {name} of a lab: its roots are nobody's but the lab's, and prove nothing elsewhere.\n"
             f"[platforms.{name}]\nlab_roots = [{listed}]\n"
         )
-    return (
-        platform_section(name)
-        + "\n# Some evidence ends at another root than the manufacturer's, and is refused as it stands.\n"
-        + f"# Only for a lab, in the place of `roots`: lab_roots = [{listed}]\n"
+    return platform_section(
+        name,
+        leaked_too=any(each.product in LEAKED for each in claims),
+        crl=not any(CRL in each.missing for each in claims),
     )
 
 

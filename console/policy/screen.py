@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attestation.explain import explain
+from attestation.moments import rfc3339
 from console.policy.against import Outcome, Replayed
 from console.policy.findings import Finding
 from console.policy.recorded import Unread
@@ -78,21 +79,18 @@ def signed_data(signed: Signed, problems: Iterable[Finding], now: Millis) -> dic
 
 
 def replayed_table(judged: Iterable[Replayed], unread: Iterable[Unread]) -> Table:
-    """Return a table of recordings and what a policy makes of them."""
-    table = Table("verdict")
-    for heading in ("evidence", "is", "because"):
-        table.add_column(heading, overflow="fold")
+    """Return a table of recordings, what they are and what a policy makes of them, as narrow as a screen."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for each in judged:
         style = "green" if each.verdict is Outcome.ACCEPTED else "red"
-        table.add_row(
-            Text(each.verdict.value, style),
-            Text(printable(each.recording.name)),
-            Text(f"{each.workload or 'no workload'}\non {each.platform}"),
-            Text("\n".join(each.refusals)),
-        )
+        table.add_row(Text(each.verdict.value, style), Text(printable(each.recording.name), "bold"))
+        because = f": {', '.join(each.refusals)}" if each.refusals else ""
+        table.add_row("", Text(f"{each.workload or 'no workload'} on {each.platform}{because}"))
     for each_unread in unread:
-        verdict, name = Text(Outcome.UNREADABLE.value, "red"), Text(printable(each_unread.name))
-        table.add_row(verdict, name, Text(""), Text(printable(each_unread.problem)))
+        table.add_row(Text(Outcome.UNREADABLE.value, "red"), Text(printable(each_unread.name), "bold"))
+        table.add_row("", Text(printable(each_unread.problem)))
     return table
 
 
@@ -101,7 +99,7 @@ def replayed_data(each: Replayed) -> dict[str, Any]:
     return {
         "evidence": each.recording.name,
         "platform": each.platform,
-        "at": each.recording.at.isoformat(),
+        "at": rfc3339(each.recording.at),
         "workload": each.workload or None,
         "verdict": each.verdict.value,
         "reasons": list(each.assessment.reasons),
@@ -122,7 +120,7 @@ def unread_data(each: Unread) -> dict[str, Any]:
     }
 
 
-def say(lines: Iterable[str]) -> None:
-    """Print each as one line, whatever characters the names in it have."""
+def say(lines: Iterable[str], *, error: bool = False) -> None:
+    """Print each as one line, whatever characters the names in it have; `error`: to stderr."""
     for line in lines:
-        click.echo(printable(line))
+        click.echo(printable(line), err=error)

@@ -28,7 +28,9 @@ from sealing.keys import SigningKey
 WHOLE, LACKING = 0, 1
 
 File = click.Path(dir_okay=False, path_type=Path)
-anchor_option = click.option("--anchor", "anchor_file", type=File, help="anchor.cbor beside FILE if absent.")
+anchor_option = click.option(
+    "--mesh", "--anchor", "anchor_file", type=File, help="anchor.cbor beside FILE if absent."
+)
 
 
 @click.command()

@@ -33,18 +33,13 @@ _PLATFORMS = {
 roots = [
 {roots}
 ]
-require_crl = true   # without the revocation list a revoked certificate would pass
+{crl}
 # features = ["alias-check"]   # refuse machines whose firmware does not check for aliased memory
 
 # The processor lines that are accepted. Floors make old firmware unacceptable:
 # minimum_tcb = {{ snp = 23, microcode = 84 }}, minimum_committed_tcb = {{ snp = 22 }}
 {products}
-#
-# {leaked} is left out on purpose: a root of its keys was extracted by software (arXiv 2605.12990), so that
-# evidence of any {leaked} chip can be forged. If you must: uncomment its root and the line below, and name
-# `chips = ["…"]` beside the measurements of every workload that runs there. Evidence of {leaked} is accepted
-# from named chips only (decision 0020).
-# [platforms.sev-snp.products.{leaked}]
+{leaked}
 """,
     TDX: """
 # ---- Intel TDX: what is demanded of every machine, whatever runs on it.
@@ -63,6 +58,25 @@ roots = ["{roots}"]
 max_evidence_seconds = 300
 """,
 }
+
+_LEFT_OUT = """\
+#
+# {line} is left out on purpose: a root of its keys was extracted by software (arXiv 2605.12990), so that
+# evidence of any {line} chip can be forged. If you must: uncomment its root and the line below, and name
+# `chips = ["…"]` beside the measurements of every workload that runs there. Evidence of {line} is accepted
+# from named chips only (decision 0020).
+# [platforms.sev-snp.products.{line}]"""
+
+_TAKEN_IN = """\
+#
+# A root of {line}'s keys was extracted by software (arXiv 2605.12990), so that evidence of any {line} chip
+# can be forged. It is accepted from the chips that workloads name below, and from no others (decision 0020).
+[platforms.sev-snp.products.{line}]"""
+
+_CRL = "require_crl = true   # without the revocation list a revoked certificate would pass"
+_NO_CRL = """\
+# require_crl = true   # what was recorded came without a revocation list: get it, as `sealbus collateral
+#                      # fetch` does, and uncomment this, for without it a revoked certificate passes"""
 
 _WORK = """
 # ---- Workloads: an image, the roles it may hold, and what it measures as on each platform.
@@ -127,16 +141,25 @@ def head(*, issued: Millis, mesh: str | None) -> str:
     return _HEAD.format(mesh=filled, issued=f"{issued:_}")
 
 
-def platform_section(name: str) -> str:
-    """Return what is demanded of a manufacturer's platform."""
+def platform_section(name: str, *, leaked_too: bool = False, crl: bool = True) -> str:
+    """Return what is demanded of a manufacturer's platform.
+
+    Of SEV-SNP: `leaked_too` names the line as well whose keys have leaked, `crl` demands a revocation list.
+    """
     if name != SEV_SNP:
         return _PLATFORMS[name].format(roots=VENDOR_ROOTS[name][0])
     (leaked,) = LEAKED
+    off = "" if leaked_too else "# "
     roots = [
-        f'    {"# " if line == leaked else ""}"{root}",  # ARK of {line}' for line, root in AMD_ROOTS.items()
+        f'    {off if line == leaked else ""}"{root}",  # ARK of {line}' for line, root in AMD_ROOTS.items()
     ]
     products = [f"[platforms.sev-snp.products.{line}]" for line in AMD_ROOTS if line != leaked]
-    return _PLATFORMS[name].format(roots="\n".join(roots), products="\n".join(products), leaked=leaked)
+    return _PLATFORMS[name].format(
+        roots="\n".join(roots),
+        products="\n".join(products),
+        crl=_CRL if crl else _NO_CRL,
+        leaked=(_TAKEN_IN if leaked_too else _LEFT_OUT).format(line=leaked),
+    )
 
 
 def measurement_section(table: str, platform: str, image: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import click
+from anyio import to_thread
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -158,8 +159,9 @@ async def _demo(state: State, options: Options, console: Console) -> int:
         # Not before there is a mesh to work in: what cannot begin must not cost the results that are there.
         results = stack.enter_context(Results.create(options.out, replace=options.replace))
         working = time.monotonic()
+        total = await to_thread.run_sync(lambda: sum(isinstance(each, Source) for each in _inputs(options)))
         with _progress(console) as progress:
-            bars = _Bars(progress)
+            bars = _Bars(progress, total)
             job = Job(
                 client.context,
                 lambda: _inputs(options),
@@ -225,15 +227,15 @@ def _scores(options: Options, report: Report) -> Scores | None:
 
 
 class _Bars:
-    """Two bars, whose totals grow as files are found."""
+    """Two bars, of as many files as there are when the job begins."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total = progress, total
         self._bars: dict[str, TaskID] = {}
 
     def advance(self, name: str) -> None:
         if name not in self._bars:
-            self._bars[name] = self._progress.add_task(name, total=None)
+            self._bars[name] = self._progress.add_task(name, total=self._total)
         self._progress.advance(self._bars[name])
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from console.operating.kept import Kept
+from console.operator import RECEIPT_DEADLINE
 from lab.theatre.act import Verdict, refused, succeeded
 from lab.theatre.stage import Stage
 from schemas import codec
@@ -54,7 +56,9 @@ async def _bring(stage: Stage, documents: SignedByOperators, profile: SignedByOp
     try:
         # A console of the thief's own: the operators' would not even send it.
         with TemporaryDirectory(prefix="sealbus-thief-") as memory:
-            await stage.mesh.operators.bring_stolen(event, Path(memory))
+            operators = stage.mesh.operators
+            async with operators.line(kept=Kept(Path(memory), operators.mesh.id)) as line:
+                await line.coordination.request("event", event, within=RECEIPT_DEADLINE)
     except PeerError as refusal:
         return refused(refusal.reason.value, "the coordinator, to the operator whose key was stolen")
     return succeeded("the policy is in force")

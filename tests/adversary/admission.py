@@ -7,6 +7,7 @@ stand-in that binds what real Evidence binds (tests/coordinator/world.py).
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from agent_runtime import joining
 from agent_runtime.clock import MeshClock
@@ -148,11 +149,11 @@ class Admission:
             return lambda: self.world.carry_out(core.handle_frame(parcel.payload, now=now))
         for joiner in self.joiners:
             if parcel.subject == joiner.hello.offer_subject and joiner.coordinator is None:
-                return lambda joiner=joiner: self._offered(joiner, parcel)  # type: ignore[misc]
+                return partial(self._offered, joiner, parcel)
             if joiner.pending is not None and parcel.subject == joiner.pending.accept_subject:
-                return lambda joiner=joiner: self._accepted(joiner, parcel)  # type: ignore[misc]
+                return partial(self._accepted, joiner, parcel)
             if joiner.session is not None and parcel.subject == joiner.session.receive_subject:
-                return lambda joiner=joiner: self._answered(joiner, parcel)  # type: ignore[misc]
+                return partial(self._answered, joiner, parcel)
         return None
 
     def _offered(self, joiner: Joiner, parcel: Parcel) -> None:

@@ -7,6 +7,7 @@ each message, a call that got no answer asked again under its own request id. Al
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from agent_runtime.peering import Link
 from schemas.errors import PeerError
@@ -198,7 +199,7 @@ class Peers:
         link, messages = process.member.peering.receive(parcel.payload)
         for message in messages:
             if isinstance(message, Call):
-                self._guarded(lambda link=link, call=message: self._run(process, link, call))  # type: ignore[misc]
+                self._guarded(partial(self._run, process, link, message))
             elif isinstance(message, Reply):
                 self._reply(process, link, message)
 

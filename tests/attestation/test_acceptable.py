@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attestation.acceptable import judge, judge_binding, judge_nonce
+from attestation.acceptable import apart, judge, judge_binding, judge_nonce
 from attestation.appraise import accepted
 from attestation.claims import CRL, Genuine
 from attestation.errors import NotAcceptableError
@@ -660,9 +660,23 @@ def test_everything_that_is_amiss_is_told_and_the_first_is_the_reason() -> None:
 
 def test_refusal_of_one_thing_has_nothing_beside_it() -> None:
     claims, values = genuine(NITRO, root="dd" * 32), policy(NITRO)
-    with pytest.raises(NotAcceptableError, match="root that the policy names") as refusal:
+    with pytest.raises(NotAcceptableError, match="the policy wants one of") as refusal:
         accepted(claims, judged(claims, values), values)
     assert (refusal.value.reason, refusal.value.also) == (Reason.ROOT_NOT_IN_POLICY, ())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("ab" * 48, "cd" * 48, ("abababababababab…", "cdcdcdcdcdcdcdcd…")),
+        # Values that differ at the end alone, and one that was cut short, don't look the same.
+        ("ab" * 47 + "01", "ab" * 47 + "02", ("…abababab01", "…abababab02")),
+        ("ab" * 48, "ab" * 32, ("abababababababab…, 48 bytes", "abababababababab…, 32 bytes")),
+        ("", "ab" * 48, ("", "abababababababab…")),
+    ],
+)
+def test_two_values_that_differ_are_told_apart(one: str, other: str, told: tuple[str, str]) -> None:
+    assert apart(one, other) == told
 
 
 def test_warnings_refuse_nothing_and_are_in_the_result() -> None:

@@ -1,5 +1,7 @@
 """The command line's exit codes and messages, as its help and README promise them."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -49,6 +51,44 @@ def test_an_expected_error_is_one_line_without_a_traceback(
     assert cli.run(["fails"]) == 2
     shown = capsys.readouterr().err
     assert shown == "sealbus: the port is taken: name another\n"
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command that has `--json`."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        elif command is not None and any("--json" in each.opts for each in command.params):
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("words", list(commands(cli.sealbus)), ids=" ".join)
+def test_a_usage_error_is_an_object_too_where_a_program_reads(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*words, "--json", "--no-such-option"]) == 2
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
+    assert (told["done"], told["reason"]) == (False, "usage")
+    assert "--no-such-option" in told["detail"]
+    assert "--no-such-option" in shown.err
+
+
+def test_of_several_errors_the_gravest_is_the_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    @click.option("--json", "as_data", is_flag=True)
+    def fails(as_data: bool) -> None:
+        raise ExceptionGroup("tasks", [PeerError(Reason.REPLAYED), UnavailableError("no broker")])
+
+    monkeypatch.setitem(cli.sealbus.commands, "fails", fails)
+    assert cli.run(["fails", "--json"]) == 3
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"done": False, "reason": "unavailable", "detail": "no broker"}
+    assert shown.err == "sealbus: replayed\nsealbus: no broker\n"
 
 
 def test_a_bug_is_not_dressed_up_as_an_expected_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from attestation import tdx
-from attestation.bundle import decode_file, encode_file, open_bundle, sign_bundle
+from attestation.bundle import completed, decode_file, encode_file, open_bundle, sign_bundle
+from attestation.endorsements.sort import Unfit, gather, sort
 from console import cli
 from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
 from lab.simulate import sev_snp
+from lab.simulate.sev_snp import SevSnpChip
 from lab.simulate.tdx_issuer import TdxIssuer, make_root, qe_identity, tcb_info
 from schemas.collateral import CollateralEntry
 from schemas.errors import UsageError
@@ -405,3 +407,140 @@ def test_a_key_file_that_is_none_says_what_one_is(
     (tmp_path / "short.key").write_bytes(b"short")
     assert sign(gathered, tmp_path / "bundle", tmp_path / "anchor", tmp_path / "short.key") == 2
     assert "32 bytes" in capsys.readouterr().err
+
+
+# --- without a network: packed from folders, and given to who judges ------------------------------
+
+
+def beside(today: Forge, folder: Path, *names: str) -> None:
+    files = today.endorsements()
+    for name in names or files:
+        (folder / name).write_bytes(files[name])
+
+
+@pytest.fixture
+def packed(today: Forge, tmp_path: Path) -> Path:
+    """A collateral file of a folder that holds endorsements and nothing else."""
+    source, out = tmp_path / "usb" / "stick", tmp_path / "packed.cbor"
+    source.mkdir(parents=True)
+    beside(today, source)
+    (tmp_path / "root.der").write_bytes(today.root_der)
+    root = str(tmp_path / "root.der")
+    assert cli.run(["collateral", "pack", str(tmp_path / "usb"), "--root", root, "--out", str(out)]) == 0
+    return out
+
+
+def verify(tmp_path: Path, *more: object) -> int:
+    options = ["--root", str(tmp_path / "root.der"), *map(str, more)]
+    return cli.run(["evidence", "verify", str(tmp_path / "machine"), *options])
+
+
+def test_bare_evidence_is_completed_by_what_was_packed_from_a_folder(
+    folder: Path, packed: Path, tmp_path: Path
+) -> None:
+    assert verify(tmp_path) == 1
+    assert verify(tmp_path, "--collateral", packed) == 0
+
+
+def test_a_packed_file_is_what_a_fetched_one_is(packed: Path, gathered: Path) -> None:
+    by_subject = [
+        {each.subject: set(each.files) for each in decode_file(path.read_bytes())}
+        for path in (packed, gathered)
+    ]
+    assert by_subject[0] == by_subject[1]
+
+
+def test_a_bundle_completes_evidence_if_its_meshs_operators_signed_it(
+    folder: Path,
+    packed: Path,
+    keys: dict[str, SigningKey],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    anchor, bundle = tmp_path / "anchor", tmp_path / "bundle"
+    assert sign(packed, bundle, anchor, tmp_path / "alice.key") == 0
+    given = ("--collateral", bundle, "--anchor", anchor)
+    assert verify(tmp_path, *given) == 2
+    assert "signatures-too-few" in capsys.readouterr().err
+    assert sign(bundle, bundle, anchor, tmp_path / "bob.key") == 0
+    assert verify(tmp_path, *given) == 0
+    capsys.readouterr()
+    for wrong, said in (
+        (("--collateral", bundle), "name the anchor"),
+        (("--collateral", packed, "--anchor", anchor), "is signed by nobody"),
+        (("--anchor", anchor), "name the file with --collateral"),
+        (("--collateral", anchor), "is no collateral file"),
+        (("--collateral", tmp_path / "usb"), "sealbus collateral pack"),
+    ):
+        assert verify(tmp_path, *wrong) == 2
+        assert said in capsys.readouterr().err
+        assert cli.run(["doctor", *map(str, wrong)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_what_is_not_current_or_of_no_known_root_is_not_packed(
+    today: Forge, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside(today, folder)
+    out = tmp_path / "packed.cbor"
+    command = ["collateral", "pack", str(folder), "--out", str(out)]
+    assert cli.run(command) == 2
+    assert "it ends in another root" in capsys.readouterr().err
+    assert not out.exists()
+    command += ["--root", str(tmp_path / "root.der")]
+    assert cli.run([*command, "--at", "2100-01-01T00:00:00Z"]) == 2
+    (folder / "tcb_info.json").write_bytes(b"{}")
+    assert cli.run(command) == 1
+    said = capsys.readouterr().err
+    assert f"{folder / 'tcb_info.json'}: left out: it is neither TCB info nor" in said
+    assert "3 documents, 1 left out" in said
+
+
+def test_of_two_folders_the_document_that_was_issued_later_is_packed(
+    today: Forge, packed: Path, tmp_path: Path
+) -> None:
+    first = decode_file(packed.read_bytes())
+    older = tmp_path / "older"
+    older.mkdir()
+    files = today.issuer.collateral(now=datetime.now(UTC) - timedelta(days=1))
+    for name in ("pck_crl.der", "pck_crl_chain.pem"):
+        (older / name).write_bytes(files[name])
+    root = str(tmp_path / "root.der")
+    assert cli.run(["collateral", "pack", str(older), "--root", root, "--out", str(packed)]) == 0
+    assert [each.files for each in decode_file(packed.read_bytes())] == [each.files for each in first]
+
+
+def test_a_chips_certificate_is_packed_under_the_name_that_its_evidence_asks_for(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    chip = SevSnpChip.from_files(sev_snp.make_root(now - timedelta(days=2)), serial=1)
+    measured = {name: bytes(48) for name in ("measurement",)} | {"host_data": bytes(32)}
+    evidence, files = chip.evidence(measured, bytes(64), bytes(32), now=now)
+    found = [each for each in sort(files, roots=(chip.root,), now=now) if not isinstance(each, Unfit)]
+    entries = gather((), found, when=0)
+    assert completed(evidence, {}, entries) == files
+
+
+def test_nitro_has_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "attestation.cbor").write_bytes(b"\x84")
+    assert cli.run(["collateral", "status", str(tmp_path)]) == 0
+    assert "nitro evidence carries its own chain" in capsys.readouterr().out
+    assert status_of(tmp_path, capsys)[1]["documents"] == []
+
+
+def test_status_fits_80_columns_and_says_what_to_do(
+    gathered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    cli.run(["collateral", "status", str(gathered)])
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_a_vlek_is_said_to_stay_with_its_evidence(
+    today: Forge, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside(today, folder)
+    (folder / "vlek.der").write_bytes(b"\x30\x00")
+    root = str(tmp_path / "root.der")
+    out = str(tmp_path / "packed.cbor")
+    assert cli.run(["collateral", "pack", str(folder), "--root", root, "--out", out]) == 0
+    assert "vlek.der: not packed: it is a cloud's" in capsys.readouterr().err

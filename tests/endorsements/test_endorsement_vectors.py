@@ -7,13 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from attestation.assess import assess
+from attestation.bundle import completed
 from attestation.endorsements import WrongDocumentError, needs_of
 from attestation.endorsements.checks import NAMES, check
+from attestation.endorsements.sort import Unfit, gather, sort
 from attestation.needs import Needs, SnpNeeds
 from attestation.subjects import CRL, VCEK, Subject
 from attestation.vendors import VENDOR_ROOTS
-from console.collateral_files import read_evidence
-from console.evidence_files import Found
+from console.evidence_files import Found, read
 from schemas.evidence import SEV_SNP, TDX
 
 EVIDENCE = Path(os.environ.get("SEALBUS_EVIDENCE") or Path(__file__).parents[3] / "shared" / "evidence")
@@ -57,7 +59,7 @@ def files_of(subject: Subject, found: Found) -> dict[str, bytes]:
 
 @every_genuine
 def test_what_came_with_evidence_is_what_the_evidence_asks_for(folder: Path) -> None:
-    found = read_evidence(folder)
+    found = read(folder)
     needs = needs_of(found.evidence, found.endorsements)
     for subject in named_by(needs):
         validity = check(subject, files_of(subject, found), roots=ROOTS, now=valid_at(folder))
@@ -69,7 +71,7 @@ def test_what_came_with_evidence_is_what_the_evidence_asks_for(folder: Path) -> 
 
 @every_genuine
 def test_no_other_chip_takes_its_certificate(folder: Path) -> None:
-    found = read_evidence(folder)
+    found = read(folder)
     for subject in named_by(needs_of(found.evidence, found.endorsements)):
         if subject.kind == VCEK:
             product, chip, tcb = subject.of
@@ -80,7 +82,16 @@ def test_no_other_chip_takes_its_certificate(folder: Path) -> None:
 
 @every_genuine
 def test_raw_evidence_is_told_by_its_frame(folder: Path) -> None:
-    whole = read_evidence(folder)
+    whole = read(folder)
     for name in ("report.bin", "quote.bin", "attestation.cbor"):
         if (folder / name).is_file():
-            assert read_evidence(folder / name) == whole
+            assert read(folder / name) == whole
+
+
+@every_genuine
+def test_what_is_packed_from_a_folder_completes_its_evidence_alone(folder: Path) -> None:
+    found, at = read(folder), valid_at(folder)
+    packed = [each for each in sort(found.endorsements, roots=ROOTS, now=at) if not isinstance(each, Unfit)]
+    whole = completed(found.evidence, {}, gather((), packed, when=0))
+    assert whole.items() <= found.endorsements.items()
+    assert assess(found.evidence, whole, now=at) == assess(found.evidence, found.endorsements, now=at)

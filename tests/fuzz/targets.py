@@ -15,7 +15,7 @@ import msgspec
 
 from attestation import nitro, sev_snp, x509
 from attestation.assess import assess
-from attestation.result import as_json
+from attestation.result import Basis, as_json
 from attestation.sev_snp.table import read_table
 from attestation.tdx import collateral
 from attestation.tdx.parse import parse_quote
@@ -242,6 +242,6 @@ def _assessor(world: World) -> Callable[[bytes], object]:
             return None
         platform, name = parts[data[0] % len(parts)]
         evidence, endorsements = world.with_part(platform, name, data[1:])
-        return as_json(assess(evidence, endorsements, now=NOW), platform)
+        return as_json(assess(evidence, endorsements, now=NOW), platform, Basis(NOW, NOW, "fuzz"))
 
     return read

@@ -1,15 +1,20 @@
 """What status says of an agent that was admitted and is not any more."""
 
 import json
+import os
 from io import StringIO
 from pathlib import Path
 
+import anyio
 import pytest
 from rich.console import Console
 
 from lab import logs
+from lab.attached import UP
 from lab.commands import show_status
-from lab.status import SOME_NOT, Status
+from lab.state import hold_part, make_state, open_state
+from lab.status import NOT_UP, SOME_NOT, Status, status_of
+from schemas.errors import UsageError
 
 ONE, OTHER = "1" * 64, "2" * 64
 
@@ -68,6 +73,22 @@ def test_a_policy_s_eviction_is_not_told_as_an_earlier_revocation(folder: Path) 
 def test_who_was_admitted_again_is_not_evicted(folder: Path) -> None:
     assert evicted(folder, admit(ONE), REVOKED, decided("evicted", ONE), admit(ONE)) == {}
     assert evicted(folder) == {}
+
+
+def test_a_lab_that_is_being_brought_up_says_so_and_not_to_bring_it_up(tmp_path: Path) -> None:
+    with (
+        make_state(tmp_path / "lab"),
+        pytest.raises(UsageError, match=f"is being made, by process {os.getpid()}: ask again"),
+        open_state(tmp_path / "lab", exclusive=False),
+    ):
+        pass
+    with open_state(tmp_path / "lab") as state, hold_part(state, UP):
+        found = anyio.run(status_of, state)
+    assert (found.starting, found.code) == (True, NOT_UP)
+    output = StringIO()
+    show_status(Console(file=output, width=80), Path("lab"), found)
+    assert f"starting: `lab up` runs here as process {os.getpid()}" in output.getvalue()
+    assert "run: sealbus lab up" not in output.getvalue()
 
 
 def test_status_shows_it_as_revoked_whatever_the_reason_looks_like() -> None:

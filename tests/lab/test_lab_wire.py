@@ -48,9 +48,9 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
     made.close()
 
 
-def shown(wire: Wire) -> str:
+def shown(wire: Wire, width: int = 140) -> str:
     output = io.StringIO()
-    Console(file=output, width=140).print(table(wire, now=2**41))
+    Console(file=output, width=width).print(table(wire, now=2**41))
     return output.getvalue()
 
 
@@ -59,12 +59,20 @@ def test_a_row_for_each_kind_says_who_and_how_it_is_sealed(recorder: Recorder, t
     wire.follow(tmp_path / WIRE)
     text = shown(wire)
     (hello,) = [line for line in text.splitlines() if "hello" in line]
-    assert ["by anybody" in hello, "redactor-*" in hello, "coordinator" in hello, "≤ 128 B" in hello] == [
+    assert ["anybody" in hello, "redactor-*" in hello, "coordinator" in hello, "≤ 128 B" in hello] == [
         True
     ] * 4
     (beacon,) = [line for line in text.splitlines() if "beacon" in line]
-    assert "by admitted parties" in beacon
+    assert "admitted parties" in beacon
     assert "UNCLASSIFIED" not in text
+
+
+def test_it_fits_a_terminal_a_row_in_a_line(recorder: Recorder, tmp_path: Path) -> None:
+    wire = Wire()
+    wire.follow(tmp_path / WIRE)
+    text = shown(wire, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert len(text.splitlines()) == 2 + len({kind for _, _, kind in wire.lines})
 
 
 def test_what_nothing_accounts_for_has_a_row_of_its_own_without_its_contents(
@@ -102,7 +110,7 @@ def test_a_demos_own_control_is_named_as_such_and_nothing_else_is(recorder: Reco
     wire = Wire()
     wire.follow(tmp_path / WIRE)
     (planted,) = [line for line in shown(wire).splitlines() if "planted" in line]
-    assert "a demo's own control" in planted
+    assert "a demo's control" in planted
     assert "UNCLASSIFIED" not in shown(wire)
     write(recorder, "client", Towards.BROKER, Kind.HELLO, b"control " + b"0f" * 16 + b" and a secret")
     wire.follow(tmp_path / WIRE)

@@ -61,7 +61,7 @@ async def test_a_new_policy_is_adopted_by_a_mesh_that_works(changed: Path) -> No
         await to_thread.run_sync(setup.resign, mesh.state, lambda _: None)
         operators = Operators(mesh.state, mesh.url)
         signed = operators.policy.signed
-        async with operators._line() as line:
+        async with operators.line() as line:
             await line.send(Event("policy", signed.policy, signed.profile, ()))
         mesh.refused.clear()
         await mesh.rack.start(mesh.machines["relay"])

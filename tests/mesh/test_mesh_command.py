@@ -127,6 +127,8 @@ async def test_the_operators_own_commands_work_against_a_lab(lab: Path, up: LabF
     found = await sealbus("lab", "keys", "--dir", str(lab), "--out", str(out))
     assert found.returncode == 0, found.stderr
     assert {path.name for path in out.glob("*.key")} == {f"{name}.key" for name in OPERATORS}
+    checked = await sealbus("policy", "diff", str(out / "policy.toml"), str(lab / "policy.toml"))
+    assert checked.returncode == 0, checked.stderr
     command = found.stdout.decode().split()[1:]
     told = await sealbus(*command, "--state", str(tmp_path / "state"), "--json")
     assert told.returncode == 0, told.stderr

@@ -112,7 +112,7 @@ async def test_a_revoked_set_of_several_pages_reaches_who_is_here_and_who_comes(
     revoked = {number.to_bytes(32, "big") for number in range(2 * REVOKED_PAGE // ENTRY_SIZE)}
     operators = mesh.operators
     async with joined(mesh, client_identity(mesh)) as here:
-        async with operators._line() as line:
+        async with operators.line() as line:
             for each in sorted(revoked):
                 documents = sign_revocation(
                     operators.mesh,

@@ -1,5 +1,8 @@
 """`sealbus agents`, `workloads` and `revoke` against agents that run: out, shut off, or tainted."""
 
+import json
+from pathlib import Path
+
 import anyio
 import pytest
 
@@ -35,6 +38,14 @@ def instance(node: Node) -> str:
     return node.membership.keys.instance.hex()
 
 
+def is_there(file: str) -> bool:
+    return Path(file).exists()
+
+
+def take_away(file: str) -> None:
+    Path(file).unlink()
+
+
 async def test_who_is_admitted_is_listed_with_what_it_measures_as(mesh: Mesh) -> None:
     async with mesh.up(), mesh.agent("vault") as vault, mesh.desk() as desk:
         told = (await mesh.data("agents", "list"))["agents"]
@@ -57,6 +68,17 @@ async def test_an_agent_is_evicted_by_eight_digits_and_enough_keys(mesh: Mesh) -
                 assert told["receipts"][0]["kind"] == "revocation"
                 await eventually(lambda: vault.membership.keys.instance in desk.membership.held().revoked)
                 await anyio.sleep_forever()
+
+
+async def test_eight_digits_are_enough_for_one_key_that_a_coordinator_can_be_asked_with(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator, mesh.agent("vault") as vault:
+        out, digits = mesh.file("out.act"), instance(vault)[:8]
+        code, said = await mesh.run("agents", "evict", digits, "--out", out, "--json")
+        assert code == 1, said
+        assert json.loads(said)["value"] == instance(vault)
+        assert coordinator.service.core.authority.ledger.revoked() == ()
+        code, said = await mesh.run("agents", "evict", digits, "--out", mesh.file("no.act"), keys=())
+        assert (code, "is named by all 64 digits" in said) == (2, True), said
 
 
 async def test_with_one_key_the_others_sign_and_one_sends(mesh: Mesh) -> None:
@@ -251,6 +273,35 @@ def test_a_beginning_that_several_ids_share_is_told_with_all_of_them() -> None:
     assert instance_of(registry, "AB" * 8 + "2") == registry[1].instance.hex()
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("planner", "call", "look-up"), "there is no 'look-up' to call"),
+        (("plannr", "call", "pseudonym"), "did you mean `planner`?"),
+        (("planner", "call", "pseudonym"), "rule 2 permits it already"),
+    ],
+)
+async def test_glass_is_held_against_the_policy_that_is_at_hand_before_anybody_signs(
+    mesh: Mesh, words: tuple[str, ...], hint: str
+) -> None:
+    out = mesh.file("glass.act")
+    new = ("glass", "new", *words, "--reason", "why", "--out", out)
+    code, said = await mesh.run(*new)
+    assert (code, hint in said, is_there(out)) == (2, True, False), said
+    code, said = await mesh.run(*new, "--policy", mesh.file("policy.toml"))
+    assert (code, hint in said, is_there(out)) == (2, True, False), said
+    await mesh.data(*new, "--anyway")
+    assert is_there(out)
+
+
+async def test_without_a_policy_at_hand_glass_is_written_and_that_is_said(mesh: Mesh) -> None:
+    take_away(mesh.file("policy.toml.signed"))
+    code, said = await mesh.run(
+        "glass", "new", "planner", "call", "look-up", "--reason", "why", "--out", mesh.file("glass.act")
+    )
+    assert (code, "no policy is known here" in said) == (0, True), said
+
+
 async def test_glass_is_broken_apart_with_a_reason_and_everybody_says_so(
     mesh: Mesh, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,3 +325,18 @@ async def test_glass_is_broken_apart_with_a_reason_and_everybody_says_so(
             )
         code, said = await mesh.run("mesh", "status")
         assert (code, "BREAK-GLASS: vault may submit survey" in said) == (0, True)
+
+
+async def test_what_is_told_of_a_mesh_fits_a_terminal_a_row_in_a_line(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    async with mesh.up(), mesh.agent("vault") as vault:
+        await mesh.data("agents", "quarantine", instance(vault), keys=("alice", "bob"))
+        code, said = await mesh.run("mesh", "status", "--agents")
+        assert code == 0, said
+        assert max(map(len, said.splitlines())) <= 80
+        (row,) = [line for line in said.splitlines() if instance(vault)[:16] in line]
+        assert [word in row for word in ("quarantined", "vault", "nitro")] == [True] * 3
+        code, said = await mesh.run("workloads", "list")
+        assert (code, max(map(len, said.splitlines())) <= 80) == (0, True), said

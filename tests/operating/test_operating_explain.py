@@ -2,18 +2,20 @@
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from agent_runtime.joining import AdmissionRefusedError
 from console import cli
 from console.operating.asking import signed
 from schemas import codec
 from schemas.documents import BreakGlass
+from schemas.evidence import NITRO
 from schemas.policy import compiled
 from sealing.context import sha256
 from sealing.documents import sign_by_operators
 from sealing.errors import NotAuthenticError
 from tests.operating.test_operating_agents import instance, vault_agent
-from tests.operating.world import Mesh
+from tests.operating.world import Mesh, pinned
 
 pytestmark = pytest.mark.anyio
 
@@ -62,9 +64,54 @@ async def test_a_quarantined_taker_takes_nothing_and_a_quarantined_caller_may_fi
     async with mesh.up(), mesh.agent("planner") as planner, mesh.agent("vault") as vault:
         await mesh.data("agents", "quarantine", instance(planner), keys=BOTH)
         assert (await mesh.data(*MAY_CALL))["admitted"][0]["state"] == "quarantined"
+        code, said = await mesh.run("explain", instance(planner)[:8], "pseudonym", "call")
+        assert (code, "quarantined (may finish what it has begun) until" in said) == (0, True), said
         await mesh.data("agents", "quarantine", instance(vault), keys=BOTH)
         code, said = await mesh.run(*MAY_CALL)
         assert (code, "nobody takes it: all are quarantined" in said) == (1, True)
+        assert "quarantined (takes nothing new) until" in said
+
+
+async def test_what_is_lifted_takes_again(mesh: Mesh) -> None:
+    async with mesh.up(), mesh.agent("planner"), mesh.agent("vault") as vault:
+        await mesh.data("agents", "quarantine", instance(vault), keys=BOTH)
+        assert (await mesh.run(*MAY_CALL))[0] == 1
+        await mesh.data("agents", "lift", instance(vault), keys=BOTH)
+        told = await mesh.data(*MAY_CALL)
+        assert (told["may"], told["hindrance"]) == (True, None)
+        assert [each["state"] for each in told["audience_admitted"]] == ["admitted"]
+        assert told["revoked"] == []
+
+
+async def test_a_tainted_measurement_is_named_until_another_image_takes_its_place(
+    mesh: Mesh,
+) -> None:
+    async with mesh.up(), mesh.agent("planner"):
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault") as vault:
+                gone = instance(vault)
+                (row,) = [
+                    each
+                    for each in (await mesh.data("workloads", "list"))["workloads"]
+                    if each["workload"] == "vault"
+                ]
+                await mesh.data("workloads", "taint", "vault", keys=BOTH)
+                code, said = await mesh.run("explain", gone[:8], "pseudonym", "call", "--json")
+                assert (code, "instance-revoked" in said, "measurement" in said) == (1, True, True), said
+                code, said = await mesh.run(*MAY_CALL)
+                assert (code, "nobody who takes it is admitted" in said) == (1, True), said
+                assert f"out: measurement {row['measurement']} revoked" in said
+                assert "1 instance listed" in said
+                await anyio.sleep_forever()
+        # The next version names the mended image.
+        mended = replace(mesh.policy.workloads["vault"], on={NITRO: pinned("other")})
+        workloads = {**mesh.policy.workloads, "vault": mended}
+        mesh.write("second.toml", mesh.successor(mesh.policy, workloads=workloads))
+        await mesh.data("policy", "publish", mesh.file("second.toml"))
+        async with mesh.agent("vault", code="other") as mended_vault:
+            told = await mesh.data(*MAY_CALL)
+            assert (told["may"], told["revoked"]) == (True, [])
+            assert [each["instance"] for each in told["audience_admitted"]] == [instance(mended_vault)]
 
 
 async def test_an_evicted_instance_and_a_revoked_workload_are_named(mesh: Mesh) -> None:

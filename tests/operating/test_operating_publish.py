@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -11,7 +12,7 @@ from console.operating.kept import Kept, KeptReceipt
 from schemas import codec
 from schemas.documents import LogReceipt
 from schemas.messages import Event
-from schemas.policy import Limits, compiled
+from schemas.policy import Limits, compiled, dump
 from sealing.context import sha256
 from sealing.documents import open_message
 from tests.operating.world import Mesh
@@ -119,12 +120,15 @@ async def test_a_text_that_was_changed_after_signing_is_not_published(mesh: Mesh
         (("order", "show", "nowhere.act"), {}, "cannot read"),
         (("revoke", "new", "instance", "12"), {}, "64 hexadecimal digits"),
         (("agents", "evict"), {}, "name one"),
-        (("agents", "evict", "abcdef12"), {}, "without a coordinator to ask"),
+        (("agents", "evict", "abcdef12"), {"keys": ()}, "without a key and a broker to ask"),
+        (("policy", "publish", "unsigned.toml"), {}, "nobody has signed"),
     ],
 )
 async def test_what_cannot_be_done_says_what_to_do(
-    mesh: Mesh, words: tuple[str, ...], options: dict[str, Any], says: str
+    mesh: Mesh, words: tuple[str, ...], options: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(mesh.home)
+    await anyio.Path("unsigned.toml").write_text(dump(mesh.policy))
     code, said = await mesh.run(*words, **options)
     assert (code, says in said) == (2, True), said
 

@@ -211,10 +211,18 @@ class Mesh:
             yield coordinator
 
     @asynccontextmanager
-    async def agent(self, role: str, agent: Agent | None = None) -> AsyncIterator[Node]:
-        """Run an agent of a role, live."""
-        identity = Identity(self.anchor_bytes, (role,), Card(self.card, role))
-        async with self._node(identity, agent or Agent(role)) as node:
+    async def agent(
+        self,
+        role: str,
+        agent: Agent | None = None,
+        *,
+        code: str = "",
+        roles: tuple[str, ...] = (),
+        url: str = "",
+    ) -> AsyncIterator[Node]:
+        """Run an agent of a role, live; the code that it runs has the role's name if none is given."""
+        identity = Identity(self.anchor_bytes, roles or (role,), Card(self.card, code or role))
+        async with self._node(identity, agent or Agent(role), url) as node:
             yield node
 
     @asynccontextmanager
@@ -224,8 +232,8 @@ class Mesh:
             yield node
 
     @asynccontextmanager
-    async def _node(self, identity: Identity, agent: Agent | None) -> AsyncIterator[Node]:
-        async with connect(self.url, name="party") as transport:
+    async def _node(self, identity: Identity, agent: Agent | None, url: str = "") -> AsyncIterator[Node]:
+        async with connect(url or self.url, name="party") as transport:
             node = Node(identity, transport, agent)
             async with node.running():
                 with anyio.fail_after(60):

@@ -212,6 +212,13 @@ def test_what_is_no_policy_is_unreadable(run: Run, command: str, text: str, said
     assert said in told
 
 
+def test_signatures_in_the_place_of_a_policy_are_told_apart(run: Run) -> None:
+    Path("good.toml").write_text(dump(POLICY))
+    Path("good.toml.signed").write_bytes(b"\x82\x80\xff")
+    code, said = run("diff", "good.toml.signed", "good.toml")
+    assert (code, "holds signatures: name the policy's text, good.toml" in said) == (2, True), said
+
+
 def test_of_two_policies_the_bad_one_is_named(run: Run) -> None:
     Path("good.toml").write_text(dump(POLICY))
     Path("bad.toml").write_text(dump(POLICY).replace("survey", "Survey", 1))
@@ -341,6 +348,17 @@ def test_recorded_evidence_is_judged_as_of_its_time(lab: Policy, run: Run) -> No
     assert (code, shown["refused"]) == (1, 2)
     assert [each["evidence"] for each in shown["evidence"]] == ["planner", "vault"]
     assert all("evidence-too-old" in each["reasons"] for each in shown["evidence"])
+
+
+def test_a_replay_fits_80_columns_whatever_the_names(
+    lab: Policy, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("evidence", "vault").rename(Path("evidence", "vault-of-the-department-with-the-longest-name-" * 3))
+    code, said = run("replay", "old.toml", "evidence")
+    assert code == 0
+    assert [line for line in said.splitlines() if len(line) > 80] == []
+    assert "vault on nitro" in said
 
 
 def test_recorded_evidence_that_cannot_be_read_is_told_apart_from_a_refusal(lab: Policy, run: Run) -> None:

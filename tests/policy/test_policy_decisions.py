@@ -1,22 +1,27 @@
 """What a policy permits, held against an interpreter that is nothing but the meaning of a rule."""
 
 from ast import literal_eval
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
 import msgspec
-from hypothesis import given, settings
+import pytest
+from hypothesis import Phase, find, given, settings
 from jsonschema import Draft202012Validator
 
 from console.policy.difference import difference, sentences
 from coordinator.granting import every_right, grant
 from coordinator.terms import Standing
 from schemas.decisions import Decision, answer, permitted
-from schemas.granted import Granted
+from schemas.granted import Granted, granted
 from schemas.policy import Policy
+from schemas.rules import Rule
 from sealing.context import Mesh
+from sealing.documents import open_grant, sign_grant
+from sealing.keys import SigningKey
 from tests.coordinator.world import World
 from tests.policy.policies import CLIENTS, ENCLAVES, NAMES, POLICY, UNTIL, but, policies
 
@@ -128,7 +133,7 @@ def millis(moment: datetime) -> int:
 @given(policies())
 def test_the_coordinator_grants_exactly_what_the_policy_permits(policy: Policy) -> None:
     mesh = Mesh(bytes.fromhex(policy.mesh), 1)
-    granted = {}
+    given = {}
     for role, rights in every_right(policy).items():
         for decision, permit in rights.permits:
             made = grant(mesh, Standing(COUNCIL, policy=policy), decision, permit)
@@ -136,8 +141,70 @@ def test_the_coordinator_grants_exactly_what_the_policy_permits(policy: Policy) 
             held = Granted(made.audience, made.constraints, made.rule, made.expires)
             assert held == Granted(permit.audience, permit.constraints, permit.rule, permit.expires)
             key = Decision(made.subject, made.action, made.what)
-            granted[key] = (made.audience, made.constraints.per_minute)
-    assert granted == answers(policy)
+            given[key] = (made.audience, made.constraints.per_minute)
+    assert given == answers(policy)
+
+
+@settings(deadline=None, max_examples=60)
+@given(policies())
+def test_a_signed_grant_decides_every_use_where_it_is_held_as_the_interpreter_does(policy: Policy) -> None:
+    mesh, key = Mesh(bytes.fromhex(policy.mesh), 1), SigningKey(b"k" * 32)
+    standing = Standing(COUNCIL, policy=policy)
+    held: dict[Decision, Granted] = {}
+    for rights in every_right(policy).values():
+        for decision, permit in rights.permits:
+            signed = sign_grant(key, mesh, grant(mesh, standing, decision, permit))
+            held[decision] = granted(open_grant(signed, key.public, mesh))
+    for question in sorted(held):
+        for use in USES:
+            now, mine = millis(use.at), held[question]
+            refused = mine.refusal(use.size, now) or mine.of_arguments(use.argument, now)
+            said = None if refused else (mine.audience, mine.constraints.per_minute)
+            assert said == interpret(policy, question, use), (question, use)
+
+
+def without(policy: Policy, field: str) -> Policy:
+    """Return the policy as if no rule had said something."""
+    rules = tuple(msgspec.structs.replace(rule, **{field: None}) for rule in policy.rules)
+    return msgspec.structs.replace(policy, rules=rules)
+
+
+def words(policy: Policy, asked: Callable[[Rule], bool]) -> list[object]:
+    """Return the interpreter's word on every use of what some rules are about."""
+    about = sorted({Decision(rule.role, rule.action, rule.what) for rule in policy.rules if asked(rule)})
+    return [uses(policy, question) for question in about]
+
+
+@pytest.mark.parametrize("field", ["arguments", "days", "hours", "until", "max_bytes", "per_minute"])
+@pytest.mark.parametrize("forbids", [False, True], ids=["may", "deny"])
+def test_each_constraint_of_a_rule_is_drawn_and_decides_some_use(field: str, forbids: bool) -> None:
+    if forbids and field in ("max_bytes", "per_minute"):
+        return  # a rule that forbids has neither
+
+    def decides(policy: Policy) -> bool:
+        def asked(rule: Rule) -> bool:
+            return bool(rule.deny) is forbids and getattr(rule, field) is not None
+
+        return any(map(asked, policy.rules)) and words(policy, asked) != words(without(policy, field), asked)
+
+    drawn(decides)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("roles", [ENCLAVES, CLIENTS], ids=["enclaves", "clients"])
+def test_each_action_is_drawn_for_enclaves_and_clients_permitted_at_times_and_forbidden_at_others(
+    action: str, roles: tuple[str, ...]
+) -> None:
+    def both(policy: Policy) -> bool:
+        said = words(policy, lambda rule: rule.action == action and rule.role in roles)
+        return any(None in each and set(each) != {None} for each in said if isinstance(each, list))
+
+    drawn(both)
+
+
+def drawn(wanted: Callable[[Policy], bool]) -> None:
+    """Find a policy among those that are drawn, or raise `NoSuchExample`."""
+    find(policies(), wanted, settings=settings(max_examples=5_000, deadline=None, phases=[Phase.generate]))
 
 
 @settings(max_examples=200, deadline=None)

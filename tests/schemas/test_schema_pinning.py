@@ -302,6 +302,12 @@ def test_what_only_a_mesh_needs_is_not_asked_of_a_policy_that_judges_evidence(ol
 def test_a_coordinator_that_is_still_to_be_filled_in_is_nobody() -> None:
     gap = EVIDENCE_ONLY.replace(f'"{"01" * 32}"', '"FILL IN: host_data"')
     assert [each.workload for each in parse_for_evidence(gap).reference_values().workloads] == ["linker"]
+    # One that is filled in is still judged, and one that is wrong told, beside it.
+    other = gap + f'[coordinators.tdx.measurements]\nmrtd = "{"03" * 48}"\n'
+    with pytest.raises(UsageError, match=r"line \d+, column 1: coordinators\.tdx: measurement 'rtmr0'"):
+        parse_for_evidence(other)
+    with pytest.raises(UsageError, match=r"line \d+, column \d+: coordinators\.tdx: Expected"):
+        parse_for_evidence(other.replace(f'"{"03" * 48}"', "3"))
     gap = EVIDENCE_ONLY.replace(f'"{"02" * 48}"', '"FILL IN: rtmr"')
     with pytest.raises(UsageError, match=r"a\.toml is not valid: line \d+, column \d+: .* filled in: rtmr"):
         parse_for_evidence(gap, "a.toml")
@@ -325,6 +331,7 @@ def test_whole_policy_with_exceptions_survives_its_text() -> None:
         (EVIDENCE_ONLY.replace(ROOT, ROOT.upper()), "the policy is not valid"),
         (EVIDENCE_ONLY.replace(ROOT, ""), "the policy is not valid"),
         (EVIDENCE_ONLY.replace("= 30", "= 0"), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace(ROOT, ROOT[:32]), "line 3, column 10: platforms.tdx.roots: is no SHA-256"),
         (EVIDENCE_ONLY.replace('"UpToDate"', '"Fine"'), "there is no TCB status 'Fine'"),
         (EVIDENCE_ONLY.replace("rtmr2 =", "rtmr9 ="), "measurement 'rtmr2' is required"),
         (EVIDENCE_ONLY.replace("host_data", "hostdata"), "coordinators.sev-snp: measurement 'host_data'"),

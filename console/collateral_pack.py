@@ -1,0 +1,78 @@
+"""`sealbus collateral pack`: a collateral file of what lies in folders, without asking anybody."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from attestation.bundle import encode_file
+from attestation.endorsements.sort import Unfit, gather, sort
+from attestation.subjects import Files, Subject
+from console.collateral_files import folders_of_endorsements, read_unsigned, save
+from console.collateral_screen import short
+from console.evidence import RFC3339, read_root
+from console.evidence_files import read_endorsements
+from schemas.collateral import Entries
+from schemas.errors import UsageError
+from schemas.toml_place import printable
+from schemas.vendor_roots import EVERY_VENDOR_ROOT
+
+DONE, REFUSED = 0, 1
+VLEK = "vlek.der"
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="FOLDER...",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A collateral file to make, or to add to.",
+)
+@click.option("--root", "roots", multiple=True, type=FILE, help="A root (DER) in place of the vendors'.")
+@click.option("--at", type=RFC3339(), help="What is current at this time; now if absent.")
+def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: datetime | None) -> int:
+    """Make a collateral file of endorsements that lie in each FOLDER, or in one below it, offline.
+
+    They have the names that verification takes them by, with evidence beside them or without. Each is
+    checked like one that is fetched. Exit 1 if some document was left out; the lines say which and why.
+    """
+    entries: Entries = read_unsigned(out) if out.exists() else ()
+    trusted = tuple(read_root(root) for root in roots) or tuple(EVERY_VENDOR_ROOT)
+    now, console = at or datetime.now(UTC), Console(stderr=True, highlight=False)
+    found: list[tuple[Subject, Files]] = []
+    unfit = 0
+    for folder in folders_of_endorsements(folders):
+        files = read_endorsements(folder)
+        if VLEK in files:
+            text = (
+                f"{folder / VLEK}: not packed: it is a cloud's, and travels with the evidence that it is for"
+            )
+            console.print(Text(printable(text)), soft_wrap=True)
+        for each in sort(files, roots=trusted, now=now):
+            if isinstance(each, Unfit):
+                unfit += 1
+                subject, mark, problem = each.error.detail.rpartition(": ")
+                why = f"{folder / each.name}: left out: {short(subject)}{mark}{problem} [{each.error.reason}]"
+                console.print(Text(printable(why), "yellow"), soft_wrap=True)
+            else:
+                found.append(each)
+    packed = gather(entries, found, when=int(time.time()))
+    if not packed:
+        raise UsageError(f"{out} was not written: there is no collateral that is current in there")
+    save(out, encode_file(packed))
+    left = f", {unfit} left out" if unfit else ""
+    console.print(
+        Text(f"{out}: {len(packed)} documents{left}", "yellow" if unfit else "green"), soft_wrap=True
+    )
+    return REFUSED if unfit else DONE

@@ -1,0 +1,60 @@
+"""Putting parties out, with all that follows at once: revoked set, beacon, log, and their roles' keys.
+
+Pure. Who goes is decided elsewhere: by operators who name somebody, by a policy (`coordinator.eviction`), by
+a proof that was due.
+"""
+
+from coordinator import eviction
+from coordinator.audit import AuditLog
+from coordinator.changes import Changes
+from coordinator.ledger import Ledger, Party
+from coordinator.turning import Turning
+from schemas.limits import MINUTE, SECOND
+from schemas.messages import ENCLAVE, INSTANCE, WORKLOAD, Millis
+from schemas.policy import Limits, Policy
+
+# A party that must prove again notices within a grace and needs a handshake and a quote.
+PROVE_WITHIN = MINUTE
+
+
+class Striking:
+    """What one coordinator does to whoever may not stay."""
+
+    def __init__(self, ledger: Ledger, turning: Turning, changes: Changes, audit: AuditLog) -> None:
+        self._ledger, self._turning, self._changes, self._audit = ledger, turning, changes, audit
+
+    def strike(
+        self, kind: str, value: str, struck: list[Party], *, limits: Limits, now: Millis, until: Millis = 0
+    ) -> frozenset[bytes]:
+        """Put parties out under one entry of the revoked set; return whose sessions end."""
+        grace = limits.grace_seconds * SECOND
+        until = max(until, now + limits.admission_seconds * SECOND + grace)
+        self._ledger.strike(kind, value, struck, now=now, until=until, grace=grace)
+        named = [bytes.fromhex(value)] if kind == INSTANCE else []
+        self._changes.revoked([*named, *(party.instance for party in struck)], now)
+        for party in struck:
+            self._audit.append("evicted", now=now, instance=party.instance.hex(), roles=party.roles)
+        for role in sorted({role for party in struck if party.kind == ENCLAVE for role in party.roles}):
+            # Its members' secret is with the evicted: nothing under it is believed from here on.
+            self._turning.hard(role, now)
+        return frozenset(party.instance for party in struck)
+
+    def by_policy(self, old: Policy, new: Policy, now: Millis) -> frozenset[bytes]:
+        """Put out whom `new` does not name any more; return whose sessions end, who must prove again too."""
+        verdicts = {p.instance: (p, eviction.judge(p, old, new)) for p in self._ledger.remembered()}
+        out = [party for party, verdict in verdicts.values() if verdict is eviction.Verdict.OUT]
+        entries: dict[tuple[str, str], list[Party]] = {}
+        for party in out:
+            enclave = party.kind == ENCLAVE
+            entry = (WORKLOAD, party.workload) if enclave else (INSTANCE, party.instance.hex())
+            entries.setdefault(entry, []).append(party)
+        dropped: frozenset[bytes] = frozenset()
+        for (kind, value), parties in sorted(entries.items()):
+            dropped |= self.strike(kind, value, parties, limits=new.limits, now=now)
+        # Whoever cannot be judged by what it proved loses its session, and with it its keys' renewal.
+        for party in self._ledger.parties():
+            if verdicts[party.instance][1] is eviction.Verdict.MUST_PROVE:
+                self._ledger.must_prove(party.instance, now + PROVE_WITHIN)
+                self._audit.append("must-prove", now=now, instance=party.instance.hex())
+                dropped |= {party.instance}
+        return dropped
