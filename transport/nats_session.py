@@ -38,6 +38,9 @@ CONNECT_TIMEOUT = 5.0
 KEEPALIVE = 10.0
 PING_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 2.0
+REFUSED_MOST = (
+    4_096  # subjects of a kind that are remembered and logged: a broker can refuse what nobody asked
+)
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 5.0
 
 
@@ -359,11 +362,12 @@ class NatsSession:
 
     def _on_refused(self, text: str) -> None:
         kind, subject = parse_refusal(text) or ("publish", "")
-        if kind == "subscription":
-            self.refused_filters.add(subject)
-        elif not self._requests.refused(subject) and not subject.startswith("$"):
-            self.refused_publishes.add(subject)
-        log.warning("%s: the broker does not permit a %s", self._name, kind)
+        known = self.refused_filters if kind == "subscription" else self.refused_publishes
+        if kind != "subscription" and (self._requests.refused(subject) or subject.startswith("$")):
+            log.warning("%s: the broker does not permit a %s", self._name, kind)
+        elif subject not in known and len(known) < REFUSED_MOST:
+            known.add(subject)
+            log.warning("%s: the broker does not permit a %s", self._name, kind)
 
     def _send(self, frame: bytes) -> bool:
         wire = self._live()

@@ -375,6 +375,29 @@ async def test_who_says_more_than_is_read_for_too_long_is_left_for_a_new_connect
     assert connections == 2
 
 
+async def test_a_broker_that_refuses_what_nobody_asked_fills_neither_memory_nor_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("transport.nats_session.REFUSED_MOST", 10)
+    refused = b"".join(
+        b"-ERR 'Permissions Violation for %s to \"a%d\"'\r\n" % (kind, number)
+        for number in range(1000)
+        for kind in (b"Publish", b"Subscription")
+    )
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        writer.write(refused)
+        await behave(reader, writer)
+
+    async with hostile(script) as url, connect(url, name="alice") as alice:
+        session = alice._session
+        assert len(session.refused_publishes) == len(session.refused_filters) == 10
+        assert len([record for record in caplog.records if "does not permit" in record.message]) == 20
+        with pytest.raises(NotPermittedError, match="10 of the subjects"):
+            await alice.flush()
+
+
 async def test_a_cancelled_flush_harms_nothing() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await greet(reader, writer)
