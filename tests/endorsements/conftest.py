@@ -1,15 +1,15 @@
 """A service, a clock, simulated vendors, and a fetcher that trusts the vendors and asks the service."""
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from attestation.endorsements import Cache, Fetcher, Http, Kds, Patience, Pcs, PcsSource, Services, Subject
-from lab.simulate import sev_snp
-from tests.attestation.tdx_forge import Forge
+from lab.simulate import sev_snp, tdx_issuer
+from tests.attestation.tdx_forge import Forge, new_key
 from tests.endorsements.world import NOW, Service, Time, running
 
 FMSPC = "1AB0C06F0000"
@@ -28,6 +28,17 @@ def chip(amd: dict[str, bytes]) -> sev_snp.SevSnpChip:
 @pytest.fixture(scope="session")
 def intel() -> Forge:
     return Forge()
+
+
+@pytest.fixture
+def processor(intel: Forge, monkeypatch: pytest.MonkeyPatch) -> Forge:
+    """A platform that the other of the PCK authorities certified, under the same root."""
+    monkeypatch.setitem(tdx_issuer.NAMES, "processor", "Lab SGX PCK Processor CA")
+    root, key = intel.issuer.root, new_key()
+    certificate = tdx_issuer._issue(
+        "processor", key.public_key(), root.certificate, root.key, NOW, path_length=0
+    )
+    return Forge(issuer=replace(intel.issuer, pck_ca=tdx_issuer.Authority(certificate, key)))
 
 
 @pytest.fixture
