@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from attestation.errors import AttestationError, EvidenceMalformedError
+from attestation.moments import rfc3339
 from attestation.x509 import read_revocation_list
 from schemas.evidence import Endorsements
 
@@ -36,6 +37,21 @@ class _Wrapped(msgspec.Struct, frozen=True, rename="camel"):
     enclave_identity: Dated | None = None
 
 
+class Age(NamedTuple):
+    """How far a document has come: its evaluation number, if its kind has one, and when it was issued."""
+
+    number: int | None
+    issued: datetime
+
+    def falls_behind(self, other: "Age") -> bool:
+        """Say whether this is a step back: a lower number, whatever the date, or an earlier date."""
+        return (self.number or 0) < (other.number or 0) or self.issued < other.issued
+
+    def __str__(self) -> str:
+        of = "" if self.number is None else f", evaluation {self.number}"
+        return f"issued {rfc3339(self.issued)}{of}"
+
+
 def read_dated(data: bytes) -> Dated:
     """Read the dates of a TCB info or an enclave's identity, or raise `EvidenceMalformedError`."""
     try:
@@ -62,18 +78,24 @@ def newer_of(came: Mapping[str, bytes], held: Mapping[str, bytes]) -> Endorsemen
     return chosen
 
 
+def document_in(files: Mapping[str, bytes]) -> str | None:
+    """Name the one among a document's files that can be old and still be valid; None if it has none."""
+    return next((document for document, *_ in _GROUPS if document in files), None)
+
+
+def age_of(name: str, data: bytes) -> Age:
+    """Read how old a document says it is, or raise `EvidenceMalformedError`."""
+    if name.endswith(".der"):
+        return Age(None, read_revocation_list(data).this_update)
+    dated = read_dated(data)
+    return Age(dated.tcb_evaluation_data_number, dated.issue_date)
+
+
 def _is_newer(name: str, data: bytes, than: bytes) -> bool:
     if not data or data == than:
         return False
     try:
-        (number, issued), (held_number, held_issued) = _age(name, data), _age(name, than)
+        age, held = age_of(name, data), age_of(name, than)
     except AttestationError:
         return False
-    return number >= held_number and issued > held_issued
-
-
-def _age(name: str, data: bytes) -> tuple[int, datetime]:
-    if name.endswith(".der"):
-        return 0, read_revocation_list(data).this_update
-    dated = read_dated(data)
-    return dated.tcb_evaluation_data_number, dated.issue_date
+    return not age.falls_behind(held) and age.issued > held.issued

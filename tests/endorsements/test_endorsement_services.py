@@ -20,7 +20,7 @@ from attestation.endorsements import (
     merged,
     needs_of,
 )
-from attestation.endorsements.gather import merge
+from attestation.endorsements.gather import entry_of, merge
 from attestation.endorsements.pcs import INTEL_PCS, INTEL_ROOT_CA_CRL, Pcs
 from attestation.errors import NotGenuineError
 from attestation.needs import SnpNeeds
@@ -81,7 +81,7 @@ async def test_a_quote_under_the_processor_authority_gets_the_chain_of_that_auth
     fetched = await collect(needs_of(evidence, {}), {}, desk.services)
     assert tdx.verify(evidence.value, merged(fetched), now=NOW).missing == ()
     # Nor does it lose it on the way through a file.
-    assert completed(evidence, {}, merge((), fetched)) == merged(fetched)
+    assert completed(evidence, {}, merge((), map(entry_of, fetched), roots=())[0]) == merged(fetched)
 
 
 async def test_header_names_may_come_in_lower_case(desk: Desk, service: Service) -> None:
