@@ -91,6 +91,11 @@ def age_of(name: str, data: bytes) -> Age:
     return Age(dated.tcb_evaluation_data_number, dated.issue_date)
 
 
+def expires_of(name: str, data: bytes) -> datetime:
+    """Read until when a document says that it may be used, or raise `EvidenceMalformedError`."""
+    return read_revocation_list(data).next_update if name.endswith(".der") else read_dated(data).next_update
+
+
 def _is_newer(name: str, data: bytes, than: bytes) -> bool:
     if not data or data == than:
         return False
