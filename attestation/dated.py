@@ -1,7 +1,7 @@
 """When endorsements say that they were issued, and which of two is the newer. Pure; believes nothing."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -20,6 +20,8 @@ _GROUPS = (
     ("root_ca_crl.der",),
     ("crl.der",),
 )
+
+DOCUMENTS = tuple(document for document, *_ in _GROUPS)
 
 
 class Dated(msgspec.Struct, frozen=True, rename="camel"):
@@ -56,9 +58,12 @@ def read_dated(data: bytes) -> Dated:
     """Read the dates of a TCB info or an enclave's identity, or raise `EvidenceMalformedError`."""
     try:
         wrapped = msgspec.json.decode(data, type=_Wrapped)
+        dated = wrapped.tcb_info or wrapped.enclave_identity
+        if dated is not None:
+            # Some last hours of the year 9999, and first ones of the first, are no time in UTC.
+            _ = dated.issue_date.astimezone(UTC), dated.next_update.astimezone(UTC)
     except (ValueError, RecursionError, OverflowError) as error:
         raise EvidenceMalformedError("it is not the JSON it should be") from error
-    dated = wrapped.tcb_info or wrapped.enclave_identity
     if dated is None:
         raise EvidenceMalformedError("it is neither TCB info nor an enclave's identity")
     return dated
@@ -78,9 +83,14 @@ def newer_of(came: Mapping[str, bytes], held: Mapping[str, bytes]) -> Endorsemen
     return chosen
 
 
+def older_in(came: Mapping[str, bytes], held: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Name the documents that both have and that are older in `came`; what has no age is neither."""
+    return tuple(name for name in DOCUMENTS if came.get(name) and held.get(name) and _older(name, came, held))
+
+
 def document_in(files: Mapping[str, bytes]) -> str | None:
     """Name the one among a document's files that can be old and still be valid; None if it has none."""
-    return next((document for document, *_ in _GROUPS if document in files), None)
+    return next((document for document in DOCUMENTS if document in files), None)
 
 
 def age_of(name: str, data: bytes) -> Age:
@@ -94,6 +104,13 @@ def age_of(name: str, data: bytes) -> Age:
 def expires_of(name: str, data: bytes) -> datetime:
     """Read until when a document says that it may be used, or raise `EvidenceMalformedError`."""
     return read_revocation_list(data).next_update if name.endswith(".der") else read_dated(data).next_update
+
+
+def _older(name: str, came: Mapping[str, bytes], held: Mapping[str, bytes]) -> bool:
+    try:
+        return age_of(name, came[name]).falls_behind(age_of(name, held[name]))
+    except AttestationError:
+        return False
 
 
 def _is_newer(name: str, data: bytes, than: bytes) -> bool:

@@ -45,6 +45,7 @@ from console.collateral_screen import (
     rows_of_files,
     short,
     show,
+    show_stale,
 )
 from console.evidence import read_root
 from console.evidence_files import holds, read_endorsements
@@ -196,17 +197,24 @@ def sign(
 @click.option("--anchor", type=FILE, help="Also check that enough operators of this mesh signed the bundle.")
 @click.option("--soon", default=SOON_DAYS, show_default=True, help="Days left from which to warn.")
 @click.option("--strict", is_flag=True, help="Exit 1 for what expires soon, too.")
+@click.option("--previous", type=FILE, help="Also say what is older than in this file or bundle.")
 @click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
-def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bool) -> int:
+def status(
+    path: Path, anchor: Path | None, soon: int, strict: bool, previous: Path | None, as_data: bool
+) -> int:
     """Say of each document in PATH (a collateral file, a bundle, a folder of evidence) how it stands."""
     now = datetime.now(UTC)
     if path.is_dir():
         if anchor is not None:
             raise UsageError(f"{path} is a folder, which nobody signs: leave --anchor out")
-        found, rows = None, list(rows_of_files(read_endorsements(path), now, soon))
+        if previous is not None:
+            raise UsageError(f"{path} is a folder: compare a file of it, by `sealbus collateral pack`")
+        found, rows, missing = None, list(rows_of_files(read_endorsements(path), now, soon)), []
     else:
         found = read_gathered(path)
-        rows = list(rows_of_entries(found.entries, now, soon))
+        before: Entries = () if previous is None else read_gathered(previous).entries
+        rows = list(rows_of_entries(found.entries, now, soon, before))
+        missing = sorted({each.subject for each in before} - {each.subject for each in found.entries})
     if not rows and path.is_dir() and holds(path, NITRO):
         return _nothing_to_watch(path, as_data)
     if not rows:
@@ -214,10 +222,12 @@ def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bo
     word, trusted = _signatures(found, path, anchor)
     if as_data:
         documents = [row.as_json() for row in rows]
-        click.echo(json.dumps({"signatures": word, **_ages(found, now), "documents": documents}, indent=1))
+        data = {"signatures": word, **_ages(found, now), "missing": missing, "documents": documents}
+        click.echo(json.dumps(data, indent=1))
     else:
         console = Console(highlight=False)
         show(console, rows)
+        show_stale(console, rows, missing)
         if any(row.state == EXPIRED for row in rows):
             text = "what has expired is refused: get it again with `sealbus collateral fetch`"
             console.print(Text(text, "red"), soft_wrap=True)

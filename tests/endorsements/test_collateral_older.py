@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -366,3 +367,82 @@ def test_what_is_packed_says_what_the_file_had_newer(
     assert cli.run(command) == 0
     assert "kept pck-crl/platform: what came was issued" in " ".join(capsys.readouterr().err.split())
     assert bundles[1].read_bytes() == before
+
+
+# --- told -------------------------------------------------------------------------------------------
+
+
+def status(path: Path, capsys: pytest.CaptureFixture[str], *more: object) -> tuple[int, str, dict[str, Any]]:
+    capsys.readouterr()
+    code = cli.run(["collateral", "status", str(path), *map(str, more)])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert cli.run(["collateral", "status", str(path), "--json", *map(str, more)]) == code
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return code, shown, data
+
+
+def test_status_says_what_is_older_than_before_and_what_is_missing(
+    bundles: tuple[Path, Path], today: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yesterdays, todays = bundles
+    assert status(todays, capsys, "--previous", yesterdays)[0] == 0
+    code, shown, data = status(yesterdays, capsys, "--previous", todays)
+    assert code == 1
+    assert "what is older than before is not signed" in shown
+    assert {each["file"]: each["state"] for each in data["documents"]} == {
+        "pck_crl.der": "older",
+        "pck_crl_chain.pem": "current",
+    }
+    files = {name: today.endorsements()[name] for name in ("qe_identity.json", "qe_identity_chain.pem")}
+    other = CollateralEntry(subject="qe-identity", files=files, fetched=0)
+    before = tmp_path / "before"
+    before.write_bytes(encode_file((*decode_file(yesterdays.read_bytes()), other)))
+    code, shown, data = status(todays, capsys, "--previous", before)
+    assert code == 0
+    assert "qe-identity: was there before, and is not here" in shown
+    assert data["missing"] == ["qe-identity"]
+
+
+def test_status_says_what_was_kept_when_the_rest_was_renewed(
+    stale: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "collateral.cbor"
+    assert "not fetched since" not in status(out, capsys)[1]
+    entries = decode_file(out.read_bytes())
+    week = 7 * 86_400
+    aged = tuple(
+        CollateralEntry(subject=each.subject, files=each.files, fetched=each.fetched - week)
+        for each in entries
+    )
+    out.write_bytes(encode_file(aged))
+    assert cli.run(stale) == 1
+    code, shown, data = status(out, capsys)
+    assert code == 0
+    assert "pck-crl/platform: not fetched since" in shown
+    assert shown.count("not fetched since") == 1
+    fetched = {each["entry"]: each["fetched"] for each in data["documents"]}
+    assert fetched["pck-crl/platform"] < fetched["qe-identity"]
+
+
+def test_a_time_of_fetching_that_is_none_does_not_end_status(
+    bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (held,) = decode_file(bundles[1].read_bytes())
+    far = CollateralEntry(subject=held.subject, files=held.files, fetched=2**40 - 1)
+    bundles[1].write_bytes(encode_file((far,)))
+    code, _, data = status(bundles[1], capsys)
+    assert code == 0
+    assert {each["fetched"] for each in data["documents"]} == {None}
+
+
+@pytest.mark.parametrize("zone", ["+14:00", "-14:00"])
+@pytest.mark.parametrize("year", ["0001-01-01T00:00:00", "9999-12-31T23:59:59"])
+def test_a_date_at_the_end_of_time_ends_nothing(
+    year: str, zone: str, today: Forge, fetching: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = {**tcb_info(datetime.now(UTC)), "issueDate": year + zone, "nextUpdate": year + zone}
+    for name, data in today.endorsements().items():
+        (folder / name).write_bytes(data)
+    (folder / "tcb_info.json").write_bytes(today.issuer.sign("tcbInfo", of))
+    assert status(folder, capsys)[0] == 1
+    assert cli.run([*fetching, "--beside"]) in (0, 1)
