@@ -44,6 +44,7 @@ from schemas.messages import (
 )
 from schemas.subjects import Kind, subject
 from sealing.context import Mesh
+from sealing.council import Council
 from sealing.errors import SealingError
 from sealing.keys import PartyKeys
 from sealing.session import PendingSession, Session
@@ -235,7 +236,9 @@ class Coordination:
                     host_time=time.time_ns() // 1_000_000,
                     profile=self.party.profile,
                 )
-                await anyio.to_thread.run_sync(_appraise, appraisal, self._memory, self.party.carried)
+                await anyio.to_thread.run_sync(
+                    _appraise, appraisal, self._memory, self.party.carried, self.witness.council
+                )
                 return coordinator
             except PeerError as refusal:
                 self._offer_refused = refusal.reason
@@ -419,11 +422,13 @@ class Coordination:
         return self.clock.highest() >= admission.issued * SECOND + life * share // 100
 
 
-def _appraise(appraisal: joining.Appraisal, memory: Memory, carried: Carried | None) -> None:
+def _appraise(
+    appraisal: joining.Appraisal, memory: Memory, carried: Carried | None, council: Council
+) -> None:
     evidence, endorsements = appraisal.evidence, appraisal.endorsements
     appraise(
         evidence,
-        endorsements if carried is None else carried.complete(evidence, endorsements),
+        endorsements if carried is None else carried.complete(evidence, endorsements, council),
         appraisal.reference_values,
         key_binding=appraisal.key_binding,
         challenge=appraisal.challenge,

@@ -126,7 +126,9 @@ def completed(evidence: Evidence, endorsements: Endorsements, entries: Entries) 
 
 
 def _files(subjects: Iterable[Subject], by_subject: dict[str, Endorsements]) -> Endorsements:
-    return {name: data for each in subjects for name, data in by_subject.get(str(each), {}).items()}
+    return {
+        name: data for each in subjects for name, data in each.given(by_subject.get(str(each), {})).items()
+    }
 
 
 def issued_at(bundle: CollateralBundle) -> datetime:

@@ -2,7 +2,8 @@
 
 It completes Evidence that came without collateral, or with older. Whoever hands the file over is trusted in
 nothing: a bundle that too few operators signed, that is of another mesh, or older than one seen here, is not
-used; and verification checks what is in it like anything else. Nothing is fetched.
+used; an older document in a newer bundle takes no newer one's place; and verification checks what is in it
+like anything else. Nothing is fetched.
 """
 
 import logging
@@ -10,20 +11,22 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from anyio import to_thread
 
 from attestation.attester import Machine
-from attestation.bundle import completed, open_bundle
+from attestation.bundle import completed, decode_signed, open_bundle
 from attestation.errors import AttesterError
+from attestation.outranking import Outranking, outranking, standing
 from attestation.own_machine import COLLATERAL
 from schemas.collateral import MAX_COLLATERAL, Entries
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence
 from schemas.messages import Millis
 from sealing.context import Mesh
-from sealing.council import Council
+from sealing.council import Council, follow
 
 log = logging.getLogger("sealbus.collateral")
 
@@ -45,9 +48,11 @@ class Carried:
         self._path, self._council, self._mesh, self._clock = path, council, mesh, clock
         self._lock = threading.Lock()
         self._newest: Millis = 0
+        self._entries: Entries = ()
+        self._above: tuple[Outranking, ...] = ()
         try:
             self._seen = _stamp(path)
-            self._entries = self._read()
+            self._read()
         except (OSError, ValueError, PeerError) as error:  # a NUL in the name is a ValueError
             why = error.strerror if isinstance(error, OSError) else error
             raise UsageError(
@@ -55,31 +60,48 @@ class Carried:
                 "`sealbus collateral status FILE --anchor ANCHOR` says how it stands"
             ) from error
 
-    def complete(self, evidence: Evidence, endorsements: Endorsements) -> Endorsements:
-        """Return `endorsements` with what is absent, or older than the bundle's, from there. Reads a file."""
-        return completed(evidence, endorsements, self._current())
+    def complete(
+        self, evidence: Evidence, endorsements: Endorsements, council: Council | None = None
+    ) -> Endorsements:
+        """Return `endorsements` with what is absent, or older than the bundle's, from there. Reads a file.
 
-    def _current(self) -> Entries:
+        `council`: the operators as the caller knows them by now; no other bundle of those before is taken.
+        """
+        return completed(evidence, endorsements, self._current(council))
+
+    def _current(self, council: Council | None) -> Entries:
         with self._lock:
+            if council is not None and council.version > self._council.version:
+                self._council = council
             try:
                 stamp = _stamp(self._path)
                 if stamp != self._seen:
                     # Seen is also what can't be used: it is told once.
                     self._seen = stamp
-                    self._entries = self._read()
+                    self._read()
             except (OSError, PeerError) as error:
                 why = error.strerror if isinstance(error, OSError) else error
                 log.warning("%s is not used, what was there before is: %s", self._path, why)
-            return self._entries
+            if not self._above:
+                return self._entries
+            now = datetime.fromtimestamp(self._clock() / 1000, UTC)
+            return standing(self._entries, self._above, now=now)
 
-    def _read(self) -> Entries:
+    def _read(self) -> None:
         with self._path.open("rb") as file:
             data = file.read(2 * MAX_COLLATERAL + 1)
         if len(data) > 2 * MAX_COLLATERAL:
             raise MalformedError("a bundle is not as large")
         bundle = open_bundle(self._council, self._mesh, data, now=self._clock(), newest=self._newest)
-        self._newest = bundle.issued
-        return bundle.entries
+        # A process that was shown a change of operators does not forget it with the next bundle.
+        self._council = follow(self._council, decode_signed(data).operators)
+        held = {entry.subject: entry for entry in self._entries}
+        held |= {each.entry.subject: each.entry for each in self._above}
+        self._above = outranking(held.values(), bundle.entries)
+        self._newest, self._entries = bundle.issued, bundle.entries
+        if self._above:
+            subjects = ", ".join(each.entry.subject for each in self._above)
+            log.warning("%s: what was there before was newer, and goes on: %s", self._path, subjects)
 
 
 class CarryingMachine:

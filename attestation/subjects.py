@@ -23,6 +23,10 @@ _FORMS = {
 
 Files = dict[str, bytes]  # by the names that verification takes them under
 
+# What only shows by which root a document is to be checked. Evidence takes the chain of its PCK list from
+# that list: this one may be the other authority's.
+_SHOWS_THE_ROOT = {ROOT_CA_CRL: "pck_crl_chain.pem"}
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -40,6 +44,10 @@ class Subject:
 
     def __str__(self) -> str:
         return "/".join((self.kind, *self.of))
+
+    def given(self, files: Files) -> Files:
+        """Return those of the document's files that go to verification."""
+        return {name: data for name, data in files.items() if name != _SHOWS_THE_ROOT.get(self.kind)}
 
     @classmethod
     def read(cls, text: str) -> "Subject":

@@ -5,6 +5,7 @@ Exit codes: 0 done and current, 1 refused, missing or expired, 2 usage or unread
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from attestation.bundle import add_signatures, decode_signed, encode_file, issued_at, open_bundle, sign_bundle
-from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource, merged
-from attestation.endorsements.gather import check_entries, merge
+from attestation.bundle import add_signatures, decode_signed, issued_at, open_bundle, sign_bundle
+from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource
+from attestation.endorsements.gather import check_entries, refuse_older
+from attestation.endorsements.newer import Kept
 from attestation.endorsements.pcs import EARLY, STANDARD
 from attestation.moments import rfc3339
 from console.collateral_fetch import Outcome, Settings, fetch_all
@@ -25,11 +27,13 @@ from console.collateral_files import (
     default_cache,
     load_anchor,
     load_key,
+    previous_bundle,
     read_gathered,
     read_unsigned,
+    refuse_earlier,
     save,
-    save_beside,
 )
+from console.collateral_keep import alone_in, put_beside, put_fetched
 from console.collateral_pack import pack
 from console.collateral_screen import (
     BAD,
@@ -41,6 +45,7 @@ from console.collateral_screen import (
     rows_of_files,
     short,
     show,
+    show_stale,
 )
 from console.evidence import read_root
 from console.evidence_files import holds, read_endorsements
@@ -80,6 +85,7 @@ collateral.add_command(pack)
 @click.option("--root", "roots", multiple=True, type=FILE, help="A root (DER) in place of the vendors'.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Where to keep documents.")
 @click.option("--no-cache", is_flag=True, help="Ask for everything, and keep nothing.")
+@click.option("--anyway", is_flag=True, help="Take what is served also if it is older than what is there.")
 @click.option("--json", "as_data", is_flag=True, help="Print what was fetched as JSON.")
 def fetch(
     evidence: tuple[Path, ...],
@@ -93,17 +99,20 @@ def fetch(
     roots: tuple[Path, ...],
     cache: Path | None,
     no_cache: bool,
+    anyway: bool,
     as_data: bool,
 ) -> int:
     """Fetch what each EVIDENCE (a folder, or a file of it) needs from AMD's and Intel's services."""
     if out is None and not beside:
         raise UsageError("name a collateral file with --out, or write --beside the evidence")
+    # Before anybody is asked: a bundle is not added to.
     entries: Entries = read_unsigned(out) if out is not None and out.exists() else ()
     settings = Settings(
         kds=kds,
         pcs=PcsSource(pcs, root_ca_crl, EARLY if early else STANDARD),
         roots=tuple(read_root(root) for root in roots) or tuple(EVERY_VENDOR_ROOT),
-        cache=None if no_cache else cache or default_cache(),
+        # What is kept would stand in the way of an older one.
+        cache=None if no_cache or anyway else cache or default_cache(),
         tls_authority=tls_ca,
     )
     console = Console(stderr=True, highlight=False)
@@ -116,20 +125,22 @@ def fetch(
             seen=lambda fetched: console.print(_line(fetched), soft_wrap=True),
         )
         outcomes = anyio.run(work)
+    kept: list[Kept] = []
     for outcome in outcomes:
         _tell(console, outcome)
         if beside and outcome.error is None:
             folder = outcome.path if outcome.path.is_dir() else outcome.path.parent
-            save_beside(folder, merged(outcome.fetched))
+            kept += put_beside(folder, outcome.fetched, roots=settings.roots, anyway=anyway)
     fetched = [each for outcome in outcomes for each in outcome.fetched]
     if out is not None and fetched:
-        save(out, encode_file(merge(entries, fetched)))
+        kept += put_fetched(out, fetched, roots=settings.roots, anyway=anyway)
+    old = _tell_of_older(console, kept, fetched)
     if as_data:
-        click.echo(json.dumps([_as_json(outcome) for outcome in outcomes], indent=1))
+        click.echo(json.dumps([_as_json(outcome, kept) for outcome in outcomes], indent=1))
     if out is not None and not entries and all(each.error is None and not each.fetched for each in outcomes):
         console.print(Text(f"{out} was not written: there was nothing to fetch", "red"), soft_wrap=True)
         return REFUSED
-    return max(map(_code, outcomes))
+    return max(*map(_code, outcomes), REFUSED if old else DONE)
 
 
 @collateral.command()
@@ -140,23 +151,35 @@ def fetch(
 )
 @passphrase_option
 @click.option("--out", required=True, type=OUT, help="The signed bundle.")
+@click.option("--previous", type=FILE, help="The bundle that this one follows, if not the one in --out.")
 def sign(
-    gathered: Path, anchor: Path, keys: tuple[Path, ...], passphrase_file: Path | None, out: Path
+    gathered: Path,
+    anchor: Path,
+    keys: tuple[Path, ...],
+    passphrase_file: Path | None,
+    out: Path,
+    previous: Path | None,
 ) -> int:
     """Sign FILE as an operator of a mesh: an unsigned file, or a bundle that another operator signed.
 
-    Every document is checked first: whose it is, under a root of the anchor, and that it is current.
+    Every document is checked first: whose it is, under a root of the anchor, that it is current, and that it
+    is no older than in the bundle before.
     """
     opened, mesh = load_anchor(anchor)
     holders = [load_key(key, opened, passphrase_file) for key in keys]
     found = read_gathered(gathered)
     check_entries(found.entries, roots=opened.roots, now=datetime.now(UTC))
-    now = _now()
-    if found.signed is None:
-        data = sign_bundle(opened, holders, found.entries, issued=now)
-    else:
-        data = add_signatures(opened, holders, found.signed, now=now)
-    save(out, data)
+    with alone_in(out.parent):
+        now = _now()
+        before = previous_bundle(previous, out)
+        if before is not None:
+            refuse_older(found.entries, before.entries, roots=opened.roots)
+            refuse_earlier(now if found.bundle is None else found.bundle.issued, before)
+        if found.signed is None:
+            data = sign_bundle(opened, holders, found.entries, issued=now)
+        else:
+            data = add_signatures(opened, holders, found.signed, now=now)
+        save(out, data)
     missing = opened.threshold - len(decode_signed(data).signatures)
     console = Console(highlight=False)
     if found.bundle is not None:
@@ -180,17 +203,24 @@ def sign(
 )
 @click.option("--soon", default=SOON_DAYS, show_default=True, help="Days left from which to warn.")
 @click.option("--strict", is_flag=True, help="Exit 1 for what expires soon, too.")
+@click.option("--previous", type=FILE, help="Also say what is older than in this file or bundle.")
 @click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
-def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bool) -> int:
+def status(
+    path: Path, anchor: Path | None, soon: int, strict: bool, previous: Path | None, as_data: bool
+) -> int:
     """Say of each document in PATH (a collateral file, a bundle, a folder of evidence) how it stands."""
     now = datetime.now(UTC)
     if path.is_dir():
         if anchor is not None:
             raise UsageError(f"{path} is a folder, which nobody signs: leave --anchor out")
-        found, rows = None, list(rows_of_files(read_endorsements(path), now, soon))
+        if previous is not None:
+            raise UsageError(f"{path} is a folder: compare a file of it, by `sealbus collateral pack`")
+        found, rows, missing = None, list(rows_of_files(read_endorsements(path), now, soon)), []
     else:
         found = read_gathered(path)
-        rows = list(rows_of_entries(found.entries, now, soon))
+        before: Entries = () if previous is None else read_gathered(previous).entries
+        rows = list(rows_of_entries(found.entries, now, soon, before))
+        missing = sorted({each.subject for each in before} - {each.subject for each in found.entries})
     if not rows and path.is_dir() and holds(path, NITRO):
         return _nothing_to_watch(path, as_data)
     if not rows:
@@ -198,10 +228,12 @@ def status(path: Path, anchor: Path | None, soon: int, strict: bool, as_data: bo
     word, trusted = _signatures(found, path, anchor)
     if as_data:
         documents = [row.as_json() for row in rows]
-        click.echo(json.dumps({"signatures": word, **_ages(found, now), "documents": documents}, indent=1))
+        data = {"signatures": word, **_ages(found, now), "missing": missing, "documents": documents}
+        click.echo(json.dumps(data, indent=1))
     else:
         console = Console(highlight=False)
         show(console, rows)
+        show_stale(console, rows, missing)
         if any(row.state == EXPIRED for row in rows):
             text = "what has expired is refused: get it again with `sealbus collateral fetch`"
             console.print(Text(text, "red"), soft_wrap=True)
@@ -273,7 +305,24 @@ def _tell(console: Console, outcome: Outcome) -> None:
     console.print(text, soft_wrap=True)
 
 
-def _as_json(outcome: Outcome) -> dict[str, object]:
+def _tell_of_older(console: Console, kept: Sequence[Kept], fetched: Sequence[Fetched]) -> bool:
+    """Tell what was older than what is there; say whether a service served that now."""
+    for each in dict.fromkeys(kept):
+        console.print(Text(f"  kept {short(str(each.subject))}: {each.why}", "yellow"), soft_wrap=True)
+    subjects = {each.subject for each in kept}
+    # What this cache has may well be older than a file that somebody else renewed.
+    old = any(each.older or (each.how is How.FETCHED and each.subject in subjects) for each in fetched)
+    if old:
+        text = (
+            "a service serves older documents than are known here, and an old list hides who was revoked "
+            "since: ask another service, or take them with --anyway"
+        )
+        console.print(Text(text, "red"), soft_wrap=True)
+    return old
+
+
+def _as_json(outcome: Outcome, kept: Sequence[Kept]) -> dict[str, object]:
+    stayed = {each.subject for each in kept}
     return {
         "path": str(outcome.path),
         "platform": outcome.platform,
@@ -284,6 +333,7 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
                 "subject": str(each.subject),
                 "how": each.how.value,
                 "why": each.why,
+                "taken": each.subject not in stayed,
                 "issued": rfc3339(each.validity.issued),
                 "expires": rfc3339(each.validity.expires),
                 "files": sorted(each.files),

@@ -3,17 +3,21 @@
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from attestation.bundle import decode_file, decode_signed, open_bundle, unverified_bundle
+from attestation.bundle import decode_file, decode_signed, issued_at, open_bundle, unverified_bundle
 from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
+from attestation.moments import rfc3339
 from console import operator_key
 from console.council_files import open_council
 from console.evidence_files import CERTIFICATE_TABLE, read_bounded
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.errors import PeerError, UsageError
+from schemas.messages import Millis
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.keys import SigningKey
@@ -54,6 +58,30 @@ def read_unsigned(path: Path) -> Entries:
     if found.signed is not None:
         raise UsageError(f"{path} is signed: adding to it would void that; name another file with --out")
     return found.entries
+
+
+def previous_bundle(previous: Path | None, out: Path) -> CollateralBundle | None:
+    """Read the bundle that one follows: the one named, or else what lies where it goes, if that is a bundle.
+
+    Its signatures are not looked at: with what is in it nothing can be done but refuse. Raises `UsageError`.
+    """
+    if previous is None:
+        with suppress(UsageError):
+            return read_gathered(out).bundle if out.exists() else None
+        return None
+    if (bundle := read_gathered(previous).bundle) is None:
+        raise UsageError(f"{previous} is signed by nobody: name the bundle before with --previous")
+    return bundle
+
+
+def refuse_earlier(issued: Millis, previous: CollateralBundle) -> None:
+    """Raise `UsageError` for a bundle that would be older than the one it follows: nobody would use it."""
+    if issued < previous.issued:
+        this = rfc3339(datetime.fromtimestamp(issued / 1000, UTC))
+        raise UsageError(
+            f"the bundle before says that it was issued {rfc3339(issued_at(previous))}, and this one {this}: "
+            "who has seen that one will not use it; either a clock is wrong, or they are in the wrong order"
+        )
 
 
 def folders_of_endorsements(tops: Iterable[Path]) -> list[Path]:

@@ -8,14 +8,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from attestation.bundle import encode_file
-from attestation.endorsements.sort import Unfit, gather, sort
-from attestation.subjects import Files, Subject
-from console.collateral_files import folders_of_endorsements, read_unsigned, save
+from attestation.endorsements.gather import merge
+from attestation.endorsements.sort import Unfit, sort
+from console.collateral_files import folders_of_endorsements, read_unsigned
+from console.collateral_keep import put_into_file
 from console.collateral_screen import short
 from console.evidence import RFC3339, read_root
 from console.evidence_files import read_endorsements
-from schemas.collateral import Entries
+from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import UsageError
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
@@ -47,10 +47,11 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
     They have the names that verification takes them by, with evidence beside them or without. Each is
     checked like one that is fetched. Exit 1 if some document was left out; the lines say which and why.
     """
-    entries: Entries = read_unsigned(out) if out.exists() else ()
+    if out.exists():
+        read_unsigned(out)
     trusted = tuple(read_root(root) for root in roots) or tuple(EVERY_VENDOR_ROOT)
     now, console = at or datetime.now(UTC), Console(stderr=True, highlight=False)
-    found: list[tuple[Subject, Files]] = []
+    found: Entries = ()
     unfit = 0
     for folder in folders_of_endorsements(folders):
         files = read_endorsements(folder)
@@ -66,11 +67,15 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
                 why = f"{folder / each.name}: left out: {short(subject)}{mark}{problem} [{each.error.reason}]"
                 console.print(Text(printable(why), "yellow"), soft_wrap=True)
             else:
-                found.append(each)
-    packed = gather(entries, found, when=int(time.time()))
+                of, files = each
+                entry = CollateralEntry(subject=str(of), files=files, fetched=int(time.time()))
+                # Of those in folders the newest is meant: only what the file has already is told.
+                found, _ = merge(found, (entry,), roots=trusted)
+    packed, kept = put_into_file(out, found, roots=trusted)
     if not packed:
         raise UsageError(f"{out} was not written: there is no collateral that is current in there")
-    save(out, encode_file(packed))
+    for each_kept in kept:
+        console.print(Text(f"{out}: kept {each_kept}", "yellow"), soft_wrap=True)
     left = f", {unfit} left out" if unfit else ""
     console.print(
         Text(f"{out}: {len(packed)} documents{left}", "yellow" if unfit else "green"), soft_wrap=True

@@ -1,23 +1,26 @@
 """Collateral as a person reads it, and as a program does: whose, how old, until when."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attestation.dated import DOCUMENTS
 from attestation.endorsements.facts import Fact, facts_of
 from attestation.moments import rfc3339
+from attestation.outranking import outranking
 from schemas.collateral import Entries
 from schemas.evidence import Endorsements
 
 CURRENT, SOON, EXPIRED, UNREADABLE, NOT_YET = "current", "soon", "expired", "unreadable", "not-yet-valid"
-BAD = (EXPIRED, UNREADABLE, NOT_YET)
+OLDER = "older"  # than in the bundle before
+BAD = (EXPIRED, UNREADABLE, NOT_YET, OLDER)
 SOON_DAYS = 7  # Intel's collateral lives for 30 days: a week is time to act in
 DAY = timedelta(days=1)
-_STYLES = {CURRENT: "green", SOON: "yellow", EXPIRED: "red", UNREADABLE: "red", NOT_YET: "red"}
+_STYLES = {CURRENT: "green", SOON: "yellow", EXPIRED: "red", UNREADABLE: "red", NOT_YET: "red", OLDER: "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Row:
     state: str
     age_days: float | None  # since it was issued
     days_left: float | None
+    fetched: datetime | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return what a program reads."""
@@ -39,6 +43,7 @@ class Row:
             "subject": self.fact.subject,
             "issued": rfc3339(issued) if issued else None,
             "expires": rfc3339(expires) if expires else None,
+            "fetched": rfc3339(self.fetched) if self.fetched else None,
             "age_days": self.age_days,
             "days_left": self.days_left,
             "state": self.state,
@@ -56,13 +61,24 @@ def rows_of_files(files: Endorsements, now: datetime, soon_days: int, place: str
         yield Row(place, fact, _state(age, left, soon_days), round(age, 1), round(left, 1))
 
 
-def rows_of_entries(entries: Entries, now: datetime, soon_days: int) -> Iterator[Row]:
-    """Yield a row for each different document of a collateral file."""
+def rows_of_entries(entries: Entries, now: datetime, soon_days: int, before: Entries = ()) -> Iterator[Row]:
+    """Yield a row for each different document of a collateral file; `before` is what it follows."""
+    older = {each.entry.subject for each in outranking(before, entries)}
     seen: set[tuple[str, bytes]] = set()
     for entry in entries:
         new = {name: data for name, data in entry.files.items() if (name, data) not in seen}
         seen.update(new.items())
-        yield from rows_of_files(new, now, soon_days, entry.subject)
+        fetched = _moment(entry.fetched)
+        for row in rows_of_files(new, now, soon_days, entry.subject):
+            is_older = entry.subject in older and row.fact.name in DOCUMENTS and row.state not in BAD
+            yield replace(row, fetched=fetched, state=OLDER if is_older else row.state)
+
+
+def not_renewed(rows: Iterable[Row]) -> dict[str, datetime]:
+    """Name the entries that were not fetched when others were: kept, or of what was not asked for."""
+    dated = {row.place: row.fetched for row in rows if row.fact.name in DOCUMENTS and row.fetched}
+    last = max(dated.values(), default=None)
+    return {} if last is None else {place: when for place, when in dated.items() if last - when > DAY}
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:
@@ -87,10 +103,29 @@ def show(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
+def show_stale(console: Console, rows: Sequence[Row], missing: Sequence[str]) -> None:
+    """Print what was not renewed, and what is older than before or missing."""
+    for place, when in not_renewed(rows).items():
+        text = f"{short(place)}: not fetched since {when:%Y-%m-%d}, when others were"
+        console.print(Text(text, "yellow"), soft_wrap=True)
+    if any(row.state == OLDER for row in rows):
+        text = "what is older than before is not signed, nor used by who has the newer: fetch it again"
+        console.print(Text(text, "red"), soft_wrap=True)
+    for subject in missing:
+        console.print(Text(f"{short(subject)}: was there before, and is not here", "yellow"), soft_wrap=True)
+
+
 def short(subject: str) -> str:
     """Shorten the words of a document's subject."""
     # A chip's id is 128 digits; the first 16 tell chips apart.
     return "/".join(word if len(word) <= 40 else f"{word[:16]}…" for word in subject.split("/"))
+
+
+def _moment(seconds: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError):
+        return None  # after the year 9999
 
 
 def _state(age: float, left: float, soon_days: int) -> str:

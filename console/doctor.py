@@ -141,6 +141,17 @@ def show(console: Console, found: Diagnosis) -> None:
 def _show_verdict(console: Console, verdict: Verdict, platform: str) -> None:
     if isinstance(verdict.outcome, Assessment):
         show_assessment(console, verdict.outcome, f"this machine's {platform}", verdict.basis)
+        if verdict.older:
+            console.print(
+                f"Older than in --collateral, and therefore not judged by: {', '.join(verdict.older)}.",
+                soft_wrap=True,
+            )
+        if verdict.outdated:
+            console.print(
+                f"[yellow]--collateral is stale[/yellow]: what came is newer: {', '.join(verdict.outdated)}; "
+                "renew the file with sealbus collateral fetch.",
+                soft_wrap=True,
+            )
         if verdict.lacks_endorsements:
             console.print(
                 "Name what is absent: a folder with --endorsements, or a file with --collateral.",

@@ -8,6 +8,7 @@ from attestation import Attester, AttesterError, nitro
 from attestation.appraise import CHALLENGE_SIZE, KEY_BINDING_SIZE
 from attestation.assess import Assessment, assess, assess_by_policy
 from attestation.bundle import completed
+from attestation.dated import older_in
 from attestation.result import Basis, as_json
 from schemas.collateral import Entries
 from schemas.evidence import ReferenceValues
@@ -19,6 +20,8 @@ class Verdict:
 
     outcome: Assessment | AttesterError
     basis: Basis
+    older: tuple[str, ...] = ()  # what came and is older than in the collateral that was named
+    outdated: tuple[str, ...] = ()  # what is older in that collateral than what came
 
     @property
     def accepted(self) -> bool:
@@ -35,7 +38,9 @@ class Verdict:
         """Return it as JSON data: `sealbus evidence verify`'s, or no more than the reason."""
         found = self.outcome
         if isinstance(found, Assessment):
-            return {"obtained": True, "accepted": self.accepted, **as_json(found, platform, self.basis)}
+            result = as_json(found, platform, self.basis)
+            stale = {"older_than_collateral": [*self.older], "newer_than_collateral": [*self.outdated]}
+            return {"obtained": True, "accepted": self.accepted, **stale, **result}
         return {
             "obtained": False,
             "accepted": False,
@@ -56,9 +61,11 @@ async def try_own_evidence(
         evidence, endorsements = await attester.evidence(key_binding, challenge)
     except AttesterError as error:
         return Verdict(error, basis)
+    held = completed(evidence, {}, entries)
+    stale = older_in(endorsements, held), older_in(held, endorsements)
     endorsements = completed(evidence, endorsements, entries)
     nonce = challenge if evidence.type == nitro.MEDIA_TYPE else key_binding
     if policy is None:
-        return Verdict(assess(evidence, endorsements, now=basis.at, nonce=nonce), basis)
+        return Verdict(assess(evidence, endorsements, now=basis.at, nonce=nonce), basis, *stale)
     found = assess_by_policy(evidence, endorsements, policy, now=basis.at, nonce=nonce)
-    return Verdict(found, basis)
+    return Verdict(found, basis, *stale)

@@ -153,8 +153,9 @@ class Service:
             await anyio.sleep(TICK)
 
     async def _appraise(self, request: AppraisalRequest) -> None:
+        council = self.core.authority.standing.council
         outcome = await to_thread.run_sync(
-            _appraised, request, self._memory, self._carried, limiter=self._appraisers
+            _appraised, request, self._memory, self._carried, council, limiter=self._appraisers
         )
         self._do(self.core.handle_appraisal(request, outcome, now=self._clock()))
 
@@ -257,13 +258,13 @@ class Service:
 
 
 def _appraised(
-    request: AppraisalRequest, memory: Memory, carried: Carried | None
+    request: AppraisalRequest, memory: Memory, carried: Carried | None, council: Council
 ) -> AttestationResult | PeerError:
     evidence, endorsements = request.evidence, request.endorsements
     try:
         return appraise(
             evidence,
-            endorsements if carried is None else carried.complete(evidence, endorsements),
+            endorsements if carried is None else carried.complete(evidence, endorsements, council),
             request.reference_values,
             key_binding=request.key_binding,
             challenge=request.challenge,

@@ -1,5 +1,13 @@
-"""Documents on disk by the request that got them. What is read back is checked like what was fetched."""
+"""Documents on disk by the request that got them. What is read back is checked like what was fetched.
 
+A check finds what is forged or expired, not what is old: whoever can write here could have an old list served
+as today's, and the service not asked. So only a folder that no other user can write to is a cache.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -9,9 +17,12 @@ from attestation.endorsements.files import write_whole
 from attestation.subjects import Files
 from schemas import codec
 from schemas.codec import Message
-from schemas.errors import MalformedError
+from schemas.errors import MalformedError, UsageError
 
 MAX_ENTRY = 1024 * 1024
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Neither what a link leads to, nor a pipe, which nobody may ever write to.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIGEST = 32
 
 
@@ -36,13 +47,15 @@ class Cache:
         self._folder = folder
 
     def load(self, request: str) -> Entry | None:
-        """Return the entry; None if there is none that can be read whole."""
+        """Return the entry; None if there is none that can be read whole, and is this user's.
+
+        Raises `UsageError` if other users may write here.
+        """
         try:
-            with self._path(request).open("rb") as file:
-                data = file.read(MAX_ENTRY + 1)
+            data = self._read(self._path(request).name)
         except OSError:
             return None
-        if len(data) > MAX_ENTRY or sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+        if sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
             return None
         try:
             stored = codec.decode(data[_DIGEST:], _Stored)
@@ -52,10 +65,47 @@ class Cache:
         return Entry(stored.files, fetched) if stored.request == request else None
 
     def save(self, request: str, entry: Entry) -> None:
-        """Keep an entry in place of an older one; raise `OSError` if the disk does not."""
+        """Keep an entry in place of an older one; raise `OSError` if the disk does not, or as `load` does."""
         body = codec.encode(_Stored(request, int(entry.fetched.timestamp()), entry.files))
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(self._path(request), sha256(body).digest() + body, mode=0o600)
+        with self._folder_of_ours():
+            write_whole(self._path(request), sha256(body).digest() + body, mode=0o600)
+
+    def _read(self, name: str) -> bytes:
+        with self._folder_of_ours() as folder:
+            descriptor = os.open(name, _READ, dir_fd=folder)
+        try:
+            status = os.fstat(descriptor)
+            # What others put here before they were kept out is not ours.
+            if not stat.S_ISREG(status.st_mode) or _whose(status) or status.st_size > MAX_ENTRY:
+                return b""
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(MAX_ENTRY)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _folder_of_ours(self) -> Iterator[int]:
+        """Open the folder, so that what is looked at is what is read; raise `UsageError` if it is shared."""
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if problem := _whose(os.fstat(descriptor)):
+                raise UsageError(
+                    f"{self._folder} is no safe cache, for {problem}: who writes there can bring old lists "
+                    "back; delete it, name another folder, or do without a cache"
+                )
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _path(self, request: str) -> Path:
         return self._folder / sha256(request.encode()).hexdigest()
+
+
+def _whose(status: os.stat_result) -> str:
+    """Say what lets another user write to it; nothing if nothing does."""
+    if status.st_uid != os.geteuid():
+        return "it is another user's"
+    if status.st_mode & _OTHERS_WRITE:
+        return f"others may write to it (mode {stat.S_IMODE(status.st_mode):o})"
+    return ""

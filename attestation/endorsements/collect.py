@@ -80,4 +80,4 @@ def _refuse_what_no_service_gives(needs: SnpNeeds, beside: Mapping[str, bytes]) 
 
 def merged(fetched: tuple[Fetched, ...]) -> Endorsements:
     """Return the files of several documents by the names that verification takes them under."""
-    return {name: data for each in fetched for name, data in each.files.items()}
+    return {name: data for each in fetched for name, data in each.subject.given(each.files).items()}

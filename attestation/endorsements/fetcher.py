@@ -10,10 +10,12 @@ import anyio.to_thread
 
 from attestation.endorsements.cache import Cache, Entry
 from attestation.endorsements.checks import check
-from attestation.endorsements.errors import EndorsementError
+from attestation.endorsements.errors import EndorsementError, WrongDocumentError
 from attestation.endorsements.flights import Flights
 from attestation.endorsements.http import Clock, Http, Response
+from attestation.endorsements.newer import Kept, choose
 from attestation.subjects import Files, Subject, Validity
+from schemas.errors import Reason
 
 log = logging.getLogger("sealbus.endorsements")
 
@@ -50,6 +52,7 @@ class Fetched:
     fetched: datetime
     how: How
     why: str = ""  # what the service did wrong, if the document was kept
+    older: bool = False  # it served an older one than this
 
 
 class Fetcher:
@@ -83,11 +86,26 @@ class Fetcher:
                 raise
             log.warning("%s: kept what was fetched before: %s", wanted.subject, error)
             return replace(kept, how=How.KEPT, why=str(error))
-        # Both are signed; the newer one knows more. An old list would hide what was revoked since.
-        if kept is not None and kept.validity.issued > fetched.validity.issued:
-            return replace(kept, how=How.KEPT, why="the service served an older one")
+        # Both are signed; the newer one knows more. An old list would hide what was revoked since. What is
+        # kept is read again: it may be another process's by now, or have expired, and still be the newer one.
+        if (entry := await self._load(wanted)) is not None:
+            files, older = choose(wanted.subject, fetched.files, entry.files, roots=self._roots)
+            if older is not None:
+                return self._outranked(wanted, Entry(files, entry.fetched), older)
         await self._keep(wanted, fetched)
         return fetched
+
+    def _outranked(self, wanted: Wanted, entry: Entry, older: Kept) -> Fetched:
+        try:
+            kept = self._checked(wanted, entry)
+        except EndorsementError as error:
+            raise WrongDocumentError(
+                Reason.VERSION_NOT_NEWER,
+                f"{wanted.subject}: the service serves one that was {older.came}, and served one before that "
+                f"was {older.held} and is of no use any more",
+            ) from error
+        why = f"the service served an older one, {older.came}"
+        return replace(kept, how=How.KEPT, why=why, older=True)
 
     async def _fetch(self, wanted: Wanted, *, once: bool) -> Fetched:
         response = await self._http.get(wanted.url, limit=wanted.limit, once=once)
@@ -97,16 +115,22 @@ class Fetcher:
         return Fetched(wanted.subject, files, validity, now, How.FETCHED)
 
     async def _kept(self, wanted: Wanted) -> Fetched | None:
-        if self._cache is None:
-            return None
-        entry = await anyio.to_thread.run_sync(self._cache.load, wanted.url)
+        entry = await self._load(wanted)
         if entry is None:
             return None
         try:
-            validity = check(wanted.subject, entry.files, roots=self._roots, now=self._clock.now())
+            return self._checked(wanted, entry)
         except EndorsementError as error:
             log.info("%s: what was kept is of no use any more: %s", wanted.subject, error)
             return None
+
+    async def _load(self, wanted: Wanted) -> Entry | None:
+        if self._cache is None:
+            return None
+        return await anyio.to_thread.run_sync(self._cache.load, wanted.url)
+
+    def _checked(self, wanted: Wanted, entry: Entry) -> Fetched:
+        validity = check(wanted.subject, entry.files, roots=self._roots, now=self._clock.now())
         return Fetched(wanted.subject, entry.files, validity, entry.fetched, How.CACHED)
 
     async def _keep(self, wanted: Wanted, fetched: Fetched) -> None:

@@ -26,8 +26,6 @@ from attestation.tdx.collateral import (
 from attestation.x509 import Certificate, read_revocation_list
 from schemas.errors import Reason
 
-# How the common names of the two authorities end that issue PCK certificates.
-
 
 def check_tcb_info(of: tuple[str, ...], files: Files, roots: Collection[str], now: datetime) -> Validity:
     """Check that the TCB info is of this FMSPC, current, and signed under one of `roots`."""

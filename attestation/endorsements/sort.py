@@ -1,12 +1,12 @@
 """Endorsements that lie in folders, sorted by what each is about, so that evidence finds its own. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
 from attestation import subjects
-from attestation.dated import newer_of, read_dated
+from attestation.dated import read_dated
 from attestation.endorsements import amd
 from attestation.endorsements.checks import NAMES, check
 from attestation.endorsements.errors import EndorsementError
@@ -18,7 +18,6 @@ from attestation.subjects import Files, Subject
 from attestation.tdx import collateral
 from attestation.tdx.collateral import read_chain
 from attestation.x509 import read_certificate
-from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import PeerError
 from schemas.evidence import Endorsements
 
@@ -56,16 +55,6 @@ def sort(
             yield Unfit(mark, error)
         else:
             yield subject, chosen
-
-
-def gather(entries: Entries, found: Iterable[tuple[Subject, Files]], *, when: int) -> Entries:
-    """Return the entries with these documents; of two about the same the one that was issued later stays."""
-    by_subject = {entry.subject: entry for entry in entries}
-    for subject, files in found:
-        held = by_subject.get(str(subject))
-        newer = files if held is None else newer_of(files, held.files)
-        by_subject[str(subject)] = CollateralEntry(subject=str(subject), files=newer, fetched=when)
-    return tuple(by_subject[subject] for subject in sorted(by_subject))
 
 
 def _of(kind: str, files: Files) -> tuple[str, ...]:

@@ -16,13 +16,17 @@ from attestation.tdx.collateral import NAMES
 from console.documents import make_anchor
 from lab.simulate import certificates
 from lab.simulate import sev_snp as simulated_snp
+from lab.simulate.tdx_issuer import tcb_info
 from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, MEASURED, SEV_SNP, Endorsements, Evidence
 from sealing.context import SUITE_GCM
+from sealing.council import succeed
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
 from tests.attestation.tdx_forge import NOW, Forge
+from tests.sealing.council_world import KEYS, change, council
+from tests.sealing.council_world import signed as succession
 
 ALICE, BOB, MALLORY = (SigningKey() for _ in "abc")
 OPERATORS = [("alice", ALICE.public), ("bob", BOB.public)]
@@ -183,6 +187,88 @@ def test_a_newer_bundle_is_used_as_soon_as_it_is_there_and_an_older_one_never(
     put(file, old)
     assert held.complete(quote, {})["pck_crl.der"] == renewed["pck_crl.der"]
     assert "a newer collateral bundle was seen" in caplog.text
+
+
+@pytest.fixture
+def first(forge: Forge) -> Endorsements:
+    return forge.issuer.collateral(now=NOW)
+
+
+def signed(entries: Entries, *, issued: int) -> bytes:
+    return sign_bundle(ANCHOR, (ALICE, BOB), entries, issued=issued)
+
+
+@pytest.mark.parametrize("how", ["an older list", "no list"])
+def test_a_newer_bundle_with_an_older_list_or_none_takes_nothing_back(
+    how: str,
+    quote: Evidence,
+    forge: Forge,
+    first: Endorsements,
+    file: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    put(file, signed(entries_of(first), issued=ISSUED))
+    held = carried(file)
+    older = forge.issuer.collateral(now=NOW - DAY)
+    renewed = forge.issuer.collateral(now=NOW + DAY)
+    entries = entries_of(renewed | {"pck_crl.der": older["pck_crl.der"]})
+    if how == "no list":
+        entries = tuple(entry for entry in entries if entry.subject != "pck-crl/platform")
+    caplog.set_level(logging.WARNING)
+    for turn in (1, 2):
+        put(file, signed(entries, issued=ISSUED + turn))
+        given = held.complete(quote, older)
+        assert given["pck_crl.der"] == first["pck_crl.der"]
+        assert given["tcb_info.json"] == renewed["tcb_info.json"]
+        assert caplog.messages[-1].endswith("and goes on: pck-crl/platform")
+
+
+def test_a_lower_evaluation_in_a_newer_bundle_has_its_turn_when_the_higher_one_has_expired(
+    quote: Evidence, forge: Forge, first: Endorsements, file: Path
+) -> None:
+    now = [ISSUED]
+    put(file, signed(entries_of(first), issued=ISSUED))
+    held = Carried(file, ANCHOR, MESH, clock=lambda: now[0])
+    lower = {**tcb_info(NOW + DAY), "tcbEvaluationDataNumber": 17}
+    going_back = first | {"tcb_info.json": forge.issuer.sign("tcbInfo", lower)}
+    put(file, signed(entries_of(going_back), issued=ISSUED + 1))
+    assert held.complete(quote, {})["tcb_info.json"] == first["tcb_info.json"]
+    now[0] += 30 * 86_400_000
+    assert held.complete(quote, {})["tcb_info.json"] == going_back["tcb_info.json"]
+
+
+def test_what_a_later_bundle_has_newer_goes_before_again(
+    quote: Evidence, forge: Forge, first: Endorsements, file: Path
+) -> None:
+    put(file, signed(entries_of(first), issued=ISSUED))
+    held = carried(file)
+    for turn, days in enumerate((-1, 1), start=1):
+        files = forge.issuer.collateral(now=NOW + days * DAY)
+        put(file, signed(entries_of(files), issued=ISSUED + turn))
+        given = held.complete(quote, {})
+        assert given["pck_crl.der"] == (first if days < 0 else files)["pck_crl.der"]
+
+
+@pytest.mark.parametrize("told_by", ["its host", "a bundle before"])
+def test_former_operators_sign_no_bundle_for_who_was_told_of_the_change(
+    told_by: str, quote: Evidence, forge: Forge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    founders = council()
+    heirs = succeed(
+        founders, succession(founders, change(founders, ("ada", "ben", "dan"), 2), ("ada", "ben", "dan"))
+    )
+    path, was = tmp_path / "bundle", entries_of(forge.issuer.collateral(now=NOW))
+    first_by = founders if told_by == "its host" else heirs
+    path.write_bytes(sign_bundle(first_by, (KEYS["ada"], KEYS["ben"]), was, issued=ISSUED))
+    held = Carried(path, founders, founders.mesh, clock=lambda: ISSUED)
+    before = held.complete(quote, {}, heirs if told_by == "its host" else None)
+    # A stolen key among them, and a date that is newer than all.
+    put(path, sign_bundle(founders, (KEYS["ada"], KEYS["cyd"]), (), issued=ISSUED + 1))
+    assert held.complete(quote, {}, None) == before
+    assert "state-rolled-back" in caplog.text
+    newer = entries_of(forge.issuer.collateral(now=NOW + DAY))
+    put(path, sign_bundle(heirs, (KEYS["ada"], KEYS["dan"]), newer, issued=ISSUED + 2))
+    assert held.complete(quote, {}, None) != before
 
 
 def test_a_file_that_turns_bad_is_told_once_and_what_was_there_before_is_used(

@@ -12,13 +12,14 @@ from rich.console import Console
 
 from attestation import AttesterError
 from attestation.detect import Detected, Interface
-from attestation.endorsements.sort import Unfit, gather, sort
+from attestation.endorsements.sort import Unfit, sort
 from console import cli, laptop
 from console.doctor import Diagnosis, diagnose, plain, show
 from console.laptop import Check, look
 from console.policy.files import read_reference_values
-from lab.simulate import sev_snp
+from lab.simulate import certificates, sev_snp
 from lab.simulate.sev_snp import SevSnpChip
+from schemas.collateral import CollateralEntry
 from schemas.errors import Reason, UsageError
 from schemas.evidence import (
     SEV_SNP,
@@ -172,7 +173,38 @@ def test_a_host_without_certificates_may_have_them_in_a_collateral_file(chip: Se
     ]
     tee.endorsements = {}
     assert not diagnose(detected(tee), policy_of(chip), None, FINE).fine
-    assert diagnose(detected(tee), policy_of(chip), None, FINE, gather((), found, when=0)).fine
+    assert diagnose(
+        detected(tee),
+        policy_of(chip),
+        None,
+        FINE,
+        tuple(CollateralEntry(subject=str(subject), files=files, fetched=0) for subject, files in found),
+    ).fine
+
+
+@pytest.mark.parametrize(("days", "said"), [(1, "not judged by: crl.der"), (-1, "--collateral is stale")])
+def test_which_of_two_lists_is_older_is_said(days: int, said: str) -> None:
+    made = sev_snp.make_root(NOW - timedelta(days=5))
+    chip = SevSnpChip.from_files(made, serial=1)
+    ark = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
+    tee = Tee(chip)
+    lists = {
+        each: certificates.make_crl(
+            *ark, this_update=NOW - timedelta(days=2 - each), lifetime=timedelta(days=9)
+        )
+        for each in (0, days)
+    }
+    tee.endorsements["crl.der"] = lists[0]
+    files = {**chip.endorsements, "crl.der": lists[days]}
+    del files["vcek.der"]
+    entries = (CollateralEntry(subject="crl/Genoa/vcek", files=files, fetched=0),)
+    found = diagnose(detected(tee), policy_of(chip), None, FINE, entries)
+    assert found.fine
+    assert said in shown(found)
+    evidence = plain(found)["evidence"]
+    assert evidence["older_than_collateral"] == (["crl.der"] if days > 0 else [])
+    assert evidence["newer_than_collateral"] == (["crl.der"] if days < 0 else [])
+    assert "crl.der" not in shown(diagnose(detected(tee), policy_of(chip), None, FINE))
 
 
 @pytest.mark.parametrize(("checks", "fine"), [(FINE, True), (MISSING, False)])

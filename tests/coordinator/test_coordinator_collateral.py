@@ -129,8 +129,8 @@ def test_an_agent_takes_a_coordinator_whose_evidence_came_without_collateral(
     evidence, _ = chips.tdx.evidence(measurements(TDX, PLANNER), b"k" * 64, b"c" * 32, now=SENT)
     appraisal = Appraisal(evidence, {}, policy.reference_values(), b"k" * 64, b"c" * 32, SENT)
     with pytest.raises(AttestationError):
-        _appraise(appraisal, Memory(), None)
-    _appraise(appraisal, Memory(), bundle(chips, world, tmp_path / "bundle"))
+        _appraise(appraisal, Memory(), None, world.council)
+    _appraise(appraisal, Memory(), bundle(chips, world, tmp_path / "bundle"), world.council)
 
 
 def test_a_coordinator_that_is_given_something_else_ends_with_a_usage_error(

@@ -17,7 +17,7 @@ from attestation.bundle import (
     unverified_bundle,
 )
 from attestation.endorsements import Fetched, How, Subject, Validity, WrongDocumentError, needs_of
-from attestation.endorsements.gather import check_entries, merge
+from attestation.endorsements.gather import check_entries, entry_of, merge
 from attestation.errors import EvidenceMalformedError
 from console.documents import make_anchor
 from schemas import codec
@@ -59,15 +59,13 @@ def entries(forge: Forge) -> Entries:
         chosen = {name: files[name] for name in names}
         return Fetched(subject, chosen, Validity(NOW, NOW), NOW, How.FETCHED)
 
-    return merge(
-        (),
-        (
-            of(Subject("tcb-info", ("1ab0c06f0000",)), "tcb_info.json", "tcb_info_chain.pem"),
-            of(Subject("qe-identity"), "qe_identity.json", "qe_identity_chain.pem"),
-            of(Subject("pck-crl", ("platform",)), "pck_crl.der", "pck_crl_chain.pem"),
-            of(Subject("root-ca-crl"), "root_ca_crl.der", "pck_crl_chain.pem"),
-        ),
+    fetched = (
+        of(Subject("tcb-info", ("1ab0c06f0000",)), "tcb_info.json", "tcb_info_chain.pem"),
+        of(Subject("qe-identity"), "qe_identity.json", "qe_identity_chain.pem"),
+        of(Subject("pck-crl", ("platform",)), "pck_crl.der", "pck_crl_chain.pem"),
+        of(Subject("root-ca-crl"), "root_ca_crl.der", "pck_crl_chain.pem"),
     )
+    return merge((), map(entry_of, fetched), roots=())[0]
 
 
 def test_a_bundle_that_enough_operators_signed_verifies_evidence_offline(

@@ -10,13 +10,13 @@ import pytest
 
 from attestation import tdx
 from attestation.bundle import completed, decode_file, encode_file, open_bundle, sign_bundle
-from attestation.endorsements.sort import Unfit, gather, sort
+from attestation.endorsements.sort import Unfit, sort
 from console import cli
 from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
 from lab.simulate import sev_snp
 from lab.simulate.sev_snp import SevSnpChip
-from lab.simulate.tdx_issuer import TdxIssuer, make_root, qe_identity, tcb_info
+from lab.simulate.tdx_issuer import tcb_info
 from schemas.collateral import CollateralEntry
 from schemas.errors import UsageError
 from sealing import keyfile
@@ -38,58 +38,7 @@ NAMES = {
 }
 
 
-@pytest.fixture(scope="module")
-def today() -> Forge:
-    """A TDX vendor whose collateral is current now: the command goes by the machine's clock."""
-    now = datetime.now(UTC)
-    forge = Forge(issuer=TdxIssuer.from_files(make_root(now)))
-    forge.tcb_info, forge.qe_identity = tcb_info(now), qe_identity(now)
-    collateral = forge.issuer.collateral(now=now)
-    forge.replaced = {name: collateral[name] for name in ("pck_crl.der", "root_ca_crl.der")}
-    return forge
-
-
-@pytest.fixture(autouse=True)
-def surroundings(service: Service, today: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.serve_intel(today.endorsements(), FMSPC)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-@pytest.fixture
-def folder(today: Forge, tmp_path: Path) -> Path:
-    made = tmp_path / "machine"
-    made.mkdir()
-    (made / "quote.bin").write_bytes(today.quote())
-    (tmp_path / "root.der").write_bytes(today.root_der)
-    return made
-
-
-@pytest.fixture
-def fetching(service: Service, folder: Path, tmp_path: Path) -> list[str]:
-    """The arguments of a fetch for the machine in `folder`."""
-    return ["collateral", "fetch", "--pcs", service.base, "--root", str(tmp_path / "root.der"), str(folder)]
-
-
-@pytest.fixture
-def gathered(fetching: list[str], tmp_path: Path) -> Path:
-    """A collateral file."""
-    out = tmp_path / "collateral.cbor"
-    assert cli.run([*fetching, "--out", str(out)]) == 0
-    return out
-
-
-@pytest.fixture
-def keys(tmp_path: Path, today: Forge) -> dict[str, SigningKey]:
-    """Two operators' keys, in files, with the anchor of their mesh."""
-    made = {}
-    for name in ("alice", "bob"):
-        seed = name.encode().ljust(32, b".")
-        made[name] = SigningKey(seed)
-        (tmp_path / f"{name}.key").write_bytes(seed if name == "alice" else seed.hex().encode() + b"\n")
-    operators = [(name, key.public) for name, key in made.items()]
-    (tmp_path / "anchor").write_bytes(make_anchor(operators, 2, [today.root], 1, SUITE_GCM))
-    return made
+pytestmark = pytest.mark.usefixtures("surroundings")
 
 
 def test_what_is_fetched_beside_evidence_is_what_verification_takes(
@@ -516,7 +465,7 @@ def test_a_chips_certificate_is_packed_under_the_name_that_its_evidence_asks_for
     measured = {name: bytes(48) for name in ("measurement",)} | {"host_data": bytes(32)}
     evidence, files = chip.evidence(measured, bytes(64), bytes(32), now=now)
     found = [each for each in sort(files, roots=(chip.root,), now=now) if not isinstance(each, Unfit)]
-    entries = gather((), found, when=0)
+    entries = tuple(CollateralEntry(subject=str(subject), files=files, fetched=0) for subject, files in found)
     assert completed(evidence, {}, entries) == files
 
 

@@ -1,5 +1,6 @@
 """What is kept, for how long, and when it is not believed: age, expiry, damage, crashes, many at once."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,12 +20,15 @@ from attestation.endorsements import (
     NoSuchDocumentError,
     ServiceUnavailableError,
     Subject,
+    WrongDocumentError,
 )
 from attestation.endorsements.cache import Entry
 from attestation.endorsements.files import write_whole
 from attestation.endorsements.flights import Flights
+from attestation.endorsements.http import Response
 from lab.simulate import sev_snp
 from lab.simulate.tdx_issuer import tcb_info
+from schemas.errors import Reason, UsageError
 from tests.attestation.tdx_forge import Forge
 from tests.endorsements.conftest import FMSPC, Desk
 from tests.endorsements.world import NOW, Answer, Service, Time
@@ -132,6 +136,116 @@ async def test_an_older_document_does_not_replace_a_newer_one(
     assert (kept.how, kept.files) == (How.KEPT, newest)
 
 
+async def test_an_evaluation_number_does_not_fall(
+    desk: Desk, service: Service, time: Time, intel: Forge
+) -> None:
+    newest = (await desk.pcs.get(TCB_INFO)).files
+    time.pass_by(timedelta(hours=25))
+    lower = {**tcb_info(time.now), "tcbEvaluationDataNumber": 17}
+    service.answers[TARGET].body = intel.issuer.sign("tcbInfo", lower)
+    kept = await desk.pcs.get(TCB_INFO)
+    assert (kept.how, kept.older, kept.files) == (How.KEPT, True, newest)
+    assert "evaluation 17" in kept.why
+
+
+async def test_an_evaluation_number_does_not_fall_when_what_is_kept_has_expired(
+    desk: Desk, service: Service, time: Time, intel: Forge
+) -> None:
+    await desk.pcs.get(TCB_INFO)
+    time.pass_by(timedelta(days=40))
+    lower = {**tcb_info(time.now), "tcbEvaluationDataNumber": 17}
+    service.answers[TARGET].body = intel.issuer.sign("tcbInfo", lower)
+    with pytest.raises(WrongDocumentError, match="evaluation 17") as caught:
+        await desk.pcs.get(TCB_INFO)
+    assert caught.value.reason is Reason.VERSION_NOT_NEWER
+
+
+async def test_what_another_process_kept_in_the_meantime_is_not_taken_back(
+    desk: Desk, service: Service, time: Time, intel: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = (await desk.pcs.get(TCB_INFO)).files["tcb_info_chain.pem"]
+    time.pass_by(timedelta(days=2))
+    newest = intel.issuer.sign("tcbInfo", tcb_info(time.now))
+    get = desk.http.get
+
+    async def overtaken(url: str, *, limit: int, once: bool = False) -> Response:
+        files = {"tcb_info.json": newest, "tcb_info_chain.pem": chain}
+        Cache(desk.cache).save(url, Entry(files, time.now))
+        return await get(url, limit=limit, once=once)
+
+    monkeypatch.setattr(desk.http, "get", overtaken)
+    service.answers[TARGET].body = intel.issuer.sign("tcbInfo", tcb_info(NOW + timedelta(days=1)))
+    assert (await desk.pcs.get(TCB_INFO)).files["tcb_info.json"] == newest
+    again = Cache(desk.cache).load(service.base + TARGET)
+    assert again is not None
+    assert again.files["tcb_info.json"] == newest
+
+
+# --- whose cache it is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o720])
+async def test_where_others_can_write_nothing_is_kept_and_nobody_asked(
+    mode: int, desk: Desk, service: Service
+) -> None:
+    await desk.pcs.get(TCB_INFO)
+    desk.cache.chmod(mode)
+    with pytest.raises(UsageError, match=f"others may write to it \\(mode {mode:o}\\)"):
+        await desk.pcs.get(TCB_INFO)
+    with pytest.raises(UsageError, match="no safe cache"):
+        Cache(desk.cache).save("request", Entry({}, NOW))
+    assert service.asked == [TARGET]
+
+
+def test_another_users_folder_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    cache.save("request", Entry({}, NOW))
+    stranger = os.geteuid() + 1
+    monkeypatch.setattr("os.geteuid", lambda: stranger)
+    with pytest.raises(UsageError, match="it is another user's"):
+        cache.load("request")
+
+
+def test_what_others_could_write_before_they_were_kept_out_is_not_read(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.save("request", Entry({}, NOW))
+    assert cache.load("request") is not None
+    cache._path("request").chmod(0o666)
+    assert cache.load("request") is None
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_followed(tmp_path: Path) -> None:
+    cache, good = Cache(tmp_path / "cache"), tmp_path / "good"
+    cache.save("request", Entry({}, NOW))
+    entry = cache._path("request")
+    entry.rename(good)
+    os.mkfifo(entry)
+    assert cache.load("request") is None
+    entry.unlink()
+    entry.symlink_to(good)
+    assert cache.load("request") is None
+    entry.unlink()
+    entry.mkdir()
+    assert cache.load("request") is None
+
+
+def test_an_entry_of_any_size_is_not_read(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.save("request", Entry({}, NOW))
+    os.truncate(cache._path("request"), 2**40)
+    assert cache.load("request") is None
+
+
+def test_reading_leaves_no_file_open(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.save("request", Entry({}, NOW))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(9):
+        assert cache.load("request") is not None
+        assert cache.load("no such") is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def cut(data: bytes) -> bytes:
     return data[:-1]
 
@@ -220,7 +334,7 @@ async def test_a_disk_that_fails_keeps_nobody_from_their_document(
 @given(st.binary(max_size=200))
 def test_no_bytes_on_disk_break_the_cache(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     cache = Cache(tmp_path_factory.getbasetemp() / "junk")
-    cache._folder.mkdir(exist_ok=True)
+    cache._folder.mkdir(exist_ok=True, mode=0o700)
     cache._path("request").write_bytes(data)
     assert cache.load("request") is None
 

@@ -8,6 +8,7 @@ import pytest
 
 from attestation import sev_snp as snp
 from attestation import tdx
+from attestation.bundle import completed
 from attestation.endorsements import (
     Cache,
     EndorsementError,
@@ -19,6 +20,7 @@ from attestation.endorsements import (
     merged,
     needs_of,
 )
+from attestation.endorsements.gather import entry_of, merge
 from attestation.endorsements.pcs import INTEL_PCS, INTEL_ROOT_CA_CRL, Pcs
 from attestation.errors import NotGenuineError
 from attestation.needs import SnpNeeds
@@ -69,6 +71,17 @@ async def test_what_a_quote_needs_is_fetched_and_then_verifies_it(
     genuine = tdx.verify(evidence.value, merged(fetched), now=NOW)
     assert genuine.missing == ()
     assert genuine.status == "UpToDate"
+
+
+async def test_a_quote_under_the_processor_authority_gets_the_chain_of_that_authority(
+    desk: Desk, service: Service, processor: Forge
+) -> None:
+    service.serve_intel(processor.endorsements(), FMSPC, authority="processor")
+    evidence = quote_of(processor)
+    fetched = await collect(needs_of(evidence, {}), {}, desk.services)
+    assert tdx.verify(evidence.value, merged(fetched), now=NOW).missing == ()
+    # Nor does it lose it on the way through a file.
+    assert completed(evidence, {}, merge((), map(entry_of, fetched), roots=())[0]) == merged(fetched)
 
 
 async def test_header_names_may_come_in_lower_case(desk: Desk, service: Service) -> None:

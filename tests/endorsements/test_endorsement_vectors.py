@@ -11,11 +11,12 @@ from attestation.assess import assess
 from attestation.bundle import completed
 from attestation.endorsements import WrongDocumentError, needs_of
 from attestation.endorsements.checks import NAMES, check
-from attestation.endorsements.sort import Unfit, gather, sort
+from attestation.endorsements.sort import Unfit, sort
 from attestation.needs import Needs, SnpNeeds
 from attestation.subjects import CRL, VCEK, Subject
 from attestation.vendors import VENDOR_ROOTS
 from console.evidence_files import Found, read
+from schemas.collateral import CollateralEntry
 from schemas.evidence import SEV_SNP, TDX
 
 EVIDENCE = Path(os.environ.get("SEALBUS_EVIDENCE") or Path(__file__).parents[3] / "shared" / "evidence")
@@ -92,6 +93,9 @@ def test_raw_evidence_is_told_by_its_frame(folder: Path) -> None:
 def test_what_is_packed_from_a_folder_completes_its_evidence_alone(folder: Path) -> None:
     found, at = read(folder), valid_at(folder)
     packed = [each for each in sort(found.endorsements, roots=ROOTS, now=at) if not isinstance(each, Unfit)]
-    whole = completed(found.evidence, {}, gather((), packed, when=0))
+    entries = tuple(
+        CollateralEntry(subject=str(subject), files=files, fetched=0) for subject, files in packed
+    )
+    whole = completed(found.evidence, {}, entries)
     assert whole.items() <= found.endorsements.items()
     assert assess(found.evidence, whole, now=at) == assess(found.evidence, found.endorsements, now=at)

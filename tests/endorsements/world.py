@@ -56,13 +56,15 @@ class Service:
         self.answers[f"/vcek/v1/{product}/crl"] = Answer(files["crl.der"])
         self.answers[vcek_target] = Answer(files["vcek.der"])
 
-    def serve_intel(self, files: dict[str, bytes], fmspc: str, *, pccs: bool = False) -> None:
+    def serve_intel(
+        self, files: dict[str, bytes], fmspc: str, *, pccs: bool = False, authority: str = "platform"
+    ) -> None:
         """Serve the collateral of one platform family; a PCCS names headers of v3 and speaks hexadecimal."""
         tcb = "SGX-TCB-Info-Issuer-Chain" if pccs else "TCB-Info-Issuer-Chain"
         self._chained(f"/tdx/certification/v4/tcb?fmspc={fmspc}", files, "tcb_info.json", tcb)
         identity = "SGX-Enclave-Identity-Issuer-Chain"
         self._chained("/tdx/certification/v4/qe/identity", files, "qe_identity.json", identity)
-        crl = "/sgx/certification/v4/pckcrl?ca=platform&encoding=der"
+        crl = f"/sgx/certification/v4/pckcrl?ca={authority}&encoding=der"
         self._chained(crl, files, "pck_crl.der", "SGX-PCK-CRL-Issuer-Chain")
         if pccs:
             self.answers[crl].body = files["pck_crl.der"].hex().encode()
