@@ -21,7 +21,7 @@ from attestation import (
     workload_id,
 )
 from attestation.acceptable import judge, judge_binding
-from attestation.appraise import accepted
+from attestation.appraise import accepted, verify
 from attestation.claims import Genuine
 from attestation.errors import UnsupportedPlatformError
 from attestation.x509 import ECDSA_SHA384, PSS_PADDING, PSS_SHA384
@@ -41,10 +41,12 @@ from schemas.evidence import (
     Endorsements,
     Evidence,
     PlatformValues,
+    ProductValues,
     Publisher,
     ReferenceValues,
     WorkloadValues,
 )
+from tests.attestation.clouds import CLOUD, SIGNED_BY_VLEK, cloud_chain, ia5
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)
 KEY_BINDING = bytes(range(64))
@@ -657,6 +659,33 @@ def test_offered_crl_counts_though_the_policy_requires_none(snp: Case, amd: dict
     snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
 
 
+def test_crl_that_names_the_root_itself_is_believed(snp: Case, amd: dict[str, bytes]) -> None:
+    snp.endorsements["crl.der"] = crl(amd, revoked=[simulated_snp.ARK_SERIAL])
+    refusal = snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
+    assert f"serial number {simulated_snp.ARK_SERIAL:x} " in refusal.seen
+
+
+def test_crl_is_as_old_as_the_policy_allows_and_no_older(snp: Case, amd: dict[str, bytes]) -> None:
+    snp.demand(max_collateral_days=30, require_crl=False)
+    issued = NOW.replace(microsecond=0)
+    snp.endorsements["crl.der"] = crl(amd, this_update=issued - timedelta(days=29), lifetime=timedelta(90))
+    snp.appraise()
+    snp.endorsements["crl.der"] = crl(amd, this_update=issued - timedelta(days=31), lifetime=timedelta(90))
+    snp.assert_refused(NotAcceptableError, Reason.COLLATERAL_TOO_OLD)
+    # Of one that is absent nobody knows how old it is.
+    del snp.endorsements["crl.der"]
+    snp.assert_refused(NotAcceptableError, Reason.NO_REVOCATION_LIST)
+
+
+def test_committed_tcb_is_no_higher_than_what_is_certified(snp: Case, report_with: ReportWith) -> None:
+    floor = simulated_snp.TCB[6]
+    snp.evidence = report_with({0x1E6: bytes((floor + 1,))})
+    snp.demand(products={"Genoa": ProductValues(minimum_committed_tcb={"snp": floor})})
+    snp.appraise()
+    snp.demand(products={"Genoa": ProductValues(minimum_committed_tcb={"snp": floor + 1})})
+    snp.assert_refused(NotAcceptableError, Reason.TCB_NOT_ACCEPTED)
+
+
 def test_intermediate_that_the_root_did_not_sign_is_refused(snp: Case, amd: dict[str, bytes]) -> None:
     # It says that the root issued it, and is signed by its own key.
     key = certificates.load_rsa_key(amd, "ask.pem")
@@ -760,31 +789,61 @@ def test_hardware_id_of_another_size_is_malformed(snp: Case, amd: dict[str, byte
     snp.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
 
 
+@pytest.fixture
+def in_cloud(snp: Case, amd: dict[str, bytes], chip: SevSnpChip, report_with: ReportWith) -> Case:
+    """The same report, of the same chip, signed by a cloud's key."""
+    del snp.endorsements["vcek.der"]
+    snp.endorsements.update(cloud_chain(amd, chip, born=NOW - timedelta(days=30)))
+    snp.evidence = report_with(SIGNED_BY_VLEK)
+    return snp
+
+
 def test_report_of_a_cloud_key_is_accepted_under_the_cloud_chain(
-    snp: Case, amd: dict[str, bytes], report_with: ReportWith
+    in_cloud: Case, report_with: ReportWith
 ) -> None:
-    ask_key, ark_key = (certificates.load_rsa_key(amd, name) for name in ("ask.pem", "ark.pem"))
-    asvk = certificates.make_ca(
-        "SEV-VLEK-Genoa",
-        ask_key,
-        serial=0x20001,
-        not_before=NOW - timedelta(days=30),
-        lifetime=timedelta(days=900),
-        path_length=0,
-        issuer=(certificates.load_certificate(amd, "ark.der"), ark_key),
-    )
-    # A VLEK is a VCEK of another name, issued by another authority, with a cloud in place of the chip.
-    vcek = reissue(snp.endorsements.pop("vcek.der"), amd, b"SEV-VCEK", b"SEV-VLEK")
-    vlek = reissue(vcek, amd, der.oid(f"{AMD}.4"), der.oid(f"{AMD}.5"))
-    ask = certificates.load_certificate(amd, "ask.der")
-    body = der.read_only(vlek, der.SEQUENCE).content(der.SEQUENCE)
-    body = der.item(der.SEQUENCE, body.replace(ask.subject.public_bytes(), asvk.subject.public_bytes()))
-    signature = der.bits(ask_key.sign(body, PSS_PADDING, SHA384()))
-    snp.endorsements["vlek.der"] = der.item(der.SEQUENCE, body, PSS_SHA384, signature)
-    snp.endorsements["ask.der"] = certificates.der(asvk)
+    in_cloud.appraise()
+    claims = verify(in_cloud.evidence, in_cloud.endorsements, now=NOW)
+    assert (claims.key, claims.cloud, claims.chip_is_proven) == ("vlek", CLOUD, False)
     # As clouds do, the chip is masked.
-    snp.evidence = report_with({0x048: b"\x04", 0x1A0: bytes(64)})
-    assert snp.appraise().chip == ""
+    in_cloud.evidence = report_with({**SIGNED_BY_VLEK, 0x1A0: bytes(64)})
+    assert in_cloud.appraise().chip == ""
+
+
+def test_chip_that_a_cloud_key_names_is_on_no_list(in_cloud: Case, chip: SevSnpChip) -> None:
+    in_cloud.name(chips=(chip.chip_id.hex(),))
+    refusal = in_cloud.assert_refused(NotAcceptableError, Reason.CHIP_NOT_IN_POLICY)
+    assert "a VLEK, which proves no chip" in refusal.detail
+
+
+def test_policy_says_which_kind_of_key_signs(in_cloud: Case) -> None:
+    in_cloud.demand(keys=("vlek",))
+    in_cloud.appraise()
+    in_cloud.demand(keys=("vcek",))
+    in_cloud.assert_refused(NotAcceptableError, Reason.KEY_NOT_IN_POLICY)
+
+
+def test_policy_says_whose_cloud_key_signs(in_cloud: Case) -> None:
+    in_cloud.demand(clouds=("other.example", CLOUD))
+    in_cloud.appraise()
+    in_cloud.demand(clouds=("other.example",))
+    in_cloud.assert_refused(NotAcceptableError, Reason.CLOUD_NOT_IN_POLICY)
+
+
+def test_cloud_key_that_names_no_cloud_is_none_of_those_listed(
+    in_cloud: Case, amd: dict[str, bytes], chip: SevSnpChip
+) -> None:
+    in_cloud.endorsements.update(cloud_chain(amd, chip, born=NOW - timedelta(days=30), csp_id=b""))
+    in_cloud.appraise()
+    in_cloud.demand(clouds=(CLOUD,))
+    in_cloud.assert_refused(NotAcceptableError, Reason.CLOUD_NOT_IN_POLICY)
+
+
+@pytest.mark.parametrize("csp_id", [b"raw", ia5(CLOUD) + b"\0", der.integer(7)])
+def test_cloud_that_is_no_text_is_malformed(
+    csp_id: bytes, in_cloud: Case, amd: dict[str, bytes], chip: SevSnpChip
+) -> None:
+    in_cloud.endorsements.update(cloud_chain(amd, chip, born=NOW - timedelta(days=30), csp_id=csp_id))
+    in_cloud.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
 
 
 def test_report_key_of_another_curve_is_refused(snp: Case, amd: dict[str, bytes], chip: SevSnpChip) -> None:

@@ -256,7 +256,7 @@ def test_tdx_without_one_piece_of_collateral_is_genuine_and_refused_with_its_cod
     (copy / name).unlink()
     code, result = verify(copy, *at(folder))
     assert (code, result["genuine"], result["status"]) == (1, True, "contraindicated")
-    assert result["reasons"] == ["no-collateral", CODES[name].value]
+    assert result["reasons"] == ["no-collateral", CODES[name].value, "not-stated"]
     assert result["missing"] == [name]
 
 
@@ -270,7 +270,7 @@ def test_snp_without_a_certificate_is_not_genuine_and_refused_with_its_code(
     (copy / name).unlink()
     code, result = verify(copy, *at(folder))
     assert (code, result["genuine"]) == (1, False)
-    assert result["reasons"] == ["no-collateral", CODES[name].value]
+    assert result["reasons"] == ["no-collateral", CODES[name].value, "not-stated"]
 
 
 def test_certificates_may_be_pem(tmp_path: Path, verify: Verify) -> None:
@@ -557,7 +557,7 @@ def test_policy_that_is_none_is_a_usage_error(text: str, tmp_path: Path, verify:
 def test_policy_that_leaves_the_platform_out_refuses(tmp_path: Path, verify: Verify) -> None:
     folder = one_of(NITRO, "base-2024-11")
     file = tmp_path / "policy.toml"
-    file.write_text('[platforms.tdx]\nroots = ["' + "00" * 32 + '"]\n')
+    file.write_text('[platforms.tdx]\nlab_roots = ["' + "00" * 32 + '"]\n')
     code, result = verify(folder, *at(folder), "--policy", str(file))
     assert (code, result["genuine"], result["reasons"]) == (1, True, ["platform-not-in-policy"])
     # Nobody judged the rest, so nothing is said of it.
