@@ -432,10 +432,30 @@ MUTANTS = [
     ),
     Mutant(
         NITRO_VERIFY,
-        "key = x509.verify_chain(chain, now=now, memory=memory)",
+        "key = x509.verify_chain(chain, now=document.timestamp, memory=memory)",
         "key = x509.load_public_key(chain[0].key_info)",
         APPRAISE,
         "link_left_out",
+    ),
+    Mutant(
+        NITRO_VERIFY, "chain, now=document.timestamp, memory", "chain, now=now, memory", APPRAISE, "behind"
+    ),
+    Mutant(
+        NITRO_VERIFY, "chain, now=document.timestamp, memory", "chain, now=now, memory", APPRAISE, "was_not"
+    ),
+    Mutant(
+        NITRO_VERIFY,
+        "        x509.check_current(chain, now=now)\n",
+        "        pass\n",
+        APPRAISE,
+        "verifiers_time",
+    ),
+    Mutant(
+        NITRO_VERIFY,
+        "if not document.timestamp - MAX_SKEW <= now",
+        "if not now",
+        APPRAISE,
+        "clock_that_is_behind",
     ),
     Mutant(
         NITRO_VERIFY,

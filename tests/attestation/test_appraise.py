@@ -22,8 +22,10 @@ from attestation import (
 )
 from attestation.acceptable import judge, judge_binding
 from attestation.appraise import accepted, verify
+from attestation.assess import assess
 from attestation.claims import Genuine
 from attestation.errors import UnsupportedPlatformError
+from attestation.nitro.parse import LAST_TIMESTAMP
 from attestation.x509 import ECDSA_SHA384, PSS_PADDING, PSS_SHA384
 from lab.simulate import certificates
 from lab.simulate import sev_snp as simulated_snp
@@ -879,6 +881,27 @@ def test_nitro_document_from_the_future_is_refused(enclave: Case, document_with:
 def test_nitro_chain_is_judged_at_the_verifiers_time(later: timedelta, enclave: Case) -> None:
     enclave.now = NOW + later
     enclave.assert_refused(NotGenuineError, Reason.CERTIFICATE_EXPIRED)
+
+
+@pytest.mark.parametrize("behind", [timedelta(seconds=4), timedelta(minutes=1)])
+def test_nitro_document_is_accepted_by_a_clock_that_is_behind_its_new_certificate(
+    behind: timedelta, enclave: Case
+) -> None:
+    enclave.now = NOW - behind
+    enclave.appraise()
+    enclave.now = NOW - timedelta(minutes=1, seconds=1)
+    enclave.assert_refused(NotGenuineError, Reason.CERTIFICATE_EXPIRED)
+
+
+@pytest.mark.parametrize("timestamp", [0, LAST_TIMESTAMP, round(NOW.timestamp() * 1000) - 4_000])
+def test_nitro_document_of_a_time_at_which_its_certificate_was_not_valid_is_refused(
+    timestamp: int, enclave: Case, document_with: DocumentWith
+) -> None:
+    enclave.evidence = document_with({"timestamp": timestamp})
+    enclave.assert_refused(NotGenuineError, Reason.CERTIFICATE_EXPIRED)
+    # Whatever its age counts for.
+    assess_as_a_tool = assess(enclave.evidence, {}, now=NOW, root=enclave.platforms[NITRO].lab_roots[0])
+    assert assess_as_a_tool.reasons == (Reason.CERTIFICATE_EXPIRED,)
 
 
 def test_nitro_document_signed_by_another_card_is_refused(enclave: Case, aws: dict[str, bytes]) -> None:
