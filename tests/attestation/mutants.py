@@ -159,6 +159,14 @@ MUTANTS = [
         "outside_its_certificates",
     ),
     Mutant(X509, "certificate.issuer != chain[above].subject", "False", PARSERS, "names_another_issuer"),
+    Mutant(X509, "certificate.issuer != chain[above].subject", "False", PARSERS, "who_issued_whom"),
+    Mutant(
+        X509,
+        "certificate.issuer != chain[above].subject",
+        "depth < len(chain) - 1 and certificate.issuer != chain[above].subject",
+        PARSERS,
+        "who_issued_whom",
+    ),
     Mutant(
         X509,
         "if not is_signed_by(chain[above].key_info, certificate, memory):",
@@ -196,6 +204,42 @@ MUTANTS = [
         "if False:",
         PARSERS,
         "partial",
+    ),
+    Mutant(
+        X509,
+        "if document.algorithm not in (PSS_SHA384, PSS_SHA384_TRAILER):",
+        "if False:",
+        APPRAISE,
+        "names_another_algorithm",
+    ),
+    Mutant(
+        X509, "if document.algorithm != expected:", "if False:", PARSERS, "another_algorithm_than_it_names"
+    ),
+    Mutant(X509, "name in extensions or ", "", PARSERS, "extension_twice"),
+    Mutant(X509, " or certificate.issuer != issuer.subject", "", PARSERS, "another_issued"),
+    Mutant(
+        X509,
+        "    outer.finish()\n\n    body = der.read_only(signed, der.SEQUENCE)\n    version",
+        "\n    body = der.read_only(signed, der.SEQUENCE)\n    version",
+        PARSERS,
+        "more_behind_or_within",
+    ),
+    Mutant(
+        X509,
+        "    outer.finish()\n\n    body = der.read_only(signed, der.SEQUENCE)\n    if",
+        "\n    body = der.read_only(signed, der.SEQUENCE)\n    if",
+        PARSERS,
+        "more_behind_or_within",
+    ),
+    Mutant(
+        "der.py", "    outer.finish()\n    return inner", "    return inner", PARSERS, "more_behind_or_within"
+    ),
+    Mutant(
+        X509,
+        'if body.item(der.SEQUENCE) != algorithm:\n        raise EvidenceMalformedError("CRL',
+        'if body.item(der.SEQUENCE) == b"":\n        raise EvidenceMalformedError("CRL',
+        PARSERS,
+        "crl_that_names_two",
     ),
     Mutant(X509, "and key.key_size == RSA_BITS", "", PARSERS, "no_vendor_uses"),
     Mutant(
@@ -412,6 +456,15 @@ MUTANTS = [
     Mutant(TDX_PCK, "if value > limit:", "if False:", VERIFY, "out_of_range"),
     # Nitro
     Mutant(NITRO_PARSE, "protected != ES384 or ", "", APPRAISE, "emulated"),
+    Mutant(NITRO_PARSE, " or len(signature) != SIGNATURE_SIZE", "", APPRAISE, "signature_of_another_size"),
+    Mutant("nitro/cbor.py", " or key in found:", ":", PARSERS, "beyond_what_modules_write"),
+    Mutant(
+        "nitro/cbor.py",
+        " or key in found:",
+        " or (size is not None and key in found):",
+        PARSERS,
+        "beyond_what_modules_write",
+    ),
     Mutant(NITRO_PARSE, "or unprotected or", "or", APPRAISE, "unprotected"),
     Mutant(NITRO_PARSE, "if module is None:", "if False:", APPRAISE, "anything_but_an_enclave"),
     Mutant(NITRO_PARSE, '"nitrotpm_pcrs" in fields', "False", APPRAISE, "anything_but_an_enclave"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.hashes import SHA384
@@ -731,6 +732,23 @@ def test_certificate_signed_with_other_padding_than_it_names_is_refused(
         snp.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
 
 
+def test_certificate_that_names_another_algorithm_than_it_is_signed_with_is_refused(
+    snp: Case, amd: dict[str, bytes]
+) -> None:
+    body = der.read_only(snp.endorsements["vcek.der"], der.SEQUENCE).item(der.SEQUENCE)
+    content = der.Reader(body).content(der.SEQUENCE)
+    key = certificates.load_rsa_key(amd, "ask.pem")
+    for named, sound in ((PSS_SHA384, True), (ECDSA_SHA384, False)):
+        # It is the right key's, with the right padding, over these very bytes.
+        changed = der.item(der.SEQUENCE, content.replace(PSS_SHA384, named))
+        signature = der.bits(key.sign(changed, PSS_PADDING, SHA384()))
+        snp.endorsements["vcek.der"] = der.item(der.SEQUENCE, changed, named, signature)
+        if sound:
+            snp.appraise()
+        else:
+            snp.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
+
+
 def reissue(vcek: bytes, amd: Mapping[str, bytes], old: bytes, new: bytes) -> bytes:
     """Change a few bytes of a VCEK's body and have AMD sign it again."""
     body = der.read_only(vcek, der.SEQUENCE).item(der.SEQUENCE)
@@ -946,6 +964,19 @@ def test_nitro_key_that_is_not_for_signatures_signs_no_document(
             enclave.appraise()
         else:
             enclave.assert_refused(NotGenuineError, reason)
+
+
+def test_nitro_signature_of_another_size_is_refused_though_its_numbers_are_right(enclave: Case) -> None:
+    protected, unprotected, body, signature = cbor2.loads(enclave.evidence.value)
+    # A zero before the second number changes neither.
+    longer = signature[:48] + b"\0" + signature[48:]
+    for each, sound in ((signature, True), (longer, False)):
+        value = cbor2.dumps([protected, unprotected, body, each])
+        enclave.evidence = replace(enclave.evidence, value=value)
+        if sound:
+            enclave.appraise()
+        else:
+            enclave.assert_refused(EvidenceMalformedError, Reason.SIGNATURE_INVALID)
 
 
 def test_nitro_document_with_an_unprotected_header_is_refused(enclave: Case) -> None:
