@@ -10,6 +10,7 @@ TDX_VERIFY, TDX_TCB, TDX_COLLATERAL = "tdx/verify.py", "tdx/tcb.py", "tdx/collat
 TDX_PCK, NITRO_PARSE, NITRO_VERIFY = "tdx/pck.py", "nitro/parse.py", "nitro/verify.py"
 X509, JUDGE, FIRMWARE = "x509.py", "acceptable.py", "firmware.py"
 DATED, NEWER = "dated.py", "test_dated.py"
+TSM, RACES = "tsm.py", "test_tsm_races.py"
 
 
 class Mutant(NamedTuple):
@@ -704,6 +705,15 @@ MUTANTS = [
     Mutant(
         FIRMWARE, "values.advisories is None or advisory in values.advisories", "True", ACCEPTABLE, "advisor"
     ),
+    # The attester's race
+    Mutant(
+        TSM,
+        'if _number(entry / "generation") != before + writes:',
+        "if False:",
+        RACES,
+        "whenever_another_writes",
+    ),
+    Mutant(TSM, "            writes += 1\n", "            writes += 2\n", RACES, "whenever_another_writes"),
     # The newer of two
     Mutant(DATED, "number >= held_number and issued > held_issued", "True", NEWER, "newer_is_judged_by"),
     Mutant(DATED, "number >= held_number and ", "", NEWER, "earlier_evaluation"),
