@@ -15,10 +15,11 @@ from attestation.moments import rfc3339
 from attestation.sev_snp.verify import LEAKED
 from attestation.trust import Claim, Finding, Tier, Value
 from schemas.errors import Reason
-from schemas.evidence import NITRO, SEV_SNP, PlatformValues, ReferenceValues, WorkloadValues
+from schemas.evidence import NITRO, SEV_SNP, VLEK, PlatformValues, ReferenceValues, WorkloadValues
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
 MAX_SKEW = timedelta(minutes=1)
+CLOUDS_KEY = "a VLEK, which proves no chip"
 VENDORS_OWN = ", the manufacturer's own"  # what ends the word for a root that no simulator has
 OTHER_SIZE = " bytes"  # what ends the word for a value that is longer or shorter than the other
 SHOWN = 16  # digits of an identifier that tell it from others, but for those that differ further on
@@ -48,14 +49,15 @@ def judge(
     """Judge genuine claims by policy; `binding` is what `judge_binding` or `judge_nonce` found.
 
     1. The policy names the platform.
-    2. It names the root: until here any root was good.
+    2. It names the root: until here any root was good. On SEV-SNP also the kind of key, and whose VLEK it is.
     3. The evidence binds these keys, and on Nitro the challenge, and no other key.
     4. The guest's memory and keys are its own: not debuggable unless some matching workload is named so,
-       not migratable, most privileged level, no service TD, no #VE of the host's.
+       not migratable, most privileged level, no service TD, no #VE of the host's; all of it stated, where
+       the policy asks for that.
     5. The platform's TCB is at or above every floor, its status and advisories accepted, its collateral
        there.
     6. All measurements are those of one workload, or their signer is its publisher.
-    7. The chip is one of that workload's.
+    7. The chip is one of that workload's, by more than its own word.
     """
     # 1.
     values = reference_values.platforms.get(genuine.platform)
@@ -64,7 +66,7 @@ def judge(
         wanted = f"one of {platforms}"
         return Judgement((_identity(Reason.PLATFORM_NOT_IN_POLICY, genuine.platform, wanted),))
     # 2. and 3.
-    findings = [*judge_root(genuine, values), *binding]
+    findings = [*judge_root(genuine, values), *_judge_key(genuine, values), *binding]
     # 4.
     named = [
         each
@@ -97,7 +99,7 @@ def judge_without_workloads(
     genuine: Genuine, values: PlatformValues, *, binding: Iterable[Finding], now: datetime
 ) -> Judgement:
     """Judge all but measurements and age: what can be said of anybody's evidence."""
-    findings = [*judge_root(genuine, values), *binding]
+    findings = [*judge_root(genuine, values), *_judge_key(genuine, values), *binding]
     if genuine.debug:
         findings.append(_debug())
     findings += [*_isolation(genuine, values), *judge_firmware(genuine, values, now)]
@@ -114,6 +116,18 @@ def judge_root(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
         own = VENDORS_OWN if genuine.root in EVERY_VENDOR_ROOT else ""
         named = ", ".join(f"{root[:16]}…" for root in values.anchors)
         yield _identity(Reason.ROOT_NOT_IN_POLICY, f"root {genuine.root[:16]}…{own}", f"one of {named}")
+
+
+def _judge_key(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
+    if genuine.platform != SEV_SNP:
+        return
+    if genuine.key not in values.keys:
+        yield _identity(
+            Reason.KEY_NOT_IN_POLICY, f"a {genuine.key.upper()}", " or ".join(values.keys).upper()
+        )
+    if genuine.key == VLEK and values.clouds is not None and genuine.cloud not in values.clouds:
+        seen = f"a VLEK of {genuine.cloud or 'no cloud that is named'}"
+        yield _identity(Reason.CLOUD_NOT_IN_POLICY, seen, f"one of {', '.join(values.clouds)}")
 
 
 def judge_binding(genuine: Genuine, key_binding: bytes, challenge: bytes) -> Iterator[Finding]:
@@ -154,6 +168,11 @@ def _isolation(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
         yield exposed(Reason.PRIVILEGE_LEVEL, f"VMPL {genuine.privilege}", f"{values.highest_vmpl} at most")
     if genuine.service_td:
         yield exposed(Reason.SERVICE_TD, "MRSERVICETD is set", "zero")
+    for what in genuine.unstated:
+        # The host chooses which kind of quote it makes, so silence may hide what the other kind would say.
+        value = Value.RUNTIME_EXPOSED if values.require_stated else Value.RUNTIME_VISIBLE
+        wanted = "a TD report 1.5 (quote v5)"
+        yield Finding(Claim.RUNTIME_OPAQUE, value, Reason.NOT_STATED, f"no word on a {what}", wanted)
     if not genuine.sept_ve_disable:
         yield exposed(Reason.SEPT_VE_ENABLED, "SEPT_VE_DISABLE off", "on")
     if genuine.unknown_attributes:
@@ -228,9 +247,12 @@ def _closest(named: Iterable[WorkloadValues], genuine: Genuine) -> Finding:
 
 def _chip_refusal(workload: WorkloadValues, genuine: Genuine, values: PlatformValues) -> Finding | None:
     if workload.chips is not None:
-        # A masked chip is none of them.
-        if genuine.chip and genuine.chip in workload.chips:
+        # A masked chip is none of them, and one under a VLEK is any that whoever holds it likes to name.
+        if genuine.chip_is_proven and genuine.chip in workload.chips:
             return None
+        if genuine.key == VLEK:
+            wanted = f"a VCEK, which proves the chip, of {workload.workload}'s"
+            return _identity(Reason.CHIP_NOT_IN_POLICY, CLOUDS_KEY, wanted)
         if not genuine.chip:
             return _identity(Reason.CHIP_NOT_IN_POLICY, "a masked chip", f"a chip of {workload.workload}")
         # One that was cut short, or filled up with zeros, looks like the chip itself.

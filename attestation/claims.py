@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from schemas.evidence import VLEK
+
 CRL = "crl.der"  # SEV-SNP's, the one endorsement that a policy may do without
 
 
@@ -21,6 +23,8 @@ class Genuine:
     public_key_absent: bool = True  # Nitro only: a key in the document would be one we never compare
     product: str = ""  # SEV-SNP: the processor line that the certificate names
     chip: str = ""  # CHIP_ID, PPID or Nitro module; empty where the platform masks it
+    key: str = ""  # SEV-SNP: "vcek" or "vlek", the kind of key that signed
+    cloud: str = ""  # SEV-SNP: under a VLEK, whose it is, by AMD's word
     publishers: tuple[str, ...] = ()  # digests of the keys that signed what was launched
     svn: int | None = None  # SEV-SNP: GUEST_SVN of the ID block
     debug: bool = False
@@ -35,6 +39,15 @@ class Genuine:
     features: frozenset[str] = frozenset()  # SEV-SNP: what is on, by the names of sev_snp.FEATURES
     privilege: int = 0  # VMPL on SEV-SNP
     time: datetime | None = None  # Nitro: when the document was signed, by the module's clock
-    # TDX: when the oldest of TCB info, QE identity and PCK CRL was issued. Intel renews these for whoever
-    # asks; the root CA's CRL only about once a year, so its age says nothing, and its nextUpdate bounds it.
+    # When what can be old was issued: SEV-SNP's CRL; of TDX the oldest of TCB info, QE identity and
+    # PCK CRL. Intel renews these for whoever asks; the root CA's CRL only about once a year, so its age says
+    # nothing, and its nextUpdate bounds it.
     collateral_time: datetime | None = None
+
+    @property
+    def chip_is_proven(self) -> bool:
+        """Say whether a certificate, or the signed document itself, vouches for the chip.
+
+        A VLEK is the same on all chips of a cloud, so which of them signed is what the signer says.
+        """
+        return bool(self.chip) and self.key != VLEK

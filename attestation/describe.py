@@ -66,6 +66,7 @@ def _sev_snp(value: bytes) -> list[Field]:
         Field("processor", cpu),
         Field("chip id", chip, "" if any(report.chip_id) else "masked"),
         Field("signed by", report.signing_key.name),
+        Field("chip key masked", report.chip_key_masked),
         Field("guest policy", report.policy, f"{report.policy:#x}"),
         Field("debug", report.debug),
         Field("migratable", report.migratable),

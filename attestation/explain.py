@@ -1,6 +1,6 @@
 """Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
 
-from attestation.acceptable import OTHER_SIZE, VENDORS_OWN
+from attestation.acceptable import CLOUDS_KEY, OTHER_SIZE, VENDORS_OWN
 from attestation.assess import Assessment
 from attestation.errors import AttestationError
 from attestation.missing import CODES
@@ -105,6 +105,14 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
         "The chip is none that the policy names",
         "add the chip to the workload's chips if it is yours",
     ),
+    Reason.KEY_NOT_IN_POLICY: (
+        "The report is signed by a kind of key that the policy does not accept",
+        "run where chips sign with the other kind, or name it under keys",
+    ),
+    Reason.CLOUD_NOT_IN_POLICY: (
+        "The report is signed by a cloud's key that the policy does not name",
+        "run elsewhere, or name the cloud under clouds",
+    ),
     Reason.KEY_BINDING_MISMATCH: (
         "The evidence binds other keys than those of the sender",
         "treat it as relayed; ask the sender for evidence of its own",
@@ -137,6 +145,10 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     Reason.SERVICE_TD: (
         "A service TD is bound, and nothing says what it may do",
         "launch the TD without service TDs",
+    ),
+    Reason.NOT_STATED: (
+        "This kind of quote does not say all that matters",
+        "launch the TD so that its quotes are of version 5, where the host offers them",
     ),
     Reason.SEPT_VE_ENABLED: (
         "The host can steer the guest's exception handler",
@@ -186,6 +198,7 @@ _VLEK = (
     "nobody else; `sealbus collateral fetch` gets the others"
 )
 _COMPARED = (Reason.MEASUREMENT_NOT_IN_POLICY, Reason.CHIP_NOT_IN_POLICY)
+_NO_CHIP = "run where chips sign with keys of their own (VCEK), or leave the list of chips out"
 _OWN_ROOT = "it is no simulator's: name it under roots in the policy, or leave --root out"
 # Their second half is not what the policy wants, but why it lets it pass.
 _TOLERATED = (Reason.TCB_STATUS_TOLERATED, Reason.ADVISORY_TOLERATED)
@@ -222,6 +235,8 @@ def _sentence(reason: Reason, seen: str, wanted: str, detail: str = "") -> str:
     failed, to_do = _BY_DETAIL.get(detail, known)
     if "vlek.der" in seen:
         to_do = _VLEK
+    if reason is Reason.CHIP_NOT_IN_POLICY and seen == CLOUDS_KEY:
+        to_do = _NO_CHIP
     if reason is Reason.ROOT_NOT_IN_POLICY and seen.endswith(VENDORS_OWN):
         to_do = _OWN_ROOT
     if reason in _COMPARED and seen.endswith(OTHER_SIZE):

@@ -41,11 +41,13 @@ def _collateral(genuine: Genuine, values: PlatformValues, now: datetime) -> Iter
         yield _hardware(Reason.NO_COLLATERAL, seen, "all of it", Value.HARDWARE_UNKNOWN)
         for name, reason in zip(gaps, codes_of(gaps), strict=True):
             yield _hardware(reason, f"no {name}", "one that is current", Value.HARDWARE_UNKNOWN)
-    if CRL in genuine.missing:
-        value = Value.HARDWARE_UNKNOWN if values.require_crl else Value.HARDWARE_UNSAFE
-        wanted = "one" if values.require_crl else "one, to know that no certificate is revoked"
-        yield _hardware(Reason.NO_REVOCATION_LIST, "none came with it", wanted, value)
     days, issued = values.max_collateral_days, genuine.collateral_time
+    if CRL in genuine.missing:
+        # Where its age counts, one that isn't there is a check that could not be made.
+        required = values.require_crl or days is not None
+        value = Value.HARDWARE_UNKNOWN if required else Value.HARDWARE_UNSAFE
+        wanted = "one" if required else "one, to know that no certificate is revoked"
+        yield _hardware(Reason.NO_REVOCATION_LIST, "none came with it", wanted, value)
     if days is not None and issued is not None and now - issued > timedelta(days=days):
         seen = f"issued {issued.date().isoformat()}"
         yield _hardware(Reason.COLLATERAL_TOO_OLD, seen, f"not over {days} days old")
@@ -72,11 +74,11 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
         return  # without collateral there is no status, and that was said
     if genuine.status == REVOKED:
         yield _hardware(Reason.TCB_REVOKED, REVOKED, "a TCB that Intel has not revoked")
+    elif until := _excepted(genuine.status, values):
+        yield _until(Reason.TCB_STATUS_TOLERATED, Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status, until, now)
     elif genuine.status in values.statuses:
         if genuine.status == HARDENING:
             yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, "accepted by the policy")
-    elif until := _excepted(genuine.status, values, now):
-        yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, f"accepted until {rfc3339(until)}")
     else:
         wanted = f"one of {', '.join(values.statuses)}"
         yield _hardware(Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status or "none stated", wanted)
@@ -84,8 +86,8 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
 
 def _advisories(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
     for advisory in genuine.advisories:
-        if until := _excepted(advisory, values, now):
-            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, f"accepted until {rfc3339(until)}")
+        if until := _excepted(advisory, values):
+            yield _until(Reason.ADVISORY_TOLERATED, Reason.ADVISORY_NOT_ACCEPTED, advisory, until, now)
         elif values.advisories is None or advisory in values.advisories:
             yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, "accepted by the policy")
         else:
@@ -93,9 +95,15 @@ def _advisories(genuine: Genuine, values: PlatformValues, now: datetime) -> Iter
             yield _hardware(Reason.ADVISORY_NOT_ACCEPTED, advisory, wanted)
 
 
-def _excepted(what: str, values: PlatformValues, now: datetime) -> datetime | None:
-    days = [each.until for each in values.exceptions if each.accept == what and now < each.until]
-    return max(days, default=None)
+def _excepted(what: str, values: PlatformValues) -> datetime | None:
+    """Return until when `what` is accepted if an exception names it: then no list accepts it beyond that."""
+    return max((each.until for each in values.exceptions if each.accept == what), default=None)
+
+
+def _until(tolerated: Reason, refused: Reason, seen: str, until: datetime, now: datetime) -> Finding:
+    if now < until:
+        return _tolerated(tolerated, seen, f"accepted until {rfc3339(until)}")
+    return _hardware(refused, seen, f"another: it was accepted until {rfc3339(until)}")
 
 
 def _hardware(reason: Reason, seen: str, wanted: str, value: int = Value.HARDWARE_REFUSED) -> Finding:

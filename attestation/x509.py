@@ -228,8 +228,16 @@ def verify_chain(chain: Sequence[Certificate], *, now: datetime, memory: Remembe
     5. no critical extension is left unread, and the leaf is no CA.
     The caller compares the root's fingerprint with what its policy names.
     """
+    # 1.
+    check_current(chain, now=now)
+    # The rest does not depend on the time.
+    encoded = tuple(certificate.encoded for certificate in chain)
+    return memory.recall("chain", encoded, lambda: _verify_links(chain, memory))
+
+
+def check_current(chain: Sequence[Certificate], *, now: datetime) -> None:
+    """Check that every certificate of a chain is valid at `now`."""
     for depth, certificate in enumerate(chain):
-        # 1.
         if not certificate.not_before <= now <= certificate.not_after:
             valid = span(certificate.not_before, certificate.not_after)
             raise NotGenuineError(
@@ -238,9 +246,6 @@ def verify_chain(chain: Sequence[Certificate], *, now: datetime, memory: Remembe
                 seen=f"the {_place(depth, chain)} certificate is {valid}",
                 wanted=at(now),
             )
-    # The rest does not depend on the time.
-    encoded = tuple(certificate.encoded for certificate in chain)
-    return memory.recall("chain", encoded, lambda: _verify_links(chain, memory))
 
 
 def _verify_links(chain: Sequence[Certificate], memory: Remembers) -> PublicKey:

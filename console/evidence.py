@@ -4,6 +4,7 @@ Exit codes: 0 accepted, 1 refused, 2 unreadable.
 """
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,6 +30,11 @@ MAX_ROOT = 8 * 1024
 
 ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
 
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+
 
 class RFC3339(click.ParamType[datetime]):
     """A time with its zone."""
@@ -38,11 +44,15 @@ class RFC3339(click.ParamType[datetime]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
+        form = _RFC3339.fullmatch(str(value))
         try:
-            moment = datetime.fromisoformat(str(value))
+            # It takes more forms than RFC 3339 has: weeks, days of a year, times without a date's hyphens.
+            moment = datetime.fromisoformat(str(value).upper()) if form else None
         except ValueError:
+            moment = None
+        if form is None or moment is None:
             self.fail(f"{value!r} is no time: write it as 2026-01-31T12:00:00Z", param, ctx)
-        if moment.tzinfo is None:
+        if form["zone"] is None:
             self.fail(f"{value!r} names no time zone: end it with Z", param, ctx)
         return moment
 

@@ -16,6 +16,13 @@ Hex = Annotated[str, Meta(pattern="^([0-9a-f]{2})+\\Z", max_length=4096)]
 # A machine as its evidence names it: CHIP_ID or PPID in hexadecimal, on Nitro the parent's instance id.
 Chip = Annotated[str, Meta(pattern="^(([0-9a-f]{2})+|i-[0-9a-f]{8,32})\\Z", max_length=256)]
 
+# SEV-SNP: the kind of key that signs reports. A VCEK is one chip's; a VLEK is a cloud's, on all of its chips.
+VCEK, VLEK = KEYS = ("vcek", "vlek")
+KeyKind = Annotated[str, Meta(pattern="^(vcek|vlek)\\Z")]
+Cloud = Annotated[
+    str, Meta(min_length=1, max_length=128)
+]  # CSP_ID as AMD writes it in the VLEK's certificate
+
 Svn = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Floors = dict[Annotated[str, Meta(max_length=40)], Annotated[int, Meta(ge=0, le=2**32 - 1)]]
 
@@ -33,6 +40,20 @@ MEASURED = {
 
 # What a publisher's key stands for. TDX has none: nobody checks MROWNER when a TD is launched.
 PUBLISHED = {SEV_SNP: ("measurement",), NITRO: ("pcr0", "pcr1", "pcr2")}
+
+# What Intel, or its library, may say of a TDX platform's TCB, but for "Revoked", which nothing can accept.
+STATUSES = frozenset(
+    {
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+        "TDRelaunchAdvised",
+        "TDRelaunchAdvisedConfigurationNeeded",
+    }
+)
 
 MAX_EVIDENCE = 64 * 1024  # the largest genuine quote seen is 8 KiB with padding, a Nitro document 5 KiB
 MAX_ENDORSEMENTS = 160 * 1024  # in all; TDX collateral with its chains and CRLs is about 30 KiB
@@ -85,11 +106,14 @@ class PlatformValues(Document, frozen=True, kw_only=True):
     products: dict[str, ProductValues] | None = None  # SEV-SNP: the lines accepted; None: every known one
     statuses: tuple[str, ...] = ("UpToDate", "SWHardeningNeeded")  # TDX only
     advisories: tuple[str, ...] | None = None  # the only ones accepted; None: any that a status comes with
-    exceptions: tuple[Tolerance, ...] = ()
+    exceptions: tuple[Tolerance, ...] = ()  # what one names is accepted by it alone, and by no list
+    keys: tuple[KeyKind, ...] = KEYS  # SEV-SNP: which kinds of key may have signed
+    clouds: tuple[Cloud, ...] | None = None  # SEV-SNP: whose VLEKs are accepted; None: any cloud's
     features: tuple[str, ...] = ()  # SEV-SNP: names of `sev_snp.FEATURES` that must be on
     highest_vmpl: Annotated[int, Meta(ge=0, le=3)] = 0  # SEV-SNP: the least privileged level accepted
     require_crl: bool = False  # SEV-SNP; TDX always requires its CRLs
-    max_collateral_days: Annotated[int, Meta(ge=1, le=366)] | None = None  # TDX: since it was issued
+    require_stated: bool = False  # TDX: refuse quotes that have no field for service TDs
+    max_collateral_days: Annotated[int, Meta(ge=1, le=366)] | None = None  # SEV-SNP, TDX: since it was issued
     max_evidence_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 300  # where evidence states a time
 
     @property
@@ -101,6 +125,12 @@ class PlatformValues(Document, frozen=True, kw_only=True):
     def anchors(self) -> tuple[str, ...]:
         """Return the roots, of whichever kind."""
         return self.roots + self.lab_roots
+
+    def lists(self, name: str) -> bool:
+        """Say whether a status or advisory is accepted without an end if no exception names it."""
+        if name in STATUSES:
+            return name in self.statuses
+        return self.advisories is None or name in self.advisories
 
 
 class Publisher(Document, frozen=True, kw_only=True):
@@ -118,7 +148,8 @@ class WorkloadValues(Document, frozen=True, kw_only=True):
     measurements: dict[str, Hex]
     publisher: Publisher | None = None
     debuggable: bool = False
-    chips: tuple[Chip, ...] | None = None  # None: any chip of the platform's roots
+    # None: any chip of the platform's roots. A list is met by a chip that is proven, so never by a VLEK.
+    chips: tuple[Chip, ...] | None = None
     unsafe_any_measurement: bool = False  # only under lab roots
 
     @property
@@ -143,7 +174,7 @@ class AttestationResult(Document, frozen=True, kw_only=True, gc=False):
     workload: str
     workload_id: bytes  # SHA-256 over the platform and the measurements that the policy names
     measurements: dict[str, str]
-    chip: str  # as in `Chip`; empty where masked
+    chip: str  # as in `Chip`; empty where masked. Under a VLEK it is the report's word alone
     debug: bool
     lab: bool
     status: str  # TDX TCB status; "" elsewhere

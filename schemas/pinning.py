@@ -10,7 +10,9 @@ from schemas.evidence import (
     NITRO,
     PUBLISHED,
     SEV_SNP,
+    STATUSES,
     TDX,
+    VLEK,
     Chip,
     Hex,
     PlatformValues,
@@ -21,32 +23,23 @@ from schemas.evidence import (
 )
 from schemas.toml_errors import ContradictionError, did_you_mean
 from schemas.toml_place import Path
-from schemas.vendor_roots import EVERY_VENDOR_ROOT
+from schemas.vendor_roots import EVERY_VENDOR_ROOT, VENDOR_ROOTS
 
-# What is of one platform only, by the platform whose values may name it.
+# What is not of every platform, by the platforms whose values may name it.
 _ONLY = {
-    "products": SEV_SNP,
-    "features": SEV_SNP,
-    "highest_vmpl": SEV_SNP,
-    "require_crl": SEV_SNP,
-    "statuses": TDX,
-    "max_collateral_days": TDX,
-    "max_evidence_seconds": NITRO,
+    "products": (SEV_SNP,),
+    "keys": (SEV_SNP,),
+    "clouds": (SEV_SNP,),
+    "features": (SEV_SNP,),
+    "highest_vmpl": (SEV_SNP,),
+    "require_crl": (SEV_SNP,),
+    "statuses": (TDX,),
+    "require_stated": (TDX,),
+    "max_collateral_days": (SEV_SNP, TDX),
+    "max_evidence_seconds": (NITRO,),
 }
 SHA256_DIGITS = 64
 _REVOKED = "Revoked"  # by Intel: nothing can accept it
-_NAMES_STATUSES = frozenset(
-    {
-        "UpToDate",
-        "SWHardeningNeeded",
-        "ConfigurationNeeded",
-        "ConfigurationAndSWHardeningNeeded",
-        "OutOfDate",
-        "OutOfDateConfigurationNeeded",
-        "TDRelaunchAdvised",
-        "TDRelaunchAdvisedConfigurationNeeded",
-    }
-)
 
 
 class Pinned(Document, frozen=True, kw_only=True):
@@ -86,6 +79,7 @@ def check_platforms(platforms: Mapping[str, PlatformValues]) -> None:
             text = "names a manufacturer's root, which is no simulator's: name it in `roots`"
             raise _contradiction(("platforms", name, "lab_roots"), text)
         _check_fields(name, values)
+        _check_keys(name, values)
     if len({bool(values.lab_roots) for values in platforms.values()}) > 1 or any(
         values.roots and values.lab_roots for values in platforms.values()
     ):
@@ -101,16 +95,23 @@ def _check_roots(name: str, values: PlatformValues) -> None:
             if len(root) != SHA256_DIGITS:
                 text = f"platforms.{name}.{kind}: is no SHA-256: it has {len(root)} digits, not 64"
                 raise ContradictionError(("platforms", name, kind, index), text)
+    for index, root in enumerate(values.roots):
+        # Whoever holds the key of a root makes evidence of anything: here are those whose holders are known.
+        if root not in VENDOR_ROOTS[name]:
+            text = f"platforms.{name}.roots: {root[:16]}… is none of {name}'s manufacturer's: "
+            text += "a simulator's or a test's root goes in `lab_roots`"
+            raise ContradictionError(("platforms", name, "roots", index), text)
 
 
 def _check_fields(name: str, values: PlatformValues) -> None:
     blank = PlatformValues()
-    for what, platform in _ONLY.items():
-        if platform != name and getattr(values, what) != getattr(blank, what):
-            text = f"only {platform} has it, so it would check nothing"
+    for what, platforms in _ONLY.items():
+        if name not in platforms and getattr(values, what) != getattr(blank, what):
+            have = "has" if len(platforms) == 1 else "have"
+            text = f"only {' and '.join(platforms)} {have} it, so it would check nothing"
             raise _contradiction(("platforms", name, what), text)
-    if unknown := sorted(set(values.statuses) - _NAMES_STATUSES):
-        text = f"there is no TCB status {unknown[0]!r} to accept{did_you_mean(unknown[0], _NAMES_STATUSES)}"
+    if unknown := sorted(set(values.statuses) - STATUSES):
+        text = f"there is no TCB status {unknown[0]!r} to accept{did_you_mean(unknown[0], STATUSES)}"
         raise _contradiction(("platforms", name, "statuses"), text)
     for each in values.exceptions:
         _check_exception(name, each)
@@ -119,8 +120,19 @@ def _check_fields(name: str, values: PlatformValues) -> None:
         raise _contradiction(("platforms", name, "products"), text)
 
 
+def _check_keys(name: str, values: PlatformValues) -> None:
+    for what in ("keys", "clouds"):
+        if getattr(values, what) == ():
+            raise _contradiction(
+                ("platforms", name, what), "names none, so it refuses all: leave it out for any"
+            )
+    if values.clouds is not None and VLEK not in values.keys:
+        text = "only a VLEK names its cloud, and `keys` accepts none, so it would check nothing"
+        raise _contradiction(("platforms", name, "clouds"), text)
+
+
 def _check_exception(name: str, each: Tolerance) -> None:
-    known = {status.lower(): status for status in _NAMES_STATUSES}
+    known = {status.lower(): status for status in STATUSES}
     meant = known.get(each.accept.lower())
     if name == NITRO:
         text = "Nitro has neither statuses nor advisories, so it would except nothing"
@@ -153,6 +165,11 @@ def check_pinned(place: Path, pinned: Pinned, platforms: Mapping[str, PlatformVa
         raise _contradiction(place, f"measurement {missing[0]!r} is required")
     if pinned.chips is not None and not pinned.chips:
         raise _contradiction((*place, "chips"), "names none, so it refuses all: leave it out for any")
+    if pinned.chips is not None and values.keys == (VLEK,):
+        text = (
+            "a VLEK proves no chip and `keys` accepts nothing else, so it refuses all: leave one of them out"
+        )
+        raise _contradiction((*place, "chips"), text)
 
 
 def _check_publisher(place: Path, platform: str, publisher: Publisher | None) -> None:

@@ -6,7 +6,7 @@ not be made counts as failed.
 
 from enum import Enum
 
-from schemas.evidence import TDX, AttestationResult, Floors, PlatformValues
+from schemas.evidence import SEV_SNP, TDX, AttestationResult, Floors, PlatformValues
 from schemas.policy import Policy
 
 
@@ -54,9 +54,11 @@ def _identity_changed(result: AttestationResult, old: Policy, new: Policy) -> bo
     if held is None:
         return True
     # A result says neither who signed what runs, nor of which processor line it is: without a list of chips
-    # another line may be refused.
-    return (pinned.publisher is not None and held.publisher != pinned.publisher) or (
-        pinned.chips is None and held.chips is not None
+    # another line may be refused. Nor does it say whether a VLEK signed, which proves no chip.
+    return (
+        (pinned.publisher is not None and held.publisher != pinned.publisher)
+        or (pinned.chips is None and held.chips is not None)
+        or (pinned.chips is not None and held.chips is None and result.platform == SEV_SNP)
     )
 
 
@@ -79,12 +81,28 @@ def _demands_no_more(old: PlatformValues, new: PlatformValues) -> bool:
         and set(old.statuses) <= set(new.statuses)
         and _advisories_no_fewer(old, new)
         and set(old.exceptions) <= set(new.exceptions)
+        and not _exceptions_that_end_acceptance(old, new)
+        and set(old.keys) <= set(new.keys)
+        and _clouds_no_fewer(old, new)
         and set(new.features) <= set(old.features)
         and old.highest_vmpl <= new.highest_vmpl
         and old.require_crl >= new.require_crl
+        and old.require_stated >= new.require_stated
         and (new.max_collateral_days or 10_000) >= (old.max_collateral_days or 10_000)
         and new.max_evidence_seconds >= old.max_evidence_seconds
     )
+
+
+def _exceptions_that_end_acceptance(old: PlatformValues, new: PlatformValues) -> bool:
+    """Tell whether `new` gives an end to what `old` may accept without one: an exception is the last word."""
+    named = {each.accept for each in new.exceptions} - {each.accept for each in old.exceptions}
+    return any(map(old.lists, named))
+
+
+def _clouds_no_fewer(old: PlatformValues, new: PlatformValues) -> bool:
+    if new.clouds is None:
+        return True
+    return old.clouds is not None and set(old.clouds) <= set(new.clouds)
 
 
 def _advisories_no_fewer(old: PlatformValues, new: PlatformValues) -> bool:

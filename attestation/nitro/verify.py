@@ -22,10 +22,10 @@ def verify(
     """Verify a document, which carries its own chain; there are no other endorsements.
 
     1. It is a COSE_Sign1 with ES384 over the fields of an enclave's document.
-    2. Its certificate chains through the bundle to a self-signed root, all valid at `now`, and is one for
-       signatures.
+    2. Its certificate chains through the bundle to a self-signed root, all valid when it says that it was
+       signed, and still valid at `now`; and is one for signatures.
     3. Its signature is that certificate's key's, over the payload as received.
-    4. It was signed at a time that has come.
+    4. It was signed at a time that has come, by a clock that may be a little behind the module's.
     The caller compares root, user data, nonce, PCRs, age and all else with its policy.
     """
     del endorsements
@@ -35,7 +35,10 @@ def verify(
     # 2. The bundle is root first.
     encoded = (payload.certificate, *reversed(payload.cabundle))
     chain = [x509.read_certificate(each, memory) for each in encoded]
-    key = x509.verify_chain(chain, now=now, memory=memory)
+    key = x509.verify_chain(chain, now=document.timestamp, memory=memory)
+    # A new certificate begins seconds before the document: who is behind by more has not seen it begin.
+    if not document.timestamp - MAX_SKEW <= now <= document.timestamp:
+        x509.check_current(chain, now=now)
     if not (x509.key_usage(chain[0]) or 0) & x509.DIGITAL_SIGNATURE:
         raise NotGenuineError(Reason.CHAIN_INVALID, "the leaf certificate is not one for signatures")
     # 3.

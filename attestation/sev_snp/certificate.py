@@ -7,6 +7,7 @@ from attestation import der
 from attestation.errors import EvidenceMalformedError
 from attestation.x509 import Certificate
 from schemas.errors import Reason
+from schemas.toml_place import printable
 
 ARC = "1.3.6.1.4.1.3704.1"
 STRUCT_VERSION = f"{ARC}.1"
@@ -53,6 +54,7 @@ class Endorsed:
     product: Product
     tcb: dict[str, int]
     hardware_id: bytes | None  # None in a VLEK, which is a cloud's and not a chip's
+    cloud: str  # CSP_ID, "" in a VCEK
 
 
 def read_endorsed(certificate: Certificate) -> Endorsed:
@@ -69,7 +71,13 @@ def read_endorsed(certificate: Certificate) -> Endorsed:
     hardware = certificate.extensions.get(HARDWARE_ID)
     if hardware is not None and len(hardware.value) != product.hardware_id_size:
         raise EvidenceMalformedError("certificate's hardware id is not of its product's size")
-    return Endorsed(name, product, tcb, hardware.value if hardware is not None else None)
+    return Endorsed(
+        name,
+        product,
+        tcb,
+        hardware.value if hardware is not None else None,
+        _text(certificate, CSP_ID) if CSP_ID in certificate.extensions else "",
+    )
 
 
 def unpack_tcb(version: bytes, product: Product) -> dict[str, int]:
@@ -108,4 +116,5 @@ def _text(certificate: Certificate, name: str) -> str:
     reader = _value(certificate, name)
     content = reader.content(der.IA5_STRING)
     reader.finish()
-    return content.decode("ascii", errors="replace")
+    # It is compared, and people are shown it.
+    return printable(content.decode("ascii", errors="replace"))

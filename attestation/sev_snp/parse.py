@@ -59,6 +59,7 @@ class Report:
     platform_info: int
     vmpl: int
     signing_key: SigningKey
+    chip_key_masked: bool  # MASK_CHIP_KEY: the firmware is told not to use its chip's key
     report_data: bytes
     measurement: bytes
     host_data: bytes
@@ -116,6 +117,7 @@ def parse(value: bytes) -> Report:
         platform_info=_number(value, 0x040, 8),
         vmpl=_number(value, 0x030, 4),
         signing_key=_signing_key(key_info),
+        chip_key_masked=bool(key_info & 2),
         report_data=value[0x050:0x090],
         measurement=value[0x090:0x0C0],
         host_data=value[0x0C0:0x0E0],

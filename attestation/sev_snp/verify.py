@@ -34,7 +34,7 @@ def verify(
     1. The report is of a known version and signed.
     2. The certificates are those of the key that the report says signed it, for one product.
     3. They chain to a self-signed root and are valid at `now`.
-    4. If there is a CRL, it is the root's own, current, and does not name the intermediate.
+    4. If there is a CRL, it is the root's own, current, and names neither the intermediate nor the root.
     5. The report's signature is the endorsed key's.
     6. The certificate is for the TCB that the report states, component by component.
     7. It is for the chip and the processor that the report names.
@@ -63,8 +63,9 @@ def verify(
     key = x509.verify_chain((leaf, intermediate, root), now=now, memory=memory)
     # 4.
     crl = endorsements.get(CRL)
-    if crl:
-        listing = x509.read_revocation_list(crl, memory)
+    listing = x509.read_revocation_list(crl, memory) if crl else None
+    if listing is not None:
+        x509.verify_not_revoked(root, root, listing, now=now, memory=memory)
         x509.verify_not_revoked(intermediate, root, listing, now=now, memory=memory)
     # 5.
     _check_signature(report, endorsed, key)
@@ -81,10 +82,12 @@ def verify(
         report_data=report.report_data,
         measurements=_measurements(report),
         tcb=tcb,
-        committed_tcb=unpack_tcb(report.committed_tcb, endorsed.product),
-        missing=() if crl else (CRL,),
+        committed_tcb=_committed(report, endorsed),
+        missing=() if listing else (CRL,),
         product=endorsed.product_name,
         chip=_chip(report, endorsed),
+        key=report.signing_key.name.lower(),
+        cloud=endorsed.cloud,
         publishers=_publishers(report),
         svn=report.guest_svn,
         debug=report.debug,
@@ -92,6 +95,7 @@ def verify(
         advisories=tuple(filter(None, (LEAKED.get(endorsed.product_name),))),
         features=report.features,
         privilege=report.vmpl,
+        collateral_time=listing.this_update if listing else None,
     )
 
 
@@ -119,6 +123,12 @@ def _tcb(report: Report, endorsed: Endorsed) -> dict[str, int]:
     # lower of both counts, so that the report can only make itself worse than its certificate.
     launch = unpack_tcb(report.launch_tcb, endorsed.product)
     return {component: min(svn, launch[component]) for component, svn in endorsed.tcb.items()}
+
+
+def _committed(report: Report, endorsed: Endorsed) -> dict[str, int]:
+    # Nobody commits to more than runs: what is certified bounds what the report says of itself.
+    committed = unpack_tcb(report.committed_tcb, endorsed.product)
+    return {component: min(svn, committed[component]) for component, svn in endorsed.tcb.items()}
 
 
 def _svns(tcb: Mapping[str, int], components: Iterable[str]) -> str:

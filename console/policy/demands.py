@@ -4,6 +4,7 @@ Pure. A demand rises when evidence that was accepted may now be refused, and fal
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -32,8 +33,10 @@ def demands(platform: str, old: PlatformValues, new: PlatformValues) -> list[Dem
         *_floors("", old.minimum_tcb, new.minimum_tcb),
         *_products(old.products, new.products),
         *_accepted("TCB status", old.statuses, new.statuses),
-        *_advisories(old.advisories, new.advisories),
-        *_accepted("exception", _exceptions(old), _exceptions(new)),
+        *_only("advisories", "advisory", old.advisories, new.advisories),
+        *_exceptions(old, new),
+        *_accepted("key kind", old.keys, new.keys),
+        *_only("clouds' keys", "cloud", old.clouds, new.clouds),
         *_demanded("feature", old.features, new.features),
         *_number("the highest VMPL accepted", old.highest_vmpl, new.highest_vmpl),
         *_number("the collateral's greatest age in days", old.max_collateral_days, new.max_collateral_days),
@@ -46,6 +49,11 @@ def demands(platform: str, old: PlatformValues, new: PlatformValues) -> list[Dem
             told.append((Way.ROSE, "a revocation list is required"))
         else:
             told.append((Way.FELL, "no revocation list is required any more"))
+    if old.require_stated != new.require_stated:
+        if new.require_stated:
+            told.append((Way.ROSE, "a word on service TDs is required"))
+        else:
+            told.append((Way.FELL, "no word on service TDs is required any more"))
     return [Demand(platform, way, text) for way, text in told]
 
 
@@ -107,17 +115,40 @@ def _product(line: str, old: ProductValues, new: ProductValues) -> Told:
             yield Way.ROSE, f"a {line} chip has to be named if keys of its line have leaked"
 
 
-def _advisories(old: tuple[str, ...] | None, new: tuple[str, ...] | None) -> Told:
+def _only(what: str, one: str, old: tuple[str, ...] | None, new: tuple[str, ...] | None) -> Told:
+    """Tell of a list that accepts nothing else, where it is there."""
     if old is None and new is not None:
-        yield Way.ROSE, f"of advisories only {', '.join(new) or 'none'} is accepted, it was any"
+        yield Way.ROSE, f"of {what} only {', '.join(new) or 'none'} is accepted, it was any"
     elif old is not None and new is None:
-        yield Way.FELL, f"any advisory is accepted, it was {', '.join(old) or 'none'}"
+        yield Way.FELL, f"any {one} is accepted, it was {', '.join(old) or 'none'}"
     else:
-        yield from _accepted("advisory", old or (), new or ())
+        yield from _accepted(one, old or (), new or ())
 
 
-def _exceptions(values: PlatformValues) -> list[str]:
-    return [f"for {each.accept} until {each.until.isoformat()}" for each in values.exceptions]
+def _exceptions(old: PlatformValues, new: PlatformValues) -> Told:
+    """Tell of what has an end: it is accepted until then, even where a list would accept it without one."""
+    before, after = _ends(old), _ends(new)
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name), after.get(name)
+        if was == now:
+            continue
+        if now is None:
+            listed = new.lists(name)
+            rest = "is accepted without an end" if listed else "is not accepted any more"
+            yield Way.FELL if listed else Way.ROSE, f"the exception for {name} is gone: it {rest}"
+        elif was is None:
+            way = Way.ROSE if old.lists(name) else Way.FELL
+            yield way, f"{name} is accepted until {now.isoformat()}"
+        else:
+            way = Way.ROSE if now < was else Way.FELL
+            yield way, f"{name} is accepted until {now.isoformat()}, was {was.isoformat()}"
+
+
+def _ends(values: PlatformValues) -> dict[str, datetime]:
+    ends: dict[str, datetime] = {}
+    for each in values.exceptions:
+        ends[each.accept] = max(each.until, ends.get(each.accept, each.until))
+    return ends
 
 
 def _number(what: str, old: int | None, new: int | None) -> Told:

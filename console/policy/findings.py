@@ -108,11 +108,10 @@ def _platforms(policy: Policy, now: datetime) -> Iterator[Finding]:
         for index, each in enumerate(values.exceptions):
             place: Path = (*at, "exceptions", index)
             if each.until <= now:
-                text = f"the exception for {each.accept} ended {each.until.isoformat()}: remove it"
+                more = ", which accepts it without an end" if values.lists(each.accept) else ""
+                text = f"{each.accept} was accepted until {each.until.isoformat()}, and is refused now: "
+                text += f"move the day, or remove the exception{more}"
                 yield Finding("expired-exception", place, text)
-            elif each.accept in values.statuses:
-                text = f"{each.accept} is accepted by `statuses` without an end: remove one of the two"
-                yield Finding("needless-exception", place, text)
 
 
 def _names(at: Path, values: PlatformValues) -> Iterator[Finding]:

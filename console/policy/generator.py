@@ -132,7 +132,7 @@ def _platform(name: str, seen: Sequence[Seen], lab: bool) -> str:
 
 def _pinned(table: str, on: Mapping[str, Sequence[Seen]]) -> Iterable[str]:
     for platform, seen in sorted(on.items()):
-        chips = sorted({each.claims.chip for each in seen if each.claims.chip})
+        chips = sorted({each.claims.chip for each in seen if each.claims.chip_is_proven})
         lines = [f"\n# seen as {', '.join(each.name for each in seen)}", f"[{table}.{platform}]"]
         if chips:
             lines.append("chips = [  # remove it to accept every machine of this platform")

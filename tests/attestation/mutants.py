@@ -10,6 +10,7 @@ TDX_VERIFY, TDX_TCB, TDX_COLLATERAL = "tdx/verify.py", "tdx/tcb.py", "tdx/collat
 TDX_PCK, NITRO_PARSE, NITRO_VERIFY = "tdx/pck.py", "nitro/parse.py", "nitro/verify.py"
 X509, JUDGE, FIRMWARE = "x509.py", "acceptable.py", "firmware.py"
 DATED, NEWER = "dated.py", "test_dated.py"
+TSM, RACES = "tsm.py", "test_tsm_races.py"
 
 
 class Mutant(NamedTuple):
@@ -71,7 +72,7 @@ MUTANTS = [
         APPRAISE,
         "root_did_not_sign",
     ),
-    Mutant(SNP_VERIFY, "    if crl:\n", "    if False:\n", APPRAISE, "crl_is_believed"),
+    Mutant(SNP_VERIFY, "    if listing is not None:\n", "    if False:\n", APPRAISE, "crl_is_believed"),
     Mutant(
         SNP_VERIFY,
         "    _check_signature(report, endorsed, key)\n",
@@ -86,6 +87,22 @@ MUTANTS = [
         APPRAISE,
         "for_another_tcb",
     ),
+    Mutant(
+        SNP_VERIFY,
+        "        x509.verify_not_revoked(root, root, listing, now=now, memory=memory)\n",
+        "",
+        APPRAISE,
+        "names_the_root_itself",
+    ),
+    Mutant(
+        SNP_VERIFY,
+        "        x509.verify_not_revoked(intermediate, root, listing, now=now, memory=memory)\n",
+        "",
+        APPRAISE,
+        "crl_is_believed",
+    ),
+    Mutant(SNP_VERIFY, "listing.this_update if listing else None", "None", APPRAISE, "as_old_as"),
+    Mutant(SNP_VERIFY, "min(svn, committed[component])", "committed[component]", APPRAISE, "no_higher_than"),
     Mutant(SNP_VERIFY, "min(svn, launch[component])", "svn", APPRAISE, "launched_below"),
     Mutant(SNP_VERIFY, "min(svn, launch[component])", "launch[component]", APPRAISE, "lifts_no_floor"),
     Mutant(SNP_VERIFY, "family != endorsed.product.family or ", "", APPRAISE, "another_processor_line"),
@@ -100,7 +117,7 @@ MUTANTS = [
         SNP_VERIFY, 'report.chip_id != hardware_id.ljust(64, b"\\0")', "False", APPRAISE, "names_another_chip"
     ),
     Mutant(SNP_VERIFY, "if report.vmpl > MAX_VMPL:", "if False:", APPRAISE, "host_asked_for"),
-    Mutant(SNP_VERIFY, "missing=() if crl else (CRL,)", "missing=()", APPRAISE, "may_not_be_absent"),
+    Mutant(SNP_VERIFY, "missing=() if listing else (CRL,)", "missing=()", APPRAISE, "may_not_be_absent"),
     Mutant(SNP_VERIFY, "debug=report.debug", "debug=False", APPRAISE, "debuggable_guest_is_refused"),
     Mutant(SNP_VERIFY, "migratable=report.migratable", "migratable=False", APPRAISE, "can_migrate"),
     Mutant(SNP_VERIFY, "privilege=report.vmpl", "privilege=0", APPRAISE, "lesser_privilege"),
@@ -143,6 +160,14 @@ MUTANTS = [
         "outside_its_certificates",
     ),
     Mutant(X509, "certificate.issuer != chain[above].subject", "False", PARSERS, "names_another_issuer"),
+    Mutant(X509, "certificate.issuer != chain[above].subject", "False", PARSERS, "who_issued_whom"),
+    Mutant(
+        X509,
+        "certificate.issuer != chain[above].subject",
+        "depth < len(chain) - 1 and certificate.issuer != chain[above].subject",
+        PARSERS,
+        "who_issued_whom",
+    ),
     Mutant(
         X509,
         "if not is_signed_by(chain[above].key_info, certificate, memory):",
@@ -180,6 +205,42 @@ MUTANTS = [
         "if False:",
         PARSERS,
         "partial",
+    ),
+    Mutant(
+        X509,
+        "if document.algorithm not in (PSS_SHA384, PSS_SHA384_TRAILER):",
+        "if False:",
+        APPRAISE,
+        "names_another_algorithm",
+    ),
+    Mutant(
+        X509, "if document.algorithm != expected:", "if False:", PARSERS, "another_algorithm_than_it_names"
+    ),
+    Mutant(X509, "name in extensions or ", "", PARSERS, "extension_twice"),
+    Mutant(X509, " or certificate.issuer != issuer.subject", "", PARSERS, "another_issued"),
+    Mutant(
+        X509,
+        "    outer.finish()\n\n    body = der.read_only(signed, der.SEQUENCE)\n    version",
+        "\n    body = der.read_only(signed, der.SEQUENCE)\n    version",
+        PARSERS,
+        "more_behind_or_within",
+    ),
+    Mutant(
+        X509,
+        "    outer.finish()\n\n    body = der.read_only(signed, der.SEQUENCE)\n    if",
+        "\n    body = der.read_only(signed, der.SEQUENCE)\n    if",
+        PARSERS,
+        "more_behind_or_within",
+    ),
+    Mutant(
+        "der.py", "    outer.finish()\n    return inner", "    return inner", PARSERS, "more_behind_or_within"
+    ),
+    Mutant(
+        X509,
+        'if body.item(der.SEQUENCE) != algorithm:\n        raise EvidenceMalformedError("CRL',
+        'if body.item(der.SEQUENCE) == b"":\n        raise EvidenceMalformedError("CRL',
+        PARSERS,
+        "crl_that_names_two",
     ),
     Mutant(X509, "and key.key_size == RSA_BITS", "", PARSERS, "no_vendor_uses"),
     Mutant(
@@ -396,6 +457,15 @@ MUTANTS = [
     Mutant(TDX_PCK, "if value > limit:", "if False:", VERIFY, "out_of_range"),
     # Nitro
     Mutant(NITRO_PARSE, "protected != ES384 or ", "", APPRAISE, "emulated"),
+    Mutant(NITRO_PARSE, " or len(signature) != SIGNATURE_SIZE", "", APPRAISE, "signature_of_another_size"),
+    Mutant("nitro/cbor.py", " or key in found:", ":", PARSERS, "beyond_what_modules_write"),
+    Mutant(
+        "nitro/cbor.py",
+        " or key in found:",
+        " or (size is not None and key in found):",
+        PARSERS,
+        "beyond_what_modules_write",
+    ),
     Mutant(NITRO_PARSE, "or unprotected or", "or", APPRAISE, "unprotected"),
     Mutant(NITRO_PARSE, "if module is None:", "if False:", APPRAISE, "anything_but_an_enclave"),
     Mutant(NITRO_PARSE, '"nitrotpm_pcrs" in fields', "False", APPRAISE, "anything_but_an_enclave"),
@@ -416,10 +486,30 @@ MUTANTS = [
     ),
     Mutant(
         NITRO_VERIFY,
-        "key = x509.verify_chain(chain, now=now, memory=memory)",
+        "key = x509.verify_chain(chain, now=document.timestamp, memory=memory)",
         "key = x509.load_public_key(chain[0].key_info)",
         APPRAISE,
         "link_left_out",
+    ),
+    Mutant(
+        NITRO_VERIFY, "chain, now=document.timestamp, memory", "chain, now=now, memory", APPRAISE, "behind"
+    ),
+    Mutant(
+        NITRO_VERIFY, "chain, now=document.timestamp, memory", "chain, now=now, memory", APPRAISE, "was_not"
+    ),
+    Mutant(
+        NITRO_VERIFY,
+        "        x509.check_current(chain, now=now)\n",
+        "        pass\n",
+        APPRAISE,
+        "verifiers_time",
+    ),
+    Mutant(
+        NITRO_VERIFY,
+        "if not document.timestamp - MAX_SKEW <= now",
+        "if not now",
+        APPRAISE,
+        "clock_that_is_behind",
     ),
     Mutant(
         NITRO_VERIFY,
@@ -447,15 +537,15 @@ MUTANTS = [
     # Acceptable
     Mutant(
         JUDGE,
-        "    findings = [*judge_root(genuine, values), *binding]\n    # 4.",
-        "    findings = [*binding]\n    # 4.",
+        "    findings = [*judge_root(genuine, values), *_judge_key(genuine, values), *binding]\n    # 4.",
+        "    findings = [*_judge_key(genuine, values), *binding]\n    # 4.",
         ACCEPTABLE,
         "root_that_the",
     ),
     Mutant(
         JUDGE,
-        "    findings = [*judge_root(genuine, values), *binding]\n    # 4.",
-        "    findings = [*judge_root(genuine, values)]\n    # 4.",
+        "    findings = [*judge_root(genuine, values), *_judge_key(genuine, values), *binding]\n    # 4.",
+        "    findings = [*judge_root(genuine, values), *_judge_key(genuine, values)]\n    # 4.",
         ACCEPTABLE,
         "everything_that_is_amiss",
     ),
@@ -521,10 +611,26 @@ MUTANTS = [
     Mutant(JUDGE, "(genuine.svn is None or genuine.svn < minimum)", "False", ACCEPTABLE, "minimum_svn"),
     Mutant(
         JUDGE,
+        "if genuine.chip_is_proven and genuine.chip in workload.chips:",
         "if genuine.chip and genuine.chip in workload.chips:",
-        "if genuine.chip in workload.chips:",
         ACCEPTABLE,
-        "masked_chip",
+        "on_no_list",
+    ),
+    Mutant("claims.py", "return bool(self.chip) and ", "return ", ACCEPTABLE, "masked_chip"),
+    Mutant(JUDGE, "if genuine.key not in values.keys:", "if False:", ACCEPTABLE, "of_a_kind_and_a_cloud"),
+    Mutant(
+        JUDGE,
+        "values.clouds is not None and genuine.cloud not in values.clouds:",
+        "False:",
+        ACCEPTABLE,
+        "of_a_kind_and_a_cloud",
+    ),
+    Mutant(
+        JUDGE,
+        "Value.RUNTIME_EXPOSED if values.require_stated else",
+        "Value.RUNTIME_EXPOSED if False else",
+        ACCEPTABLE,
+        "has_no_field_for",
     ),
     Mutant(
         JUDGE,
@@ -562,14 +668,21 @@ MUTANTS = [
         ACCEPTABLE,
         "floor",
     ),
+    Mutant(
+        FIRMWARE,
+        "required = values.require_crl or days is not None",
+        "required = values.require_crl",
+        ACCEPTABLE,
+        "revocation_list",
+    ),
     Mutant(FIRMWARE, "    yield from _status(genuine, values, now)\n", "", ACCEPTABLE, "status"),
     Mutant(FIRMWARE, "    yield from _advisories(genuine, values, now)\n", "", ACCEPTABLE, "advisor"),
     Mutant(FIRMWARE, "if feature not in genuine.features:", "if False:", ACCEPTABLE, "feature"),
     Mutant(FIRMWARE, "    if gaps:\n", "    if False:\n", ACCEPTABLE, "collateral_is_absent"),
     Mutant(
         FIRMWARE,
-        "if values.require_crl else Value.HARDWARE_UNSAFE",
-        "if False else Value.HARDWARE_UNSAFE",
+        "Value.HARDWARE_UNKNOWN if required else Value.HARDWARE_UNSAFE",
+        "Value.HARDWARE_UNSAFE",
         ACCEPTABLE,
         "revocation_list",
     ),
@@ -587,11 +700,20 @@ MUTANTS = [
         ACCEPTABLE,
         "every_other_status",
     ),
-    Mutant(FIRMWARE, " and now < each.until", "", ACCEPTABLE, "moment_longer"),
-    Mutant(FIRMWARE, "if each.accept == what and", "if", ACCEPTABLE, "none_for_another"),
+    Mutant(FIRMWARE, "    if now < until:\n", "    if True:\n", ACCEPTABLE, "moment_longer"),
+    Mutant(FIRMWARE, "if each.accept == what)", "if True)", ACCEPTABLE, "none_for_another"),
     Mutant(
         FIRMWARE, "values.advisories is None or advisory in values.advisories", "True", ACCEPTABLE, "advisor"
     ),
+    # The attester's race
+    Mutant(
+        TSM,
+        'if _number(entry / "generation") != before + writes:',
+        "if False:",
+        RACES,
+        "whenever_another_writes",
+    ),
+    Mutant(TSM, "            writes += 1\n", "            writes += 2\n", RACES, "whenever_another_writes"),
     # The newer of two
     Mutant(DATED, "number >= held_number and issued > held_issued", "True", NEWER, "newer_is_judged_by"),
     Mutant(DATED, "number >= held_number and ", "", NEWER, "earlier_evaluation"),

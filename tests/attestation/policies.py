@@ -33,6 +33,7 @@ _CLAIMS: dict[str, dict[str, Any]] = {
         "tcb": SNP_TCB,
         "committed_tcb": SNP_TCB,
         "product": "Genoa",
+        "key": "vcek",
         "chip": CHIP,
         "svn": 3,
         "features": frozenset({"ecc", "tsme"}),

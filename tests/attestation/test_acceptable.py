@@ -179,6 +179,14 @@ def test_guest_that_is_not_its_own_is_refused_under_every_policy(
     assert reason in refused_without_workloads(claims, PlatformValues(roots=(ROOT,)))
 
 
+def test_what_a_quote_has_no_field_for_is_told_and_refused_where_the_policy_asks_for_it() -> None:
+    claims = genuine(TDX, service_td=None, unstated=("service TD (quote v4, TD 1.0 body)",))
+    assert warned_of(claims) == (Reason.NOT_STATED,)
+    assert vector_of(judged(claims, policy(TDX)).findings)[Claim.RUNTIME_OPAQUE] == 32
+    assert refused_for(claims, policy(TDX, require_stated=True)) == (Reason.NOT_STATED,)
+    assert refused_for(genuine(TDX), policy(TDX, require_stated=True)) == ()
+
+
 @pytest.mark.parametrize("highest", range(4))
 def test_vmpl_is_accepted_up_to_the_highest_that_the_policy_names(highest: int) -> None:
     for level in range(4):
@@ -358,6 +366,36 @@ def test_masked_chip_is_none_of_a_list_even_of_one_that_names_nothing(platform: 
     assert refused_for(genuine(platform, chip="")) == ()
 
 
+def test_chip_under_a_cloud_key_is_its_own_word_and_on_no_list() -> None:
+    claims = genuine(SEV_SNP, key="vlek", cloud="c")
+    named = policy(SEV_SNP, workload(SEV_SNP, chips=(CHIP,)))
+    assert refused_for(genuine(SEV_SNP), named) == refused_for(claims) == ()
+    assert refused_for(claims, named) == (Reason.CHIP_NOT_IN_POLICY,)
+    assert judged(claims, named).refusals[0].seen == "a VLEK, which proves no chip"
+    assert refused_for(milan(key="vlek"), named) == (Reason.CHIP_NOT_IN_POLICY,)
+
+
+@pytest.mark.parametrize(
+    ("key", "demands", "reasons"),
+    [
+        ("vcek", {"keys": ("vcek",)}, ()),
+        ("vlek", {"keys": ("vcek",)}, (Reason.KEY_NOT_IN_POLICY,)),
+        ("vcek", {"keys": ("vlek",)}, (Reason.KEY_NOT_IN_POLICY,)),
+        ("", {}, (Reason.KEY_NOT_IN_POLICY,)),
+        ("vlek", {"clouds": ("b", "c")}, ()),
+        ("vlek", {"clouds": ("b", "C")}, (Reason.CLOUD_NOT_IN_POLICY,)),
+        # A chip's own key is no cloud's: to refuse it too, the policy names the kind.
+        ("vcek", {"clouds": ("b",)}, ()),
+    ],
+)
+def test_key_that_signed_is_of_a_kind_and_a_cloud_that_the_policy_names(
+    key: str, demands: dict[str, Any], reasons: tuple[Reason, ...]
+) -> None:
+    claims = genuine(SEV_SNP, key=key, cloud="c")
+    assert refused_for(claims, policy(SEV_SNP, **demands)) == reasons
+    assert refused_without_workloads(claims, PlatformValues(roots=(ROOT,), **demands)) == reasons
+
+
 def test_line_whose_keys_leaked_needs_a_list_of_chips() -> None:
     assert refused_for(milan()) == (Reason.CHIP_NOT_IN_POLICY,)
     assert refused_for(milan(), policy(SEV_SNP, workload(SEV_SNP, chips=(CHIP,)))) == ()
@@ -510,6 +548,27 @@ def test_exception_for_one_status_or_advisory_is_none_for_another() -> None:
         assert refused_for(genuine(TDX, status="OutOfDate"), values) == (Reason.TCB_STATUS_NOT_ACCEPTED,)
 
 
+@pytest.mark.parametrize(
+    ("claims", "refused"),
+    [
+        ({"status": "SWHardeningNeeded"}, Reason.TCB_STATUS_NOT_ACCEPTED),
+        ({"status": "UpToDate"}, Reason.TCB_STATUS_NOT_ACCEPTED),
+        ({"advisories": ("SA-1",)}, Reason.ADVISORY_NOT_ACCEPTED),
+    ],
+)
+def test_what_an_exception_names_ends_with_it_though_a_list_accepts_it(
+    claims: dict[str, Any], refused: Reason
+) -> None:
+    [name] = claims.get("advisories") or (claims["status"],)
+    for listed in ({}, {"advisories": ("SA-1",)}):
+        values = policy(TDX, exceptions=until(name, NOW), **listed)
+        assert refused_for(genuine(TDX, **claims), policy(TDX, **listed)) == ()
+        assert refused_for(genuine(TDX, **claims), values, now=NOW - MOMENT) == ()
+        assert refused_for(genuine(TDX, **claims), values) == (refused,)
+        wanted = judged(genuine(TDX, **claims), values).refusals[0].wanted
+        assert wanted == f"another: it was accepted until {NOW.isoformat()}"
+
+
 def test_of_two_exceptions_the_later_counts() -> None:
     values = policy(
         TDX,
@@ -570,6 +629,8 @@ def test_absent_revocation_list_is_a_warning_unless_the_policy_requires_one() ->
     assert vector_of(judged(claims, policy(SEV_SNP)).findings)[Claim.HARDWARE] == 32
     assert refused_for(claims, policy(SEV_SNP, require_crl=True)) == (Reason.NO_REVOCATION_LIST,)
     assert refused_for(genuine(SEV_SNP), policy(SEV_SNP, require_crl=True)) == ()
+    # Where its age counts, it has to be there.
+    assert refused_for(claims, policy(SEV_SNP, max_collateral_days=9)) == (Reason.NO_REVOCATION_LIST,)
 
 
 @given(
@@ -584,11 +645,12 @@ def test_whatever_tdx_collateral_is_absent_refuses_and_each_file_has_its_code(
 
 
 @pytest.mark.parametrize("days", [1, 3, 366])
-def test_collateral_is_as_old_as_the_policy_allows_and_no_older(days: int) -> None:
-    values = policy(TDX, max_collateral_days=days)
+@pytest.mark.parametrize("platform", [SEV_SNP, TDX])
+def test_collateral_is_as_old_as_the_policy_allows_and_no_older(platform: str, days: int) -> None:
+    values = policy(platform, max_collateral_days=days)
     issued = NOW - timedelta(days=days)
-    assert refused_for(genuine(TDX, collateral_time=issued), values) == ()
-    claims = genuine(TDX, collateral_time=issued - MOMENT)
+    assert refused_for(genuine(platform, collateral_time=issued), values) == ()
+    claims = genuine(platform, collateral_time=issued - MOMENT)
     assert refused_for(claims, values) == (Reason.COLLATERAL_TOO_OLD,)
     assert refused_for(claims) == ()
 
@@ -733,6 +795,12 @@ def pinning_at_last(values: PlatformValues, named: WorkloadValues) -> tuple[Plat
 COMPONENTS = st.sampled_from(["snp", "microcode", "PCESVN", "fmc"])
 DEMANDS: st.SearchStrategy[Change] = st.one_of(
     st.just(demanding(require_crl=True)),
+    st.just(demanding(require_stated=True)),
+    st.just(demanding(keys=("vcek",))),
+    st.just(demanding(clouds=("c",))),
+    st.sampled_from(["SA-1", "SWHardeningNeeded", "OutOfDate", "UpToDate"]).map(
+        lambda each: demanding(exceptions=until(each, NOW))
+    ),
     st.just(demanding(highest_vmpl=0)),
     st.just(demanding(max_collateral_days=1)),
     st.just(demanding(max_evidence_seconds=1)),
@@ -765,6 +833,8 @@ def claims_of(draw: st.DrawFn) -> Genuine:
         claims = replace(
             claims,
             product=draw(st.sampled_from(["Genoa", "Milan"])),
+            key=draw(st.sampled_from(["vcek", "vlek"])),
+            cloud=draw(st.sampled_from(["c", "d"])),
             privilege=draw(st.integers(0, 1)),
             missing=draw(st.sampled_from([(), (CRL,)])),
             features=draw(st.frozensets(st.sampled_from(sorted(FEATURES)))),
@@ -773,6 +843,7 @@ def claims_of(draw: st.DrawFn) -> Genuine:
         claims = replace(
             claims,
             status=draw(st.sampled_from(["UpToDate", "SWHardeningNeeded", "OutOfDate", "Revoked"])),
+            unstated=draw(st.sampled_from([(), ("service TD",)])),
             collateral_time=NOW - draw(st.sampled_from([timedelta(hours=1), timedelta(days=9)])),
         )
     else:

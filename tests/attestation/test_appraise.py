@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.hashes import SHA384
@@ -21,9 +22,11 @@ from attestation import (
     workload_id,
 )
 from attestation.acceptable import judge, judge_binding
-from attestation.appraise import accepted
+from attestation.appraise import accepted, verify
+from attestation.assess import assess
 from attestation.claims import Genuine
 from attestation.errors import UnsupportedPlatformError
+from attestation.nitro.parse import LAST_TIMESTAMP
 from attestation.x509 import ECDSA_SHA384, PSS_PADDING, PSS_SHA384
 from lab.simulate import certificates
 from lab.simulate import sev_snp as simulated_snp
@@ -41,10 +44,12 @@ from schemas.evidence import (
     Endorsements,
     Evidence,
     PlatformValues,
+    ProductValues,
     Publisher,
     ReferenceValues,
     WorkloadValues,
 )
+from tests.attestation.clouds import CLOUD, SIGNED_BY_VLEK, cloud_chain, ia5
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 250_000, tzinfo=UTC)
 KEY_BINDING = bytes(range(64))
@@ -657,6 +662,33 @@ def test_offered_crl_counts_though_the_policy_requires_none(snp: Case, amd: dict
     snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
 
 
+def test_crl_that_names_the_root_itself_is_believed(snp: Case, amd: dict[str, bytes]) -> None:
+    snp.endorsements["crl.der"] = crl(amd, revoked=[simulated_snp.ARK_SERIAL])
+    refusal = snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
+    assert f"serial number {simulated_snp.ARK_SERIAL:x} " in refusal.seen
+
+
+def test_crl_is_as_old_as_the_policy_allows_and_no_older(snp: Case, amd: dict[str, bytes]) -> None:
+    snp.demand(max_collateral_days=30, require_crl=False)
+    issued = NOW.replace(microsecond=0)
+    snp.endorsements["crl.der"] = crl(amd, this_update=issued - timedelta(days=29), lifetime=timedelta(90))
+    snp.appraise()
+    snp.endorsements["crl.der"] = crl(amd, this_update=issued - timedelta(days=31), lifetime=timedelta(90))
+    snp.assert_refused(NotAcceptableError, Reason.COLLATERAL_TOO_OLD)
+    # Of one that is absent nobody knows how old it is.
+    del snp.endorsements["crl.der"]
+    snp.assert_refused(NotAcceptableError, Reason.NO_REVOCATION_LIST)
+
+
+def test_committed_tcb_is_no_higher_than_what_is_certified(snp: Case, report_with: ReportWith) -> None:
+    floor = simulated_snp.TCB[6]
+    snp.evidence = report_with({0x1E6: bytes((floor + 1,))})
+    snp.demand(products={"Genoa": ProductValues(minimum_committed_tcb={"snp": floor})})
+    snp.appraise()
+    snp.demand(products={"Genoa": ProductValues(minimum_committed_tcb={"snp": floor + 1})})
+    snp.assert_refused(NotAcceptableError, Reason.TCB_NOT_ACCEPTED)
+
+
 def test_intermediate_that_the_root_did_not_sign_is_refused(snp: Case, amd: dict[str, bytes]) -> None:
     # It says that the root issued it, and is signed by its own key.
     key = certificates.load_rsa_key(amd, "ask.pem")
@@ -698,6 +730,23 @@ def test_certificate_signed_with_other_padding_than_it_names_is_refused(
         signature = key.sign(body, scheme, SHA384())
         snp.endorsements["vcek.der"] = der.item(der.SEQUENCE, body, PSS_SHA384, der.bits(signature))
         snp.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
+
+
+def test_certificate_that_names_another_algorithm_than_it_is_signed_with_is_refused(
+    snp: Case, amd: dict[str, bytes]
+) -> None:
+    body = der.read_only(snp.endorsements["vcek.der"], der.SEQUENCE).item(der.SEQUENCE)
+    content = der.Reader(body).content(der.SEQUENCE)
+    key = certificates.load_rsa_key(amd, "ask.pem")
+    for named, sound in ((PSS_SHA384, True), (ECDSA_SHA384, False)):
+        # It is the right key's, with the right padding, over these very bytes.
+        changed = der.item(der.SEQUENCE, content.replace(PSS_SHA384, named))
+        signature = der.bits(key.sign(changed, PSS_PADDING, SHA384()))
+        snp.endorsements["vcek.der"] = der.item(der.SEQUENCE, changed, named, signature)
+        if sound:
+            snp.appraise()
+        else:
+            snp.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
 
 
 def reissue(vcek: bytes, amd: Mapping[str, bytes], old: bytes, new: bytes) -> bytes:
@@ -760,31 +809,61 @@ def test_hardware_id_of_another_size_is_malformed(snp: Case, amd: dict[str, byte
     snp.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
 
 
+@pytest.fixture
+def in_cloud(snp: Case, amd: dict[str, bytes], chip: SevSnpChip, report_with: ReportWith) -> Case:
+    """The same report, of the same chip, signed by a cloud's key."""
+    del snp.endorsements["vcek.der"]
+    snp.endorsements.update(cloud_chain(amd, chip, born=NOW - timedelta(days=30)))
+    snp.evidence = report_with(SIGNED_BY_VLEK)
+    return snp
+
+
 def test_report_of_a_cloud_key_is_accepted_under_the_cloud_chain(
-    snp: Case, amd: dict[str, bytes], report_with: ReportWith
+    in_cloud: Case, report_with: ReportWith
 ) -> None:
-    ask_key, ark_key = (certificates.load_rsa_key(amd, name) for name in ("ask.pem", "ark.pem"))
-    asvk = certificates.make_ca(
-        "SEV-VLEK-Genoa",
-        ask_key,
-        serial=0x20001,
-        not_before=NOW - timedelta(days=30),
-        lifetime=timedelta(days=900),
-        path_length=0,
-        issuer=(certificates.load_certificate(amd, "ark.der"), ark_key),
-    )
-    # A VLEK is a VCEK of another name, issued by another authority, with a cloud in place of the chip.
-    vcek = reissue(snp.endorsements.pop("vcek.der"), amd, b"SEV-VCEK", b"SEV-VLEK")
-    vlek = reissue(vcek, amd, der.oid(f"{AMD}.4"), der.oid(f"{AMD}.5"))
-    ask = certificates.load_certificate(amd, "ask.der")
-    body = der.read_only(vlek, der.SEQUENCE).content(der.SEQUENCE)
-    body = der.item(der.SEQUENCE, body.replace(ask.subject.public_bytes(), asvk.subject.public_bytes()))
-    signature = der.bits(ask_key.sign(body, PSS_PADDING, SHA384()))
-    snp.endorsements["vlek.der"] = der.item(der.SEQUENCE, body, PSS_SHA384, signature)
-    snp.endorsements["ask.der"] = certificates.der(asvk)
+    in_cloud.appraise()
+    claims = verify(in_cloud.evidence, in_cloud.endorsements, now=NOW)
+    assert (claims.key, claims.cloud, claims.chip_is_proven) == ("vlek", CLOUD, False)
     # As clouds do, the chip is masked.
-    snp.evidence = report_with({0x048: b"\x04", 0x1A0: bytes(64)})
-    assert snp.appraise().chip == ""
+    in_cloud.evidence = report_with({**SIGNED_BY_VLEK, 0x1A0: bytes(64)})
+    assert in_cloud.appraise().chip == ""
+
+
+def test_chip_that_a_cloud_key_names_is_on_no_list(in_cloud: Case, chip: SevSnpChip) -> None:
+    in_cloud.name(chips=(chip.chip_id.hex(),))
+    refusal = in_cloud.assert_refused(NotAcceptableError, Reason.CHIP_NOT_IN_POLICY)
+    assert "a VLEK, which proves no chip" in refusal.detail
+
+
+def test_policy_says_which_kind_of_key_signs(in_cloud: Case) -> None:
+    in_cloud.demand(keys=("vlek",))
+    in_cloud.appraise()
+    in_cloud.demand(keys=("vcek",))
+    in_cloud.assert_refused(NotAcceptableError, Reason.KEY_NOT_IN_POLICY)
+
+
+def test_policy_says_whose_cloud_key_signs(in_cloud: Case) -> None:
+    in_cloud.demand(clouds=("other.example", CLOUD))
+    in_cloud.appraise()
+    in_cloud.demand(clouds=("other.example",))
+    in_cloud.assert_refused(NotAcceptableError, Reason.CLOUD_NOT_IN_POLICY)
+
+
+def test_cloud_key_that_names_no_cloud_is_none_of_those_listed(
+    in_cloud: Case, amd: dict[str, bytes], chip: SevSnpChip
+) -> None:
+    in_cloud.endorsements.update(cloud_chain(amd, chip, born=NOW - timedelta(days=30), csp_id=b""))
+    in_cloud.appraise()
+    in_cloud.demand(clouds=(CLOUD,))
+    in_cloud.assert_refused(NotAcceptableError, Reason.CLOUD_NOT_IN_POLICY)
+
+
+@pytest.mark.parametrize("csp_id", [b"raw", ia5(CLOUD) + b"\0", der.integer(7)])
+def test_cloud_that_is_no_text_is_malformed(
+    csp_id: bytes, in_cloud: Case, amd: dict[str, bytes], chip: SevSnpChip
+) -> None:
+    in_cloud.endorsements.update(cloud_chain(amd, chip, born=NOW - timedelta(days=30), csp_id=csp_id))
+    in_cloud.assert_refused(EvidenceMalformedError, Reason.MALFORMED)
 
 
 def test_report_key_of_another_curve_is_refused(snp: Case, amd: dict[str, bytes], chip: SevSnpChip) -> None:
@@ -820,6 +899,27 @@ def test_nitro_document_from_the_future_is_refused(enclave: Case, document_with:
 def test_nitro_chain_is_judged_at_the_verifiers_time(later: timedelta, enclave: Case) -> None:
     enclave.now = NOW + later
     enclave.assert_refused(NotGenuineError, Reason.CERTIFICATE_EXPIRED)
+
+
+@pytest.mark.parametrize("behind", [timedelta(seconds=4), timedelta(minutes=1)])
+def test_nitro_document_is_accepted_by_a_clock_that_is_behind_its_new_certificate(
+    behind: timedelta, enclave: Case
+) -> None:
+    enclave.now = NOW - behind
+    enclave.appraise()
+    enclave.now = NOW - timedelta(minutes=1, seconds=1)
+    enclave.assert_refused(NotGenuineError, Reason.CERTIFICATE_EXPIRED)
+
+
+@pytest.mark.parametrize("timestamp", [0, LAST_TIMESTAMP, round(NOW.timestamp() * 1000) - 4_000])
+def test_nitro_document_of_a_time_at_which_its_certificate_was_not_valid_is_refused(
+    timestamp: int, enclave: Case, document_with: DocumentWith
+) -> None:
+    enclave.evidence = document_with({"timestamp": timestamp})
+    enclave.assert_refused(NotGenuineError, Reason.CERTIFICATE_EXPIRED)
+    # Whatever its age counts for.
+    assess_as_a_tool = assess(enclave.evidence, {}, now=NOW, root=enclave.platforms[NITRO].lab_roots[0])
+    assert assess_as_a_tool.reasons == (Reason.CERTIFICATE_EXPIRED,)
 
 
 def test_nitro_document_signed_by_another_card_is_refused(enclave: Case, aws: dict[str, bytes]) -> None:
@@ -864,6 +964,19 @@ def test_nitro_key_that_is_not_for_signatures_signs_no_document(
             enclave.appraise()
         else:
             enclave.assert_refused(NotGenuineError, reason)
+
+
+def test_nitro_signature_of_another_size_is_refused_though_its_numbers_are_right(enclave: Case) -> None:
+    protected, unprotected, body, signature = cbor2.loads(enclave.evidence.value)
+    # A zero before the second number changes neither.
+    longer = signature[:48] + b"\0" + signature[48:]
+    for each, sound in ((signature, True), (longer, False)):
+        value = cbor2.dumps([protected, unprotected, body, each])
+        enclave.evidence = replace(enclave.evidence, value=value)
+        if sound:
+            enclave.appraise()
+        else:
+            enclave.assert_refused(EvidenceMalformedError, Reason.SIGNATURE_INVALID)
 
 
 def test_nitro_document_with_an_unprotected_header_is_refused(enclave: Case) -> None:

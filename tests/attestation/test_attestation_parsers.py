@@ -274,6 +274,83 @@ def test_certificate_that_names_another_issuer_than_the_one_who_signed_it_is_ref
     refused_chain([replace(leaf, issuer=above[1].subject), *above], Reason.CHAIN_INVALID)
 
 
+def issued(name: str, by: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey) -> bytes:
+    """Make an authority's certificate that names any issuer, whoever signs it."""
+    made = certificates.make_ca(name, key, serial=7, not_before=NOW, lifetime=timedelta(days=1))
+    content = der.read_only(certificates.der(made), der.SEQUENCE).content(der.SEQUENCE)
+    subject = certificates.distinguished_name(name).public_bytes()
+    # The issuer stands before the subject, and both are the same in what signs itself.
+    issuer = certificates.distinguished_name(by).public_bytes()
+    changed = der.item(der.SEQUENCE, content.replace(subject, issuer, 1))
+    signature = der.bits(signer.sign(changed, ec.ECDSA(HASH)))
+    return der.item(der.SEQUENCE, changed, x509.ECDSA_SHA384, signature)
+
+
+@pytest.mark.parametrize(
+    ("root", "middle", "sound"),
+    [("root", "root", True), ("root", "rout", False), ("rout", "root", False)],
+    ids=["sound", "an intermediate of another issuer", "a root of another issuer"],
+)
+def test_signed_names_say_who_issued_whom_up_to_the_root_itself(root: str, middle: str, sound: bool) -> None:
+    keys = [ec.generate_private_key(ec.SECP384R1()) for _ in range(3)]
+    above = independent.load_der_x509_certificate(issued("middle", middle, keys[1], keys[0]))
+    leaf = (
+        independent.CertificateBuilder(
+            above.subject, certificates.distinguished_name("leaf"), keys[2].public_key(), 99
+        )
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=1))
+        .sign(keys[1], HASH)
+    )
+    chain = [
+        x509.read_certificate(each)
+        for each in (certificates.der(leaf), certificates.der(above), issued("root", root, keys[0], keys[0]))
+    ]
+    if sound:
+        x509.verify_chain(chain, now=NOW)
+    else:
+        refused_chain(chain, Reason.CHAIN_INVALID)
+
+
+def test_crl_says_nothing_of_a_certificate_that_another_issued() -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    made = certificates.make_ca("a", key, serial=1, not_before=NOW, lifetime=timedelta(days=1))
+    issuer = x509.read_certificate(certificates.der(made))
+    listing = x509.read_revocation_list(
+        certificates.make_crl(made, key, this_update=NOW, lifetime=timedelta(days=1))
+    )
+    own, other = (x509.read_certificate(issued("c", by, key, key)) for by in ("a", "b"))
+    x509.verify_not_revoked(own, issuer, listing, now=NOW)
+    with pytest.raises(NotGenuineError) as refusal:
+        x509.verify_not_revoked(other, issuer, listing, now=NOW)
+    assert refusal.value.reason is Reason.COLLATERAL_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("curve", "named", "by_its_name"),
+    [
+        (ec.SECP384R1(), x509.ECDSA_SHA256, x509.ECDSA_SHA384),
+        (ec.SECP384R1(), x509.PSS_SHA384, x509.ECDSA_SHA384),
+        (ec.SECP256R1(), x509.ECDSA_SHA384, x509.ECDSA_SHA256),
+    ],
+    ids=["P-384 as SHA-256", "P-384 as RSA", "P-256 as SHA-384"],
+)
+def test_signature_under_another_algorithm_than_it_names_is_none(
+    curve: ec.EllipticCurve, named: bytes, by_its_name: bytes
+) -> None:
+    key = ec.generate_private_key(curve)
+    made = certificates.make_ca("a", key, serial=1, not_before=NOW, lifetime=timedelta(days=1))
+    body = der.read_only(certificates.der(made), der.SEQUENCE).item(der.SEQUENCE)
+    digest = SHA384() if by_its_name == x509.ECDSA_SHA384 else SHA256()
+    for algorithm, sound in ((by_its_name, True), (named, False)):
+        # Both places name it, so it reads; and it is the key's, over these very bytes.
+        [old] = [each for each in (x509.ECDSA_SHA256, x509.ECDSA_SHA384) if each in body]
+        changed = der.item(der.SEQUENCE, der.Reader(body).content(der.SEQUENCE).replace(old, algorithm))
+        signature = der.bits(key.sign(changed, ec.ECDSA(digest)))
+        certificate = x509.read_certificate(der.item(der.SEQUENCE, changed, algorithm, signature))
+        assert x509.is_signed_by(certificate.key_info, certificate) is sound
+
+
 def test_leaf_issues_nothing() -> None:
     # The leaf of one chain as the authority of the next: no basic constraints.
     chain = build()
@@ -349,6 +426,46 @@ def test_certificate_that_names_two_algorithms_is_malformed(chip: SevSnpChip) ->
         x509.read_certificate(der.item(der.SEQUENCE, body, x509.ECDSA_SHA384, signature))
 
 
+def test_crl_that_names_two_algorithms_is_malformed(chip: SevSnpChip) -> None:
+    outer = der.read_only(chip.endorsements["crl.der"], der.SEQUENCE)
+    body, named, signature = outer.item(der.SEQUENCE), outer.item(der.SEQUENCE), outer.item(der.BIT_STRING)
+    x509.read_revocation_list(der.item(der.SEQUENCE, body, named, signature))
+    with pytest.raises(EvidenceMalformedError, match="CRL names two signature algorithms"):
+        x509.read_revocation_list(der.item(der.SEQUENCE, body, x509.ECDSA_SHA384, signature))
+
+
+def test_certificate_or_crl_with_more_behind_or_within_is_malformed(chip: SevSnpChip) -> None:
+    for name, read in (("vcek.der", x509.read_certificate), ("crl.der", x509.read_revocation_list)):
+        data = chip.endorsements[name]
+        read(data)
+        within = der.item(der.SEQUENCE, der.Reader(data).content(der.SEQUENCE), b"\x05\x00")
+        for more in (data + b"\0", within):
+            with pytest.raises(EvidenceMalformedError, match="DER has more items than its type"):
+                read(more)
+
+
+def test_certificate_with_an_extension_twice_is_malformed(chip: SevSnpChip) -> None:
+    outer = der.read_only(chip.endorsements["vcek.der"], der.SEQUENCE)
+    body, algorithm, signature = (
+        outer.item(der.SEQUENCE),
+        outer.item(der.SEQUENCE),
+        outer.item(der.BIT_STRING),
+    )
+    once = der.item(der.SEQUENCE, der.oid("1.3.6.1.4.1.3704.1.1"), der.item(der.OCTET_STRING, der.integer(0)))
+    assert body.count(once) == 1
+    listed = body[body.index(once) :]  # extensions are last
+    rest = der.Reader(body).content(der.SEQUENCE)
+    rest = rest[: rest.index(der.item(der.context(3), der.item(der.SEQUENCE, listed)))]
+    for extensions, sound in ((listed, True), (listed + once, False)):
+        changed = der.item(der.SEQUENCE, rest, der.item(der.context(3), der.item(der.SEQUENCE, extensions)))
+        encoded = der.item(der.SEQUENCE, changed, algorithm, signature)
+        if sound:
+            assert x509.read_certificate(encoded).signed == body
+            continue
+        with pytest.raises(EvidenceMalformedError, match="extensions are repeated"):
+            x509.read_certificate(encoded)
+
+
 def test_partial_crl_is_refused() -> None:
     key = ec.generate_private_key(ec.SECP384R1())
     builder = (
@@ -410,6 +527,8 @@ def test_indefinite_arrays_and_maps_are_read() -> None:
         "190001",
         "1b0000000000000001",
         "a2616101616102",  # a key twice
+        "bf616101616102ff",
+        "bf01010102ff",
         "a1810101",  # a key that is no key
         "a1f501",
         "8181818101",  # too deep

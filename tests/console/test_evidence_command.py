@@ -8,6 +8,7 @@ import sys
 import time
 from base64 import encodebytes, urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from shutil import copytree
@@ -25,6 +26,8 @@ from attestation.tdx.tcb import FOREIGN_MODULE, FOREIGN_QE, NOT_OF_INTEL, UNKNOW
 from attestation.trust import Claim, Finding
 from console.cli import run
 from console.evidence_files import read_bounded
+from lab.simulate import nitro
+from lab.simulate.nitro import NitroCard
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_EVIDENCE, MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
 from tests.attestation.vectors import EVIDENCE, FILES, folders, load, parameters, present
@@ -256,7 +259,7 @@ def test_tdx_without_one_piece_of_collateral_is_genuine_and_refused_with_its_cod
     (copy / name).unlink()
     code, result = verify(copy, *at(folder))
     assert (code, result["genuine"], result["status"]) == (1, True, "contraindicated")
-    assert result["reasons"] == ["no-collateral", CODES[name].value]
+    assert result["reasons"] == ["no-collateral", CODES[name].value, "not-stated"]
     assert result["missing"] == [name]
 
 
@@ -377,26 +380,53 @@ def test_folder_holds_one_piece_of_evidence(tmp_path: Path, verify: Verify) -> N
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("option", "value", "said"),
     [
-        ("--at", "yesterday"),
-        ("--at", "2026-11-23T12:00:00"),
-        ("--nonce", "xyz"),
-        ("--nonce", "abc"),
-        ("--nonce", ""),
-        ("--nonce", " "),
-        ("--nonce", "00"),
-        ("--nonce", "00" * 64),
-        ("--root", __file__),
-        ("--root", "/nonexistent"),
-        ("--policy", "/nonexistent"),
+        ("--at", "yesterday", "is no time: write it as"),
+        ("--at", "2026-11-23T12:00:00", "names no time zone: end it with Z"),
+        ("--at", "2024-W09-1T12:00:00Z", "is no time: write it as"),
+        ("--at", "20240226T120000Z", "is no time: write it as"),
+        ("--at", "2024-02-26T12:00:00+0100", "is no time: write it as"),
+        ("--at", "2024-02-26T12:00Z", "is no time: write it as"),
+        ("--at", "2024-02-26 12:00:00Z", "is no time: write it as"),
+        ("--at", "2024-02-30T12:00:00Z", "is no time: write it as"),
+        ("--nonce", "xyz", "is not hexadecimal"),
+        ("--nonce", "abc", "is not hexadecimal"),
+        ("--nonce", "", "there is no byte in it"),
+        ("--nonce", " ", "there is no byte in it"),
+        ("--nonce", "00", "it is zeros only"),
+        ("--nonce", "00" * 64, "it is zeros only"),
+        ("--root", attestation.__file__, "is no certificate"),
+        ("--root", "/nonexistent", "does not exist"),
+        ("--policy", "/nonexistent", "does not exist"),
     ],
 )
 def test_option_that_makes_no_sense_is_a_usage_error(
-    options: tuple[str, str], tmp_path: Path, verify: Verify
+    option: str, value: str, said: str, sound: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "report.bin").write_bytes(bytes(1184))
-    assert verify(tmp_path, *options)[0] == 2
+    # Evidence that can be read, so that nothing but the option is amiss.
+    assert run(["evidence", "verify", str(sound), option, value]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "at_time", ["2026-11-23T12:00:00Z", "2026-11-23t12:00:00.5z", "2026-11-23T13:00:00+01:00"]
+)
+def test_times_of_rfc_3339_are_taken(at_time: str, sound: Path, verify: Verify) -> None:
+    code, result = verify(sound, "--at", at_time)
+    assert (code, result["reasons"][0]) == (1, "root-not-in-policy")
+    assert result["judged"]["at"].startswith("2026-11-23T12:00:00")
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    """A document of a simulated machine: good to read, and of a root that is no manufacturer's."""
+    measured = dict.fromkeys(("pcr0", "pcr1", "pcr2"), b"\1" * 48)
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    card = NitroCard.from_files(nitro.make_root(now), serial=1)
+    document, _ = card.evidence(measured, bytes(64), bytes(32), now=now)
+    (tmp_path / "attestation.cbor").write_bytes(document.value)
+    return tmp_path
 
 
 # --- nonce, root and policy ---------------------------------------------------------------------
@@ -557,7 +587,7 @@ def test_policy_that_is_none_is_a_usage_error(text: str, tmp_path: Path, verify:
 def test_policy_that_leaves_the_platform_out_refuses(tmp_path: Path, verify: Verify) -> None:
     folder = one_of(NITRO, "base-2024-11")
     file = tmp_path / "policy.toml"
-    file.write_text('[platforms.tdx]\nroots = ["' + "00" * 32 + '"]\n')
+    file.write_text('[platforms.tdx]\nlab_roots = ["' + "00" * 32 + '"]\n')
     code, result = verify(folder, *at(folder), "--policy", str(file))
     assert (code, result["genuine"], result["reasons"]) == (1, True, ["platform-not-in-policy"])
     # Nobody judged the rest, so nothing is said of it.

@@ -31,7 +31,7 @@ def test_a_character_that_the_encoding_lacks_is_written_as_an_escape(encoding: s
     folder = tmp_path / "…"
     folder.mkdir()
     (folder / "quote.bin").write_bytes(b"\x03" + bytes(47))
-    (tmp_path / "policy.toml").write_text('[platforms.tdx]\nroots = ["' + "00" * 32 + '"]\n')
+    (tmp_path / "policy.toml").write_text('[platforms.tdx]\nlab_roots = ["' + "00" * 32 + '"]\n')
     (tmp_path / "policy.toml").rename(tmp_path / "policy…toml")
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     command = [*SEALBUS, "policy", "anchor", str(folder)]

@@ -9,7 +9,15 @@ import pytest
 
 from coordinator.eviction import Verdict, judge
 from coordinator.ledger import Party
-from schemas.evidence import TDX, AttestationResult, PlatformValues, ProductValues, Publisher, Tolerance
+from schemas.evidence import (
+    SEV_SNP,
+    TDX,
+    AttestationResult,
+    PlatformValues,
+    ProductValues,
+    Publisher,
+    Tolerance,
+)
 from schemas.messages import ENCLAVE
 from schemas.pinning import Pinned
 from schemas.policy import Policy, Workload
@@ -18,7 +26,9 @@ from tests.coordinator.world import START, World
 CHIP = "ab" * 16
 MEASURED_AS = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid"), "11" * 48)
 PLATFORM = PlatformValues(
-    roots=("aa" * 32, "bb" * 32), minimum_tcb={"pcesvn": 5}, statuses=("UpToDate", "OutOfDate")
+    roots=("aa" * 32, "bb" * 32),
+    minimum_tcb={"pcesvn": 5},
+    statuses=("UpToDate", "OutOfDate"),
 )
 PINNED = Pinned(measurements=MEASURED_AS, debuggable=True)
 RESULT = AttestationResult(
@@ -98,6 +108,7 @@ TOLERANT = PlatformValues(
     exceptions=(Tolerance(accept="SA-3", until=datetime(2027, 1, 1, tzinfo=UTC)),),
     products={"Genoa": FLOORED, "Milan": FLOORED},
     features=("tsme",),
+    clouds=("a", "b"),
     highest_vmpl=2,
     max_collateral_days=20,
     max_evidence_seconds=200,
@@ -118,6 +129,10 @@ TOLERANT = PlatformValues(
         ("features", ("ecc", "tsme"), ()),
         ("highest_vmpl", 1, 3),
         ("max_collateral_days", 19, None),
+        ("keys", ("vcek",), ("vcek", "vlek")),
+        ("clouds", ("a",), None),
+        ("clouds", ("c",), ("a", "b", "c")),
+        ("require_stated", True, False),
         ("max_evidence_seconds", 199, 201),
         ("products", {"Genoa": FLOORED}, {"Genoa": FLOORED, "Milan": FLOORED, "Turin": FLOORED}),
         ("products", None, TOLERANT.products),
@@ -154,6 +169,39 @@ def test_advisories_that_were_never_listed_are_no_promise() -> None:
     listed = msgspec.structs.replace(TOLERANT, advisories=("SA-1",))
     unlisted = msgspec.structs.replace(TOLERANT, advisories=None)
     assert judge(PARTY, policy(platform=unlisted), policy(platform=listed)) is Verdict.MUST_PROVE
+
+
+@pytest.mark.parametrize("name", ["SA-1", "OutOfDate"])
+def test_an_end_for_what_was_accepted_without_one_has_to_be_proved(name: str) -> None:
+    # Whether it has come, and for whom, the result does not say.
+    day = datetime(2027, 1, 1, tzinfo=UTC)
+    ends = msgspec.structs.replace(
+        TOLERANT, exceptions=(*TOLERANT.exceptions, Tolerance(accept=name, until=day))
+    )
+    assert judge(PARTY, policy(platform=TOLERANT), policy(platform=ends)) is Verdict.MUST_PROVE
+    assert judge(PARTY, policy(platform=ends), policy(platform=ends)) is Verdict.STAYS
+
+
+def test_a_list_of_chips_that_is_new_on_sev_snp_has_to_be_proved() -> None:
+    # A VLEK may have signed, and then the chip in the result is the report's own word.
+    measured = {"measurement": "11" * 48, "host_data": "22" * 32}
+    result = msgspec.structs.replace(RESULT, platform=SEV_SNP, measurements=measured, status="")
+
+    def of(chips: tuple[str, ...] | None) -> Policy:
+        pinned = Pinned(measurements=measured, debuggable=True, chips=chips)
+        workloads = {"worker": Workload(roles=("work",), on={SEV_SNP: pinned})}
+        return World().policy(
+            platforms={SEV_SNP: PlatformValues(roots=("aa" * 32,))},
+            workloads=workloads,
+            clients={},
+            classes={},
+            tools={},
+            rules=(),
+        )
+
+    party = replace(PARTY, result=result)
+    assert judge(party, of(None), of((CHIP,))) is Verdict.MUST_PROVE
+    assert judge(party, of((CHIP,)), of((CHIP,))) is Verdict.STAYS
 
 
 def test_a_list_of_chips_that_goes_has_to_be_made_up_for() -> None:

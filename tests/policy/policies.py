@@ -12,6 +12,7 @@ from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload, check
 from schemas.rules import Rule
+from schemas.vendor_roots import AMD_ROOTS, VENDOR_ROOTS
 
 MESH = "ab" * 32
 ISSUED = 1_790_000_000_000
@@ -27,7 +28,7 @@ POLICY = check(
         mesh=MESH,
         version=1,
         issued=ISSUED,
-        platforms={NITRO: PlatformValues(roots=("aa" * 32,))},
+        platforms={NITRO: PlatformValues(roots=VENDOR_ROOTS[NITRO])},
         coordinators={NITRO: pcrs("c0")},
         workloads={
             "planner": Workload(roles=("planner",), on={NITRO: pcrs("01")}),
@@ -58,7 +59,9 @@ def platform(name: str, **changes: Any) -> Policy:
         ),
         NITRO: pcrs("01"),
     }[name]
-    values = {"roots": ("aa" * 32,), **changes}
+    lines = changes.get("products") or ()
+    named = tuple(AMD_ROOTS[line] for line in lines if line in AMD_ROOTS)
+    values = {"roots": named or VENDOR_ROOTS[name][-1:], **changes}
     workloads = {role: Workload(roles=(role,), on={name: pinned}) for role in ("planner",)}
     return but(
         platforms={name: PlatformValues(**values)},

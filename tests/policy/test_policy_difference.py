@@ -1,6 +1,6 @@
 """Every demand on a platform is told when it changes, and which way; nothing of a policy is left out."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from console.policy.demands import Way, demands
 from console.policy.difference import as_data, difference, sentences
-from schemas.evidence import NITRO, SEV_SNP, PlatformValues, ProductValues, Publisher, Tolerance
+from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Publisher, Tolerance
 from schemas.pinning import Pinned
 from schemas.policy import Client, Limits, Policy, TaskClass
 from tests.policy.policies import POLICY, but, pcrs
@@ -32,8 +32,11 @@ RISES: dict[str, tuple[Any, Any, str]] = {
     "exceptions": (
         (Tolerance(accept="OutOfDate", until=UNTIL),),
         (),
-        "exception for OutOfDate until 2026-12-24T00:00:00+00:00 is not accepted any more",
+        "the exception for OutOfDate is gone: it is not accepted any more",
     ),
+    "keys": (("vcek", "vlek"), ("vcek",), "key kind vlek is not accepted any more"),
+    "clouds": (None, ("cloud.example",), "of clouds' keys only cloud.example is accepted, it was any"),
+    "require_stated": (False, True, "a word on service TDs is required"),
     "features": ((), ("alias-check",), "feature alias-check is required"),
     "highest_vmpl": (1, 0, "the highest VMPL accepted is 0, was 1"),
     "require_crl": (False, True, "a revocation list is required"),
@@ -55,6 +58,27 @@ def test_a_demand_that_rises_is_told_and_one_that_falls_too(field: str, case: tu
     (fall,) = demands(SEV_SNP, strict, lax)
     assert fall.way is Way.FELL
     assert demands(SEV_SNP, strict, strict) == []
+
+
+def test_an_end_for_what_was_accepted_without_one_is_a_demand_that_rises() -> None:
+    later = UNTIL + timedelta(days=1)
+
+    def excepted(name: str, until: datetime, **changes: Any) -> PlatformValues:
+        return replace(BLANK, exceptions=(Tolerance(accept=name, until=until),), **changes)
+
+    for name in ("SWHardeningNeeded", "INTEL-SA-1"):
+        [rise] = demands(TDX, BLANK, excepted(name, UNTIL))
+        assert (rise.way, rise.text) == (Way.ROSE, f"{name} is accepted until {UNTIL.isoformat()}")
+        [fall] = demands(TDX, excepted(name, UNTIL), BLANK)
+        assert fall.way is Way.FELL
+        assert fall.text == f"the exception for {name} is gone: it is accepted without an end"
+    [fall] = demands(TDX, excepted("OutOfDate", UNTIL), excepted("OutOfDate", later))
+    assert fall.way is Way.FELL
+    assert fall.text == f"OutOfDate is accepted until {later.isoformat()}, was {UNTIL.isoformat()}"
+    [rise] = demands(TDX, excepted("OutOfDate", later), excepted("OutOfDate", UNTIL))
+    assert rise.way is Way.ROSE
+    [fall] = demands(TDX, replace(BLANK, advisories=()), excepted("INTEL-SA-1", UNTIL, advisories=()))
+    assert fall.way is Way.FELL
 
 
 @pytest.mark.parametrize(

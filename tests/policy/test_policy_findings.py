@@ -15,6 +15,7 @@ from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues,
 from schemas.placeholders import placeholder
 from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
+from schemas.vendor_roots import VENDOR_ROOTS
 from tests.policy.policies import ISSUED, POLICY, but, pcrs, platform
 
 
@@ -63,13 +64,8 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         "expired-exception",
         ("platforms", TDX, "exceptions", 0),
     ),
-    "an exception for what is accepted": (
-        excepted("UpToDate", LATER),
-        "needless-exception",
-        ("platforms", TDX, "exceptions", 0),
-    ),
     "a platform without use": (
-        but(platforms={**POLICY.platforms, TDX: PlatformValues(roots=("aa" * 32,))}),
+        but(platforms={**POLICY.platforms, TDX: PlatformValues(roots=VENDOR_ROOTS[TDX])}),
         "unused-platform",
         ("platforms", TDX),
     ),

@@ -15,6 +15,7 @@ from schemas import codec
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.evidence import NITRO, PlatformValues
 from schemas.policy import Policy
+from schemas.vendor_roots import VENDOR_ROOTS
 from sealing.documents import open_anchor, sign_by_operators
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
@@ -22,7 +23,9 @@ from tests.policy.policies import ISSUED, POLICY
 
 NAMES = ("alice", "bob", "carol")
 KEYS = {name: SigningKey(bytes([n]) * 32) for n, name in enumerate(NAMES, 1)}
-ANCHOR_BYTES, MESH = anchor_of([Operator(name, key.public) for name, key in KEYS.items()], 2, ["aa" * 32], 5)
+ANCHOR_BYTES, MESH = anchor_of(
+    [Operator(name, key.public) for name, key in KEYS.items()], 2, VENDOR_ROOTS[NITRO], 5
+)
 ANCHOR, _ = open_anchor(ANCHOR_BYTES)
 OURS = replace(POLICY, mesh=MESH.id.hex())
 
@@ -219,12 +222,12 @@ def test_what_is_no_public_key_is_told_by_its_file(line: str) -> None:
 def test_a_threshold_is_more_than_half_or_refused(count: int, threshold: int) -> None:
     people = [Operator(f"o{n}", SigningKey(bytes([n]) * 32).public) for n in range(count)]
     if count < 2 * threshold <= 2 * count:
-        data, mesh = anchor_of(people, threshold, ["aa" * 32], 5)
+        data, mesh = anchor_of(people, threshold, VENDOR_ROOTS[NITRO], 5)
         assert open_anchor(data)[1] == mesh
         assert threshold >= majority(count)
         return
     with pytest.raises(UsageError, match="more than half"):
-        anchor_of(people, threshold, ["aa" * 32], 5)
+        anchor_of(people, threshold, VENDOR_ROOTS[NITRO], 5)
 
 
 @pytest.mark.parametrize(
@@ -237,4 +240,4 @@ def test_a_threshold_is_more_than_half_or_refused(count: int, threshold: int) ->
 )
 def test_one_operator_is_not_two(twice: Operator, said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
-        anchor_of([Operator("alice", KEYS["alice"].public), twice], 2, ["aa" * 32], 5)
+        anchor_of([Operator("alice", KEYS["alice"].public), twice], 2, VENDOR_ROOTS[NITRO], 5)

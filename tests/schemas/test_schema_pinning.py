@@ -30,14 +30,15 @@ from schemas.pinning import (
 )
 from schemas.vendor_roots import VENDOR_ROOTS
 
-ROOT, OTHER_ROOT = "aa" * 32, "bb" * 32
+ROOT = "aa" * 32  # a simulator's
+TDX_ROOT = VENDOR_ROOTS[TDX][0]
 KEY = "0f" * 48
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 NEXT_YEAR = datetime(2027, 11, 23, tzinfo=UTC)
 
 
-def vendor(**changes: Any) -> PlatformValues:
-    return msgspec.structs.replace(PlatformValues(roots=(ROOT,)), **changes)
+def vendor(platform: str, **changes: Any) -> PlatformValues:
+    return msgspec.structs.replace(PlatformValues(roots=VENDOR_ROOTS[platform]), **changes)
 
 
 def lab(**changes: Any) -> PlatformValues:
@@ -52,34 +53,59 @@ def pinned(platform: str, **changes: Any) -> Pinned:
 # --- platforms ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [vendor(), lab()], ids=["vendors", "lab"])
-def test_all_platforms_of_one_kind_hold_together(values: PlatformValues) -> None:
-    check_platforms(dict.fromkeys(PLATFORMS, values))
+def test_all_platforms_of_one_kind_hold_together() -> None:
+    check_platforms({platform: vendor(platform) for platform in PLATFORMS})
+    check_platforms(dict.fromkeys(PLATFORMS, lab()))
 
 
 @pytest.mark.parametrize(
     ("platforms", "text"),
     [
-        ({"sgx": vendor()}, "platforms.sgx: sealbus knows only sev-snp, tdx, nitro"),
-        ({"SEV-SNP": vendor()}, "platforms.SEV-SNP: sealbus knows only"),
+        ({"sgx": vendor(TDX)}, "platforms.sgx: sealbus knows only sev-snp, tdx, nitro"),
+        ({"SEV-SNP": vendor(SEV_SNP)}, "platforms.SEV-SNP: sealbus knows only"),
         ({TDX: PlatformValues()}, "platforms.tdx: name the SHA-256 of at least one manufacturer's root"),
-        ({SEV_SNP: vendor(), TDX: lab()}, "platforms mix lab_roots with manufacturers' roots"),
-        ({TDX: vendor(lab_roots=(OTHER_ROOT,))}, "platforms mix lab_roots with manufacturers' roots"),
-        ({NITRO: lab(roots=(ROOT,)), TDX: lab()}, "platforms mix lab_roots with manufacturers' roots"),
+        ({SEV_SNP: vendor(SEV_SNP), TDX: lab()}, "platforms mix lab_roots with manufacturers' roots"),
+        ({TDX: vendor(TDX, lab_roots=(ROOT,))}, "platforms mix lab_roots with manufacturers' roots"),
+        (
+            {NITRO: lab(roots=VENDOR_ROOTS[NITRO]), TDX: lab()},
+            "platforms mix lab_roots with manufacturers' roots",
+        ),
         (
             {NITRO: lab(lab_roots=(ROOT, VENDOR_ROOTS[NITRO][0]))},
             "platforms.nitro.lab_roots: names a manufacturer's root",
         ),
         ({SEV_SNP: lab(lab_roots=(VENDOR_ROOTS[TDX][0],))}, "sev-snp.lab_roots: names a manufacturer's root"),
-        ({TDX: vendor(products={"Genoa": ProductValues()})}, "platforms.tdx.products: only sev-snp has it"),
-        ({NITRO: vendor(features=("ecc",))}, "platforms.nitro.features: only sev-snp has it"),
-        ({TDX: vendor(highest_vmpl=1)}, "platforms.tdx.highest_vmpl: only sev-snp has it"),
-        ({TDX: vendor(require_crl=True)}, "platforms.tdx.require_crl: only sev-snp has it"),
-        ({SEV_SNP: vendor(max_collateral_days=9)}, "platforms.sev-snp.max_collateral_days: only tdx has it"),
-        ({SEV_SNP: vendor(products={})}, "platforms.sev-snp.products: names none, so it refuses all"),
-        ({TDX: vendor(statuses=("UpToDate", "Revoked"))}, "there is no TCB status 'Revoked' to accept"),
-        ({TDX: vendor(statuses=("uptodate",))}, "there is no TCB status 'uptodate' to accept"),
-        ({TDX: vendor(statuses=("",))}, "there is no TCB status '' to accept"),
+        (
+            {TDX: vendor(TDX, products={"Genoa": ProductValues()})},
+            "platforms.tdx.products: only sev-snp has it",
+        ),
+        ({NITRO: vendor(NITRO, features=("ecc",))}, "platforms.nitro.features: only sev-snp has it"),
+        ({TDX: vendor(TDX, highest_vmpl=1)}, "platforms.tdx.highest_vmpl: only sev-snp has it"),
+        ({TDX: vendor(TDX, require_crl=True)}, "platforms.tdx.require_crl: only sev-snp has it"),
+        (
+            {NITRO: vendor(NITRO, max_collateral_days=9)},
+            "nitro.max_collateral_days: only sev-snp and tdx have it",
+        ),
+        (
+            {SEV_SNP: vendor(SEV_SNP, products={})},
+            "platforms.sev-snp.products: names none, so it refuses all",
+        ),
+        ({TDX: vendor(TDX, keys=("vcek",))}, "platforms.tdx.keys: only sev-snp has it"),
+        ({NITRO: vendor(NITRO, clouds=("c",))}, "platforms.nitro.clouds: only sev-snp has it"),
+        ({SEV_SNP: vendor(SEV_SNP, require_stated=True)}, "sev-snp.require_stated: only tdx has it"),
+        ({SEV_SNP: vendor(SEV_SNP, keys=())}, "platforms.sev-snp.keys: names none, so it refuses all"),
+        ({SEV_SNP: vendor(SEV_SNP, clouds=())}, "platforms.sev-snp.clouds: names none, so it refuses all"),
+        (
+            {SEV_SNP: vendor(SEV_SNP, keys=("vcek",), clouds=("c",))},
+            "platforms.sev-snp.clouds: only a VLEK names its cloud, and `keys` accepts none",
+        ),
+        # A root that nobody vouches for would stand among the manufacturers' as if it were theirs.
+        ({TDX: vendor(TDX, roots=(*VENDOR_ROOTS[TDX], ROOT))}, f"tdx.roots: {ROOT[:16]}… is none of tdx's"),
+        ({TDX: vendor(TDX, roots=VENDOR_ROOTS[NITRO])}, "is none of tdx's manufacturer's"),
+        ({SEV_SNP: vendor(SEV_SNP, roots=(ROOT,))}, "a simulator's or a test's root goes in `lab_roots`"),
+        ({TDX: vendor(TDX, statuses=("UpToDate", "Revoked"))}, "there is no TCB status 'Revoked' to accept"),
+        ({TDX: vendor(TDX, statuses=("uptodate",))}, "there is no TCB status 'uptodate' to accept"),
+        ({TDX: vendor(TDX, statuses=("",))}, "there is no TCB status '' to accept"),
     ],
 )
 def test_platforms_that_contradict_themselves_are_refused(
@@ -93,9 +119,18 @@ def test_what_is_of_a_platform_may_be_said_of_it() -> None:
     check_platforms(
         {
             SEV_SNP: vendor(
-                products={"Genoa": ProductValues()}, features=("ecc",), highest_vmpl=3, require_crl=True
+                SEV_SNP,
+                products={"Genoa": ProductValues()},
+                keys=("vlek",),
+                clouds=("cloud.example",),
+                max_collateral_days=30,
+                features=("ecc",),
+                highest_vmpl=3,
+                require_crl=True,
             ),
-            TDX: vendor(max_collateral_days=30, statuses=("TDRelaunchAdvised", "OutOfDate")),
+            TDX: vendor(
+                TDX, max_collateral_days=30, require_stated=True, statuses=("TDRelaunchAdvised", "OutOfDate")
+            ),
         }
     )
 
@@ -106,7 +141,7 @@ def test_what_is_of_a_platform_may_be_said_of_it() -> None:
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_every_measurement_that_is_required_has_to_be_there(platform: str, how: str) -> None:
-    check_pinned(("workloads", "w", "on", platform), pinned(platform), {platform: vendor()})
+    check_pinned(("workloads", "w", "on", platform), pinned(platform), {platform: vendor(platform)})
     for name in MEASURED[platform]:
         measurements = dict(pinned(platform).measurements)
         measurements.pop(name)
@@ -115,7 +150,9 @@ def test_every_measurement_that_is_required_has_to_be_there(platform: str, how: 
         text = f"workloads.w.on.{platform}: measurement '{name}' is required"
         with pytest.raises(UsageError, match=re.escape(text)):
             check_pinned(
-                ("workloads", "w", "on", platform), Pinned(measurements=measurements), {platform: vendor()}
+                ("workloads", "w", "on", platform),
+                Pinned(measurements=measurements),
+                {platform: vendor(platform)},
             )
 
 
@@ -156,18 +193,25 @@ def test_values_that_would_match_more_or_less_than_they_say_are_refused(
     platform: str, values: Pinned, text: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(text)):
-        check_pinned(("w", platform), values, {platform: vendor()})
+        check_pinned(("w", platform), values, {platform: vendor(platform)})
+
+
+def test_list_of_chips_where_only_cloud_keys_are_accepted_refuses_all_and_is_refused() -> None:
+    named = pinned(SEV_SNP, chips=("ab" * 64,))
+    check_pinned(("w", SEV_SNP), named, {SEV_SNP: vendor(SEV_SNP)})
+    with pytest.raises(UsageError, match=r"w\.sev-snp\.chips: a VLEK proves no chip"):
+        check_pinned(("w", SEV_SNP), named, {SEV_SNP: vendor(SEV_SNP, keys=("vlek",))})
 
 
 def test_values_of_a_platform_that_the_policy_does_not_name_are_refused() -> None:
     with pytest.raises(UsageError, match=r"coordinators\.tdx: the policy names no such platform"):
-        check_pinned(("coordinators", TDX), pinned(TDX), {SEV_SNP: vendor()})
+        check_pinned(("coordinators", TDX), pinned(TDX), {SEV_SNP: vendor(SEV_SNP)})
 
 
 def test_publisher_stands_for_measurements_where_somebody_checks_it_at_launch() -> None:
     snp = Pinned(measurements={"host_data": "11"}, publisher=Publisher(key=KEY, minimum_svn=0))
-    check_pinned(("w", SEV_SNP), snp, {SEV_SNP: vendor()})
-    check_pinned(("w", NITRO), Pinned(publisher=Publisher(key=KEY)), {NITRO: vendor()})
+    check_pinned(("w", SEV_SNP), snp, {SEV_SNP: vendor(SEV_SNP)})
+    check_pinned(("w", NITRO), Pinned(publisher=Publisher(key=KEY)), {NITRO: vendor(NITRO)})
 
 
 def test_any_measurement_may_be_said_in_a_lab() -> None:
@@ -228,13 +272,13 @@ def test_two_workloads_match_one_piece_of_evidence_or_cannot(one: Pinned, other:
 
 EVIDENCE_ONLY = f"""
 [platforms.tdx]
-roots = ["{ROOT}"]
+roots = ["{TDX_ROOT}"]
 statuses = ["UpToDate"]
 max_collateral_days = 30
 exceptions = [{{ accept = "OutOfDate", until = 2027-01-01T00:00:00+09:00 }}]
 
 [platforms.sev-snp]
-roots = ["{OTHER_ROOT}"]
+roots = ["{VENDOR_ROOTS[SEV_SNP][0]}"]
 products.Milan = {{ any_chip = true, minimum_tcb = {{ snp = 22 }} }}
 
 [coordinators.sev-snp]
@@ -325,13 +369,17 @@ def test_whole_policy_with_exceptions_survives_its_text() -> None:
         (EVIDENCE_ONLY.replace("max_collateral_days", "max_colateral_days"), "unknown field"),
         (EVIDENCE_ONLY.replace("minimum_svn", "min_svn"), "unknown field"),
         (EVIDENCE_ONLY.replace("any_chip", "all_chips"), "unknown field"),
+        (EVIDENCE_ONLY.replace("products.Milan", 'keys = ["vcke"]\nproducts.Milan'), "did you mean `vcek`"),
         (EVIDENCE_ONLY + "\n[client]\n", "did you mean `clients`"),
         (WHOLE.replace("version = 1", "versoin = 1"), "did you mean `version`"),
         (EVIDENCE_ONLY.replace("+09:00", ""), "the policy is not valid"),
-        (EVIDENCE_ONLY.replace(ROOT, ROOT.upper()), "the policy is not valid"),
-        (EVIDENCE_ONLY.replace(ROOT, ""), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace(TDX_ROOT, TDX_ROOT.upper()), "the policy is not valid"),
+        (EVIDENCE_ONLY.replace(TDX_ROOT, ""), "the policy is not valid"),
         (EVIDENCE_ONLY.replace("= 30", "= 0"), "the policy is not valid"),
-        (EVIDENCE_ONLY.replace(ROOT, ROOT[:32]), "line 3, column 10: platforms.tdx.roots: is no SHA-256"),
+        (
+            EVIDENCE_ONLY.replace(TDX_ROOT, TDX_ROOT[:32]),
+            "line 3, column 10: platforms.tdx.roots: is no SHA-256",
+        ),
         (EVIDENCE_ONLY.replace('"UpToDate"', '"Fine"'), "there is no TCB status 'Fine'"),
         (EVIDENCE_ONLY.replace("rtmr2 =", "rtmr9 ="), "measurement 'rtmr2' is required"),
         (EVIDENCE_ONLY.replace("host_data", "hostdata"), "coordinators.sev-snp: measurement 'host_data'"),
@@ -361,11 +409,11 @@ def test_mistake_in_a_policy_for_evidence_is_told(text: str, says: str) -> None:
     ],
 )
 def test_what_looks_strict_and_would_check_nothing_is_refused(platform: str, changes: dict[str, Any]) -> None:
-    values = PlatformValues(roots=("aa" * 32,), **changes)
+    values = vendor(platform, **changes)
     with pytest.raises(UsageError, match=r"nothing|did you mean|can't be accepted"):
         check_platforms({platform: values})
 
 
 def test_an_exception_for_a_status_or_an_advisory_is_taken() -> None:
     accepted = tuple(Tolerance(accept=each, until=NEXT_YEAR) for each in ("OutOfDate", "INTEL-SA-00615"))
-    check_platforms({TDX: PlatformValues(roots=("aa" * 32,), exceptions=accepted)})
+    check_platforms({TDX: vendor(TDX, exceptions=accepted)})

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from schemas import codec, policy
 from schemas.decisions import permitted
 from schemas.errors import MalformedError, UsageError
-from schemas.evidence import MEASURED, SEV_SNP, TDX, PlatformValues
+from schemas.evidence import MEASURED, NITRO, SEV_SNP, TDX, PlatformValues
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
+from schemas.vendor_roots import VENDOR_ROOTS
 from tests.schemas.strategies import of
 
 MESH = "ab" * 32
@@ -25,12 +26,12 @@ predecessor = "{"cd" * 32}"
 issued = 1_790_000_000_000
 
 [platforms.sev-snp]
-roots = ["{"aa" * 32}"]
+roots = ["{VENDOR_ROOTS[SEV_SNP][0]}"]
 require_crl = true
 minimum_tcb = {{ snp = 22 }}
 
 [platforms.nitro]
-roots = ["{"bb" * 32}"]
+roots = ["{VENDOR_ROOTS[NITRO][0]}"]
 
 [coordinators.sev-snp.measurements]
 measurement = "{"c0" * 48}"
@@ -238,7 +239,7 @@ MISTAKES = {
     "upper-case digits": (TEXT.replace(MESH, MESH.upper()), r"\$\.mesh"),
     "a role with a space": (TEXT.replace('roles = ["submitter"]', 'roles = ["a b"]'), r"\$\.clients"),
     "no root": (
-        TEXT.replace(f'roots = ["{"bb" * 32}"]', "roots = []"),
+        TEXT.replace(f'roots = ["{VENDOR_ROOTS[NITRO][0]}"]', "roots = []"),
         r"platforms\.nitro: name the SHA-256",
     ),
     "brackets without end": ("a = " + "[" * 100_000, "not TOML"),

@@ -20,7 +20,7 @@ version = 3
 issued = 1_790_000_000_000
 
 [platforms.sev-snp]
-roots = ["{"aa" * 32}"]
+lab_roots = ["{"aa" * 32}"]
 require_crl = true
 
 [coordinators.sev-snp.measurements]

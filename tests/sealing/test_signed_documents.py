@@ -24,6 +24,7 @@ from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import MEASURED, SEV_SNP, PlatformValues, ReferenceValues
 from schemas.pinning import Pinned
 from schemas.policy import Policy, compiled
+from schemas.vendor_roots import VENDOR_ROOTS
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.documents import (
@@ -44,10 +45,11 @@ from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
 from tests.sealing.world import ALICE, BOB, OTHER_MESH
 
-ROOT = "aa" * 32
+ROOT, OTHER_ROOT, *_ = VENDOR_ROOTS[SEV_SNP]
+LAB_ROOT = "aa" * 32
 KEYS = [SigningKey() for _ in range(3)]
 OPERATORS = tuple(OperatorKey(f"operator-{number}", key.public) for number, key in enumerate(KEYS))
-ANCHOR_BYTES = codec.encode(Anchor(1, OPERATORS, 2, (ROOT,), 1_000, 5))
+ANCHOR_BYTES = codec.encode(Anchor(1, OPERATORS, 2, (ROOT, LAB_ROOT), 1_000, 5))
 ANCHOR, MESH = open_anchor(ANCHOR_BYTES)
 TERM = SigningKey()
 
@@ -146,7 +148,7 @@ def by_two(label: str, document: Any) -> tuple[bytes, ...]:
 
 def test_a_profile_is_read_and_one_of_another_mesh_below_the_floor_or_past_the_roots_refuses() -> None:
     assert open_profile(ANCHOR, MESH, by_two("profile", profile())) == profile()
-    strange = ReferenceValues(platforms={SEV_SNP: PlatformValues(roots=(ROOT, "bb" * 32))}, workloads=())
+    strange = ReferenceValues(platforms={SEV_SNP: PlatformValues(roots=(ROOT, OTHER_ROOT))}, workloads=())
     for wrong, reason in (
         (profile(mesh=OTHER_MESH.id), Reason.WRONG_MESH),
         (profile(version=4), Reason.VERSION_NOT_NEWER),
@@ -164,24 +166,26 @@ def test_a_root_that_the_anchor_does_not_name_refuses_as_a_simulators_too() -> N
     wrong = by_two("profile", profile(reference_values=demanding(strange)))
     refused(Reason.ROOT_NOT_IN_POLICY, ANCHOR, MESH, wrong, by=open_profile)
     # A lab's anchor names its roots.
-    lab = profile(reference_values=demanding(PlatformValues(lab_roots=(ROOT,))))
+    lab = profile(reference_values=demanding(PlatformValues(lab_roots=(LAB_ROOT,))))
     assert open_profile(ANCHOR, MESH, by_two("profile", lab)) == lab
 
 
 def test_a_profile_that_no_policy_could_make_refuses() -> None:
-    for values in (PlatformValues(roots=(ROOT,), lab_roots=(ROOT,)), PlatformValues()):
+    for values in (PlatformValues(roots=(ROOT,), lab_roots=(LAB_ROOT,)), PlatformValues()):
         mixed = by_two("profile", profile(reference_values=demanding(values)))
         refused(Reason.MALFORMED, ANCHOR, MESH, mixed, by=open_profile)
 
 
-@pytest.mark.parametrize("kind", ["roots", "lab_roots"])
-def test_a_policy_names_no_root_that_the_anchor_does_not(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "known", "other"), [("roots", ROOT, OTHER_ROOT), ("lab_roots", LAB_ROOT, "bb" * 32)]
+)
+def test_a_policy_names_no_root_that_the_anchor_does_not(kind: str, known: str, other: str) -> None:
     def naming(*roots: str) -> dict[str, PlatformValues]:
         return {SEV_SNP: msgspec.convert({kind: roots}, PlatformValues)}
 
-    held = msgspec.structs.replace(policy(MESH), platforms=naming(ROOT))
+    held = msgspec.structs.replace(policy(MESH), platforms=naming(known))
     assert open_policy(ANCHOR, MESH, sign_by_operators(KEYS[:2], MESH, "policy", compiled(held)))[0] == held
-    strange = msgspec.structs.replace(policy(MESH), platforms=naming(ROOT, "bb" * 32))
+    strange = msgspec.structs.replace(policy(MESH), platforms=naming(known, other))
     signed = sign_by_operators(KEYS[:2], MESH, "policy", compiled(strange))
     refused(Reason.ROOT_NOT_IN_POLICY, ANCHOR, MESH, signed, by=open_policy)
 

@@ -151,11 +151,11 @@ POLICY = Policy(
     issued=TIME,
     platforms={
         SEV_SNP: PlatformValues(
-            roots=(_ROOT,),
+            lab_roots=(_ROOT,),
             minimum_tcb={"snp": 24, "microcode": 219},
             exceptions=(Tolerance(accept="SWHardeningNeeded", until=datetime(2027, 1, 31, tzinfo=UTC)),),
         ),
-        TDX: PlatformValues(roots=(_ROOT,)),
+        TDX: PlatformValues(lab_roots=(_ROOT,)),
     },
     coordinators={SEV_SNP: _pinned(SEV_SNP, "coordinator")},
     workloads={"redactor": Workload(roles=("redactor",), on={TDX: _pinned(TDX, "redactor")})},
