@@ -20,6 +20,7 @@ _SIMPLE_VALUES = {20: False, 21: True, 22: None}
 _LAST_SMALL = 23  # the largest argument that stands in an item's first byte
 _FIRST_SHORT_BYTES, _FIRST_SHORT_TEXT, _LAST_SHORT_TEXT = 0x40, 0x60, 0x60 + _LAST_SMALL
 _NULL = 0xF6
+_LONG_NEGATIVE = 0x3A  # in four bytes, as the keys of claims of our own
 # The lowest argument that needs so many bytes: one value has one encoding.
 _LEAST = {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}
 
@@ -102,13 +103,20 @@ def _map(data: bytes, at: int, size: int, depth: int, left: list[int]) -> tuple[
     found: dict[int | str, Item] = {}
     last = b""
     kind: type[int | str] | None = None
-    # As in arrays, what is short is read in place.
+    # As in arrays, what is short is read in place, and keys as they mostly are.
     for _ in range(size):
         start = at
         key: Item
-        if _FIRST_SHORT_TEXT <= data[at] <= _LAST_SHORT_TEXT:
-            at += 1 + (data[at] & 31)
+        initial = data[at]
+        if _FIRST_SHORT_TEXT <= initial <= _LAST_SHORT_TEXT:
+            at += 1 + (initial & 31)
             key = _text(data[start + 1 : at])
+        elif initial <= _LAST_SMALL:
+            key, at = initial, at + 1
+        elif initial == _LONG_NEGATIVE:
+            key, at = -1 - int.from_bytes(data[at + 1 : at + 5], "big"), at + 5
+            if key >= -_LEAST[4]:
+                _refuse("is not in its shortest form")
         else:
             key, at = _item(data, at, 0, left)
             if type(key) is not str and type(key) is not int:

@@ -14,7 +14,11 @@ from schemas.errors import MalformedError
 from sealing.context import Mesh
 from sealing.keys import SigningKey, verify
 
+SIGNATURE_SIZE = 64
 _PROTECTED = cbor2.dumps({1: -8}, canonical=True)  # alg: EdDSA
+_HEAD = b"\x84" + cbor2.dumps(_PROTECTED) + cbor2.dumps({})  # an array of four, and its first two
+_TAIL = cbor2.dumps(bytes(SIGNATURE_SIZE))[:-SIGNATURE_SIZE]  # what says how long the signature is
+_AFTER = len(_TAIL) + SIGNATURE_SIZE  # bytes behind the payload
 
 
 def sign(key: SigningKey, mesh: Mesh, label: str, payload: bytes) -> bytes:
@@ -35,21 +39,26 @@ def check_detached(public: bytes, signature: bytes, mesh: Mesh, label: str, payl
 
 def open_signed(data: bytes, public: bytes, mesh: Mesh, label: str) -> bytes:
     """Return the payload that `public` signed for `label`; raise `MalformedError` or `SignatureError`."""
-    payload, signature = _parts(data)
-    verify(public, signature, _to_be_signed(mesh, label, payload))
+    encoded, payload, signature = _parts(data)
+    verify(public, signature, _start(mesh, label) + encoded)
     return payload
 
 
 def unverified_payload(data: bytes) -> bytes:
     """Return the payload before anything is known of its signer: only to find out whose key to ask for."""
-    return _parts(data)[0]
+    return _parts(data)[1]
 
 
-def _parts(data: bytes) -> tuple[bytes, bytes]:
-    match codec.decode_any(data, "COSE_Sign1"):
-        case [bytes() as protected, dict() as unprotected, bytes() as payload, bytes() as signature]:
-            if protected == _PROTECTED and not unprotected and len(signature) == 64:
-                return payload, signature
+def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the payload as it is encoded, the payload, and the signature.
+
+    In the one encoding that there is all else stands fast, so it is compared and not decoded.
+    """
+    if data.startswith(_HEAD) and data[-_AFTER:-SIGNATURE_SIZE] == _TAIL:
+        encoded = data[len(_HEAD) : -_AFTER]
+        payload = codec.decode_any(encoded, "COSE_Sign1")
+        if isinstance(payload, bytes):
+            return encoded, payload, data[-SIGNATURE_SIZE:]
     raise MalformedError("not a COSE_Sign1 with EdDSA")
 
 

@@ -90,7 +90,7 @@ def test_signatures_of_two_policies_do_not_add_up(
 
 def test_a_damaged_file_says_what_to_do(opened: tuple[Council, Mesh]) -> None:
     anchor, mesh = opened
-    with pytest.raises(UsageError, match="sign it again"):
+    with pytest.raises(UsageError, match="the signed policy is damaged or no signed policy: sign again"):
         open_signed_policy(anchor, mesh, b"\x82\x80")
 
 
