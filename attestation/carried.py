@@ -17,7 +17,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from attestation.attester import Machine
-from attestation.bundle import completed, decode_signed, open_bundle
+from attestation.bundle import SKEW, completed, decode_signed, open_bundle, unverified_bundle
 from attestation.errors import AttesterError
 from attestation.outranking import Outranking, outranking, standing
 from attestation.own_machine import COLLATERAL
@@ -27,6 +27,7 @@ from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence
 from schemas.messages import Millis
 from sealing.context import Mesh
 from sealing.council import Council, follow
+from sealing.errors import SealingError
 
 log = logging.getLogger("sealbus.collateral")
 
@@ -50,6 +51,7 @@ class Carried:
         self._newest: Millis = 0
         self._entries: Entries = ()
         self._above: tuple[Outranking, ...] = ()
+        self._due: Millis | None = None
         try:
             self._seen = _stamp(path)
             self._read()
@@ -75,9 +77,9 @@ class Carried:
                 self._council = council
             try:
                 stamp = _stamp(self._path)
-                if stamp != self._seen:
-                    # Seen is also what can't be used: it is told once.
-                    self._seen = stamp
+                # Seen is also what can't be used, and told once; but for what only had to wait for its time.
+                if stamp != self._seen or (self._due is not None and self._clock() >= self._due):
+                    self._seen, self._due = stamp, None
                     self._read()
             except (OSError, PeerError) as error:
                 why = error.strerror if isinstance(error, OSError) else error
@@ -92,9 +94,15 @@ class Carried:
             data = file.read(2 * MAX_COLLATERAL + 1)
         if len(data) > 2 * MAX_COLLATERAL:
             raise MalformedError("a bundle is not as large")
-        bundle = open_bundle(self._council, self._mesh, data, now=self._clock(), newest=self._newest)
+        signed = decode_signed(data)
+        try:
+            bundle = open_bundle(self._council, self._mesh, data, now=self._clock(), newest=self._newest)
+        except SealingError as error:
+            if error.reason is Reason.NOT_YET_VALID:
+                self._due = unverified_bundle(signed).issued - SKEW
+            raise
         # A process that was shown a change of operators does not forget it with the next bundle.
-        self._council = follow(self._council, decode_signed(data).operators)
+        self._council = follow(self._council, signed.operators)
         held = {entry.subject: entry for entry in self._entries}
         held |= {each.entry.subject: each.entry for each in self._above}
         self._above = outranking(held.values(), bundle.entries)

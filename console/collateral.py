@@ -41,6 +41,7 @@ from console.collateral_screen import (
     SOON,
     SOON_DAYS,
     Row,
+    missing_in,
     rows_of_entries,
     rows_of_files,
     short,
@@ -182,6 +183,7 @@ def sign(
         save(out, data)
     missing = opened.threshold - len(decode_signed(data).signatures)
     console = Console(highlight=False)
+    show_stale(console, (), () if before is None else missing_in(found.entries, before.entries))
     if found.bundle is not None:
         console.print(f"signed as issued {_when(found.bundle)}, when the first operator signed")
     if missing > 0:
@@ -220,7 +222,7 @@ def status(
         found = read_gathered(path)
         before: Entries = () if previous is None else read_gathered(previous).entries
         rows = list(rows_of_entries(found.entries, now, soon, before))
-        missing = sorted({each.subject for each in before} - {each.subject for each in found.entries})
+        missing = missing_in(found.entries, before)
     if not rows and path.is_dir() and holds(path, NITRO):
         return _nothing_to_watch(path, as_data)
     if not rows:

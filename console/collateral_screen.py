@@ -103,6 +103,11 @@ def show(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
+def missing_in(entries: Entries, before: Entries) -> list[str]:
+    """Name what was there before: whoever signs or uses what follows does without."""
+    return sorted({each.subject for each in before} - {each.subject for each in entries})
+
+
 def show_stale(console: Console, rows: Sequence[Row], missing: Sequence[str]) -> None:
     """Print what was not renewed, and what is older than before or missing."""
     for place, when in not_renewed(rows).items():

@@ -102,7 +102,7 @@ class Fetcher:
             raise WrongDocumentError(
                 Reason.VERSION_NOT_NEWER,
                 f"{wanted.subject}: the service serves one that was {older.came}, and served one before that "
-                f"was {older.held} and is of no use any more",
+                f"was {older.held} and is of no use any more; without the cache it is taken",
             ) from error
         why = f"the service served an older one, {older.came}"
         return replace(kept, how=How.KEPT, why=why, older=True)

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from attestation import AttestationError, AttesterError, nitro, sev_snp, tdx
-from attestation.bundle import encode_file, sign_bundle
+from attestation.bundle import SKEW, encode_file, sign_bundle
 from attestation.carried import Carried, CarryingMachine, carried_by
 from attestation.own_machine import COLLATERAL, OwnMachine
 from attestation.tdx.collateral import NAMES
@@ -235,6 +235,27 @@ def test_a_lower_evaluation_in_a_newer_bundle_has_its_turn_when_the_higher_one_h
     assert held.complete(quote, {})["tcb_info.json"] == first["tcb_info.json"]
     now[0] += 30 * 86_400_000
     assert held.complete(quote, {})["tcb_info.json"] == going_back["tcb_info.json"]
+
+
+def test_a_bundle_of_an_operator_whose_clock_is_ahead_waits_for_its_time_and_shuts_nobody_out(
+    quote: Evidence, forge: Forge, first: Endorsements, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [ISSUED]
+    put(file, signed(entries_of(first), issued=ISSUED))
+    held = Carried(file, ANCHOR, MESH, clock=lambda: now[0])
+    renewed = forge.issuer.collateral(now=NOW + DAY)
+    put(file, signed(entries_of(renewed), issued=ISSUED + SKEW + 60_000))
+    for _ in range(3):
+        assert held.complete(quote, {})["pck_crl.der"] == first["pck_crl.der"]
+    assert len(caplog.records) == 1
+    now[0] += 60_000
+    assert held.complete(quote, {})["pck_crl.der"] == renewed["pck_crl.der"]
+    # One of a year ahead does not keep out what is signed in the meantime.
+    put(file, signed(entries_of(first), issued=ISSUED + 365 * 86_400_000))
+    assert held.complete(quote, {})["pck_crl.der"] == renewed["pck_crl.der"]
+    newest = forge.issuer.collateral(now=NOW + 2 * DAY)
+    put(file, signed(entries_of(newest), issued=ISSUED + SKEW + 60_000))
+    assert held.complete(quote, {})["pck_crl.der"] == newest["pck_crl.der"]
 
 
 def test_what_a_later_bundle_has_newer_goes_before_again(

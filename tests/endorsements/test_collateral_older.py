@@ -317,6 +317,30 @@ def test_a_second_operator_sees_that_a_list_is_older_than_in_the_bundle_he_has(
     assert sign(proposed, tmp_path / "out", "--previous", in_use) == 1
 
 
+def test_what_the_bundle_before_had_and_this_one_lacks_is_named_to_who_signs(
+    bundles: tuple[Path, Path], today: Forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {name: today.endorsements()[name] for name in ("qe_identity.json", "qe_identity_chain.pem")}
+    other = CollateralEntry(subject="qe-identity", files=files, fetched=0)
+    whole = tmp_path / "whole"
+    whole.write_bytes(encode_file((*decode_file(bundles[0].read_bytes()), other)))
+    assert sign(whole, tmp_path / "bundle") == 0
+    assert "is not here" not in capsys.readouterr().out
+    assert sign(bundles[1], tmp_path / "bundle") == 0
+    assert "qe-identity: was there before, and is not here" in capsys.readouterr().out
+
+
+def test_where_no_folder_can_be_held_it_is_written_all_the_same(
+    bundles: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(descriptor: int, how: int) -> None:
+        raise OSError(9, "Bad file descriptor")  # what NFS says of a folder
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    assert sign(bundles[1], tmp_path / "bundle") == 0
+    assert (tmp_path / "bundle").exists()
+
+
 def test_a_bundle_before_that_is_none_is_told(
     bundles: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
