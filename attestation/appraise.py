@@ -9,7 +9,6 @@ from hashlib import sha256
 
 from attestation import nitro, sev_snp, tdx
 from attestation.acceptable import Judgement, judge, judge_binding
-from attestation.broken import broken
 from attestation.claims import Genuine
 from attestation.errors import EvidenceMalformedError, NotAcceptableError, UnsupportedPlatformError
 from attestation.memory import FORGETFUL, Memory, Remembers
@@ -72,13 +71,7 @@ def verify(
     verifier = VERIFIERS.get(evidence.type)
     if verifier is None:
         raise UnsupportedPlatformError("no verifier for this media type")
-    try:
-        return verifier(evidence.value, endorsements, now=now, memory=memory)
-    except EvidenceMalformedError as error:
-        # The verifier knows bytes; which file they came from is known here.
-        if name := broken(endorsements, error.detail):
-            raise EvidenceMalformedError(f"{name}: {error.detail}", error.reason) from error
-        raise
+    return verifier(evidence.value, endorsements, now=now, memory=memory)
 
 
 def accepted(genuine: Genuine, judgement: Judgement, reference_values: ReferenceValues) -> AttestationResult:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from attestation.acceptable import Judgement, judge, judge_nonce, judge_root, judge_without_workloads
 from attestation.appraise import verify
+from attestation.broken import broken
 from attestation.claims import Genuine
 from attestation.errors import AttestationError, EvidenceMalformedError, UnsupportedPlatformError
 from attestation.trust import Claim, Tier, Value, of_failure, status_of, vector_of
@@ -110,6 +111,12 @@ def assess_by_policy(
 def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> Genuine | AttestationError:
     try:
         return verify(evidence, endorsements, now=now)
+    except UnsupportedPlatformError as failure:
+        return failure
+    except EvidenceMalformedError as failure:
+        # The verifier knows bytes; a person mends files. At the door nobody reads a stranger's bytes twice.
+        name = broken(endorsements, failure.detail)
+        return EvidenceMalformedError(f"{name}: {failure.detail}", failure.reason) if name else failure
     except AttestationError as failure:
         return failure
 

@@ -3,7 +3,7 @@
 from attestation.errors import AttestationError
 from attestation.missing import CODES
 from attestation.tdx.collateral import check_form
-from attestation.x509 import read_certificate, read_revocation_list
+from attestation.x509 import read_certificate, read_revocation_list, read_revoked
 from schemas.evidence import Endorsements
 
 
@@ -22,7 +22,7 @@ def broken(endorsements: Endorsements, problem: str) -> str:
 
 def _read(name: str, data: bytes) -> None:
     if name.endswith("crl.der"):
-        read_revocation_list(data)
+        read_revoked(read_revocation_list(data))
     elif name.endswith(".der"):
         read_certificate(data)
     else:

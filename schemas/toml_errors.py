@@ -19,6 +19,14 @@ from schemas.toml_place import Path, Place, dotted, nearest, places, printable
 
 T = TypeVar("T")
 
+# A thousand rules with all that one can have are 330 KiB. Ten times as much would be refused in a minute.
+MAX_TEXT = 512 * 1024
+MAX_PARTS = 32  # of one key; nothing that is read here is nested half as deep
+# tomllib takes time by the square of a key's parts, or worse, and what it makes of 1,000 nobody can walk.
+_LONG_KEY = re.compile(
+    rf"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}"""
+)
+
 ANY_KEY = "..."  # how msgspec writes a key of a table that is no struct
 
 _AT = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$")
@@ -59,6 +67,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def read_toml(text: str, kind: type[T], name: str) -> T:
     """Read TOML as `kind`, or raise `UsageError` that begins with `name` and says what is wrong where."""
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"{name} has over {MAX_TEXT // 1024} KiB, more than is read: make it shorter")
+    if match := _LONG_KEY.search(text):
+        line = text.count("\n", 0, match.start()) + 1
+        raise UsageError(f"{name} is not valid: line {line}: a key has more than {MAX_PARTS} parts")
     try:
         return msgspec.toml.decode(text.encode(), type=kind)
     except msgspec.ValidationError as error:

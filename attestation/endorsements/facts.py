@@ -9,7 +9,7 @@ from attestation.errors import AttestationError
 from attestation.missing import CODES
 from attestation.sev_snp.certificate import HARDWARE_ID
 from attestation.tdx.collateral import read_chain
-from attestation.x509 import read_certificate, read_revocation_list
+from attestation.x509 import read_certificate, read_revocation_list, read_revoked
 from schemas.toml_place import printable
 
 
@@ -37,7 +37,7 @@ def facts_of(files: Mapping[str, bytes]) -> Iterator[Fact]:
 def _fact(name: str, data: bytes) -> Fact:
     if name.endswith("crl.der"):
         listing = read_revocation_list(data)
-        return Fact(name, f"{len(listing.serials)} revoked", listing.this_update, listing.next_update)
+        return Fact(name, f"{len(read_revoked(listing))} revoked", listing.this_update, listing.next_update)
     if name.endswith(".der"):
         certificate = read_certificate(data)
         hardware = certificate.extensions.get(HARDWARE_ID)

@@ -44,8 +44,8 @@ def verify(
     report_data, measurements, chip, debug, migratable, service_td, sept_ve_disable, unknown_attributes,
     status and tcb.
 
-    1. Quote and collateral are well-formed.
-    2. The quote's PCK certificate leads to a self-signed root.
+    1. The quote is well-formed, and the PCK chain within it.
+    2. The quote's PCK certificate leads to a self-signed root. Only then is the collateral read.
     3. Neither root, PCK CA nor PCK is revoked, by both lists, current and of those very issuers.
     4. The PCK signed the QE's report.
     5. The QE's report binds the attestation key.
@@ -58,9 +58,9 @@ def verify(
     # 1.
     quote = parse_quote(value)
     pck_chain = read_chain(quote.pck_chain, 3, memory)
-    collateral = read_collateral(endorsements, memory)
     # 2.
     verify_chain(pck_chain, now=now, memory=memory)
+    collateral = read_collateral(endorsements, memory)
     pck_certificate, _, root = pck_chain
     pck_key = p256_key(pck_certificate, memory)
     pck = memory.recall("PCK", (pck_certificate.encoded,), lambda: read_pck(pck_certificate))

@@ -10,8 +10,9 @@ from schemas.errors import UsageError
 from schemas.evidence import ReferenceValues
 from schemas.evidence_policy import parse_for_evidence
 from schemas.policy import Policy, parse
+from schemas.toml_errors import MAX_TEXT
 
-MAX_POLICY = 4 * 1024 * 1024
+MAX_POLICY = 2 * MAX_TEXT  # of characters that may have more than one byte; the reader counts those
 MAX_SIGNED = 16 * 1024 * 1024  # 64 operators, each with policy and profile of 64 KiB and more
 SIGNED = ".signed"
 MAX_SMALL = 64 * 1024  # keys and anchors

@@ -198,7 +198,7 @@ MUTANTS = [
     Mutant(
         X509, "not listing.this_update <= now <= listing.next_update", "False", APPRAISE, "crl_is_believed"
     ),
-    Mutant(X509, "certificate.serial in listing.serials", "False", APPRAISE, "crl_is_believed"),
+    Mutant(X509, "certificate.serial in read_revoked(listing, memory)", "False", APPRAISE, "crl_is_believed"),
     Mutant(
         X509,
         "if any(extension.critical for extension in extensions.values()):",

@@ -31,7 +31,7 @@ PARSERS: list[Callable[[bytes], Any]] = [
     nitro.parse,
     cbor.read,
     x509.read_certificate,
-    x509.read_revocation_list,
+    lambda data: x509.read_revoked(x509.read_revocation_list(data)),
     x509.load_public_key,
     lambda data: der.read_oid(der.Reader(data)),
     lambda data: der.read_integer(der.Reader(data)),
@@ -71,7 +71,7 @@ def test_damaged_certificates_and_lists_parse_or_are_refused(
         at = position % len(good)
         damaged = good[:at] + data + good[at + size :]
         refuse_or_return(x509.read_certificate, damaged)
-        refuse_or_return(x509.read_revocation_list, damaged)
+        refuse_or_return(lambda data: x509.read_revoked(x509.read_revocation_list(data)), damaged)
 
 
 @settings(deadline=None)  # signatures on a busy machine
@@ -489,7 +489,27 @@ def test_crl_lists_what_was_revoked() -> None:
     key = ec.generate_private_key(ec.SECP384R1())
     issuer = certificates.make_ca("a", key, serial=1, not_before=NOW, lifetime=timedelta(days=1))
     listing = certificates.make_crl(issuer, key, revoked=[5, 7], this_update=NOW, lifetime=timedelta(days=1))
-    assert x509.read_revocation_list(listing).serials == {5, 7}
+    assert x509.read_revoked(x509.read_revocation_list(listing)) == {5, 7}
+
+
+def test_entries_of_a_list_are_read_when_its_signature_holds_and_not_before() -> None:
+    key, other = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+    made = certificates.make_ca("a", key, serial=1, not_before=NOW, lifetime=timedelta(days=1))
+    issuer = x509.read_certificate(certificates.der(made))
+    sound = certificates.make_crl(made, key, revoked=[5], this_update=NOW, lifetime=timedelta(days=1))
+    content = der.read_only(sound, der.SEQUENCE).content(der.SEQUENCE)
+    entry = der.item(der.SEQUENCE, der.item(der.SEQUENCE, der.integer(5), der.time(NOW)))
+    assert content.count(entry) == 1
+    junk = der.item(der.SEQUENCE, content.replace(entry, der.item(der.SEQUENCE, b"\x05\x00")))
+    for signer, kind, reason in (
+        (key, EvidenceMalformedError, Reason.MALFORMED),
+        (other, NotGenuineError, Reason.SIGNATURE_INVALID),
+    ):
+        signature = der.bits(signer.sign(junk, ec.ECDSA(HASH)))
+        listing = x509.read_revocation_list(der.item(der.SEQUENCE, junk, x509.ECDSA_SHA384, signature))
+        with pytest.raises(kind) as refusal:
+            x509.verify_not_revoked(issuer, issuer, listing, now=NOW)
+        assert refusal.value.reason is reason
 
 
 def test_oversized_certificates_and_lists_are_refused_unread() -> None:

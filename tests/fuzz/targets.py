@@ -120,6 +120,10 @@ class Sampled:
             self._target.once(data)
 
 
+def _read_list(data: bytes) -> object:
+    return x509.read_revoked(x509.read_revocation_list(data))
+
+
 def targets(world: World) -> dict[str, Target]:
     """Return all targets by their names; `world` is what surrounds an input."""
     listed = (
@@ -131,7 +135,7 @@ def targets(world: World) -> dict[str, Target]:
         Target("tdx-pck", _pck_reader(world), 100, 12),
         Target("nitro-document", nitro.parse, 300, 8, mutate=trees.mutate_document),
         Target("x509-certificate", x509.read_certificate, 500, 12),
-        Target("x509-crl", x509.read_revocation_list, 500, 12),
+        Target("x509-crl", _read_list, 500, 12),
         Target("cbor", cbor.read, 50, 8, mutate=trees.mutate_canonical),
         Target("peer", decode_messages, 20, 1, mutate=trees.mutate_msgpack),
         Target("nats", _feed, 50, 8, refusals=(SealbusError, BrokenError)),

@@ -1,16 +1,20 @@
 """Bad TOML is answered with line, column and a suggestion; nothing in it makes the reader itself fail."""
 
 import re
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.errors import UsageError
 from schemas.evidence_policy import parse_for_evidence
-from schemas.policy import Policy, TaskClass, parse
+from schemas.policy import Policy, TaskClass, dump, parse
+from schemas.rules import Rule
 from schemas.toml_errors import did_you_mean, find, read_toml
+from tests.policy.policies import but
 
 MESH = "ab" * 32
 
@@ -228,3 +232,45 @@ def test_a_suggestion_is_made_only_where_there_is_one() -> None:
     assert did_you_mean("xyz", ["redactor", "vault"]) == "; there is redactor, vault"
     assert did_you_mean("xyz", map(str, range(100))) == ""
     assert did_you_mean("xyz", []) == ""
+
+
+@pytest.mark.parametrize("key", ["a" + ".a" * 200_000, "[" + "a." * 200_000 + "a]", "' '" + ' . "."' * 40])
+def test_key_of_endless_parts_is_refused_before_it_is_read(key: str) -> None:
+    text = f"version = 3\n{key} = 1\n"
+    for read in (parse, parse_for_evidence):
+        with pytest.raises(UsageError, match=r"line 2: a key has more than 32 parts|has over 512 KiB"):
+            read(text)
+
+
+def test_text_that_is_longer_than_any_policy_is_refused_before_it_is_read() -> None:
+    text = "[a]\n" * 200_000
+    for read in (parse, parse_for_evidence):
+        with pytest.raises(UsageError, match="the policy has over 512 KiB"):
+            read(text)
+
+
+def test_policy_of_a_thousand_rules_is_read() -> None:
+    rule = Rule(
+        role="requester",
+        may="submit",
+        what="survey",
+        max_bytes=1000,
+        per_minute=60,
+        arguments={
+            "type": "object",
+            "required": ["n"],
+            "properties": {"n": {"type": "integer", "maximum": 2}},
+        },
+        days=("mon", "tue"),
+        hours="08:00-18:00",
+        until=datetime(2027, 1, 1, tzinfo=UTC),
+    )
+    classes = {f"survey{number}": TaskClass(role="planner") for number in range(1_000)}
+    many = but(classes=classes, rules=tuple(replace(rule, what=name) for name in classes))
+    assert parse(dump(many)) == many
+
+
+@pytest.mark.parametrize("value", ["'" + "a." * 20 + "a'", '"https://a.b.c/' + "d" * 5000 + '"'])
+def test_long_values_are_no_long_keys(value: str) -> None:
+    with pytest.raises(UsageError, match="unknown field"):
+        parse_for_evidence(f"note = {value}\n# {'.' * 500} {'a' * 5000}\n")
