@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attestation.bundle import decode_file, decode_signed, open_bundle, unverified_bundle
-from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
+from attestation.whole_files import write_whole
 from console import operator_key
 from console.council_files import open_council
 from console.evidence_files import CERTIFICATE_TABLE, read_bounded

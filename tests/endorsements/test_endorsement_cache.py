@@ -21,8 +21,8 @@ from attestation.endorsements import (
     Subject,
 )
 from attestation.endorsements.cache import Entry
-from attestation.endorsements.files import write_whole
 from attestation.endorsements.flights import Flights
+from attestation.whole_files import write_whole
 from lab.simulate import sev_snp
 from lab.simulate.tdx_issuer import tcb_info
 from tests.attestation.tdx_forge import Forge
