@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attestation.bundle import decode_file, decode_signed, issued_at, open_bundle, unverified_bundle
-from attestation.endorsements.files import write_whole
 from attestation.missing import CODES
 from attestation.moments import rfc3339
+from attestation.whole_files import write_whole
 from console import operator_key
 from console.council_files import open_council
 from console.evidence_files import CERTIFICATE_TABLE, read_bounded

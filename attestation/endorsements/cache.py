@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from attestation.endorsements.files import write_whole
 from attestation.subjects import Files
+from attestation.whole_files import write_whole
 from schemas import codec
 from schemas.codec import Message
 from schemas.errors import MalformedError, UsageError

@@ -429,6 +429,11 @@ def sound(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_evidence_is_read_without_loading_what_fetches_endorsements() -> None:
+    code = "import sys, console.evidence; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 # --- nonce, root and policy ---------------------------------------------------------------------
 
 

@@ -23,9 +23,9 @@ from attestation.endorsements import (
     WrongDocumentError,
 )
 from attestation.endorsements.cache import Entry
-from attestation.endorsements.files import write_whole
 from attestation.endorsements.flights import Flights
 from attestation.endorsements.http import Response
+from attestation.whole_files import write_whole
 from lab.simulate import sev_snp
 from lab.simulate.tdx_issuer import tcb_info
 from schemas.errors import Reason, UsageError
