@@ -122,7 +122,7 @@ def _policy(mesh: Mesh, rules: int, roles: int) -> Policy:
         mesh=mesh.id.hex(),
         version=1,
         issued=_START,
-        platforms={NITRO: PlatformValues(roots=(_ROOT,))},
+        platforms={NITRO: PlatformValues(lab_roots=(_ROOT,))},
         coordinators={NITRO: _pinned(roles)},
         workloads={
             name: Workload(roles=(name,), on={NITRO: _pinned(number)}) for number, name in enumerate(names)

@@ -30,6 +30,7 @@ from schemas.evidence import TDX, Endorsements
 DEBUG = 1 << 0
 UNDER_DEBUG = 0xFF  # whichever of these is set, the TD is under debug; all but `DEBUG` have no name yet
 LASS, SEPT_VE_DISABLE, MIGRATABLE, PKS, KEY_LOCKER = 1 << 27, 1 << 28, 1 << 29, 1 << 30, 1 << 31
+# TPA marks a TDX Connect provisioning agent: Intel has both among what does not touch a TD's security.
 TPA, PERFMON = 1 << 62, 1 << 63
 KNOWN_ATTRIBUTES = DEBUG | LASS | SEPT_VE_DISABLE | MIGRATABLE | PKS | KEY_LOCKER | TPA | PERFMON
 

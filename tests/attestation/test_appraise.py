@@ -25,6 +25,7 @@ from attestation.acceptable import judge, judge_binding
 from attestation.appraise import accepted, verify
 from attestation.assess import assess
 from attestation.claims import Genuine
+from attestation.describe import describe
 from attestation.errors import UnsupportedPlatformError
 from attestation.nitro.parse import LAST_TIMESTAMP
 from attestation.x509 import ECDSA_SHA384, PSS_PADDING, PSS_SHA384
@@ -533,6 +534,12 @@ def test_report_of_a_cloud_key_needs_a_cloud_certificate(snp: Case, report_with:
     snp.assert_refused(NotGenuineError, Reason.NO_COLLATERAL)
     snp.endorsements["vlek.der"] = snp.endorsements["vcek.der"]
     snp.assert_refused(NotGenuineError, Reason.CHAIN_INVALID)
+
+
+def test_report_says_whether_its_chips_key_is_masked(report_with: ReportWith) -> None:
+    for key_info, masked in ((b"\0", False), (b"\2", True)):
+        evidence = report_with({0x048: key_info})
+        assert {each.name: each.value for each in describe(evidence)}["chip key masked"] is masked
 
 
 def test_report_of_no_key_is_refused(snp: Case, report_with: ReportWith) -> None:
