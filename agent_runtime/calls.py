@@ -18,7 +18,7 @@ from agent_runtime.absences import Absences
 from agent_runtime.agent import encode_value
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.door import Door
-from agent_runtime.errors import CallFailedError
+from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate, Way
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
@@ -168,7 +168,10 @@ class Calls:
                     # It heard of it before we did: another instance takes the call.
                     tried.add(link.peer.subject)
                     raise UnreachableError("the instance takes nothing new")
-            except UnreachableError as error:
+            except (UnreachableError, RefusedError) as error:
+                # A call that is under way while we are not live is asked again once we are.
+                if isinstance(error, RefusedError) and error.reason is not Reason.NOT_LIVE:
+                    raise
                 # The peer may have restarted as another instance: look it up again.
                 self._look_up_again(way.role)
                 if not isinstance(error, _UnheardError):

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 import pytest
 
-from agent_runtime import Agent, Context, Node
+from agent_runtime import Agent, Context, Node, RefusedError
 from agent_runtime.calls import _Listing
 from agent_runtime.trust import Trust
 from lab.mesh import RunningMesh
@@ -93,6 +93,27 @@ async def test_a_call_that_was_on_its_way_when_its_peer_ended_is_asked_again_soo
             link.hint = hint
         assert await asking == ["second"]
     assert desk.refusals.counts[UNHEARD] == 1
+    assert ran == {"a": 1, "b": 1}
+
+
+async def test_a_call_that_has_to_be_asked_again_while_nobody_is_live_waits_until_we_are(
+    mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: Counter[str] = Counter()
+    async with joined(mesh, client_identity(mesh)) as desk, counting(mesh, "only", ran) as called:
+        only(desk, called.membership.held(), monkeypatch=monkeypatch)
+        assert await ask(desk, "a") == ["only"]
+        held, (link,) = desk.membership.trust, desk.calls._peering._links.values()
+        asking = asyncio.ensure_future(ask(desk, "b"))
+        await asyncio.sleep(0)
+        # The coordinator is another one, the peer has left its sessions for it, and we are not there yet.
+        desk.membership.trust = None
+        desk.calls.unheard(link.hint)
+        with pytest.raises(RefusedError, match="not-live"):
+            await ask(desk, "c")
+        assert not asking.done()
+        desk.membership.trust = held
+        assert await asking == ["only"]
     assert ran == {"a": 1, "b": 1}
 
 
