@@ -715,8 +715,16 @@ MUTANTS = [
     ),
     Mutant(TSM, "            writes += 1\n", "            writes += 2\n", RACES, "whenever_another_writes"),
     # The newer of two
-    Mutant(DATED, "number >= held_number and issued > held_issued", "True", NEWER, "newer_is_judged_by"),
-    Mutant(DATED, "number >= held_number and ", "", NEWER, "earlier_evaluation"),
-    Mutant(DATED, " and issued > held_issued", "", NEWER, "newer_is_judged_by"),
+    Mutant(
+        DATED, "not age.falls_behind(held) and age.issued > held.issued", "True", NEWER, "newer_is_judged_by"
+    ),
+    Mutant(DATED, "(self.number or 0) < (other.number or 0) or ", "", NEWER, "earlier_evaluation"),
+    Mutant(
+        DATED,
+        "not age.falls_behind(held) and age.issued > held.issued",
+        "not age.falls_behind(held)",
+        NEWER,
+        "same_time",
+    ),
     Mutant(DATED, "for name in group if", "for name in group[:1] if", NEWER, "gives_way"),
 ]

@@ -39,6 +39,12 @@ def test_a_later_date_does_not_bring_back_an_earlier_evaluation(forge: Forge, he
     assert newer_of({"tcb_info.json": forge.issuer.sign("tcbInfo", later)}, held) == held
 
 
+def test_what_was_issued_at_the_same_time_is_not_newer(forge: Forge, held: Endorsements) -> None:
+    same = tcb_info(NOW)
+    same["tcbEvaluationDataNumber"] += 1
+    assert newer_of({"tcb_info.json": forge.issuer.sign("tcbInfo", same)}, held) == held
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_does_not_say_when_it_was_issued_gives_way(name: str, held: Endorsements) -> None:
     for junk in (b"the sender's", b"{}", b""):
