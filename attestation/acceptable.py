@@ -21,6 +21,7 @@ from schemas.vendor_roots import EVERY_VENDOR_ROOT
 MAX_SKEW = timedelta(minutes=1)
 CLOUDS_KEY = "a VLEK, which proves no chip"
 VENDORS_OWN = ", the manufacturer's own"  # what ends the word for a root that no simulator has
+OTHER_SIZE = " bytes"  # what ends the word for a value that is longer or shorter than the other
 SHOWN = 16  # digits of an identifier that tell it from others, but for those that differ further on
 
 
@@ -222,13 +223,17 @@ def apart(one: str, other: str) -> tuple[str, str]:
     """Shorten two identifiers that differ so that it can still be seen how."""
     if one and len(one) != len(other):
         return (
-            f"{one[:SHOWN]}… of {len(one) // 2} bytes",
-            f"{other[:SHOWN]}… of {len(other) // 2} bytes",
+            f"{one[:SHOWN]}…, {len(one) // 2}{OTHER_SIZE}",
+            f"{other[:SHOWN]}…, {len(other) // 2}{OTHER_SIZE}",
         )
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-    start = same if same >= SHOWN else 0
-    dots = "…" if start else ""
-    return (f"{dots}{one[start : start + SHOWN]}…" if one else "", f"{dots}{other[start : start + SHOWN]}…")
+    start = (same - SHOWN // 2) // 2 * 2 if same >= SHOWN else 0  # whole bytes
+
+    def part(text: str) -> str:
+        before, after = "…" if start else "", "…" if len(text) > start + SHOWN else ""
+        return f"{before}{text[start : start + SHOWN]}{after}" if text else ""
+
+    return part(one), part(other)
 
 
 def _closest(named: Iterable[WorkloadValues], genuine: Genuine) -> Finding:

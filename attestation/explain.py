@@ -1,6 +1,6 @@
 """Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
 
-from attestation.acceptable import CLOUDS_KEY, VENDORS_OWN
+from attestation.acceptable import CLOUDS_KEY, OTHER_SIZE, VENDORS_OWN
 from attestation.assess import Assessment
 from attestation.errors import AttestationError
 from attestation.missing import CODES
@@ -198,6 +198,7 @@ _VLEK = (
     "nobody else; `sealbus collateral fetch` gets the others"
 )
 _NO_CHIP = "run where chips sign with keys of their own (VCEK), or leave the list of chips out"
+_COMPARED = (Reason.MEASUREMENT_NOT_IN_POLICY, Reason.CHIP_NOT_IN_POLICY)
 _OWN_ROOT = "it is no simulator's: name it under roots in the policy, or leave --root out"
 # Their second half is not what the policy wants, but why it lets it pass.
 _TOLERATED = (Reason.TCB_STATUS_TOLERATED, Reason.ADVISORY_TOLERATED)
@@ -238,6 +239,8 @@ def _sentence(reason: Reason, seen: str, wanted: str, detail: str = "") -> str:
         to_do = _NO_CHIP
     if reason is Reason.ROOT_NOT_IN_POLICY and seen.endswith(VENDORS_OWN):
         to_do = _OWN_ROOT
+    if reason in _COMPARED and seen.endswith(OTHER_SIZE):
+        to_do = "give the whole value in the policy: that one is of another length"
     middle = f": {seen}" if seen else ""
     policy = f" ({wanted})" if reason in _TOLERATED else f" (wanted: {wanted})"
     policy = policy if wanted else ""

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from attestation.claims import CRL, Genuine
 from attestation.missing import codes_of
+from attestation.moments import rfc3339
 from attestation.trust import Claim, Finding, Value
 from schemas.errors import Reason
 from schemas.evidence import SEV_SNP, TDX, PlatformValues, ProductValues
@@ -101,8 +102,8 @@ def _excepted(what: str, values: PlatformValues) -> datetime | None:
 
 def _until(tolerated: Reason, refused: Reason, seen: str, until: datetime, now: datetime) -> Finding:
     if now < until:
-        return _tolerated(tolerated, seen, f"accepted until {until.isoformat()}")
-    return _hardware(refused, seen, f"another: it was accepted until {until.isoformat()}")
+        return _tolerated(tolerated, seen, f"accepted until {rfc3339(until)}")
+    return _hardware(refused, seen, f"another: it was accepted until {rfc3339(until)}")
 
 
 def _hardware(reason: Reason, seen: str, wanted: str, value: int = Value.HARDWARE_REFUSED) -> Finding:

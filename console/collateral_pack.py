@@ -21,6 +21,7 @@ from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
 DONE, REFUSED = 0, 1
+VLEK = "vlek.der"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -52,7 +53,13 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
     found: list[tuple[Subject, Files]] = []
     unfit = 0
     for folder in folders_of_endorsements(folders):
-        for each in sort(read_endorsements(folder), roots=trusted, now=now):
+        files = read_endorsements(folder)
+        if VLEK in files:
+            text = (
+                f"{folder / VLEK}: not packed: it is a cloud's, and travels with the evidence that it is for"
+            )
+            console.print(Text(printable(text)), soft_wrap=True)
+        for each in sort(files, roots=trusted, now=now):
             if isinstance(each, Unfit):
                 unfit += 1
                 subject, mark, problem = each.error.detail.rpartition(": ")

@@ -13,7 +13,7 @@ from attestation.explain import explain
 from attestation.moments import rfc3339
 from attestation.result import Basis
 from attestation.trust import Tier, tier_of
-from schemas.evidence import MEASURED
+from schemas.evidence import MEASURED, SEV_SNP
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
@@ -89,6 +89,11 @@ def _claimed(claims: Genuine) -> Iterator[str]:
     for name in MEASURED[claims.platform]:
         value = claims.measurements.get(name, "")
         yield f"{name}: {value if any(bytes.fromhex(value)) else 'zero'}"
+    if claims.time is not None:
+        yield f"signed at: {rfc3339(claims.time)}"
+    if claims.platform == SEV_SNP:
+        # Of TDX there are two dozen numbers: there the status says what they are worth.
+        yield f"TCB: {', '.join(f'{component} {svn}' for component, svn in claims.tcb.items())}"
     if claims.status:
         yield f"TCB status: {claims.status}"
     for unstated in claims.unstated:

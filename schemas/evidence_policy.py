@@ -4,6 +4,7 @@ What only a mesh needs (its name, versions, clients, rules) is not looked at: it
 starter that nobody has filled in yet.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from schemas.pinning import Pinned, check_platforms
 from schemas.placeholders import placeholders
 from schemas.policy import COORDINATOR, Policy, Workload, check_workloads
 from schemas.toml_errors import ContradictionError, placed, read_toml
+from schemas.toml_place import Path, dotted
 
 
 class EvidencePolicy(Document, frozen=True, kw_only=True):
@@ -58,9 +60,10 @@ def parse_for_evidence(text: str, name: str = "the policy") -> EvidencePolicy:
 
     A coordinator whose Reference Values are still to be filled in is left out: nothing is accepted as it.
     """
-    gaps = {path[0] for path, _ in placeholders(read_toml(text, dict[str, Any], name)) if path}
-    read: Any = read_toml(text, _WithoutCoordinators if "coordinators" in gaps else _Text, name)
-    pinned = {} if "coordinators" in gaps else read.coordinators
+    found = placeholders(read_toml(text, dict[str, Any], name))
+    gaps = {path[1:2] for path, _ in found if path[:1] == ("coordinators",)}
+    read: Any = read_toml(text, _WithoutCoordinators if gaps else _Text, name)
+    pinned = _filled_in(text, name, read.coordinators, gaps) if gaps else read.coordinators
     evidence = EvidencePolicy(platforms=read.platforms, coordinators=pinned, workloads=read.workloads)
     on = {workload: each.on for workload, each in evidence.workloads.items()}
     try:
@@ -69,6 +72,20 @@ def parse_for_evidence(text: str, name: str = "the policy") -> EvidencePolicy:
     except ContradictionError as error:
         raise placed(text, name, error) from error
     return evidence
+
+
+def _filled_in(text: str, name: str, pins: Any, gaps: Collection[Path]) -> dict[str, Pinned]:
+    filled: dict[str, Pinned] = {}
+    if not isinstance(pins, dict):
+        return filled
+    for platform, pinned in pins.items():
+        if (platform,) not in gaps:
+            try:
+                filled[platform] = msgspec.convert(pinned, Pinned)
+            except msgspec.ValidationError as error:
+                path = ("coordinators", platform)
+                raise placed(text, name, ContradictionError(path, f"{dotted(path)}: {error}")) from error
+    return filled
 
 
 def absent_for_a_mesh(data: dict[str, Any]) -> list[str]:

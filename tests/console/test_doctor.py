@@ -12,6 +12,7 @@ from rich.console import Console
 
 from attestation import AttesterError
 from attestation.detect import Detected, Interface
+from attestation.endorsements.sort import Unfit, gather, sort
 from console import cli, laptop
 from console.doctor import Diagnosis, diagnose, plain, show
 from console.laptop import Check, look
@@ -160,6 +161,18 @@ def test_a_host_without_certificates_is_told_where_to_put_them(chip: SevSnpChip,
         (tmp_path / name).write_bytes(data)
     found = diagnose(detected(tee), policy_of(chip), tmp_path, FINE)
     assert found.fine
+
+
+def test_a_host_without_certificates_may_have_them_in_a_collateral_file(chip: SevSnpChip) -> None:
+    tee = Tee(chip)
+    found = [
+        each
+        for each in sort(chip.endorsements, roots=(chip.root,), now=datetime.now(UTC))
+        if not isinstance(each, Unfit)
+    ]
+    tee.endorsements = {}
+    assert not diagnose(detected(tee), policy_of(chip), None, FINE).fine
+    assert diagnose(detected(tee), policy_of(chip), None, FINE, gather((), found, when=0)).fine
 
 
 @pytest.mark.parametrize(("checks", "fine"), [(FINE, True), (MISSING, False)])

@@ -921,8 +921,9 @@ def test_a_chip_that_was_cut_short_is_said_to_be(tmp_path: Path, verify: Verify)
     file.write_text(policy_text(folder) + f'on.sev-snp.chips = ["{chip[:64]}"]\n')
     _, result = verify(folder, *at(folder), "--policy", str(file))
     (said,) = [each for each in result["findings"] if each["reason"] == "chip-not-in-policy"]
-    assert said["seen"] == f"chip {chip[:16]}… of 64 bytes"
-    assert said["wanted"] == f"{chip[:16]}… of 32 bytes of vector's"
+    assert said["seen"] == f"chip {chip[:16]}…, 64 bytes"
+    assert said["wanted"] == f"{chip[:16]}…, 32 bytes of vector's"
+    assert "give the whole value in the policy" in said["explanation"]
 
 
 def test_a_root_that_did_not_sign_itself_is_none(capsys: pytest.CaptureFixture[str]) -> None:

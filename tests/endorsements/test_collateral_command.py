@@ -533,3 +533,14 @@ def test_status_fits_80_columns_and_says_what_to_do(
     monkeypatch.setenv("COLUMNS", "80")
     cli.run(["collateral", "status", str(gathered)])
     assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_a_vlek_is_said_to_stay_with_its_evidence(
+    today: Forge, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside(today, folder)
+    (folder / "vlek.der").write_bytes(b"\x30\x00")
+    root = str(tmp_path / "root.der")
+    out = str(tmp_path / "packed.cbor")
+    assert cli.run(["collateral", "pack", str(folder), "--root", root, "--out", out]) == 0
+    assert "vlek.der: not packed: it is a cloud's" in capsys.readouterr().err

@@ -343,6 +343,17 @@ def test_recorded_evidence_is_judged_as_of_its_time(lab: Policy, run: Run) -> No
     assert all("evidence-too-old" in each["reasons"] for each in shown["evidence"])
 
 
+def test_a_replay_fits_80_columns_whatever_the_names(
+    lab: Policy, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("evidence", "vault").rename(Path("evidence", "vault-of-the-department-with-the-longest-name-" * 3))
+    code, said = run("replay", "old.toml", "evidence")
+    assert code == 0
+    assert [line for line in said.splitlines() if len(line) > 80] == []
+    assert "vault on nitro" in said
+
+
 def test_recorded_evidence_that_cannot_be_read_is_told_apart_from_a_refusal(lab: Policy, run: Run) -> None:
     vault = Path("evidence", "vault", "attestation.cbor")
     vault.write_bytes(vault.read_bytes()[:100])

@@ -346,6 +346,12 @@ def test_what_only_a_mesh_needs_is_not_asked_of_a_policy_that_judges_evidence(ol
 def test_a_coordinator_that_is_still_to_be_filled_in_is_nobody() -> None:
     gap = EVIDENCE_ONLY.replace(f'"{"01" * 32}"', '"FILL IN: host_data"')
     assert [each.workload for each in parse_for_evidence(gap).reference_values().workloads] == ["linker"]
+    # One that is filled in is still judged, and one that is wrong told, beside it.
+    other = gap + f'[coordinators.tdx.measurements]\nmrtd = "{"03" * 48}"\n'
+    with pytest.raises(UsageError, match=r"line \d+, column 1: coordinators\.tdx: measurement 'rtmr0'"):
+        parse_for_evidence(other)
+    with pytest.raises(UsageError, match=r"line \d+, column \d+: coordinators\.tdx: Expected"):
+        parse_for_evidence(other.replace(f'"{"03" * 48}"', "3"))
     gap = EVIDENCE_ONLY.replace(f'"{"02" * 48}"', '"FILL IN: rtmr"')
     with pytest.raises(UsageError, match=r"a\.toml is not valid: line \d+, column \d+: .* filled in: rtmr"):
         parse_for_evidence(gap, "a.toml")
