@@ -128,9 +128,39 @@ class Gate:
             return OpenedTask(body, sender, opener.token, key, entry, sender_role, refusal, None)
         return OpenedTask(body, sender, opener.token, key, entry, sender_role, None, granted)
 
+    def resume(self, first: OpenedTask, latest: OpenedTask) -> None:
+        """Ask again before a task begins that waited for a slot since it passed; raise as `task` does.
+
+        By the policy that judged it `first`; but everything that time or a revocation takes away, it has
+        lost while it waited, unless its `latest` copy, sealed anew, has it. An instance that was quarantined
+        meanwhile finishes what it took.
+        """
+        trust = self._trust_or_hand_back()
+        now = self.now()
+        if latest.sender.instance in trust.revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        if self._membership.keyring.was_closed(latest.token):
+            raise SealingError(Reason.EPOCH_CLOSED)
+        if now >= latest.body.expires:
+            raise SealingError(Reason.DEADLINE_PASSED)
+        granted = first.granted
+        refusal = granted.refusal(len(first.body.payload), now) if granted and granted.is_timed else None
+        if refusal is not None:
+            raise _refused(refusal)
+
     def may_answer(self) -> bool:
-        """Tell whether an answer may leave: live, asked again after the handler ran."""
+        """Tell whether answers may leave: live, asked again after the handler ran."""
         return self._membership.live()
+
+    def may_answer_to(self, latest: OpenedTask) -> bool:
+        """Tell whether the sender of a task may still have its answer.
+
+        Who was evicted knows a closed epoch's reply keys: what is sealed anew gets the kept result.
+        """
+        member = self._membership
+        return latest.sender.instance not in member.held().revoked and not member.keyring.was_closed(
+            latest.token
+        )
 
     def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> Granted:
         """Return what permits a tool call that came in an established session, or raise."""
