@@ -147,9 +147,11 @@ class Working:
         try:
             self._gate.resume(opened, self._running[opened.key])
         except HandBackError as error:
-            return self._not_begun(opened, error, BACK)
+            self._not_begun(opened, error, BACK)
+            return None
         except SealingError as error:
-            return self._not_begun(opened, error, DONE)
+            self._not_begun(opened, error, DONE)
+            return None
         except RefusedError as error:
             refusal = refusal or error
         if refusal is not None or granted is None:
