@@ -28,6 +28,7 @@ from schemas.documents import Beacon, BreakGlass, LogReceipt, Order, Renewal, Re
 from schemas.errors import MalformedError, Reason
 from schemas.limits import DAY, SECOND
 from schemas.messages import (
+    CHIP,
     INSTANCE,
     LIFT,
     MEASUREMENT,
@@ -297,11 +298,13 @@ class Authority:
             until = now + self.standing.limits.admission_seconds * SECOND + self.grace
             self.ledger.quarantine(bytes.fromhex(order.value), now=now, until=until)
             return index, self._settle(now, everyone=True)
+        struck = self.ledger.named(order.kind, order.value)
         self.ledger.ban(order.kind, order.value)
         # It may hold an admission of the term before, under the limits of any policy.
         until = now + DAY + GRACE_MOST if order.kind == INSTANCE else 0
-        struck = self.ledger.named(order.kind, order.value)
         dropped = self._strike(order.kind, order.value, struck, now, until)
+        if order.kind == CHIP:
+            dropped |= self._striking.by_chip(now)
         return index, self._settle(now, dropped=dropped, everyone=True)
 
     def receipt(self, event: Event, index: int) -> bytes:
