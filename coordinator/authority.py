@@ -139,17 +139,19 @@ class Authority:
 
     def enter(self, party: Party, now: Millis) -> Effect:
         """Enter an admission that was judged."""
+        is_repeat = party.repeats(self.ledger.admitted(party.instance))
         unlisted = self.ledger.enter(party)
-        self.audit.append(
-            "admitted",
-            now=now,
-            instance=party.instance.hex(),
-            kind=party.kind,
-            roles=party.roles,
-            workload=party.workload,
-            platform=party.platform,
-            expires=party.expires,
-        )
+        if not is_repeat:
+            self.audit.append(
+                "admitted",
+                now=now,
+                instance=party.instance.hex(),
+                kind=party.kind,
+                roles=party.roles,
+                workload=party.workload,
+                platform=party.platform,
+                expires=party.expires,
+            )
         return self._settle(now, everyone=True) if unlisted else NO_EFFECT
 
     def open_term(

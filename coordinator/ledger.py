@@ -58,6 +58,26 @@ class Party:
     keys_until: Millis = 0  # when the last epoch closes that it had keys of
     evidence: bytes = b""  # SHA-256 of the Evidence that it was admitted by
     prove_by: Millis | None = None  # what it proved is not enough any more: it must prove again by then
+    issued: Millis = 0
+    policy_version: int = 0
+    haste: int = 0  # how often it was admitted as something else within a moment
+
+    def repeats(self, last: "Party | None") -> bool:
+        """Tell whether this is the admission that it had: nothing was decided that its entry does not say."""
+        return last is not None and self.said == last.said
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What its admission says, and the log of it."""
+        return (
+            self.term,
+            self.policy_version,
+            self.roles,
+            self.workload,
+            self.platform,
+            self.issued,
+            self.expires,
+        )
 
     @property
     def workload(self) -> str:
