@@ -54,17 +54,17 @@ class Way(NamedTuple):
     role: str
     granted: Granted
     now: Millis  # when it was permitted
+    others: tuple["Way", ...] = ()  # in the other own roles that permit what it holds
 
-    @property
-    def most(self) -> int:
-        """Bytes that may go."""
-        return self.granted.most
-
-    def check_size(self, size: int) -> None:
-        """Permit an encoded payload of so many bytes, or raise."""
+    def of_size(self, size: int) -> "Way":
+        """Return the way for an encoded payload of so many bytes, in the first own role that permits it."""
         refusal = self.granted.refusal(size, self.now)
-        if refusal is not None:
-            raise _refused(refusal)
+        if refusal is None:
+            return self
+        for other in self.others:
+            if other.granted.refusal(size, other.now) is None:
+                return other
+        raise _refused(refusal)
 
 
 class Gate:
@@ -195,7 +195,7 @@ class Gate:
     def may_send(self, action: str, what: str, size: int) -> Trust:
         """Permit an own submission before it leaves, or raise."""
         trust, now = self._membership.require_live_now()
-        refusal = _own(trust, action, what)[1].refusal(size, now)
+        refusal = _own(trust, action, what)[0][1].refusal(size, now)  # a submission's one way
         if refusal is not None:
             raise _refused(refusal)
         return trust
@@ -207,10 +207,17 @@ class Gate:
         is returned holds for others of the same turn; how large they may be, it is asked for each.
         """
         trust, now = self._membership.require_live_now()
-        own_role, granted = _own(trust, action, what)
-        if granted.checks_arguments and (refusal := granted.of_arguments(value, now)):
-            raise _refused(refusal)
-        return Way(own_role, granted.audience, granted, now)
+        ways = _own(trust, action, what)
+        refusals: list[Refusal] = []
+        permitted: list[Way] = []
+        for own_role, granted in ways:
+            if granted.checks_arguments and (refusal := granted.of_arguments(value, now)):
+                refusals.append(refusal)
+            else:
+                permitted.append(Way(own_role, granted.audience, granted, now))
+        if not permitted:
+            raise _refused(refusals[0])
+        return permitted[0]._replace(others=tuple(permitted[1:])) if len(permitted) > 1 else permitted[0]
 
     def _trust_or_hand_back(self) -> Trust:
         try:
@@ -320,16 +327,19 @@ class RequestMemory:
                 del self._peers[peer]
 
 
-def _own(trust: Trust, action: str, what: str) -> tuple[str, Granted]:
+def _own(trust: Trust, action: str, what: str) -> list[tuple[str, Granted]]:
     roles = trust.admission.roles
+    ways = []
     for role in roles:
         granted = trust.grants.get((role, action, what))
         if granted is None:
             continue
         # A session is opened in any own role; the handle that seals tasks names one, and is judged by it.
         if action != SUBMIT or len(roles) == 1 or role == _submitter(trust, granted.audience):
-            return role, granted
-    raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+            ways.append((role, granted))
+    if not ways:
+        raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+    return ways
 
 
 def _submitter(trust: Trust, group: str) -> str:
