@@ -14,19 +14,18 @@ from typing import Any, NamedTuple
 
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.membership import Membership
+from agent_runtime.rates import Rates
 from agent_runtime.seen import Entry, SeenTasks, TaskKey, content_digest
 from agent_runtime.trust import Trust
 from schemas import codec
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted, Refusal
-from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
+from schemas.limits import REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
 from schemas.peer import Call, Send
 from schemas.rules import SUBMIT
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
-
-RATES_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Gate:
     def __init__(self, membership: Membership, seen: SeenTasks) -> None:
         self._membership = membership
         self._seen = seen
-        self._rates: OrderedDict[tuple[bytes, str, str], tuple[Millis, int]] = OrderedDict()
+        self._rates = Rates()
 
     def task(self, frame: bytes) -> OpenedTask:
         """Open a task that was assigned; raise `HandBackError` or a refusal that leaves no trace."""
@@ -246,21 +245,9 @@ class Gate:
         if (size > granted.most or granted.is_timed) and (refusal := granted.refusal(size, now)):
             raise _refused(refusal)
         most = granted.constraints.per_minute
-        if most is not None and not self._within_rate(most, (peer, action, what), now):
+        if most is not None and not self._rates.take(most, (peer, action, what), now):
             raise RefusedError(Reason.CONSTRAINT_VIOLATED, "rate")
         return granted
-
-    def _within_rate(self, most: int, key: tuple[bytes, str, str], now: Millis) -> bool:
-        start, count = self._rates.get(key, (now, 0))
-        if now - start >= MINUTE:
-            start, count = now, 0
-        if count >= most:
-            return False
-        self._rates[key] = (start, count + 1)
-        self._rates.move_to_end(key)
-        if len(self._rates) > RATES_KEPT:
-            self._rates.popitem(last=False)
-        return True
 
 
 @dataclass(slots=True)
