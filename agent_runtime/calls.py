@@ -151,7 +151,7 @@ class Calls:
         self, way: Way, tool: str, arguments: bytes, *, within: float, idempotency: bytes | None
     ) -> bytes:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
-        way.check_size(len(arguments))
+        way = way.of_size(len(arguments))
         deadline = way.now + int(within * SECOND)
         request = self._coordination.party.random(16)
         call = Call(request, tool, arguments, deadline, idempotency)
@@ -203,7 +203,7 @@ class Calls:
 
         `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
         """
-        way.check_size(len(payload))
+        way = way.of_size(len(payload))
         clock = self._membership.clock
         deadline = clock.now() + int(within * SECOND)
         tried: set[bytes] = set()

@@ -311,7 +311,9 @@ class Coordination:
                             ),
                         )
                         state = states[-1]
-                        self.clock.set(state.time, sent=sent, grace=coordinator.profile.grace)
+                        # A renewal goes by an old offer: what is held tells of a policy since.
+                        grace = self.membership.grace_of(coordinator.profile.grace)
+                        self.clock.set(state.time, sent=sent, grace=grace)
                         self._time_asked = sent
                         joining.enter(self.witness, coordinator, state)
                         return session, state

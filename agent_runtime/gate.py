@@ -14,19 +14,18 @@ from typing import Any, NamedTuple
 
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.membership import Membership
+from agent_runtime.rates import Rates
 from agent_runtime.seen import Entry, SeenTasks, TaskKey, content_digest
 from agent_runtime.trust import Trust
 from schemas import codec
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted, Refusal
-from schemas.limits import MINUTE, REPLY_BYTES_KEPT, REQUESTS_PER_PEER
+from schemas.limits import REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
 from schemas.peer import Call, Send
 from schemas.rules import SUBMIT
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from sealing.groups import Sender, frame_token
-
-RATES_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +53,17 @@ class Way(NamedTuple):
     role: str
     granted: Granted
     now: Millis  # when it was permitted
+    others: tuple["Way", ...] = ()  # in the other own roles that permit what it holds
 
-    @property
-    def most(self) -> int:
-        """Bytes that may go."""
-        return self.granted.most
-
-    def check_size(self, size: int) -> None:
-        """Permit an encoded payload of so many bytes, or raise."""
+    def of_size(self, size: int) -> "Way":
+        """Return the way for an encoded payload of so many bytes, in the first own role that permits it."""
         refusal = self.granted.refusal(size, self.now)
-        if refusal is not None:
-            raise _refused(refusal)
+        if refusal is None:
+            return self
+        for other in self.others:
+            if other.granted.refusal(size, other.now) is None:
+                return other
+        raise _refused(refusal)
 
 
 class Gate:
@@ -73,7 +72,7 @@ class Gate:
     def __init__(self, membership: Membership, seen: SeenTasks) -> None:
         self._membership = membership
         self._seen = seen
-        self._rates: OrderedDict[tuple[bytes, str, str], tuple[Millis, int]] = OrderedDict()
+        self._rates = Rates()
 
     def task(self, frame: bytes) -> OpenedTask:
         """Open a task that was assigned; raise `HandBackError` or a refusal that leaves no trace."""
@@ -128,9 +127,39 @@ class Gate:
             return OpenedTask(body, sender, opener.token, key, entry, sender_role, refusal, None)
         return OpenedTask(body, sender, opener.token, key, entry, sender_role, None, granted)
 
+    def resume(self, first: OpenedTask, latest: OpenedTask) -> None:
+        """Ask again before a task begins that waited for a slot since it passed; raise as `task` does.
+
+        By the policy that judged it `first`; but everything that time or a revocation takes away, it has
+        lost while it waited, unless its `latest` copy, sealed anew, has it. An instance that was quarantined
+        meanwhile finishes what it took.
+        """
+        trust = self._trust_or_hand_back()
+        now = self.now()
+        if latest.sender.instance in trust.revoked:
+            raise SealingError(Reason.INSTANCE_REVOKED)
+        if self._membership.keyring.was_closed(latest.token):
+            raise SealingError(Reason.EPOCH_CLOSED)
+        if now >= latest.body.expires:
+            raise SealingError(Reason.DEADLINE_PASSED)
+        granted = first.granted
+        refusal = granted.refusal(len(first.body.payload), now) if granted and granted.is_timed else None
+        if refusal is not None:
+            raise _refused(refusal)
+
     def may_answer(self) -> bool:
-        """Tell whether an answer may leave: live, asked again after the handler ran."""
+        """Tell whether answers may leave: live, asked again after the handler ran."""
         return self._membership.live()
+
+    def may_answer_to(self, latest: OpenedTask) -> bool:
+        """Tell whether the sender of a task may still have its answer.
+
+        Who was evicted knows a closed epoch's reply keys: what is sealed anew gets the kept result.
+        """
+        member = self._membership
+        return latest.sender.instance not in member.held().revoked and not member.keyring.was_closed(
+            latest.token
+        )
 
     def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> Granted:
         """Return what permits a tool call that came in an established session, or raise."""
@@ -165,7 +194,7 @@ class Gate:
     def may_send(self, action: str, what: str, size: int) -> Trust:
         """Permit an own submission before it leaves, or raise."""
         trust, now = self._membership.require_live_now()
-        refusal = _own(trust, action, what)[1].refusal(size, now)
+        refusal = _own(trust, action, what)[0][1].refusal(size, now)  # a submission's one way
         if refusal is not None:
             raise _refused(refusal)
         return trust
@@ -177,10 +206,17 @@ class Gate:
         is returned holds for others of the same turn; how large they may be, it is asked for each.
         """
         trust, now = self._membership.require_live_now()
-        own_role, granted = _own(trust, action, what)
-        if granted.checks_arguments and (refusal := granted.of_arguments(value, now)):
-            raise _refused(refusal)
-        return Way(own_role, granted.audience, granted, now)
+        ways = _own(trust, action, what)
+        refusals: list[Refusal] = []
+        permitted: list[Way] = []
+        for own_role, granted in ways:
+            if granted.checks_arguments and (refusal := granted.of_arguments(value, now)):
+                refusals.append(refusal)
+            else:
+                permitted.append(Way(own_role, granted.audience, granted, now))
+        if not permitted:
+            raise _refused(refusals[0])
+        return permitted[0]._replace(others=tuple(permitted[1:])) if len(permitted) > 1 else permitted[0]
 
     def _trust_or_hand_back(self) -> Trust:
         try:
@@ -209,21 +245,9 @@ class Gate:
         if (size > granted.most or granted.is_timed) and (refusal := granted.refusal(size, now)):
             raise _refused(refusal)
         most = granted.constraints.per_minute
-        if most is not None and not self._within_rate(most, (peer, action, what), now):
+        if most is not None and not self._rates.take(most, (peer, action, what), now):
             raise RefusedError(Reason.CONSTRAINT_VIOLATED, "rate")
         return granted
-
-    def _within_rate(self, most: int, key: tuple[bytes, str, str], now: Millis) -> bool:
-        start, count = self._rates.get(key, (now, 0))
-        if now - start >= MINUTE:
-            start, count = now, 0
-        if count >= most:
-            return False
-        self._rates[key] = (start, count + 1)
-        self._rates.move_to_end(key)
-        if len(self._rates) > RATES_KEPT:
-            self._rates.popitem(last=False)
-        return True
 
 
 @dataclass(slots=True)
@@ -290,16 +314,19 @@ class RequestMemory:
                 del self._peers[peer]
 
 
-def _own(trust: Trust, action: str, what: str) -> tuple[str, Granted]:
+def _own(trust: Trust, action: str, what: str) -> list[tuple[str, Granted]]:
     roles = trust.admission.roles
+    ways = []
     for role in roles:
         granted = trust.grants.get((role, action, what))
         if granted is None:
             continue
         # A session is opened in any own role; the handle that seals tasks names one, and is judged by it.
         if action != SUBMIT or len(roles) == 1 or role == _submitter(trust, granted.audience):
-            return role, granted
-    raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+            ways.append((role, granted))
+    if not ways:
+        raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+    return ways
 
 
 def _submitter(trust: Trust, group: str) -> str:

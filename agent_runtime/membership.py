@@ -51,8 +51,15 @@ class Membership:
         self._views_held = (0, 0)  # the term, and its version of all views by which ours are the current ones
 
     def enter(self, term: int, grace: Millis) -> None:
-        """Go by a coordinator that was verified: its term, and the grace that the operators signed."""
-        self.term, self.grace = term, grace
+        """Go by a coordinator that was verified: its term, and the grace of the profile that it showed.
+
+        A session outlives that profile: views name the grace of the policy in force.
+        """
+        self.term, self.grace = term, self.grace_of(grace)
+
+    def grace_of(self, shown: Millis) -> Millis:
+        """Return the grace to go by where a profile shows one: the one that is held, if any is."""
+        return self.grace if self.trust else shown
 
     def admitted(self, admitted: Admitted) -> None:
         """Take an admission with everything that came with it, or raise and change nothing."""
@@ -237,6 +244,7 @@ class Membership:
             # What came late knows nothing of whom a newer beacon named.
             trust = trust.without(told.revoked)
         self.trust = trust
+        self.grace = trust.grace or self.grace
         self.witness.council = council
         if beacon is not None:
             # Views go back in nothing, so what was current at the later of both is so still.

@@ -14,7 +14,7 @@ from schemas import codec
 from schemas.documents import Admission, Beacon, ClassInfo, Grant, OpenEpoch, View
 from schemas.errors import Reason
 from schemas.granted import Granted, granted
-from schemas.messages import BREAK_GLASS, QUARANTINE, Holdings, Revocation
+from schemas.messages import BREAK_GLASS, QUARANTINE, Holdings, Millis, Revocation
 from sealing.context import Mesh, sha256
 from sealing.documents import open_grant, open_message
 from sealing.errors import SealingError
@@ -49,6 +49,7 @@ class Trust:
     notices: tuple[str, ...] = ()  # what is given outside the policy, in words
     shunned: frozenset[bytes] = field(init=False)  # both: who gets nothing new
     revoked_hash: bytes = b""
+    grace: Millis = 0  # the least that a view held names
     verified: Mapping[bytes, Verified] = field(default_factory=dict)  # by the hash of the signed bytes
 
     def __post_init__(self) -> None:
@@ -121,6 +122,7 @@ def adopt(mesh: Mesh, previous: Trust, holdings: Holdings) -> Trust:
         quarantined=_instances(holdings.revoked, quarantined=True),
         notices=tuple(entry.value for entry in holdings.revoked if entry.kind == BREAK_GLASS),
         revoked_hash=revoked_hash(holdings.revoked),
+        grace=min((view.grace for view in views.values()), default=0),
         verified=verified,
     )
 

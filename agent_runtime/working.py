@@ -22,7 +22,7 @@ from schemas.errors import PeerError, Reason
 from schemas.messages import ResultBody, TaskBody
 from schemas.scheduling import BACK, DONE, TAKEN, WORKING, Assign, Load, Status, TaskMessage, task_id_of
 from schemas.subjects import Kind, subject
-from sealing.errors import NotAuthenticError
+from sealing.errors import NotAuthenticError, SealingError
 from sealing.results import ResultHeader, seal_result
 from transport import Delivery, Transport
 
@@ -120,7 +120,10 @@ class Working:
         try:
             if opened.entry.body is None:
                 async with self._slots:
-                    opened.entry.body = codec.encode(await self._result(opened, dead))
+                    ended = await self._result(opened, dead)
+                if ended is None:
+                    return
+                opened.entry.body = codec.encode(ended)
             # Handed back if it cannot be sent: another instance, or this one later, answers.
             state = BACK
             with self._refusals.at("result"):
@@ -135,13 +138,22 @@ class Working:
         answered = b""
         while (latest := self._running[key]).body.reply_key != answered:
             answered = latest.body.reply_key
-            # Who was evicted knows a closed epoch's reply keys: what is sealed anew gets the kept result.
-            if not self._membership.keyring.was_closed(latest.token):
+            if self._gate.may_answer_to(latest):
                 await self._send(latest.body, latest.token, result)
 
-    async def _result(self, opened: OpenedTask, dead: bool) -> ResultBody:
+    async def _result(self, opened: OpenedTask, dead: bool) -> ResultBody | None:
         body, worker = opened.body, self._membership.keys.instance
         refusal, granted = opened.refusal, opened.granted
+        try:
+            self._gate.resume(opened, self._running[opened.key])
+        except HandBackError as error:
+            self._not_begun(opened, error, BACK)
+            return None
+        except SealingError as error:
+            self._not_begun(opened, error, DONE)
+            return None
+        except RefusedError as error:
+            refusal = refusal or error
         if refusal is not None or granted is None:
             refusal = refusal or RefusedError(Reason.NO_GRANT)  # a repeat whose grant is gone
             self._refusals.note("task", refusal.reason.value)
@@ -154,6 +166,10 @@ class Working:
             endpoint, granted, body.payload, context, self._refusals, now=self._gate.now()
         )
         return ResultBody(worker, ended.reason, ended.detail, ended.value)
+
+    def _not_begun(self, opened: OpenedTask, error: PeerError, state: str) -> None:
+        self._refusals.note("task", error.reason.value)
+        self._say(opened.body.task_id, state)
 
     async def _send(self, body: TaskBody, token: bytes, result: bytes) -> None:
         header = ResultHeader(token, body.reply_epoch, body.task_id, self._random(16))

@@ -6,7 +6,7 @@ Pure. The decision is `schemas.decisions`', the same that grants are made from; 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from schemas.decisions import NOT_GIVEN, Answer, Decision, answer
+from schemas.decisions import NOT_GIVEN, Answer, Decision, answer, permitted
 from schemas.errors import UsageError
 from schemas.messages import Millis
 from schemas.policy import Policy, with_rules
@@ -18,7 +18,7 @@ from schemas.toml_place import Path, Place, nearest
 class Question(NamedTuple):
     """Who asks to do what with what, and what it would carry."""
 
-    who: str  # a role, workload or client
+    who: str  # a role, workload or client, as `whom` takes it
     what: str
     action: str
     arguments: Any = NOT_GIVEN
@@ -77,25 +77,48 @@ def explain(
     return next((each for each in found if each.is_permitted), found[0])
 
 
-def _roles(policy: Policy, who: str) -> tuple[str, ...]:
-    kinds = policy.role_kinds()
-    if who in kinds:
-        return (who,)
-    holder = policy.workloads.get(who) or policy.clients.get(who)
-    if holder is None:
-        names = (*kinds, *policy.workloads, *policy.clients)
+def whom(policy: Policy, who: str) -> tuple[str, str]:
+    """Return whether a name is a role's, a workload's or a client's, and the name, or raise `UsageError`.
+
+    What is several of these is told apart by `role/NAME` and so on, unless it is the same for each.
+    """
+    tables = _tables(policy)
+    kind, _, name = who.rpartition("/")
+    found = {each: held[name] for each, held in tables.items() if name in held and kind in ("", each)}
+    if not found:
+        names = dict.fromkeys(each for held in tables.values() for each in held)
         raise UsageError(f"the policy has no role, workload or client {who!r}{did_you_mean(who, names)}")
-    if not holder.roles:
+    if len(set(found.values())) > 1:
+        ways = " or ".join(f"{each}/{name}" for each in found)
+        raise UsageError(f"{name!r} is more than one thing, which may do different things: say {ways}")
+    return next(iter(found)), name
+
+
+def _tables(policy: Policy) -> dict[str, dict[str, tuple[str, ...]]]:
+    return {
+        "role": {role: (role,) for role in policy.role_kinds()},
+        "workload": {name: each.roles for name, each in policy.workloads.items()},
+        "client": {name: each.roles for name, each in policy.clients.items()},
+    }
+
+
+def _roles(policy: Policy, who: str) -> tuple[str, ...]:
+    kind, name = whom(policy, who)
+    roles = _tables(policy)[kind][name]
+    if not roles:
         raise UsageError(f"{who} may hold no role, so it may do nothing: name its roles in the policy")
-    return holder.roles
+    return roles
 
 
 def _submitter(policy: Policy, roles: tuple[str, ...], group: str) -> str:
-    # As the coordinator gives handles, and as a member makes its own.
+    # As the coordinator gives handles, and as a member makes its own: by what is granted, not by each rule.
     if group in roles:
         return roles[0]
-    classes = policy.named().classes
-    seals = {rule.role for rule in policy.rules if rule.may == SUBMIT and classes.get(rule.what) == group}
+    seals = {
+        each.role
+        for each, permit in permitted(policy).items()
+        if each.action == SUBMIT and permit.audience == group
+    }
     return next((role for role in roles if role in seals), roles[0])
 
 

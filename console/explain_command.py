@@ -76,6 +76,7 @@ def explain_command(
 ) -> int:
     """Say whether WHO (a role, workload or client) may do ACTION with WHAT, and why.
 
+    Where a name is several of these, WHO is role/NAME, workload/NAME or client/NAME.
     WHAT is a task class to submit, a tool to call, a kind of message to send, a context to read or write.
     With --key and --nats a mesh that runs is asked, where WHO may be an instance too; without, files are.
     """

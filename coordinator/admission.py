@@ -39,6 +39,9 @@ from sealing.errors import ReplayedError
 from sealing.keys import PartyKeys, client_instance, instance
 from sealing.session import Peer, accept_init, open_init
 
+MOMENT_SHARE = 10  # the part of an admission's life in which another decides nothing new
+HASTE_MOST = 8  # with other roles, one after the other: programs of one key that take turns
+
 
 class Handshakes:
     """Answers inits: each once, and only those that answer an offer or renew a session of ours."""
@@ -213,6 +216,7 @@ def judge(
 
     1. It wants at least one role, each once, and only such as its workload, or its key, may hold.
     2. Neither it, nor its chip, nor its workload is revoked.
+    3. Admitted a moment ago, it gets that admission again, with its end; as something else, only so often.
     """
     credential = link.credential
     # 1.
@@ -220,12 +224,26 @@ def judge(
         raise RefusedError(Reason.ROLE_NOT_PERMITTED)
     # 2.
     ledger.check(link.instance, result)
-    issued = now // SECOND
-    expires = issued + standing.limits.admission_seconds
+    party = Party(
+        instance=link.instance,
+        kind=credential.kind,
+        roles=credential.roles,
+        signing_key=credential.signing_key,
+        result=result,
+        admission=b"",
+        term=standing.term,
+        expires=(now // SECOND + standing.limits.admission_seconds) * SECOND,
+        session_id=link.session.own_id,
+        evidence=link.evidence,
+        issued=now // SECOND * SECOND,
+        policy_version=standing.policy_version,
+    )
+    # 3.
+    party = _without_haste(party, ledger.admitted(link.instance), now)
     admission = Admission(
         subject=link.instance,
-        expires=expires,
-        issued=issued,
+        expires=party.expires // SECOND,
+        issued=party.issued // SECOND,
         signing_key=credential.signing_key,
         kem_key=credential.kem_key,
         mesh=mesh.id,
@@ -236,18 +254,24 @@ def judge(
         platform=result.platform if result else "",
         roles=credential.roles,
     )
-    return Party(
-        instance=link.instance,
-        kind=credential.kind,
-        roles=credential.roles,
-        signing_key=credential.signing_key,
-        result=result,
-        admission=sign_admission(keys.signing, mesh, admission),
-        term=standing.term,
-        expires=expires * SECOND,
-        session_id=link.session.own_id,
-        evidence=link.evidence,
-    )
+    return replace(party, admission=sign_admission(keys.signing, mesh, admission))
+
+
+def _without_haste(party: Party, last: Party | None, now: Millis) -> Party:
+    # Each new admission is an entry of the log, which keeps a number of them: nobody may push out the others'
+    # by being admitted over and over. Who renews when it is due never meets this.
+    if last is None or last.prove_by is not None:
+        return party
+    if (last.term, last.policy_version) != (party.term, party.policy_version):
+        return party
+    if now - last.issued >= (last.expires - last.issued) // MOMENT_SHARE:
+        return party
+    again = replace(party, issued=last.issued, expires=last.expires, haste=last.haste)
+    if again.repeats(last):
+        return again
+    if last.haste >= HASTE_MOST:
+        raise RefusedError(Reason.UNAVAILABLE, "admitted as something else too often: wait for a moment")
+    return replace(party, haste=last.haste + 1)
 
 
 def _roles_permitted(credential: Credential, standing: Standing, result: AttestationResult | None) -> bool:

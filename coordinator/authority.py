@@ -28,6 +28,7 @@ from schemas.documents import Beacon, BreakGlass, LogReceipt, Order, Renewal, Re
 from schemas.errors import MalformedError, Reason
 from schemas.limits import DAY, SECOND
 from schemas.messages import (
+    CHIP,
     INSTANCE,
     LIFT,
     MEASUREMENT,
@@ -138,17 +139,19 @@ class Authority:
 
     def enter(self, party: Party, now: Millis) -> Effect:
         """Enter an admission that was judged."""
+        is_repeat = party.repeats(self.ledger.admitted(party.instance))
         unlisted = self.ledger.enter(party)
-        self.audit.append(
-            "admitted",
-            now=now,
-            instance=party.instance.hex(),
-            kind=party.kind,
-            roles=party.roles,
-            workload=party.workload,
-            platform=party.platform,
-            expires=party.expires,
-        )
+        if not is_repeat:
+            self.audit.append(
+                "admitted",
+                now=now,
+                instance=party.instance.hex(),
+                kind=party.kind,
+                roles=party.roles,
+                workload=party.workload,
+                platform=party.platform,
+                expires=party.expires,
+            )
         return self._settle(now, everyone=True) if unlisted else NO_EFFECT
 
     def open_term(
@@ -297,11 +300,13 @@ class Authority:
             until = now + self.standing.limits.admission_seconds * SECOND + self.grace
             self.ledger.quarantine(bytes.fromhex(order.value), now=now, until=until)
             return index, self._settle(now, everyone=True)
+        struck = self.ledger.named(order.kind, order.value)
         self.ledger.ban(order.kind, order.value)
         # It may hold an admission of the term before, under the limits of any policy.
         until = now + DAY + GRACE_MOST if order.kind == INSTANCE else 0
-        struck = self.ledger.named(order.kind, order.value)
         dropped = self._strike(order.kind, order.value, struck, now, until)
+        if order.kind == CHIP:
+            dropped |= self._striking.by_chip(now)
         return index, self._settle(now, dropped=dropped, everyone=True)
 
     def receipt(self, event: Event, index: int) -> bytes:

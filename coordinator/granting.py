@@ -207,6 +207,7 @@ class Views:
                 for epoch in epochs.of(group)
             ),
             tools=rights.tools,
+            grace=standing.limits.grace_seconds * SECOND,
         )
         if view == self._views.get(role):
             return None

@@ -12,7 +12,7 @@ import msgspec
 
 from coordinator.errors import RefusedError
 from schemas.errors import Reason
-from schemas.evidence import MEASURED, AttestationResult
+from schemas.evidence import MEASURED, AttestationResult, platform_of
 from schemas.messages import (
     BREAK_GLASS,
     CHIP,
@@ -58,6 +58,26 @@ class Party:
     keys_until: Millis = 0  # when the last epoch closes that it had keys of
     evidence: bytes = b""  # SHA-256 of the Evidence that it was admitted by
     prove_by: Millis | None = None  # what it proved is not enough any more: it must prove again by then
+    issued: Millis = 0
+    policy_version: int = 0
+    haste: int = 0  # how often it was admitted as something else within a moment
+
+    def repeats(self, last: "Party | None") -> bool:
+        """Tell whether this is the admission that it had: nothing was decided that its entry does not say."""
+        return last is not None and self.said == last.said
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What its admission says, and the log of it."""
+        return (
+            self.term,
+            self.policy_version,
+            self.roles,
+            self.workload,
+            self.platform,
+            self.issued,
+            self.expires,
+        )
 
     @property
     def workload(self) -> str:
@@ -94,6 +114,7 @@ class Ledger:
         self._past: dict[bytes, Party] = {}
         self._banned: set[tuple[str, str]] = set()
         self._tainted: set[Image] = set()
+        self._chips_named: set[str] = set()  # platforms of which a chip is banned
         self._quarantined: dict[bytes, Millis] = {}
         self._listed: dict[tuple[str, str], _Listed] = {}
         self._revoked: tuple[Revocation, ...] | None = None
@@ -147,7 +168,7 @@ class Ledger:
         return self._out[1]
 
     def check(self, instance: bytes, result: AttestationResult | None) -> None:
-        """Refuse what the operators revoked: this instance, its chip or its workload."""
+        """Refuse what the operators revoked: this instance, its chip, its workload or its image."""
         named = {(INSTANCE, instance.hex())}
         if result is not None:
             named |= {
@@ -160,6 +181,9 @@ class Ledger:
                 self._tainted.add(image_of(result))
             if image_of(result) in self._tainted:
                 raise RefusedError(Reason.INSTANCE_REVOKED)
+            if self.hides_chip(result):
+                # The host chooses what its Evidence says of the chip: silence must not be a way around.
+                raise RefusedError(Reason.INSTANCE_REVOKED, "a chip is revoked, and this one is not named")
         if named & self._banned:
             raise RefusedError(Reason.INSTANCE_REVOKED)
         known = instance in self._parties or instance in self._past
@@ -169,7 +193,8 @@ class Ledger:
     def enter(self, party: Party) -> bool:
         """Enter an admission, in the place of the instance's last; tell whether the revoked set changed.
 
-        Whom a policy excluded and a later one names again is not out any more.
+        Whom a policy excluded and a later one names again is not out any more. Whom operators put out,
+        `check` has refused.
         """
         last = self._parties.get(party.instance) or self._past.pop(party.instance, None)
         until = max(party.keys_until, last.keys_until if last else 0)
@@ -207,8 +232,16 @@ class Ledger:
     def ban(self, kind: str, value: str) -> None:
         """Admit nobody any more whom `kind` and `value` name, nor what measures as those do."""
         self._banned.add((kind, value))
+        # Under whatever name: Evidence that is shown later may name other things, or nothing.
+        self._banned |= {(INSTANCE, party.instance.hex()) for party in self.named(kind, value)}
+        if kind == CHIP:
+            self._chips_named.add(platform_of(value))
         if kind == MEASUREMENT:
             self._tainted |= {image_of(p.result) for p in self.named(kind, value) if p.result}
+
+    def hides_chip(self, result: AttestationResult) -> bool:
+        """Tell whether Evidence names no chip where one of its platform is banned."""
+        return not result.chip and result.platform in self._chips_named
 
     def quarantine(self, instance: bytes, *, now: Millis, until: Millis) -> None:
         """Have everybody know, for as long as an instance is admitted, that it takes nothing new."""

@@ -52,9 +52,18 @@ class Striking:
         for (kind, value), parties in sorted(entries.items()):
             dropped |= self.strike(kind, value, parties, limits=new.limits, now=now)
         # Whoever cannot be judged by what it proved loses its session, and with it its keys' renewal.
-        for party in self._ledger.parties():
-            if verdicts[party.instance][1] is eviction.Verdict.MUST_PROVE:
-                self._ledger.must_prove(party.instance, now + PROVE_WITHIN)
-                self._audit.append("must-prove", now=now, instance=party.instance.hex())
-                dropped |= {party.instance}
-        return dropped
+        return dropped | self._must_prove(
+            [p for p in self._ledger.parties() if verdicts[p.instance][1] is eviction.Verdict.MUST_PROVE], now
+        )
+
+    def by_chip(self, now: Millis) -> frozenset[bytes]:
+        """Have whoever named no chip, where one is banned now, prove again; return whose sessions end."""
+        return self._must_prove(
+            [p for p in self._ledger.parties() if p.result and self._ledger.hides_chip(p.result)], now
+        )
+
+    def _must_prove(self, parties: list[Party], now: Millis) -> frozenset[bytes]:
+        for party in parties:
+            self._ledger.must_prove(party.instance, now + PROVE_WITHIN)
+            self._audit.append("must-prove", now=now, instance=party.instance.hex())
+        return frozenset(party.instance for party in parties)

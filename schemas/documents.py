@@ -238,6 +238,7 @@ class View(Message, frozen=True):
     classes: tuple[ClassInfo, ...]
     epochs: tuple[OpenEpoch, ...]
     tools: tuple[tuple[Name, Name], ...]  # tool, role that offers it
+    grace: Millis  # of that policy: no beacon after it counts for who still goes by another
 
 
 class Beacon(Message, frozen=True):

@@ -38,6 +38,16 @@ MEASURED = {
     NITRO: ("pcr0", "pcr1", "pcr2"),
 }
 
+_PPID_DIGITS = 32
+
+
+def platform_of(chip: str) -> str:
+    """Return the platform of a chip by the form of its name, as `Chip` has it."""
+    if chip.startswith("i-"):
+        return NITRO
+    return TDX if len(chip) == _PPID_DIGITS else SEV_SNP
+
+
 # What a publisher's key stands for. TDX has none: nobody checks MROWNER when a TD is launched.
 PUBLISHED = {SEV_SNP: ("measurement",), NITRO: ("pcr0", "pcr1", "pcr2")}
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from agent_runtime import RefusedError
 from attestation.appraise import workload_id
-from console.explain import Explanation, Places, Question, as_data, explain, reasons
+from console.explain import Explanation, Places, Question, as_data, explain, reasons, whom
 from console.operating.naming import LEAST_PREFIX, instance_of, tidy
 from console.operating.screen import SHOWN, party_data
 from console.policy.signatures import date
@@ -141,11 +141,12 @@ def _party_of(told: Told, instance: bytes) -> PartyStatus:
 def _is(policy: Policy, who: str, party: PartyStatus, alone: bytes | None) -> bool:
     if alone is not None:
         return party.instance == alone
-    if who in policy.role_kinds():
+    kind, name = whom(policy, who)
+    if kind == "role":
         return True
-    if who in policy.workloads:
-        return party.workload == who
-    return party.instance == client_instance(bytes.fromhex(policy.clients[who].key))
+    if kind == "workload":
+        return party.workload == name
+    return party.instance == client_instance(bytes.fromhex(policy.clients[name].key))
 
 
 def _hindrance(

@@ -9,14 +9,15 @@ from msgspec.structs import replace as changed
 
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.gate import Gate, RequestMemory
+from agent_runtime.rates import Uses
 from agent_runtime.seen import SeenTasks
 from schemas.errors import MalformedError, PeerError, Reason
-from schemas.limits import GRACE, MINUTE
+from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.peer import Call
 from schemas.scheduling import TASK_ID_OFFSET
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
 from tests.agent_runtime.world import TASK, Member, beat, client, enclave, mesh_up
-from tests.coordinator.world import World
+from tests.coordinator.world import START, World
 
 
 @pytest.fixture
@@ -315,7 +316,7 @@ def test_tasks_above_their_rate_are_answered_so_until_the_minute_is_over(
         return None if opened.refusal is None else str(opened.refusal)
 
     assert [verdict(1), verdict(2), verdict(3)] == [None, None, "constraint-violated: rate"]
-    world.now += MINUTE - 1
+    world.now += MINUTE + SECOND - 1  # to the second, and never too early
     planner.membership._counted = world.now
     assert verdict(4) == "constraint-violated: rate"
     world.now += 1
@@ -373,6 +374,50 @@ def test_call_above_its_size_is_refused(vault: Member, redactor: Member) -> None
     vault.membership.trust = replace(trust, grants={**trust.grants, key: granted})
     ask(vault, redactor)
     assert refusal_of(vault, redactor, changed(CALL, arguments=bytes(10))).startswith("constraint-violated")
+
+
+def passed(vault: Member, redactor: Member, tries: int) -> int:
+    """Return how many of so many calls the gate lets pass."""
+    return sum(_passes(vault, redactor) for _ in range(tries))
+
+
+def _passes(vault: Member, redactor: Member) -> bool:
+    try:
+        ask(vault, redactor)
+    except RefusedError:
+        return False
+    return True
+
+
+def test_no_more_pass_around_the_end_of_a_minute_than_in_it(
+    world: World, vault: Member, redactor: Member
+) -> None:
+    # The rule says sixty: one begins the minute, and the others wait for its end.
+    assert passed(vault, redactor, 1) == 1
+    world.now += MINUTE - 1
+    vault.membership._counted = world.now
+    assert passed(vault, redactor, 100) == 59
+    world.now += 1
+    assert passed(vault, redactor, 100) == 0
+    world.now += SECOND
+    assert passed(vault, redactor, 100) == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 9)), max_size=40),
+    st.integers(1, 12),
+    st.integers(0, 999),
+)
+def test_in_any_minute_no_more_pass_than_the_rule_says(
+    bursts: list[tuple[int, int]], most: int, start: int
+) -> None:
+    uses, now = Uses(), START + start
+    times: list[int] = []
+    for after, tries in bursts:
+        now += after
+        times += [now for _ in range(tries) if uses.take(most, now)]
+    for begin in times:
+        assert sum(begin <= each < begin + MINUTE for each in times) <= most
 
 
 def test_each_peer_has_a_rate_of_its_own(world: World, vault: Member, redactor: Member) -> None:

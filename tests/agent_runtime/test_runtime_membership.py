@@ -15,7 +15,7 @@ from schemas.documents import Beacon, Grant, View
 from schemas.errors import PeerError, Reason
 from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.messages import CLIENT, OPERATOR, Admitted, Holdings, Revocation
-from schemas.policy import Client
+from schemas.policy import Client, Limits
 from schemas.subjects import Kind, subject
 from sealing.documents import (
     open_admission,
@@ -580,3 +580,41 @@ def test_beacon_does_not_grow_with_the_roles_of_a_mesh() -> None:
             world.tick(SECOND)
         sizes.append(len(world.core.authority._beacons.last))
     assert sizes[0] == sizes[1]
+
+
+def lowered(world: World, operator: Party, seconds: int) -> None:
+    limits = Limits(grace_seconds=seconds)
+    operator.event(world.policy_event(world.next_policy(world.policy(), limits=limits)))
+
+
+def test_a_policy_that_lowers_the_grace_reaches_who_has_joined() -> None:
+    world, operator = mesh_up()
+    planner = enclave(world, "planner")
+    lowered(world, operator, 2)
+    beat(world, planner)
+    assert planner.membership.grace == 2 * SECOND
+    world.now += 2 * SECOND + 1
+    assert not planner.membership.live()
+
+
+def test_no_beacon_counts_for_who_has_not_heard_of_a_lower_grace() -> None:
+    world, operator = mesh_up()
+    planner = enclave(world, "planner")
+    world.take(subject(world.mesh.id, Kind.BEACON))
+    before = world.now
+    lowered(world, operator, 2)
+    while planner.membership.live():
+        world.tick(SECOND)
+        assert not any(planner.beacons())
+    assert world.now - before <= GRACE + SECOND
+
+
+def test_a_renewal_by_an_older_offer_does_not_bring_the_former_grace_back() -> None:
+    world, operator = mesh_up()
+    planner = enclave(world, "planner")
+    lowered(world, operator, 2)
+    beat(world, planner)
+    planner.party.renew()
+    # The profile that its coordinator showed when it joined still says ten seconds.
+    planner.enter()
+    assert planner.membership.grace == 2 * SECOND

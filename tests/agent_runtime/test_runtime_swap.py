@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import anyio
@@ -16,14 +17,15 @@ from agent_runtime.refusals import Refusals
 from agent_runtime.working import Working
 from schemas import codec
 from schemas.errors import Reason
+from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.messages import ResultBody
 from schemas.peer import Call
 from schemas.rules import Rule
-from schemas.scheduling import Assign, Load, TaskHints, TaskMessage
+from schemas.scheduling import BACK, DONE, Assign, Load, Status, TaskHints, TaskMessage
 from sealing.errors import SealingError
 from sealing.results import open_result
-from tests.agent_runtime.world import Member, client, enclave, mesh_up
-from tests.coordinator.world import Party, World
+from tests.agent_runtime.world import Member, beat, client, enclave, mesh_up
+from tests.coordinator.world import START, Party, World
 from transport import Delivery
 
 pytestmark = pytest.mark.anyio
@@ -33,10 +35,12 @@ TASKS = [bytes([number]) * 16 for number in range(4)]
 
 @dataclass
 class Wire:
-    """What a worker sends: results in their order, and its last load."""
+    """What a worker sends and refuses: results and loads in their order."""
 
     results: list[bytes] = field(default_factory=list)
     load: Load | None = None
+    statuses: list[Status] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
     news: anyio.Event = field(default_factory=anyio.Event)
 
     async def append(self, subject: str, payload: bytes, *, message_id: str) -> None:
@@ -45,6 +49,11 @@ class Wire:
 
     async def publish(self, subject: str, payload: bytes) -> None:
         self.load = codec.decode(payload, Load)
+        self.statuses += self.load.statuses
+        self._tell()
+
+    def note(self, place: str, reason: str) -> None:
+        self.refused.append((place, reason))
         self._tell()
 
     def _tell(self) -> None:
@@ -77,7 +86,8 @@ class Slow:
 
 @asynccontextmanager
 async def working(planner: Member, slow: Slow) -> AsyncIterator[tuple[Working, Wire]]:
-    wire = Wire()
+    wire, refusals = Wire(), Refusals()
+    refusals.note = wire.note  # type: ignore[method-assign]
 
     def context_for(task_id: bytes | None, role: str, instance: bytes) -> Context:
         nobody = cast("Any", None)
@@ -89,7 +99,7 @@ async def working(planner: Member, slow: Slow) -> AsyncIterator[tuple[Working, W
         planner.gate,
         planner.seen,
         cast("Any", wire),
-        Refusals(),
+        refusals,
         context_for,
         lambda size: bytes(size),
     )
@@ -224,3 +234,83 @@ async def test_a_quarantine_survives_beacons_and_is_gone_with_its_entry(up: tupl
     trust = desk.membership.held()
     assert planner.instance in trust.quarantined
     assert planner.instance not in trust.revoked
+
+
+@asynccontextmanager
+async def waiting(world: World, **changes: Any) -> AsyncIterator[tuple[Member, Member, Slow, Wire]]:
+    """Have a planner that works on one plan while the next, which passed the gate, waits for its turn."""
+    desk, planner = client(world), enclave(world, "planner")
+    slow = Slow(Agent("planner", concurrency=1))
+    async with working(planner, slow) as (made, wire):
+        for task_id in TASKS[:2]:
+            await assign(made, desk.task(task_id=task_id, payload=b"\xa2ok", **changes))
+        with anyio.fail_after(30):
+            await slow.begun.wait()
+        yield desk, planner, slow, wire
+
+
+def states(wire: Wire, task_id: bytes) -> list[str]:
+    return [status.state for status in wire.statuses if status.task_id == task_id]
+
+
+async def test_a_task_that_waited_does_not_begin_after_its_sender_was_evicted(
+    up: tuple[World, Party],
+) -> None:
+    world, operator = up
+    async with waiting(world) as (desk, planner, slow, wire):
+        operator.event(world.revocation("instance", desk.instance.hex()))
+        planner.refresh()
+        slow.end.set()
+        await wire.until(lambda wire: DONE in states(wire, TASKS[0]) and DONE in states(wire, TASKS[1]))
+        assert len(slow.callers) == 1
+        # Nor does the result leave of what had begun.
+        assert wire.results == []
+
+
+async def test_a_task_that_waited_is_handed_back_by_who_is_not_live(up: tuple[World, Party]) -> None:
+    world, _ = up
+    async with waiting(world) as (_, planner, slow, wire):
+        world.now += GRACE + 1
+        assert not planner.membership.live()
+        slow.end.set()
+        await wire.until(lambda wire: ("task", Reason.NOT_LIVE.value) in wire.refused)
+        assert len(slow.callers) == 1
+        beat(world, planner)  # and its loads say so when it is live again
+        await wire.until(lambda wire: BACK in states(wire, TASKS[1]))
+        assert wire.results == []
+
+
+async def test_a_task_that_waited_until_it_expired_does_not_begin(up: tuple[World, Party]) -> None:
+    world, _ = up
+    async with waiting(world) as (_, planner, slow, wire):
+        for _ in range(MINUTE // SECOND):
+            beat(world, planner)
+        assert planner.membership.live()
+        slow.end.set()
+        await wire.until(lambda wire: DONE in states(wire, TASKS[1]))
+        assert len(slow.callers) == 1
+
+
+async def test_a_task_that_waited_is_refused_outside_its_hours() -> None:
+    begins = datetime.fromtimestamp(START / 1000, UTC)
+    hours = f"{begins:%H:%M}-{begins + timedelta(minutes=2):%H:%M}"
+    rules = (Rule(role="submitter", may="submit", what="plan", hours=hours),)
+    world, _ = mesh_up(World().policy(rules=rules))
+    async with waiting(world, expires=START + 5 * MINUTE) as (_, planner, slow, wire):
+        for _ in range(2 * MINUTE // SECOND):
+            beat(world, planner)
+        slow.end.set()
+        await wire.until(lambda wire: len(wire.results) == 2)
+        reasons = {reason_of(world, each) for each in wire.results}
+        assert reasons == {"", Reason.CONSTRAINT_VIOLATED.value}
+        assert len(slow.callers) == 1
+
+
+async def test_what_a_quarantined_instance_took_it_begins_too(up: tuple[World, Party]) -> None:
+    world, operator = up
+    async with waiting(world) as (_, planner, slow, wire):
+        operator.event(world.revocation("quarantine", planner.instance.hex()))
+        planner.refresh()
+        slow.end.set()
+        await wire.until(lambda wire: len(wire.results) == 2)
+        assert len(slow.callers) == 2

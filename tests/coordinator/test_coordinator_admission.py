@@ -1,11 +1,15 @@
 """Admission as claims: who gets in, and the one reason for everyone who does not."""
 
+import json
+
 import pytest
 
+from coordinator.admission import HASTE_MOST
 from schemas import codec
 from schemas.documents import Admission
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import SEV_SNP
+from schemas.limits import SECOND
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Admitted, Credential, EvidenceAnswer, Get
 from schemas.pinning import Pinned
 from schemas.policy import Client, Workload
@@ -526,3 +530,51 @@ def test_the_registry_knows_the_evidence_that_an_instance_was_admitted_by(world:
     entered = world.core.authority.ledger.admitted(party.keys.instance)
     assert entered is not None
     assert entered.evidence == sha256(given.value)
+
+
+def admissions(world: World, party: Party) -> int:
+    entries = [json.loads(line) for line in world.log]
+    instance = party.keys.instance.hex()
+    return sum(entry["decision"] == "admitted" and entry["instance"] == instance for entry in entries)
+
+
+def test_nobody_pushes_entries_out_of_the_log_by_renewing_without_pause(world: World) -> None:
+    world.up()
+    client = Party.client(world).join()
+    first, size = admission_of(client), world.core.authority.audit.size
+    for _ in range(100):
+        world.now += 100
+        client.renew()
+    assert world.core.authority.audit.size == size
+    # What it got says no more than the entry does.
+    again = admission_of(client)
+    assert (again.issued, again.expires) == (first.issued, first.expires)
+    # A tenth of its life later it is due to nobody, and is entered.
+    world.now = first.issued * SECOND + 60_000
+    client.renew()
+    assert admission_of(client).expires == first.expires + 60
+    assert admissions(world, client) == 2
+
+
+def test_an_admission_by_another_policy_is_entered_however_soon(world: World) -> None:
+    operator = world.up()
+    client = Party.client(world).join()
+    operator.event(world.policy_event(world.next_policy(world.policy())))
+    client.renew()
+    assert admission_of(client).policy_version == 2
+    assert admissions(world, client) == 2
+
+
+def test_nobody_pushes_entries_out_of_the_log_by_taking_turns_of_roles() -> None:
+    world = World()
+    clients = {"cli": Client(key=CLIENT_KEY.public.hex(), roles=("submitter", "auditor"))}
+    world.up(world.policy(clients=clients))
+    party = Party.client(world, "submitter").join()
+    for turn in range(HASTE_MOST):
+        party.roles = ("auditor", "submitter")[turn % 2 :][:1]
+        party.renew()
+    party.roles = ("auditor",)
+    with pytest.raises(Refusal, match="unavailable"):
+        party.renew()
+    world.now += 60_000
+    Party.client(world, "auditor").join()

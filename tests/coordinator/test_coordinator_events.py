@@ -569,6 +569,51 @@ def test_revoked_machine_that_restarts_is_refused_too(world: World, kind: str, v
         Party.enclave(world, "planner").join()
 
 
+def test_a_host_that_masks_the_chip_does_not_undo_its_revocation(world: World) -> None:
+    party = world.up()
+    evicted = Party.enclave(world, "redactor").join()
+    party.event(world.revocation("chip", CHIP))
+    revoked = operator(world).holdings().revoked
+    evicted.chip = ""
+    with pytest.raises(Refusal, match="instance-revoked"):
+        evicted.join()
+    # Nor does another instance, of which nobody can tell on which chip it is,
+    with pytest.raises(Refusal, match="instance-revoked"):
+        Party.enclave(world, "redactor", chip="").join()
+    # but one that names another chip is none of this.
+    Party.enclave(world, "redactor", chip=OTHER_CHIP).join()
+    assert operator(world).holdings().revoked == revoked
+
+
+def test_whom_operators_put_out_by_any_name_stays_out_under_every_other(world: World) -> None:
+    party = world.up()
+    evicted = Party.enclave(world, "redactor").join()
+    party.event(world.revocation("chip", CHIP))
+    evicted.chip = OTHER_CHIP
+    with pytest.raises(Refusal, match="instance-revoked"):
+        evicted.join()
+
+
+def test_a_chip_of_another_platform_bans_no_hidden_one(world: World) -> None:
+    party = world.up()
+    party.event(world.revocation("chip", "ab" * 16))
+    party.event(world.revocation("chip", "i-0123456789abcdef0"))
+    Party.enclave(world, "redactor", chip="").join()
+
+
+def test_whoever_hid_its_chip_before_one_was_revoked_has_to_prove_again(world: World) -> None:
+    party = world.up()
+    hidden = Party.enclave(world, "redactor", chip="").join()
+    shown = Party.enclave(world, "planner", chip=OTHER_CHIP).join()
+    party.event(world.revocation("chip", CHIP))
+    assert hidden.session.send_subject not in world.heard
+    assert shown.session.send_subject in world.heard
+    world.tick(60_000)
+    assert hidden.keys.instance in {
+        each for entry in operator(world).holdings().revoked for each in entry.instances
+    }
+
+
 def test_revocation_reaches_an_instance_whose_admission_has_ended(world: World) -> None:
     world.up()
     gone = Party.enclave(world, "redactor").join()

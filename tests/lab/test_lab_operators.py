@@ -54,7 +54,7 @@ def operators(lab_template: Path, tmp_path: Path, line: Line, monkeypatch: pytes
     async def opened(*_: object) -> AsyncIterator[Line]:
         yield line
 
-    monkeypatch.setattr(made, "_line", opened)
+    monkeypatch.setattr(made, "line", opened)
     monkeypatch.setattr(module, "RETRY", 0.0)
     return made
 

@@ -202,6 +202,7 @@ VIEW = View(
     (ClassInfo("redact", "redactor", 600_000),),
     (OpenEpoch("redactor", 9, fixed("token", 16), TIME + 1, TIME + 2),),
     (("look-up", "redactor"),),
+    10_000,
 )
 BEACON = Beacon(
     7,
