@@ -21,6 +21,7 @@ from schemas.vendor_roots import EVERY_VENDOR_ROOT
 MAX_SKEW = timedelta(minutes=1)
 CLOUDS_KEY = "a VLEK, which proves no chip"
 VENDORS_OWN = ", the manufacturer's own"  # what ends the word for a root that no simulator has
+NONE_PINNED = "those of a workload, and none is named on this platform"
 OTHER_SIZE = " bytes"  # what ends the word for a value that is longer or shorter than the other
 SHOWN = 16  # digits of an identifier that tell it from others, but for those that differ further on
 
@@ -240,7 +241,7 @@ def _closest(named: Iterable[WorkloadValues], genuine: Genuine) -> Finding:
     """Return what the workload that comes nearest differs in; one that is incomplete is told first."""
     differ = [found for each in named if (found := _mismatch(each, genuine)) is not None]
     if not differ:
-        return _executables(Reason.MEASUREMENT_NOT_IN_POLICY, "measurements", "none named on this platform")
+        return _executables(Reason.MEASUREMENT_NOT_IN_POLICY, "measurements", NONE_PINNED)
     incomplete = [each for _, each in differ if each.reason is Reason.MEASUREMENT_NOT_PINNED]
     return incomplete[0] if incomplete else max(differ, key=lambda each: each[0])[1]
 

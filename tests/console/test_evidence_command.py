@@ -596,6 +596,27 @@ def test_policy_that_leaves_the_platform_out_refuses(tmp_path: Path, verify: Ver
     assert set(vector.values()) == {0}
 
 
+def test_policy_that_pins_no_workload_says_that_it_accepts_nothing(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    file = tmp_path / "policy.toml"
+    file.write_text(policy_text(folder).partition("[workloads")[0])
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["reasons"]) == (1, ["measurement-not-in-policy"])
+    (finding,) = result["findings"]
+    assert finding["explanation"].startswith("The policy pins no workload on this platform")
+
+
+def test_an_evaluation_number_below_its_floor_is_mended_by_collateral(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    file = tmp_path / "policy.toml"
+    floor = "minimum_tcb = { TCB_EVALUATION_DATA_NUMBER = 999 }\n[workloads"
+    file.write_text(policy_text(folder).replace("[workloads", floor))
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["reasons"][0]) == (1, "tcb-not-accepted")
+    (finding,) = [each for each in result["findings"] if each["reason"] == "tcb-not-accepted"]
+    assert "`sealbus collateral fetch`" in finding["explanation"]
+
+
 # --- for people ---------------------------------------------------------------------------------
 
 
