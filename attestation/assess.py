@@ -79,9 +79,10 @@ def assess(
     binding = () if nonce is None else judge_nonce(claims, nonce)
     judgement = judge_without_workloads(claims, values, binding=binding, now=now)
     vector = vector_of(judgement.findings)
-    # Nobody said which code is good, so nothing is said of it.
-    vector[Claim.EXECUTABLES] = int(Value.NONE)
-    return Assessment(_has_root(claims, values), vector, judgement, claims)
+    if vector[Claim.EXECUTABLES] == Value.AFFIRMED:
+        # Nobody said which code is good, so nothing is said of it.
+        vector[Claim.EXECUTABLES] = int(Value.NONE)
+    return _assessed(_has_root(claims, values), vector, judgement, claims)
 
 
 def assess_by_policy(
@@ -104,8 +105,13 @@ def assess_by_policy(
         vector = dict.fromkeys(Claim, int(Value.NONE)) | {
             Claim.INSTANCE_IDENTITY: int(Value.INSTANCE_UNKNOWN)
         }
-        return Assessment(_is_genuine(claims, None), vector, judgement, claims)
-    return Assessment(_is_genuine(claims, values), vector_of(judgement.findings), judgement, claims)
+        return _assessed(_is_genuine(claims, None), vector, judgement, claims)
+    return _assessed(_is_genuine(claims, values), vector_of(judgement.findings), judgement, claims)
+
+
+def _assessed(genuine: bool, vector: dict[Claim, int], judgement: Judgement, claims: Genuine) -> Assessment:
+    # A chain that ends in nobody's root proves nothing: whoever made it wrote all that the evidence says.
+    return Assessment(genuine, vector if genuine else of_failure(), judgement, claims)
 
 
 def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> Genuine | AttestationError:

@@ -39,7 +39,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.ROOT_NOT_IN_POLICY: (
         "The chain ends in a root that the policy does not name",
-        "if it is a simulator's, name that very root with --root or under lab_roots",
+        "name that root with --root or under lab_roots if it is a simulator's; otherwise treat it as forged",
     ),
     Reason.PLATFORM_NOT_IN_POLICY: (
         "The policy names no such platform",
@@ -120,7 +120,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.CHALLENGE_UNKNOWN: (
         "The evidence does not answer the nonce",
-        "treat it as replayed; ask for evidence with your nonce",
+        "give the digest if the attester hashes nonces with more; otherwise treat it as replayed, ask anew",
     ),
     Reason.MEASUREMENT_NOT_IN_POLICY: (
         "What runs measures otherwise than any workload of the policy",
@@ -150,6 +150,10 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     Reason.NOT_STATED: (
         "This kind of quote does not say all that matters",
         "launch the TD so that its quotes are of version 5, where the host offers them",
+    ),
+    Reason.RUNTIME_UNMEASURED: (
+        "Nothing that was booted is measured here; a paravisor, such as Azure's, measures it into a vTPM",
+        "MRTD is the paravisor's alone and says nothing of your image: run where RTMRs are measured",
     ),
     Reason.SEPT_VE_ENABLED: (
         "The host can steer the guest's exception handler",

@@ -31,6 +31,11 @@ _SUGGESTIONS = """
 # look-up = "{role}"
 """
 
+_UNMEASURED = [
+    "# CAREFUL: RTMR0 to 3 are zero, so nothing that was booted is measured here. MRTD is that of a",
+    "# paravisor such as Azure's: every image that runs under it looks the same, and this pins none of them.",
+]
+
 _RULE = """
 # [[rules]]
 # role = "{role}"
@@ -139,5 +144,7 @@ def _pinned(table: str, on: Mapping[str, Sequence[Seen]]) -> Iterable[str]:
             lines += [f'    "{chip}",' for chip in chips]
             lines.append("]")
         lines += ["", f"[{table}.{platform}.measurements]"]
+        if seen[0].claims.runtime_unmeasured:
+            lines += _UNMEASURED
         lines += [f'{name} = "{digest}"' for name, digest in _digests(seen[0]).items()]
         yield "\n".join([*lines, ""])

@@ -15,6 +15,7 @@ from attestation.appraise import accepted
 from attestation.claims import CRL, Genuine
 from attestation.errors import NotAcceptableError
 from attestation.missing import CODES
+from attestation.moments import rfc3339
 from attestation.sev_snp import FEATURES, SMT_DISABLED
 from attestation.tdx.collateral import NAMES
 from attestation.trust import Claim, Tier, status_of, vector_of
@@ -566,7 +567,7 @@ def test_what_an_exception_names_ends_with_it_though_a_list_accepts_it(
         assert refused_for(genuine(TDX, **claims), values, now=NOW - MOMENT) == ()
         assert refused_for(genuine(TDX, **claims), values) == (refused,)
         wanted = judged(genuine(TDX, **claims), values).refusals[0].wanted
-        assert wanted == f"another: it was accepted until {NOW.isoformat()}"
+        assert wanted == f"another: it was accepted until {rfc3339(NOW)}"
 
 
 def test_of_two_exceptions_the_later_counts() -> None:

@@ -443,8 +443,62 @@ def test_nonce_is_compared_where_it_is_given(name: str, verify: Verify) -> None:
     if right:  # a Nitro document may carry none
         code, result = verify(folder, *at(folder), "--nonce", right)
         assert (code, result["reasons"]) == (0, verify(folder, *at(folder))[1]["reasons"])
-    code, result = verify(folder, *at(folder), "--nonce", "01" + right)
+    other = "01" + right[2:]
+    code, result = verify(folder, *at(folder), "--nonce", other)
     assert (code, result["genuine"], result["reasons"][0]) == (1, True, "challenge-unknown")
+    assert result["judged"]["nonce"] == other
+    (finding,) = [each for each in result["findings"] if each["reason"] == "challenge-unknown"]
+    assert finding["wanted"] == other
+    assert finding["seen"].endswith(right or "no nonce")
+
+
+@pytest.mark.parametrize(
+    ("name", "room"), [("sev-snp/genoa-v5-vcek-lunal", 64), ("tdx/v4-uptodate-b0c06f-phala", 64)]
+)
+def test_a_nonce_that_evidence_has_no_room_for_is_a_usage_error(name: str, room: int, verify: Verify) -> None:
+    folder = one_of(*name.split("/"))
+    assert verify(folder, *at(folder), "--nonce", "01" * room)[0] == 1
+    assert verify(folder, *at(folder), "--nonce", "01" * (room + 1))[0] == 2
+
+
+def test_a_nonce_that_is_answered_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    nonce = load(folder).meta["report_data"]
+    assert run(["evidence", "verify", str(folder), *at(folder), "--nonce", nonce]) == 0
+    assert f"answersthenonce:{nonce}" in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nitro/neg-derived-forged-root", "tdx/neg-derived-testroot-uptodate", "tdx/neg-derived-testroot-debug"],
+)
+def test_what_ends_in_nobodys_root_affirms_nothing(name: str, verify: Verify) -> None:
+    folder = one_of(*name.split("/"))
+    code, result = verify(folder, *at(folder))
+    assert (code, result["genuine"], result["status"]) == (1, False, "contraindicated")
+    vector = result["ear"]["submods"][folder.parent.name]["ear.trustworthiness-vector"]
+    assert set(vector.values()) == {99}
+    assert "otherwise treat it as forged" in result["findings"][0]["explanation"]
+
+
+def test_a_td_that_measures_nothing_it_booted_is_warned_of(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(TDX, "v4-uptodate-90c06f-azure-ak")
+    file = tmp_path / "policy.toml"
+    file.write_text(policy_text(folder))
+    for options in ((), ("--policy", str(file))):
+        code, result = verify(folder, *at(folder), *options)
+        assert (code, result["status"]) == (0, "warning")
+        assert "runtime-unmeasured" in result["reasons"]
+        vector = result["ear"]["submods"][TDX]["ear.trustworthiness-vector"]
+        assert vector["executables"] == 33
+    sound = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    assert "runtime-unmeasured" not in verify(sound, *at(sound))[1]["reasons"]
+
+
+def test_debug_of_a_nitro_document_is_laid_to_its_pcrs(verify: Verify) -> None:
+    folder = one_of(NITRO, "evervault-debug-2023-09")
+    (finding,) = [e for e in verify(folder, *at(folder))[1]["findings"] if e["reason"] == "debug-enabled"]
+    assert finding["seen"] == "PCR0, PCR1, PCR2 of zeros"
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, verify: Verify) -> None:
