@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from attestation.acceptable import Judgement, judge, judge_nonce, judge_root, judge_without_workloads
-from attestation.appraise import verify
+from attestation.appraise import VERIFIERS, verify
 from attestation.broken import broken
 from attestation.claims import Genuine
 from attestation.errors import AttestationError, EvidenceMalformedError, UnsupportedPlatformError
@@ -15,6 +15,7 @@ from attestation.trust import Claim, Tier, Value, of_failure, status_of, vector_
 from attestation.vendors import built_in_for
 from schemas.errors import Reason
 from schemas.evidence import Endorsements, Evidence, PlatformValues, ReferenceValues
+from schemas.toml_place import printable
 
 _UNREADABLE = (Reason.MALFORMED, Reason.TOO_LARGE, Reason.UNSUPPORTED_VERSION)
 
@@ -118,7 +119,11 @@ def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> 
     try:
         return verify(evidence, endorsements, now=now)
     except UnsupportedPlatformError as failure:
-        return failure
+        if evidence.type in VERIFIERS:
+            return failure
+        # The door repeats nothing of a stranger's; a person has to see what it is.
+        wanted = f"one of {', '.join(VERIFIERS)}"
+        return UnsupportedPlatformError(failure.detail, seen=printable(evidence.type), wanted=wanted)
     except EvidenceMalformedError as failure:
         # The verifier knows bytes; a person mends files. At the door nobody reads a stranger's bytes twice.
         name = broken(endorsements, failure.detail)

@@ -18,6 +18,7 @@ from attestation.assess import assess, assess_by_policy
 from attestation.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
+from attestation.explain import explain
 from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.collateral_files import read_verified
@@ -179,7 +180,15 @@ def verify(
         basis = replace(basis, root=fingerprint or "")
         assessment = assess(found.evidence, found.endorsements, now=now, root=fingerprint, nonce=nonce)
     if as_data:
-        print_json(as_json(assessment, found.platform, basis))
+        data = as_json(assessment, found.platform, basis)
+        if assessment.failure is not None and not assessment.readable:
+            # As any error with exit code 2, so that a program reads one shape.
+            data |= {
+                "done": False,
+                "reason": assessment.failure.reason.value,
+                "detail": explain(assessment)[0],
+            }
+        print_json(data)
     else:
         show_assessment(Console(), assessment, found.platform, basis)
     if not assessment.readable:

@@ -852,7 +852,11 @@ def test_wrapped_evidence_is_judged_as_bare_with_what_lies_beside_it(
         b'["application/vnd.sealbus.tdx-quote", "!!!!"]',
         b"[" * 100_000,
         cbor2.dumps({"a": 1}),
-        cbor2.dumps([1, b"x"]),
+        cbor2.dumps([-1, b"x"]),
+        cbor2.dumps([1 << 16, b"x"]),
+        cbor2.dumps({"__cmwc_t": "tag:x"}),
+        b'[true, "eA"]',
+        b'{"a":' * 9 + b'["application/vnd.sealbus.tdx-quote", "AAAA"]' + b"}" * 9,
         as_cbor("application/vnd.sealbus.tdx-quote", b"x", "more"),
     ],
 )
@@ -872,6 +876,50 @@ def test_wrapper_of_another_media_type_is_of_a_platform_that_is_not_judged(
     assert (code, result["platform"], result["reasons"]) == (1, "unknown", ["unsupported-platform"])
     assert run(["evidence", "show", str(file)]) == 1
     assert "a platform that sealbus does not read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data", [cbor2.dumps([60, b"x"]), b'[60, "eA"]', bytes.fromhex("da63740141") + b"\x41x"]
+)
+def test_wrapper_of_a_content_format_is_of_a_platform_that_is_not_judged(
+    data: bytes, tmp_path: Path, verify: Verify
+) -> None:
+    (tmp_path / "evidence.cmw").write_bytes(data)
+    code, result = verify(tmp_path / "evidence.cmw")
+    assert (code, result["reasons"]) == (1, ["unsupported-platform"])
+    assert result["failure"]["seen"] in ("CoAP content format 60", "CoAP content format 64")
+    assert "sealbus.tdx-quote" in result["failure"]["wanted"]
+
+
+def test_the_one_piece_of_evidence_in_a_collection_is_judged(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    document = (folder / "attestation.cbor").read_bytes()
+    kind = "application/vnd.sealbus.nitro-attestation"
+    record = as_cbor(kind, document)
+    tunnel = ["#cmw-c2j-tunnel", urlsafe_b64encode(record).rstrip(b"=").decode()]
+    other = ["application/eat+jwt", "eA"]
+    file = tmp_path / "evidence.cmw"
+    for members in ({"a": json.loads(as_json(kind, document))}, {"a": tunnel}, {"a": {"b": tunnel}}):
+        file.write_text(json.dumps({"__cmwc_t": "tag:x", "other": other, **members}))
+        assert verify(file, *at(folder))[0] == 0
+    file.write_bytes(cbor2.dumps({1: [kind, document]}, canonical=True))
+    assert verify(file, *at(folder))[0] == 0
+    file.write_text(json.dumps({"a": tunnel, "b": tunnel}))
+    assert verify(file, *at(folder))[0] == 2
+
+
+def test_a_report_that_was_cut_is_told_by_its_size_however_it_is_named(
+    tmp_path: Path, verify: Verify
+) -> None:
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    data = (folder / "report.bin").read_bytes()
+    for cut in (data[:-1], data + b"x"):
+        for name in ("report.bin", "r"):
+            (tmp_path / name).write_bytes(cut)
+        for path in (tmp_path, tmp_path / "r"):
+            code, result = verify(path)
+            assert (code, result["failure"]["wanted"]) == (2, "1184 bytes")
+            assert (result["done"], result["reason"]) == (False, "malformed")
 
 
 # --- sentences ----------------------------------------------------------------------------------
