@@ -495,6 +495,14 @@ def test_a_td_that_measures_nothing_it_booted_is_warned_of(tmp_path: Path, verif
     assert "runtime-unmeasured" not in verify(sound, *at(sound))[1]["reasons"]
 
 
+def test_which_certificate_is_revoked_is_told_and_by_whom(verify: Verify) -> None:
+    folder = one_of(TDX, "neg-derived-testroot-pck-revoked")
+    failure = verify(folder, *at(folder))[1]["failure"]
+    assert failure["reason"] == "certificate-revoked"
+    assert failure["seen"].startswith("the leaf certificate, serial number ")
+    assert "is in the intermediate's revocation list of " in failure["seen"]
+
+
 def test_debug_of_a_nitro_document_is_laid_to_its_pcrs(verify: Verify) -> None:
     folder = one_of(NITRO, "evervault-debug-2023-09")
     (finding,) = [e for e in verify(folder, *at(folder))[1]["findings"] if e["reason"] == "debug-enabled"]
