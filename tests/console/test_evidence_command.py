@@ -187,6 +187,7 @@ def test_the_result_says_by_what_it_was_judged(verify: Verify, capsys: pytest.Ca
         "policy": None,
         "policy_sha256": None,
         "root": given,
+        "nonce": None,
         "collateral": [],
     }
     run(["evidence", "verify", str(folder), *at(folder), "--root", str(root)])
