@@ -436,7 +436,7 @@ def test_incomplete_reference_values_match_nothing_and_the_refusal_says_so(chang
 def test_values_of_another_platform_do_not_count(snp: Case) -> None:
     snp.workloads = [replace(reference(NITRO), measurements={})]
     refusal = snp.assert_refused(NotAcceptableError, Reason.MEASUREMENT_NOT_IN_POLICY)
-    assert "none named on this platform" in refusal.detail
+    assert "none is named on this platform" in refusal.detail
 
 
 def test_chip_that_the_workload_does_not_name_is_refused(
