@@ -15,12 +15,13 @@ from attestation.moments import rfc3339
 from attestation.sev_snp.verify import LEAKED
 from attestation.trust import Claim, Finding, Tier, Value
 from schemas.errors import Reason
-from schemas.evidence import NITRO, SEV_SNP, VLEK, PlatformValues, ReferenceValues, WorkloadValues
+from schemas.evidence import MEASURED, NITRO, SEV_SNP, VLEK, PlatformValues, ReferenceValues, WorkloadValues
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
 MAX_SKEW = timedelta(minutes=1)
 CLOUDS_KEY = "a VLEK, which proves no chip"
 VENDORS_OWN = ", the manufacturer's own"  # what ends the word for a root that no simulator has
+NONE_PINNED = "those of a workload, and none is named on this platform"
 OTHER_SIZE = " bytes"  # what ends the word for a value that is longer or shorter than the other
 SHOWN = 16  # digits of an identifier that tell it from others, but for those that differ further on
 
@@ -77,8 +78,8 @@ def judge(
     measured = [each for each in named if _mismatch(each, genuine) is None]
     admissible = [each for each in measured if each.debuggable or not genuine.debug]
     if genuine.debug and not admissible:
-        findings.append(_debug())
-    findings += _isolation(genuine, values)
+        findings.append(_debug(genuine))
+    findings += [*_isolation(genuine, values), *_measured(genuine)]
     # 5.
     findings += [*_age(genuine, values, now), *judge_firmware(genuine, values, now)]
     # 6.
@@ -101,8 +102,8 @@ def judge_without_workloads(
     """Judge all but measurements and age: what can be said of anybody's evidence."""
     findings = [*judge_root(genuine, values), *_judge_key(genuine, values), *binding]
     if genuine.debug:
-        findings.append(_debug())
-    findings += [*_isolation(genuine, values), *judge_firmware(genuine, values, now)]
+        findings.append(_debug(genuine))
+    findings += [*_isolation(genuine, values), *_measured(genuine), *judge_firmware(genuine, values, now)]
     product = product_of(genuine, values)
     if genuine.product in LEAKED and product is not None and not product.any_chip:
         wanted = f"any_chip, because keys of {genuine.product} have leaked"
@@ -145,17 +146,32 @@ def judge_nonce(genuine: Genuine, nonce: bytes) -> Iterator[Finding]:
     seen = genuine.nonce or b"" if genuine.platform == NITRO else genuine.report_data
     wanted = nonce if genuine.platform == NITRO else nonce.ljust(len(genuine.report_data), b"\0")
     if not hmac.compare_digest(seen, wanted):
-        yield _identity(Reason.CHALLENGE_UNKNOWN, "another nonce", "the one given")
+        what = "nonce" if genuine.platform == NITRO else "report data"
+        # Neither is secret: both were sent in clear, and who compares has to see in what they differ.
+        yield _identity(
+            Reason.CHALLENGE_UNKNOWN, f"{what} {seen.hex()}" if seen else f"no {what}", nonce.hex()
+        )
 
 
-def _debug() -> Finding:
-    return Finding(
-        Claim.RUNTIME_OPAQUE,
-        Value.RUNTIME_EXPOSED,
-        Reason.DEBUG_ENABLED,
-        "its debug bit is set",
-        "clear",
-    )
+def _debug(genuine: Genuine) -> Finding:
+    seen, wanted = "its debug bit is set", "clear"
+    if genuine.platform == NITRO:
+        zero = [name.upper() for name, value in genuine.measurements.items() if not any(bytes.fromhex(value))]
+        shown = [name for name in zero if name.lower() in MEASURED[NITRO]]
+        seen, wanted = f"{', '.join(shown)} of zeros", "measured values"
+    return Finding(Claim.RUNTIME_OPAQUE, Value.RUNTIME_EXPOSED, Reason.DEBUG_ENABLED, seen, wanted)
+
+
+def _measured(genuine: Genuine) -> Iterator[Finding]:
+    """Yield a warning where MRTD is all that is measured."""
+    if genuine.runtime_unmeasured:
+        yield Finding(
+            Claim.EXECUTABLES,
+            Value.EXECUTABLES_PARTLY,
+            Reason.RUNTIME_UNMEASURED,
+            "RTMR0 to RTMR3 are zero",
+            "measurements of what was booted",
+        )
 
 
 def _isolation(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
@@ -240,7 +256,7 @@ def _closest(named: Iterable[WorkloadValues], genuine: Genuine) -> Finding:
     """Return what the workload that comes nearest differs in; one that is incomplete is told first."""
     differ = [found for each in named if (found := _mismatch(each, genuine)) is not None]
     if not differ:
-        return _executables(Reason.MEASUREMENT_NOT_IN_POLICY, "measurements", "none named on this platform")
+        return _executables(Reason.MEASUREMENT_NOT_IN_POLICY, "measurements", NONE_PINNED)
     incomplete = [each for _, each in differ if each.reason is Reason.MEASUREMENT_NOT_PINNED]
     return incomplete[0] if incomplete else max(differ, key=lambda each: each[0])[1]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from attestation.acceptable import Judgement, judge, judge_nonce, judge_root, judge_without_workloads
-from attestation.appraise import verify
+from attestation.appraise import VERIFIERS, verify
 from attestation.broken import broken
 from attestation.claims import Genuine
 from attestation.errors import AttestationError, EvidenceMalformedError, UnsupportedPlatformError
@@ -15,6 +15,7 @@ from attestation.trust import Claim, Tier, Value, of_failure, status_of, vector_
 from attestation.vendors import built_in_for
 from schemas.errors import Reason
 from schemas.evidence import Endorsements, Evidence, PlatformValues, ReferenceValues
+from schemas.toml_place import printable
 
 _UNREADABLE = (Reason.MALFORMED, Reason.TOO_LARGE, Reason.UNSUPPORTED_VERSION)
 
@@ -79,9 +80,10 @@ def assess(
     binding = () if nonce is None else judge_nonce(claims, nonce)
     judgement = judge_without_workloads(claims, values, binding=binding, now=now)
     vector = vector_of(judgement.findings)
-    # Nobody said which code is good, so nothing is said of it.
-    vector[Claim.EXECUTABLES] = int(Value.NONE)
-    return Assessment(_has_root(claims, values), vector, judgement, claims)
+    if vector[Claim.EXECUTABLES] == Value.AFFIRMED:
+        # Nobody said which code is good, so nothing is said of it.
+        vector[Claim.EXECUTABLES] = int(Value.NONE)
+    return _assessed(_has_root(claims, values), vector, judgement, claims)
 
 
 def assess_by_policy(
@@ -104,15 +106,24 @@ def assess_by_policy(
         vector = dict.fromkeys(Claim, int(Value.NONE)) | {
             Claim.INSTANCE_IDENTITY: int(Value.INSTANCE_UNKNOWN)
         }
-        return Assessment(_is_genuine(claims, None), vector, judgement, claims)
-    return Assessment(_is_genuine(claims, values), vector_of(judgement.findings), judgement, claims)
+        return _assessed(_is_genuine(claims, None), vector, judgement, claims)
+    return _assessed(_is_genuine(claims, values), vector_of(judgement.findings), judgement, claims)
+
+
+def _assessed(genuine: bool, vector: dict[Claim, int], judgement: Judgement, claims: Genuine) -> Assessment:
+    # A chain that ends in nobody's root proves nothing: whoever made it wrote all that the evidence says.
+    return Assessment(genuine, vector if genuine else of_failure(), judgement, claims)
 
 
 def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> Genuine | AttestationError:
     try:
         return verify(evidence, endorsements, now=now)
     except UnsupportedPlatformError as failure:
-        return failure
+        if evidence.type in VERIFIERS:
+            return failure
+        # The door repeats nothing of a stranger's; a person has to see what it is.
+        wanted = f"one of {', '.join(VERIFIERS)}"
+        return UnsupportedPlatformError(failure.detail, seen=printable(evidence.type), wanted=wanted)
     except EvidenceMalformedError as failure:
         # The verifier knows bytes; a person mends files. At the door nobody reads a stranger's bytes twice.
         name = broken(endorsements, failure.detail)

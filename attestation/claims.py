@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from schemas.evidence import VLEK
+from schemas.evidence import TDX, VLEK
 
 CRL = "crl.der"  # SEV-SNP's, the one endorsement that a policy may do without
 
@@ -43,6 +43,12 @@ class Genuine:
     # PCK CRL. Intel renews these for whoever asks; the root CA's CRL only about once a year, so its age says
     # nothing, and its nextUpdate bounds it.
     collateral_time: datetime | None = None
+
+    @property
+    def runtime_unmeasured(self) -> bool:
+        """Say whether a TD measures nothing behind MRTD: under a paravisor, which measures into a vTPM."""
+        registers = [value for name, value in self.measurements.items() if name.startswith("rtmr")]
+        return self.platform == TDX and not any(any(bytes.fromhex(each)) for each in registers)
 
     @property
     def chip_is_proven(self) -> bool:

@@ -18,15 +18,18 @@ class AttestationError(PeerError):
 class EvidenceMalformedError(AttestationError):
     """The bytes are not the format they claim to be, or a version of it that is not known here."""
 
-    def __init__(self, detail: str, reason: Reason = Reason.MALFORMED) -> None:
+    def __init__(
+        self, detail: str, reason: Reason = Reason.MALFORMED, *, seen: str = "", wanted: str = ""
+    ) -> None:
         super().__init__(reason, detail)
+        self.seen, self.wanted = seen, wanted
 
 
 class UnsupportedPlatformError(EvidenceMalformedError):
     """Evidence of a platform that is not judged here; `platform` names it, where the bytes tell."""
 
-    def __init__(self, detail: str, platform: str = "") -> None:
-        super().__init__(detail, Reason.UNSUPPORTED_PLATFORM)
+    def __init__(self, detail: str, platform: str = "", *, seen: str = "", wanted: str = "") -> None:
+        super().__init__(detail, Reason.UNSUPPORTED_PLATFORM, seen=seen, wanted=wanted)
         self.platform = platform
 
 

@@ -1,9 +1,10 @@
 """Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
 
-from attestation.acceptable import CLOUDS_KEY, OTHER_SIZE, VENDORS_OWN
+from attestation.acceptable import CLOUDS_KEY, NONE_PINNED, OTHER_SIZE, VENDORS_OWN
 from attestation.assess import Assessment
 from attestation.errors import AttestationError
 from attestation.missing import CODES
+from attestation.tdx import EVALUATION_NUMBER
 from attestation.tdx.tcb import FOREIGN_MODULE, FOREIGN_QE, NOT_OF_INTEL, UNKNOWN_MODULE, UNKNOWN_STATUS
 from attestation.trust import Finding, Tier
 from schemas.errors import Reason
@@ -38,7 +39,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.ROOT_NOT_IN_POLICY: (
         "The chain ends in a root that the policy does not name",
-        "if it is a simulator's, name that very root with --root or under lab_roots",
+        "name that root with --root or under lab_roots if it is a simulator's; otherwise treat it as forged",
     ),
     Reason.PLATFORM_NOT_IN_POLICY: (
         "The policy names no such platform",
@@ -119,7 +120,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.CHALLENGE_UNKNOWN: (
         "The evidence does not answer the nonce",
-        "treat it as replayed; ask for evidence with your nonce",
+        "give the digest if the attester hashes nonces with more; otherwise treat it as replayed, ask anew",
     ),
     Reason.MEASUREMENT_NOT_IN_POLICY: (
         "What runs measures otherwise than any workload of the policy",
@@ -149,6 +150,10 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     Reason.NOT_STATED: (
         "This kind of quote does not say all that matters",
         "launch the TD so that its quotes are of version 5, where the host offers them",
+    ),
+    Reason.RUNTIME_UNMEASURED: (
+        "Nothing that was booted is measured here; a paravisor, such as Azure's, measures it into a vTPM",
+        "MRTD is the paravisor's alone and says nothing of your image: run where RTMRs are measured",
     ),
     Reason.SEPT_VE_ENABLED: (
         "The host can steer the guest's exception handler",
@@ -199,6 +204,14 @@ _VLEK = (
 )
 _COMPARED = (Reason.MEASUREMENT_NOT_IN_POLICY, Reason.CHIP_NOT_IN_POLICY)
 _NO_CHIP = "run where chips sign with keys of their own (VCEK), or leave the list of chips out"
+_NONE_PINNED = (
+    "The policy pins no workload on this platform, so it accepts none of its evidence",
+    "pin what may run there under workloads.NAME.on.PLATFORM; `sealbus policy generate` proposes it",
+)
+_EVALUATION = (
+    "The collateral is of an older evaluation of TCBs than the policy asks for",
+    "get it again with `sealbus collateral fetch` (--early: Intel's newest), or lower the floor",
+)
 _OWN_ROOT = "it is no simulator's: name it under roots in the policy, or leave --root out"
 # Their second half is not what the policy wants, but why it lets it pass.
 _TOLERATED = (Reason.TCB_STATUS_TOLERATED, Reason.ADVISORY_TOLERATED)
@@ -239,6 +252,10 @@ def _sentence(reason: Reason, seen: str, wanted: str, detail: str = "") -> str:
         to_do = _NO_CHIP
     if reason is Reason.ROOT_NOT_IN_POLICY and seen.endswith(VENDORS_OWN):
         to_do = _OWN_ROOT
+    if reason is Reason.MEASUREMENT_NOT_IN_POLICY and wanted == NONE_PINNED:
+        (failed, to_do), seen, wanted = _NONE_PINNED, "", ""
+    if reason is Reason.TCB_NOT_ACCEPTED and seen.startswith(EVALUATION_NUMBER):
+        failed, to_do = _EVALUATION
     if reason in _COMPARED and seen.endswith(OTHER_SIZE):
         to_do = "give the whole value in the policy: that one is of another length"
     middle = f": {seen}" if seen else ""

@@ -23,6 +23,7 @@ class Basis:
     policy: str = ""  # name of the policy's file; "": the built-in one
     policy_digest: str = ""  # SHA-256 of its text
     root: str = ""  # fingerprint of a root given in place of the manufacturer's
+    nonce: bytes | None = None  # that the evidence had to carry
     collateral: tuple[str, ...] = ()  # endorsements that did not lie beside the evidence
 
     @property
@@ -38,6 +39,7 @@ class Basis:
             "policy": self.policy or None,
             "policy_sha256": self.policy_digest or None,
             "root": self.root or None,
+            "nonce": None if self.nonce is None else self.nonce.hex(),
             "collateral": list(self.collateral),
         }
 

@@ -61,7 +61,7 @@ class Finding:
     claim: Claim
     value: int
     reason: Reason
-    seen: str = ""  # what the evidence has; never a key or report data
+    seen: str = ""  # what the evidence has; never a key
     wanted: str = ""  # what the policy asks for
 
     @property

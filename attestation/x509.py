@@ -359,21 +359,25 @@ def verify_not_revoked(
     # 2. It is signed by it.
     if not is_signed_by(issuer.key_info, listing, memory):
         raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
+    # By their places, as above.
+    whose = "root's" if issuer.issuer == issuer.subject else "intermediate's"
     # 3. It is current: an old list would hide what was revoked since.
     if not listing.this_update <= now <= listing.next_update:
-        whose = "the root's" if issuer.issuer == issuer.subject else "the intermediate's"
         raise NotGenuineError(
             Reason.COLLATERAL_EXPIRED,
             "CRL is not current at this time",
-            seen=f"{whose} revocation list is {span(listing.this_update, listing.next_update)}",
+            seen=f"the {whose} revocation list is {span(listing.this_update, listing.next_update)}",
             wanted=at(now),
         )
     # 4. It does not name the certificate.
     if certificate.serial in read_revoked(listing, memory):
+        below = "intermediate" if _basic_constraints(certificate)[0] else "leaf"
+        which = "root" if certificate.subject == issuer.subject else below
         raise NotGenuineError(
             Reason.CERTIFICATE_REVOKED,
             "a certificate of the chain is revoked",
-            seen=f"serial number {certificate.serial:x} is in the list of {rfc3339(listing.this_update)}",
+            seen=f"the {which} certificate, serial number {certificate.serial:x}, is in the "
+            f"{whose} revocation list of {rfc3339(listing.this_update)}",
             wanted="one that is not in it",
         )
 

@@ -24,6 +24,7 @@ from attestation.moments import rfc3339
 from console.collateral_fetch import Outcome, Settings, fetch_all
 from console.collateral_files import (
     Gathered,
+    absent_from,
     default_cache,
     load_anchor,
     load_key,
@@ -55,6 +56,7 @@ from schemas.collateral import CollateralBundle, Entries
 from schemas.errors import PeerError, Reason, UsageError
 from schemas.evidence import NITRO
 from schemas.messages import Millis
+from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from sealing.errors import SealingError, SignatureError
 
@@ -217,12 +219,14 @@ def status(
             raise UsageError(f"{path} is a folder, which nobody signs: leave --anchor out")
         if previous is not None:
             raise UsageError(f"{path} is a folder: compare a file of it, by `sealbus collateral pack`")
-        found, rows, missing = None, list(rows_of_files(read_endorsements(path), now, soon)), []
+        files = read_endorsements(path)
+        found, rows, missing = None, list(rows_of_files(files, now, soon)), []
+        absent = absent_from(path, files)
     else:
         found = read_gathered(path)
         before: Entries = () if previous is None else read_gathered(previous).entries
         rows = list(rows_of_entries(found.entries, now, soon, before))
-        missing = missing_in(found.entries, before)
+        missing, absent = missing_in(found.entries, before), []
     if not rows and path.is_dir() and holds(path, NITRO):
         return _nothing_to_watch(path, as_data)
     if not rows:
@@ -230,12 +234,21 @@ def status(
     word, trusted = _signatures(found, path, anchor)
     if as_data:
         documents = [row.as_json() for row in rows]
-        data = {"signatures": word, **_ages(found, now), "missing": missing, "documents": documents}
+        data = {
+            "signatures": word,
+            **_ages(found, now),
+            "missing": missing,
+            "absent": absent,
+            "documents": documents,
+        }
         click.echo(json.dumps(data, indent=1))
     else:
         console = Console(highlight=False)
         show(console, rows)
         show_stale(console, rows, missing)
+        if absent:
+            text = f"absent: {', '.join(absent)}; get it with `sealbus collateral fetch {path} --beside`"
+            console.print(Text(printable(text), "yellow"), soft_wrap=True)
         if any(row.state == EXPIRED for row in rows):
             text = "what has expired is refused: get it again with `sealbus collateral fetch`"
             console.print(Text(text, "red"), soft_wrap=True)

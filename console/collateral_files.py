@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attestation.bundle import decode_file, decode_signed, issued_at, open_bundle, unverified_bundle
-from attestation.missing import CODES
+from attestation.claims import CRL
+from attestation.missing import CODES, missing_of
 from attestation.moments import rfc3339
+from attestation.tdx.collateral import NAMES
 from attestation.whole_files import write_whole
 from console import operator_key
 from console.council_files import open_council
-from console.evidence_files import CERTIFICATE_TABLE, read_bounded
+from console.evidence_files import CERTIFICATE_TABLE, holds, read_bounded
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.errors import PeerError, UsageError
+from schemas.evidence import SEV_SNP, TDX, Endorsements
 from schemas.messages import Millis
 from sealing.context import Mesh
 from sealing.council import Council
@@ -97,6 +100,16 @@ def folders_of_endorsements(tops: Iterable[Path]) -> list[Path]:
             )
         found += sorted(below)
     return list(dict.fromkeys(found))
+
+
+def absent_from(folder: Path, files: Endorsements) -> list[str]:
+    """Name the endorsements that the evidence in a folder needs and that do not lie beside it."""
+    if holds(folder, TDX):
+        return list(missing_of(NAMES, files))
+    if holds(folder, SEV_SNP):
+        key = "vlek.der" if "vlek.der" in files else "vcek.der"
+        return list(missing_of((key, "ask.der", "ark.der", CRL), files))
+    return []
 
 
 def read_verified(path: Path, anchor: Path | None) -> Entries:

@@ -19,6 +19,7 @@ from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import UsageError
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
+from schemas.words import count
 
 DONE, REFUSED = 0, 1
 VLEK = "vlek.der"
@@ -78,6 +79,6 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
         console.print(Text(f"{out}: kept {each_kept}", "yellow"), soft_wrap=True)
     left = f", {unfit} left out" if unfit else ""
     console.print(
-        Text(f"{out}: {len(packed)} documents{left}", "yellow" if unfit else "green"), soft_wrap=True
+        Text(f"{out}: {count(len(packed), 'document')}{left}", "yellow" if unfit else "green"), soft_wrap=True
     )
     return REFUSED if unfit else DONE

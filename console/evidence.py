@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from attestation import nitro
 from attestation.assess import assess, assess_by_policy
 from attestation.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
+from attestation.explain import explain
 from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.collateral_files import read_verified
@@ -25,10 +27,13 @@ from console.evidence_screen import show_assessment, show_fields
 from console.policy.files import read_judging
 from schemas.collateral import Entries
 from schemas.errors import UsageError
+from schemas.evidence import NITRO, SEV_SNP, TDX
 
 MAX_ROOT = 8 * 1024
 
 ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
+
+_ROOM = {SEV_SNP: 64, TDX: 64, NITRO: nitro.MAX_NONCE}  # bytes for a nonce
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
@@ -117,7 +122,7 @@ def show(path: Path, as_data: bool) -> int:
         print_json({"platform": found.platform, "fields": fields, "endorsements": beside_it})
         return ACCEPTED
     console = Console()
-    show_fields(console, [(each.name, each.text()) for each in rows])
+    show_fields(console, [("platform", found.platform), *((each.name, each.text()) for each in rows)])
     beside = ", ".join(sorted(found.endorsements)) or "none"
     console.print(f"endorsements beside it: {beside}", markup=False)
     return ACCEPTED
@@ -155,12 +160,17 @@ def verify(
     if root is not None and policy_file is not None:
         raise UsageError("--root and --policy: a policy names its own roots; give one of the two")
     bare = read(path)
+    if nonce is not None and len(nonce) > (room := _ROOM.get(bare.platform, len(nonce))):
+        raise UsageError(
+            f"--nonce has {len(nonce)} bytes, and {bare.platform} evidence carries {room} at most: "
+            "give the one sent, or the digest that the attester made of it"
+        )
     found = _completed(bare, collateral_entries(collateral, anchor))
     new = tuple(
         name for name, data in sorted(found.endorsements.items()) if bare.endorsements.get(name) != data
     )
     now = at or datetime.now(UTC)
-    basis = Basis(at=now, issued=datetime.now(UTC), build=build(), collateral=new)
+    basis = Basis(at=now, issued=datetime.now(UTC), build=build(), nonce=nonce, collateral=new)
     if policy_file is not None:
         values, digest = read_judging(policy_file)
         basis = replace(basis, policy=str(policy_file), policy_digest=digest)
@@ -170,7 +180,15 @@ def verify(
         basis = replace(basis, root=fingerprint or "")
         assessment = assess(found.evidence, found.endorsements, now=now, root=fingerprint, nonce=nonce)
     if as_data:
-        print_json(as_json(assessment, found.platform, basis))
+        data = as_json(assessment, found.platform, basis)
+        if assessment.failure is not None and not assessment.readable:
+            # As any error with exit code 2, so that a program reads one shape.
+            data |= {
+                "done": False,
+                "reason": assessment.failure.reason.value,
+                "detail": explain(assessment)[0],
+            }
+        print_json(data)
     else:
         show_assessment(Console(), assessment, found.platform, basis)
     if not assessment.readable:

@@ -7,14 +7,12 @@ from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from attestation import nitro, sev_snp, tdx
 from attestation.errors import AttestationError
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
 from attestation.sev_snp.table import read_table
-from schemas.codec import decode_any
+from console.cmw import unwrap_all
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Endorsements, Evidence
 
@@ -32,6 +30,7 @@ COSE_STARTS = (  # an array of 4 whose protected header has 4 bytes, tagged or n
     b"\x84\x44",
     b"\xd2\x84\x44",
 )
+ALGORITHM, ECDSA_P384 = slice(0x34, 0x38), b"\1\0\0\0"  # of the signature of a SEV-SNP report
 UNKNOWN = "unknown"
 STDIN, DESCRIPTORS = Path("/dev/stdin"), (Path("/dev/fd"), Path("/proc/self/fd"))
 PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
@@ -84,7 +83,9 @@ def read_bounded(path: Path, limit: int, *, pipe: bool = False) -> bytes:
 
 def _raw(data: bytes) -> tuple[str, Evidence] | None:
     """Tell what raw evidence is, by its frame, and None if it is none; parsers say whether it really is."""
-    if len(data) == REPORT_SIZE and not any(data[1:4]):
+    # One that was cut short, or has more behind it, is to be told by the same words as in a folder.
+    signed_as_snp = data[ALGORITHM] == ECDSA_P384 and data[:1] != b"\0"
+    if (len(data) == REPORT_SIZE or signed_as_snp) and not any(data[1:4]):
         return SEV_SNP, Evidence(sev_snp.MEDIA_TYPE, data)
     if len(data) >= QUOTE_HEADER and data[:2] in QUOTE_VERSIONS and any(data[2:4]):
         return TDX, Evidence(tdx.MEDIA_TYPE, data)
@@ -153,48 +154,21 @@ def as_der(data: bytes) -> bytes:
 
 
 def unwrap(path: Path, data: bytes) -> Found:
-    """Read a CMW record that a file holds, or raise `UsageError`."""
-    media_type, value = _unwrap(path, data)
-    # Of a media type that is not known here, the judge says that it is none he judges.
+    """Read the Evidence in a CMW that a file holds, or raise `UsageError`."""
+    try:
+        wrapped = unwrap_all(data)
+    except MalformedError as error:
+        raise UsageError(
+            f"{path} is no evidence: neither a raw report, quote or document, nor a CMW (an array of media "
+            f"type and value, or a collection of these); name one, or a folder with {', '.join(FILES)}"
+        ) from error
+    known = [each for each in wrapped if each[0] in PLATFORM_OF]
+    if len(known) > 1:
+        raise UsageError(
+            f"{path} holds {len(known)} pieces of evidence, and one is judged at a time: split it"
+        )
+    # Of media types that are not known here, the judge says that they are none he judges.
+    media_type, value = (known or wrapped)[0]
     platform = PLATFORM_OF.get(media_type, UNKNOWN)
     # What travels beside a wrapped message is whatever lies beside it.
     return Found(platform, Evidence(media_type, value), read_endorsements(path.parent))
-
-
-def _unwrap(path: Path, data: bytes) -> tuple[str, bytes]:
-    """Read a CMW record: an array of type, value and perhaps an indicator, in JSON (base64url) or CBOR."""
-    record: object
-    if data.lstrip()[:1] == b"[":
-        try:
-            record = msgspec.json.decode(data, type=list[str | int])
-        except (msgspec.DecodeError, ValueError) as error:
-            raise _not_wrapped(path) from error
-    else:
-        try:
-            record = decode_any(data, "wrapper")
-        except MalformedError as error:
-            raise _not_wrapped(path) from error
-    match record:
-        # The indicator says which kinds of conceptual message it may be: the media type says it better.
-        case [str() as media_type, str() | bytes() as value] | [
-            str() as media_type,
-            str() | bytes() as value,
-            int(),
-        ]:
-            return media_type, value if isinstance(value, bytes) else _from_base64url(path, value)
-        case _:
-            raise _not_wrapped(path)
-
-
-def _from_base64url(path: Path, text: str) -> bytes:
-    try:
-        return b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError as error:
-        raise _not_wrapped(path) from error
-
-
-def _not_wrapped(path: Path) -> UsageError:
-    return UsageError(
-        f"{path} is no evidence: neither a raw report, quote or document, nor a CMW (an array of media type "
-        f"and value); name one of these, or a folder with {', '.join(FILES)}"
-    )

@@ -13,6 +13,7 @@ from attestation.explain import explain
 from attestation.moments import rfc3339
 from attestation.result import Basis
 from attestation.trust import Tier, tier_of
+from schemas.errors import Reason
 from schemas.evidence import MEASURED, SEV_SNP
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
@@ -78,10 +79,12 @@ def _facts(assessment: Assessment, basis: Basis) -> Iterator[str]:
     if assessment.judgement.workload is not None:
         yield f"workload: {assessment.judgement.workload.workload}"
     if assessment.claims is not None:
-        yield from _claimed(assessment.claims)
+        if basis.nonce is not None and Reason.CHALLENGE_UNKNOWN not in assessment.reasons:
+            yield f"answers the nonce: {basis.nonce.hex()}"
+        yield from _claimed(assessment.claims, aged=bool(basis.policy))
 
 
-def _claimed(claims: Genuine) -> Iterator[str]:
+def _claimed(claims: Genuine, *, aged: bool) -> Iterator[str]:
     """Say what genuine evidence is of, as far as people compare it."""
     if claims.product:
         yield f"product: {claims.product}"
@@ -90,7 +93,8 @@ def _claimed(claims: Genuine) -> Iterator[str]:
         value = claims.measurements.get(name, "")
         yield f"{name}: {value if any(bytes.fromhex(value)) else 'zero'}"
     if claims.time is not None:
-        yield f"signed at: {rfc3339(claims.time)}"
+        note = "" if aged else "; how old it is was not judged, which takes a policy"
+        yield f"signed at: {rfc3339(claims.time)}{note}"
     if claims.platform == SEV_SNP:
         # Of TDX there are two dozen numbers: there the status says what they are worth.
         yield f"TCB: {', '.join(f'{component} {svn}' for component, svn in claims.tcb.items())}"

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     MIGRATABLE = "migratable"
     SERVICE_TD = "service-td"
     NOT_STATED = "not-stated"
+    RUNTIME_UNMEASURED = "runtime-unmeasured"
     SEPT_VE_ENABLED = "sept-ve-enabled"
     ATTRIBUTE_UNKNOWN = "attribute-unknown"
     FEATURE_ABSENT = "feature-absent"

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from attestation.errors import NotGenuineError
+from attestation.moments import at, span
 from attestation.x509 import (
     CERTIFICATE_SIGN,
     CRL_SIGN,
@@ -23,7 +24,11 @@ def check_listing(listing: RevocationList, issuer: Certificate, now: datetime) -
     if not is_signed_by(issuer.key_info, listing):
         raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
     if not listing.this_update <= now <= listing.next_update:
-        raise NotGenuineError(Reason.COLLATERAL_EXPIRED, "CRL is not current at this time")
+        raise NotGenuineError(
+            Reason.COLLATERAL_EXPIRED,
+            "CRL is not current at this time",
+            seen=f"the revocation list is {span(listing.this_update, listing.next_update)}, not {at(now)}",
+        )
 
 
 def check_authority(authority: Certificate, root: Certificate, roots: Collection[str], now: datetime) -> None:
@@ -37,4 +42,8 @@ def check_authority(authority: Certificate, root: Certificate, roots: Collection
         if usage is None or not usage & CERTIFICATE_SIGN:
             raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's key may not sign certificates")
         if not certificate.not_before <= now <= certificate.not_after:
-            raise NotGenuineError(Reason.CERTIFICATE_EXPIRED, "certificate is not valid at this time")
+            raise NotGenuineError(
+                Reason.CERTIFICATE_EXPIRED,
+                "certificate is not valid at this time",
+                seen=f"a certificate is {span(certificate.not_before, certificate.not_after)}, not {at(now)}",
+            )

@@ -29,7 +29,8 @@ MODULE_ID = re.compile(r"(i-[0-9a-f]{8,32})-enc[0-9a-f]{8,32}")
 
 Digest = Annotated[bytes, Meta(min_length=48, max_length=48)]
 Der = Annotated[bytes, Meta(min_length=1, max_length=4096)]
-Optional1K = Annotated[bytes, Meta(max_length=1024)] | None
+MAX_NONCE = 1024
+Optional1K = Annotated[bytes, Meta(max_length=MAX_NONCE)] | None
 
 
 class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -97,10 +97,19 @@ class Report:
 def parse(value: bytes) -> Report:
     """Read a report, or raise `EvidenceMalformedError`."""
     if len(value) != REPORT_SIZE:
-        raise EvidenceMalformedError("SEV-SNP report is not of its size")
+        raise EvidenceMalformedError(
+            "SEV-SNP report is not of its size",
+            seen=f"SEV-SNP report of {len(value)} bytes",
+            wanted=f"{REPORT_SIZE} bytes",
+        )
     version = _number(value, 0x000, 4)
     if version not in VERSIONS:
-        raise EvidenceMalformedError("SEV-SNP report of unknown version", Reason.UNSUPPORTED_VERSION)
+        raise EvidenceMalformedError(
+            "SEV-SNP report of unknown version",
+            Reason.UNSUPPORTED_VERSION,
+            seen=f"SEV-SNP report version {version}",
+            wanted=f"one of {', '.join(map(str, VERSIONS))}",
+        )
     if _number(value, 0x034, 4) != ECDSA_P384_SHA384:
         raise EvidenceMalformedError("SEV-SNP report of unknown signature", Reason.UNSUPPORTED_VERSION)
     policy = _number(value, 0x008, 8)

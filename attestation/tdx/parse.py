@@ -152,7 +152,12 @@ def _read_header(cursor: _Cursor) -> int:
     if version == 3 or (version in (4, 5) and tee_type == SGX):
         raise UnsupportedPlatformError("an SGX quote, not a TDX one", "sgx")
     if version not in (4, 5):
-        raise EvidenceMalformedError("quote version is not known", Reason.UNSUPPORTED_VERSION)
+        raise EvidenceMalformedError(
+            "quote version is not known",
+            Reason.UNSUPPORTED_VERSION,
+            seen=f"quote version {version}",
+            wanted="4 or 5",
+        )
     if tee_type != TDX:
         raise UnsupportedPlatformError("quote of an unknown TEE")
     if key_type != ECDSA_P256:

@@ -34,6 +34,12 @@ LASS, SEPT_VE_DISABLE, MIGRATABLE, PKS, KEY_LOCKER = 1 << 27, 1 << 28, 1 << 29, 
 TPA, PERFMON = 1 << 62, 1 << 63
 KNOWN_ATTRIBUTES = DEBUG | LASS | SEPT_VE_DISABLE | MIGRATABLE | PKS | KEY_LOCKER | TPA | PERFMON
 
+# What a policy can set floors for.
+SGX_COMPONENTS = tuple(f"SGX_TCB_COMP_{number:02}" for number in range(1, 17))
+TEE_COMPONENTS = tuple(f"TEE_TCB_SVN_{number:02}" for number in range(16))
+PCESVN, QE_ISVSVN, EVALUATION_NUMBER = "PCESVN", "QE_ISVSVN", "TCB_EVALUATION_DATA_NUMBER"
+COMPONENTS = (*SGX_COMPONENTS, *TEE_COMPONENTS, PCESVN, QE_ISVSVN, EVALUATION_NUMBER)
+
 
 def verify(
     value: bytes, endorsements: Endorsements, *, now: datetime, memory: Remembers = FORGETFUL
@@ -197,9 +203,9 @@ def _tcb(
     # Of the module at launch and the one running now, the lower counts.
     tee_tcb_svn = [min(pair) for pair in zip(report.tee_tcb_svn, report.tee_tcb_svn_2, strict=True)]
     return {
-        **{f"SGX_TCB_COMP_{number:02}": svn for number, svn in enumerate(pck.components, 1)},
-        **{f"TEE_TCB_SVN_{number:02}": svn for number, svn in enumerate(tee_tcb_svn)},
-        "PCESVN": pck.pcesvn,
-        "QE_ISVSVN": quote.qe_report.isvsvn,
-        **({"TCB_EVALUATION_DATA_NUMBER": min(numbers)} if numbers else {}),
+        **dict(zip(SGX_COMPONENTS, pck.components, strict=True)),
+        **dict(zip(TEE_COMPONENTS, tee_tcb_svn, strict=True)),
+        PCESVN: pck.pcesvn,
+        QE_ISVSVN: quote.qe_report.isvsvn,
+        **({EVALUATION_NUMBER: min(numbers)} if numbers else {}),
     }

@@ -13,7 +13,7 @@ from attestation.appraise import accepted
 from attestation.assess import Assessment, assess_by_policy
 from attestation.explain import explain
 from attestation.trust import Claim
-from console.policy.findings import Finding
+from console.policy.finding import Finding
 from console.policy.recorded import Recording
 from schemas.evidence import AttestationResult, ReferenceValues
 from schemas.policy import COORDINATOR, Policy, Workload

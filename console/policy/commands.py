@@ -21,7 +21,8 @@ from console.policy.against import Outcome, evictions, excluded
 from console.policy.against import replay as replay_all
 from console.policy.difference import as_data as as_plain
 from console.policy.difference import difference, sentences
-from console.policy.findings import FOR_A_MESH, Finding, evidence_gaps, findings, incomplete, unseen
+from console.policy.finding import Finding
+from console.policy.findings import FOR_A_MESH, evidence_gaps, findings, incomplete, judged, unseen
 from console.policy.recorded import Recording, Unread, readings, recordings
 from console.policy.rule_findings import rule_findings
 from console.policy.schema_findings import schema_findings
@@ -125,17 +126,20 @@ def check(
     """Say what is amiss with the policy FILE. Exit 0 if nothing is, 1 with findings, 2 if it is no policy."""
     text = files.read_text(file)
     data = read_toml(text, dict[str, Any], files.title(file))
+    now = datetime.now(UTC)
     found = incomplete(data)
-    if not found:
+    whole = not found
+    if whole:
         read = parse(text, files.title(file))
-        now = datetime.now(UTC)
         found = findings(read, now=now) + rule_findings(read, now=now) + schema_findings(read)
         found += _chain(read, file, previous, anchor_file)
     judges = not evidence_gaps(data)
     if judges:
-        values = parse_for_evidence(text, files.title(file)).reference_values()
+        part = parse_for_evidence(text, files.title(file))
+        if not whole:
+            found += judged(part, data, now=now)
         if evidence:
-            found += excluded(replay_all(values, recordings(evidence, at)))
+            found += excluded(replay_all(part.reference_values(), recordings(evidence, at)))
     where = places_in(text)
     found += unseen(text)
     found.sort(key=lambda each: each.at or nearest(where, each.path))

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from console.policy.demands import Demand, Way, demands
-from console.policy.findings import pins
+from console.policy.judging_findings import pins
 from schemas.decisions import Decision, Permitted, permitted
 from schemas.evidence import Publisher
 from schemas.pinning import Pinned

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from attestation.claims import CRL, Genuine
 from attestation.sev_snp.verify import LEAKED
 from console.policy.starter import head, measurement_section, platform_section
-from schemas.evidence import MEASURED
+from schemas.evidence import MEASURED, NITRO
 from schemas.messages import Millis
 from schemas.policy import COORDINATOR
 
@@ -30,6 +30,11 @@ _SUGGESTIONS = """
 # [tools]
 # look-up = "{role}"
 """
+
+_UNMEASURED = [
+    "# CAREFUL: RTMR0 to 3 are zero, so nothing that was booted is measured here. MRTD is that of a",
+    "# paravisor such as Azure's: every image that runs under it looks the same, and this pins none of them.",
+]
 
 _RULE = """
 # [[rules]]
@@ -78,7 +83,7 @@ def proposal(
             measurement_section(f"coordinators.{platforms[0]}", platforms[0], "the coordinator's image")
         )
     parts.append(
-        "\n# ---- Workloads: what was seen running. Give roles other names where they should differ.\n"
+        "\n# ---- Workloads: what was seen running, named as its folders. Rename them, and roles, to last.\n"
     )
     workloads = [name for name in images if name != COORDINATOR]
     if not workloads:
@@ -135,9 +140,12 @@ def _pinned(table: str, on: Mapping[str, Sequence[Seen]]) -> Iterable[str]:
         chips = sorted({each.claims.chip for each in seen if each.claims.chip_is_proven})
         lines = [f"\n# seen as {', '.join(each.name for each in seen)}", f"[{table}.{platform}]"]
         if chips:
-            lines.append("chips = [  # remove it to accept every machine of this platform")
+            what = "parent instances, new with every launch of one; " if platform == NITRO else ""
+            lines.append(f"chips = [  # {what}remove it to accept every machine of this platform")
             lines += [f'    "{chip}",' for chip in chips]
             lines.append("]")
         lines += ["", f"[{table}.{platform}.measurements]"]
+        if seen[0].claims.runtime_unmeasured:
+            lines += _UNMEASURED
         lines += [f'{name} = "{digest}"' for name, digest in _digests(seen[0]).items()]
         yield "\n".join([*lines, ""])

@@ -7,7 +7,7 @@ an understanding of schemas is not among them.
 from collections.abc import Iterator
 from datetime import datetime
 
-from console.policy.findings import Finding
+from console.policy.finding import Finding
 from schemas.decisions import permitted
 from schemas.limits import SECOND
 from schemas.policy import Policy

@@ -7,7 +7,7 @@ where its schema fits, and `not` turns that round once more: there a bound witho
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from console.policy.findings import Finding
+from console.policy.finding import Finding
 from schemas.policy import Policy
 from schemas.toml_place import Path
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from attestation.explain import explain
 from attestation.moments import rfc3339
 from console.policy.against import Outcome, Replayed
-from console.policy.findings import Finding
+from console.policy.finding import Finding
 from console.policy.recorded import Unread
 from console.policy.signatures import Signed, validity
 from schemas.messages import Millis

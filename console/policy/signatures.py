@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from console.documents import SignedPolicy, sign_policy
-from console.policy.findings import Finding
+from console.policy.finding import Finding
 from schemas import codec
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.limits import SECOND

@@ -187,6 +187,7 @@ def test_the_result_says_by_what_it_was_judged(verify: Verify, capsys: pytest.Ca
         "policy": None,
         "policy_sha256": None,
         "root": given,
+        "nonce": None,
         "collateral": [],
     }
     run(["evidence", "verify", str(folder), *at(folder), "--root", str(root)])
@@ -448,8 +449,70 @@ def test_nonce_is_compared_where_it_is_given(name: str, verify: Verify) -> None:
     if right:  # a Nitro document may carry none
         code, result = verify(folder, *at(folder), "--nonce", right)
         assert (code, result["reasons"]) == (0, verify(folder, *at(folder))[1]["reasons"])
-    code, result = verify(folder, *at(folder), "--nonce", "01" + right)
+    other = "01" + right[2:]
+    code, result = verify(folder, *at(folder), "--nonce", other)
     assert (code, result["genuine"], result["reasons"][0]) == (1, True, "challenge-unknown")
+    assert result["judged"]["nonce"] == other
+    (finding,) = [each for each in result["findings"] if each["reason"] == "challenge-unknown"]
+    assert finding["wanted"] == other
+    assert finding["seen"].endswith(right or "no nonce")
+
+
+@pytest.mark.parametrize(
+    ("name", "room"), [("sev-snp/genoa-v5-vcek-lunal", 64), ("tdx/v4-uptodate-b0c06f-phala", 64)]
+)
+def test_a_nonce_that_evidence_has_no_room_for_is_a_usage_error(name: str, room: int, verify: Verify) -> None:
+    folder = one_of(*name.split("/"))
+    assert verify(folder, *at(folder), "--nonce", "01" * room)[0] == 1
+    assert verify(folder, *at(folder), "--nonce", "01" * (room + 1))[0] == 2
+
+
+def test_a_nonce_that_is_answered_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    nonce = load(folder).meta["report_data"]
+    assert run(["evidence", "verify", str(folder), *at(folder), "--nonce", nonce]) == 0
+    assert f"answersthenonce:{nonce}" in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nitro/neg-derived-forged-root", "tdx/neg-derived-testroot-uptodate", "tdx/neg-derived-testroot-debug"],
+)
+def test_what_ends_in_nobodys_root_affirms_nothing(name: str, verify: Verify) -> None:
+    folder = one_of(*name.split("/"))
+    code, result = verify(folder, *at(folder))
+    assert (code, result["genuine"], result["status"]) == (1, False, "contraindicated")
+    vector = result["ear"]["submods"][folder.parent.name]["ear.trustworthiness-vector"]
+    assert set(vector.values()) == {99}
+    assert "otherwise treat it as forged" in result["findings"][0]["explanation"]
+
+
+def test_a_td_that_measures_nothing_it_booted_is_warned_of(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(TDX, "v4-uptodate-90c06f-azure-ak")
+    file = tmp_path / "policy.toml"
+    file.write_text(policy_text(folder))
+    for options in ((), ("--policy", str(file))):
+        code, result = verify(folder, *at(folder), *options)
+        assert (code, result["status"]) == (0, "warning")
+        assert "runtime-unmeasured" in result["reasons"]
+        vector = result["ear"]["submods"][TDX]["ear.trustworthiness-vector"]
+        assert vector["executables"] == 33
+    sound = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    assert "runtime-unmeasured" not in verify(sound, *at(sound))[1]["reasons"]
+
+
+def test_which_certificate_is_revoked_is_told_and_by_whom(verify: Verify) -> None:
+    folder = one_of(TDX, "neg-derived-testroot-pck-revoked")
+    failure = verify(folder, *at(folder))[1]["failure"]
+    assert failure["reason"] == "certificate-revoked"
+    assert failure["seen"].startswith("the leaf certificate, serial number ")
+    assert "is in the intermediate's revocation list of " in failure["seen"]
+
+
+def test_debug_of_a_nitro_document_is_laid_to_its_pcrs(verify: Verify) -> None:
+    folder = one_of(NITRO, "evervault-debug-2023-09")
+    (finding,) = [e for e in verify(folder, *at(folder))[1]["findings"] if e["reason"] == "debug-enabled"]
+    assert finding["seen"] == "PCR0, PCR1, PCR2 of zeros"
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, verify: Verify) -> None:
@@ -599,6 +662,27 @@ def test_policy_that_leaves_the_platform_out_refuses(tmp_path: Path, verify: Ver
     vector = result["ear"]["submods"][NITRO]["ear.trustworthiness-vector"]
     assert vector.pop("instance-identity") == 97
     assert set(vector.values()) == {0}
+
+
+def test_policy_that_pins_no_workload_says_that_it_accepts_nothing(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    file = tmp_path / "policy.toml"
+    file.write_text(policy_text(folder).partition("[workloads")[0])
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["reasons"]) == (1, ["measurement-not-in-policy"])
+    (finding,) = result["findings"]
+    assert finding["explanation"].startswith("The policy pins no workload on this platform")
+
+
+def test_an_evaluation_number_below_its_floor_is_mended_by_collateral(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(TDX, "v4-uptodate-b0c06f-phala")
+    file = tmp_path / "policy.toml"
+    floor = "minimum_tcb = { TCB_EVALUATION_DATA_NUMBER = 999 }\n[workloads"
+    file.write_text(policy_text(folder).replace("[workloads", floor))
+    code, result = verify(folder, *at(folder), "--policy", str(file))
+    assert (code, result["reasons"][0]) == (1, "tcb-not-accepted")
+    (finding,) = [each for each in result["findings"] if each["reason"] == "tcb-not-accepted"]
+    assert "`sealbus collateral fetch`" in finding["explanation"]
 
 
 # --- for people ---------------------------------------------------------------------------------
@@ -782,7 +866,11 @@ def test_wrapped_evidence_is_judged_as_bare_with_what_lies_beside_it(
         b'["application/vnd.sealbus.tdx-quote", "!!!!"]',
         b"[" * 100_000,
         cbor2.dumps({"a": 1}),
-        cbor2.dumps([1, b"x"]),
+        cbor2.dumps([-1, b"x"]),
+        cbor2.dumps([1 << 16, b"x"]),
+        cbor2.dumps({"__cmwc_t": "tag:x"}),
+        b'[true, "eA"]',
+        b'{"a":' * 9 + b'["application/vnd.sealbus.tdx-quote", "AAAA"]' + b"}" * 9,
         as_cbor("application/vnd.sealbus.tdx-quote", b"x", "more"),
     ],
 )
@@ -802,6 +890,50 @@ def test_wrapper_of_another_media_type_is_of_a_platform_that_is_not_judged(
     assert (code, result["platform"], result["reasons"]) == (1, "unknown", ["unsupported-platform"])
     assert run(["evidence", "show", str(file)]) == 1
     assert "a platform that sealbus does not read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data", [cbor2.dumps([60, b"x"]), b'[60, "eA"]', bytes.fromhex("da63740141") + b"\x41x"]
+)
+def test_wrapper_of_a_content_format_is_of_a_platform_that_is_not_judged(
+    data: bytes, tmp_path: Path, verify: Verify
+) -> None:
+    (tmp_path / "evidence.cmw").write_bytes(data)
+    code, result = verify(tmp_path / "evidence.cmw")
+    assert (code, result["reasons"]) == (1, ["unsupported-platform"])
+    assert result["failure"]["seen"] in ("CoAP content format 60", "CoAP content format 64")
+    assert "sealbus.tdx-quote" in result["failure"]["wanted"]
+
+
+def test_the_one_piece_of_evidence_in_a_collection_is_judged(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    document = (folder / "attestation.cbor").read_bytes()
+    kind = "application/vnd.sealbus.nitro-attestation"
+    record = as_cbor(kind, document)
+    tunnel = ["#cmw-c2j-tunnel", urlsafe_b64encode(record).rstrip(b"=").decode()]
+    other = ["application/eat+jwt", "eA"]
+    file = tmp_path / "evidence.cmw"
+    for members in ({"a": json.loads(as_json(kind, document))}, {"a": tunnel}, {"a": {"b": tunnel}}):
+        file.write_text(json.dumps({"__cmwc_t": "tag:x", "other": other, **members}))
+        assert verify(file, *at(folder))[0] == 0
+    file.write_bytes(cbor2.dumps({1: [kind, document]}, canonical=True))
+    assert verify(file, *at(folder))[0] == 0
+    file.write_text(json.dumps({"a": tunnel, "b": tunnel}))
+    assert verify(file, *at(folder))[0] == 2
+
+
+def test_a_report_that_was_cut_is_told_by_its_size_however_it_is_named(
+    tmp_path: Path, verify: Verify
+) -> None:
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    data = (folder / "report.bin").read_bytes()
+    for cut in (data[:-1], data + b"x"):
+        for name in ("report.bin", "r"):
+            (tmp_path / name).write_bytes(cut)
+        for path in (tmp_path, tmp_path / "r"):
+            code, result = verify(path)
+            assert (code, result["failure"]["wanted"]) == (2, "1184 bytes")
+            assert (result["done"], result["reason"]) == (False, "malformed")
 
 
 # --- sentences ----------------------------------------------------------------------------------

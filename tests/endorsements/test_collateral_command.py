@@ -24,6 +24,7 @@ from sealing.context import SUITE_GCM
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
 from tests.attestation.tdx_forge import Forge
+from tests.attestation.vectors import EVIDENCE, present
 from tests.endorsements.conftest import FMSPC
 from tests.endorsements.world import Answer, Service
 
@@ -180,6 +181,16 @@ def test_status_says_how_each_document_stands(gathered: Path, capsys: pytest.Cap
     assert info["subject"].startswith("TDX 1ab0c06f0000")
     assert 28 < info["days_left"] < 31
     assert 0 <= info["age_days"] < 1
+
+
+def test_status_of_a_folder_names_what_is_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = EVIDENCE / "tdx" / "v4-uptodate-b0c06f-phala"
+    for file in present(folder if folder.exists() else None).iterdir():
+        if file.name in ("quote.bin", "tcb_info.json"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert set(status_of(tmp_path, capsys)[1]["absent"]) == NAMES - {"tcb_info.json"}
+    cli.run(["collateral", "status", str(tmp_path)])
+    assert "absent: tcb_info_chain.pem, qe_identity.json" in capsys.readouterr().out
 
 
 def test_status_for_people_is_a_table(gathered: Path, capsys: pytest.CaptureFixture[str]) -> None:

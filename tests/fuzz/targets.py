@@ -9,7 +9,6 @@ A run by coverage imports this twice, with and without the instruments: only wha
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import msgspec
 
@@ -20,7 +19,7 @@ from attestation.sev_snp.table import read_table
 from attestation.tdx import collateral
 from attestation.tdx.parse import parse_quote
 from attestation.tdx.pck import SGX_EXTENSION, read_pck
-from console import evidence_files
+from console.cmw import unwrap_all
 from schemas import cbor, codec
 from schemas.errors import SealbusError
 from schemas.evidence import NITRO, SEV_SNP, TDX
@@ -139,7 +138,7 @@ def targets(world: World) -> dict[str, Target]:
         Target("cbor", cbor.read, 50, 8, mutate=trees.mutate_canonical),
         Target("peer", decode_messages, 20, 1, mutate=trees.mutate_msgpack),
         Target("nats", _feed, 50, 8, refusals=(SealbusError, BrokenError)),
-        Target("cmw", lambda data: evidence_files._unwrap(Path("file"), data), 60, 8),
+        Target("cmw", unwrap_all, 60, 8),
         Target("assess", _assessor(world), 40_000, 16, share=20),
         Target("message", _message, 600, 16, mutate=trees.mutate_message),
         Target("signed-sev-snp", signed.reader(SEV_SNP), 4_000, 8, share=10),

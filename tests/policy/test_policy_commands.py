@@ -19,6 +19,7 @@ from lab.simulate.nitro import NitroCard
 from schemas.evidence import NITRO, PlatformValues
 from schemas.pinning import Pinned
 from schemas.policy import Policy, Workload, dump, parse
+from schemas.vendor_roots import AMD_ROOTS, VENDOR_ROOTS
 from sealing import keyfile
 from sealing.documents import open_anchor
 from tests.policy.policies import POLICY, but
@@ -415,7 +416,12 @@ def test_the_part_that_judges_evidence_is_enough_to_judge_evidence(lab: Policy, 
     assert code == 1
     for name in ("mesh", "version", "issued", "coordinators"):
         assert f"part.toml:1:1: {name} is not there" in said
-    assert "what judges evidence is complete" in said
+    # A lab's roots are a finding of their own.
+    assert "[unsafe-switch]" in said
+    assert "complete" not in said
+    vendors = {NITRO: {"roots": VENDOR_ROOTS[NITRO]}}
+    Path("vendors.toml").write_bytes(msgspec.toml.encode({**part, "platforms": vendors}))
+    assert "what judges evidence is complete" in run("check", "vendors.toml")[1]
     # What it gets wrong about evidence is told by file, line and column, mesh or no mesh.
     Path("part.toml").write_text(Path("part.toml").read_text().replace("lab_roots", "lab_root"))
     for command in ("check", "replay"):
@@ -423,6 +429,33 @@ def test_the_part_that_judges_evidence_is_enough_to_judge_evidence(lab: Policy, 
         assert code == 2
         assert "part.toml is not valid: line" in said
         assert "did you mean `lab_roots`" in said
+
+
+PART = f"""[platforms.sev-snp]
+roots = ["{AMD_ROOTS["Milan"]}"]
+features = ["alias-chek"]
+highest_vmpl = 3
+exceptions = [{{ accept = "milan-vcek-extractable", until = 2025-01-31T00:00:00Z }}]
+[platforms.sev-snp.products.Geona]
+[platforms.sev-snp.products.Milan]
+any_chip = true
+"""
+FOUND = {"unknown-name", "unsafe-switch", "expired-exception", "unused-platform"}
+
+
+@pytest.mark.parametrize("around", ["", 'mesh = "FILL IN: the mesh"\n'], ids=["alone", "of a whole one"])
+def test_what_judges_evidence_is_checked_before_there_is_a_mesh(run: Run, around: str) -> None:
+    Path("part.toml").write_text(around + PART)
+    code, said = run("check", "part.toml", "--json")
+    assert code == 1
+    assert {each["code"] for each in json.loads(said)["findings"]} - {"fill-in", "needed-for-a-mesh"} == FOUND
+    assert "complete" not in run("check", "part.toml")[1]
+
+
+def test_a_platform_whose_coordinator_is_to_be_filled_in_is_used(run: Run) -> None:
+    tables = '[coordinators.nitro.measurements]\npcr0 = "FILL IN: pcr0"\n[workloads]\n'
+    Path("part.toml").write_text(f'[platforms.nitro]\nroots = ["{VENDOR_ROOTS[NITRO][0]}"]\n{tables}')
+    assert "[unused-platform]" not in run("check", "part.toml")[1]
 
 
 def test_who_has_to_prove_again_is_told(lab: Policy, run: Run) -> None:

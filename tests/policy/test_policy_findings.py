@@ -7,8 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from attestation.vendors import AMD_ROOTS
-from console.policy.findings import Finding, incomplete
+from console.policy.finding import Finding
 from console.policy.findings import findings as other_findings
+from console.policy.findings import incomplete
 from console.policy.rule_findings import rule_findings
 from console.policy.schema_findings import schema_findings
 from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Tolerance
@@ -110,6 +111,21 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         "unknown-name",
         ("platforms", SEV_SNP, "features", 0),
     ),
+    "a floor for a component that is none": (
+        platform(TDX, minimum_tcb={"TEE_TCB_SVN_99": 3}),
+        "unknown-name",
+        ("platforms", TDX, "minimum_tcb", "TEE_TCB_SVN_99"),
+    ),
+    "a floor on SEV-SNP for a component that is none": (
+        platform(SEV_SNP, minimum_tcb={"ucode": 3}, products={"Genoa": ProductValues()}),
+        "unknown-name",
+        ("platforms", SEV_SNP, "minimum_tcb", "ucode"),
+    ),
+    "a floor for a component of another processor line": (
+        platform(SEV_SNP, products={"Genoa": ProductValues(minimum_committed_tcb={"fmc": 1})}),
+        "unknown-name",
+        ("platforms", SEV_SNP, "products", "Genoa", "minimum_committed_tcb", "fmc"),
+    ),
     "any chip of a line whose keys have leaked": (
         platform(SEV_SNP, products={"Milan": ProductValues(any_chip=True)}),
         "unsafe-switch",
@@ -206,6 +222,8 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
 
 
 def test_a_policy_that_is_right_has_no_findings() -> None:
+    floors = {"TCB_EVALUATION_DATA_NUMBER": 19, "SGX_TCB_COMP_16": 1, "TEE_TCB_SVN_15": 1, "PCESVN": 11}
+    assert findings(platform(TDX, minimum_tcb=floors), now=NOW) == []
     assert findings(POLICY, now=NOW) == []
     assert findings(platform(SEV_SNP, products={"Genoa": ProductValues()}), now=NOW) == []
 

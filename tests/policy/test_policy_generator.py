@@ -1,6 +1,7 @@
 """A policy that is proposed from evidence admits what was seen, permits nothing, and asks for the rest."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from console.policy.generator import Seen, proposal
 from lab.setup import simulator
 from lab.simulate import nitro
 from schemas.errors import UsageError
-from schemas.evidence import MEASURED, NITRO, PLATFORMS, SEV_SNP
+from schemas.evidence import MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
 from schemas.evidence_policy import parse_for_evidence
 from schemas.policy import Policy, parse
 from tests.attestation.vectors import EVIDENCE, folders, present
@@ -56,6 +57,14 @@ def test_what_was_seen_is_filled_in_by_platform_image_and_chip() -> None:
     assert vault.on[NITRO].chips == ("i-0123456789abcdef1", "i-0123456789abcdef2")
     assert set(vault.on) == {NITRO, SEV_SNP}
     assert vault.roles == ("vault",)
+
+
+def test_a_td_that_measures_nothing_it_booted_is_pinned_with_a_word_of_care() -> None:
+    zeros = {f"rtmr{number}": "00" * 48 for number in range(4)}
+    bare = claims(TDX, "04")
+    under_a_paravisor = replace(bare, measurements={**bare.measurements, **zeros})
+    assert "CAREFUL" in proposal([Seen("vm", under_a_paravisor)], [], issued=ISSUED, lab=False)
+    assert "CAREFUL" not in proposal([Seen("vm", bare)], [], issued=ISSUED, lab=False)
 
 
 def test_nobody_may_do_anything_until_a_person_says_so() -> None:
