@@ -13,7 +13,9 @@ from console.operating.kept import STATE, Kept
 from console.policy.operators import Operator, public_line
 from schemas import codec
 from schemas.messages import Chain
+from schemas.policy import compiled
 from sealing import keyfile
+from sealing.context import sha256
 from sealing.keys import SigningKey
 from tests.operating.world import NAMES, PHRASE, Mesh
 
@@ -74,7 +76,10 @@ async def test_a_lost_key_is_replaced_by_the_others(mesh: Mesh) -> None:
         told = await mesh.data(*new_words(mesh), keys=("alice",))
         assert (told["goes"], told["comes"], told["stays"]) == (["carol"], ["dave", "erin"], ["alice", "bob"])
         assert (told["threshold_before"], told["threshold"]) == (2, 3)
-        assert told["again"] == ["order of term 1", "policy version 1"]
+        order, policy = told["again"]
+        assert (order["kind"], order["term"], order["instance"]) == ("order", 1, coordinator.instance)
+        assert (policy["kind"], policy["version"]) == ("policy", 1)
+        assert policy["hash"] == sha256(compiled(mesh.policy)).hex()
         assert (told["signed"], told["complete"]) == (["alice"], False)
         assert told["lacking"] == {"before": 1, "after": 2}
         code, said = await mesh.run("operators", "publish", mesh.file("operators.change"))
