@@ -12,6 +12,7 @@ import msgspec
 
 from console.policy.demands import Demand, Way, demands
 from console.policy.findings import pins
+from console.policy.signatures import date
 from schemas.decisions import Decision, Permitted, permitted
 from schemas.evidence import Publisher
 from schemas.pinning import Pinned
@@ -223,6 +224,7 @@ def _limits(old: Policy, new: Policy) -> list[str]:
         f"limits.{name}": (getattr(old.limits, name), getattr(new.limits, name))
         for name in Limits.__struct_fields__
     }
+    pairs["issued"] = (date(old.issued), date(new.issued))
     pairs["not_before"] = (old.not_before, new.not_before)
     pairs["expires"] = (old.expires, new.expires)
     return [

@@ -58,6 +58,7 @@ def permit_and_deny(tool: str, **conditions: Any) -> tuple[Rule, Rule]:
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 
 CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
+    "a policy of a time to come": (but(issued=4_102_444_800_000), "issued-ahead", ("issued",)),
     "a policy whose time is over": (but(expires=ISSUED + 1), "expired-policy", ("expires",)),
     "an exception whose day has come": (
         excepted("OutOfDate", NOW),
