@@ -65,6 +65,7 @@ def difference(old: Policy, new: Policy) -> Difference:
             *_moved("context", old.contexts, new.contexts),
             *_guards(old, new),
             *_limits(old, new),
+            *_issued(old, new),
         ),
     )
 
@@ -219,12 +220,17 @@ def _forbidden(policy: Policy) -> set[str]:
     return told
 
 
+def _issued(old: Policy, new: Policy) -> list[str]:
+    if old.issued == new.issued:
+        return []
+    return [f"issued is {date(new.issued)}, was {date(old.issued)}"]
+
+
 def _limits(old: Policy, new: Policy) -> list[str]:
     pairs = {
         f"limits.{name}": (getattr(old.limits, name), getattr(new.limits, name))
         for name in Limits.__struct_fields__
     }
-    pairs["issued"] = (date(old.issued), date(new.issued))
     pairs["not_before"] = (old.not_before, new.not_before)
     pairs["expires"] = (old.expires, new.expires)
     return [
