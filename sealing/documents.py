@@ -86,7 +86,7 @@ def _by_operators(
         name = signer_of(council, mesh, label, document)
         # Copies are no more signatures, and would be kept and sent to everybody.
         if name in made:
-            raise MalformedError(f"{name} has signed twice")
+            raise SignatureError(f"{name} has signed twice")
         made[name] = document
     if len(made) < council.threshold:
         raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(made)} of {council.threshold}")

@@ -75,7 +75,7 @@ def test_one_operator_twice_signs_nothing_either(
     signed = codec.encode(sign_policy(mesh, [operators[0], operators[0]], policy_of(mesh)))
     with pytest.raises(PeerError) as refusal:
         open_signed_policy(anchor, mesh, signed)
-    assert refusal.value.reason is Reason.MALFORMED
+    assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 
 def test_signatures_of_two_policies_do_not_add_up(

@@ -87,7 +87,7 @@ def test_order_by_too_few_operators_is_refused(world: World) -> None:
 
 def test_one_operator_signing_twice_opens_nothing(world: World) -> None:
     twice = Event("order", (world.order().documents[0],) * 2, None, ())
-    assert refusal_of(operator(world), twice) == "malformed"
+    assert refusal_of(operator(world), twice) == "signature-invalid"
 
 
 def test_order_by_a_stranger_is_refused(world: World) -> None:
@@ -255,7 +255,7 @@ def test_copies_of_genuine_signatures_are_refused_and_make_no_offer_longer(world
     else:
         documents = documents + documents[-1:] * 62
     before = world.offer()[1]
-    assert refusal_of(party, Event(event.kind, documents, profile, ())) == "malformed"
+    assert refusal_of(party, Event(event.kind, documents, profile, ())) == "signature-invalid"
     after = world.offer()[1]
     assert (after.profile, after.term_record) == (before.profile, before.term_record)
 

@@ -56,10 +56,11 @@ def run_offline(mesh: Mesh, *words: str) -> tuple[int, str]:
     return code, said.out + said.err
 
 
-def sign_offline(mesh: Mesh, file: str, *names: str) -> None:
+def sign_offline(mesh: Mesh, file: str, *names: str, policy: str | None = None) -> None:
+    more = () if policy is None else ("--policy", mesh.file(policy))
     for name in names:
         code, said = run_offline(
-            mesh, "operators", "sign", mesh.file(file), "--key", mesh.file(f"{name}.key")
+            mesh, "operators", "sign", mesh.file(file), "--key", mesh.file(f"{name}.key"), *more
         )
         assert code == 0, said
 
@@ -184,7 +185,7 @@ async def test_a_change_can_be_published_to_a_coordinator_that_was_just_started(
     words = (*new_words(mesh), "--policy", mesh.file("policy.toml"))
     async with mesh.coordinator() as coordinator:
         await mesh.data(*words, keys=("alice",))
-        sign_offline(mesh, "operators.change", "bob", "dave", "erin")
+        sign_offline(mesh, "operators.change", "bob", "dave", "erin", policy="policy.toml")
         await mesh.data("operators", "publish", mesh.file("operators.change"), keys=("dave",))
         await mesh.data("mesh", "open", keys=("dave", "erin", "alice"))
         standing = coordinator.service.core.authority.standing
@@ -210,7 +211,7 @@ def test_it_is_signed_apart_and_joined(mesh: Mesh) -> None:
     made = change.read_bytes()
     for name in ("alice", "bob", "dave", "erin"):
         change.write_bytes(made)
-        sign_offline(mesh, "operators.change", name)
+        sign_offline(mesh, "operators.change", name, policy="policy.toml")
         (mesh.home / f"by-{name}").write_bytes(change.read_bytes())
     change.write_bytes(made)
     others = [mesh.file(f"by-{name}") for name in ("erin", "alice", "dave", "bob")]

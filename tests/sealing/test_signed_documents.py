@@ -109,7 +109,7 @@ def test_too_few_refuse() -> None:
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_an_operator_who_signed_twice_refuses_however_many_others_did(others: int) -> None:
     twice = sign_by_operators([KEYS[0], *KEYS[1 : 1 + others], KEYS[0]], MESH, "order", b"text")
-    refused(Reason.MALFORMED, ANCHOR, MESH, "order", twice)
+    refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, "order", twice)
 
 
 def test_what_is_handed_on_is_the_threshold_in_the_order_of_keys() -> None:
