@@ -17,6 +17,7 @@ from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import Endorsements, Evidence, ReferenceValues
 from schemas.limits import MAX_OFFER
 from schemas.messages import (
+    LAST_MOMENT,
     Accept,
     Admitted,
     Body,
@@ -130,7 +131,7 @@ def judge_offer(
         witness.check_term(order.term, offer.signing_key)
         ordered = order.time
     # 6. Evidence over its keys and our challenge: left to the appraiser.
-    now = max(host_time, council.issued, profile.issued, ordered, clock.highest())
+    now = min(LAST_MOMENT, max(host_time, council.issued, profile.issued, ordered, clock.highest()))
     bound = binding.key_binding(
         mesh,
         binding.COORDINATOR,

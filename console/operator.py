@@ -22,7 +22,7 @@ from agent_runtime.refusals import Refusals
 from agent_runtime.trust import joined, revoked_hash
 from agent_runtime.witness import Witness
 from console.operating.kept import Kept, KeptReceipt
-from console.operating.memory import RememberedError, Sighting, check_policy
+from console.operating.memory import NO_HASH, RememberedError, Sighting, check_policy
 from schemas import codec
 from schemas.audit import TermProof
 from schemas.documents import Beacon, LogReceipt, Profile
@@ -145,6 +145,9 @@ class OperatorLine:
         if event.kind == "policy":
             digest = sha256(compiled(_policy(event)))
             self._seen = replace(self._seen, policy_version=receipt.policy_version, policy_hash=digest)
+        if event.kind == "order":
+            order_hash = sha256(unverified_payload(event.documents[0]))
+            self._seen = replace(self._seen, order_hash=order_hash)
         if event.kind == "operators":
             witness = self.coordination.witness
             witness.council = longer(witness.council, event.operators)
@@ -296,7 +299,14 @@ def _sighting(coordinator: Coordinator, state: State) -> Sighting:
         profile_version=coordinator.profile.version if state.policy_version else 0,
         operators_version=state.operators_version,
         operators_hash=state.operators_hash,
+        order_hash=_order_hash(coordinator),
     )
+
+
+def _order_hash(coordinator: Coordinator) -> bytes:
+    if not coordinator.term_record:
+        return NO_HASH
+    return sha256(unverified_payload(coordinator.term_record[0]))
 
 
 async def _join(coordination: Coordination, patience: float) -> None:

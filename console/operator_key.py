@@ -67,4 +67,5 @@ def passphrase(what: str, file: Path | None, *, confirm: bool = False) -> str:
         text = read_bounded(file, MAX_PASSPHRASE, pipe=True).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not UTF-8 text") from error
-    return text.partition("\n")[0].rstrip("\r")
+    # Some editors put a mark before the text, which nobody typed.
+    return text.removeprefix("\ufeff").partition("\n")[0].rstrip("\r")

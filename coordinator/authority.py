@@ -44,7 +44,7 @@ from schemas.messages import (
 )
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
-from sealing.council import Council, follow
+from sealing.council import Council, follow, read
 from sealing.documents import open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
@@ -169,7 +169,7 @@ class Authority:
         self.standing = standing
         now = ahead(order.time)
         self.audit.term = order.term
-        self._lease.hear(now)
+        self._lease.hear(min(now, order.time))
         log_head = order.log_head.hex() if order.log_head else ""
         index = self.audit.append("term", now=now, event=event_digest(event).hex(), log_head=log_head)
         self._order_index = index
@@ -180,9 +180,9 @@ class Authority:
         """Take the operators' next policy, and put out whom it does not name any more."""
         old, held = self.standing.policy, self.standing.policy_hash
         if old is not None and open_policy(self.standing.council, self.mesh, event.documents)[1] == held:
-            take_profile(self.standing.council, self.mesh, old, event)
+            profile = take_profile(self.standing.council, self.mesh, old, event)
             # Operators who followed may have signed it again.
-            self.standing = replace(self.standing, policy_documents=event.documents)
+            self.standing = replace(self.standing, policy_documents=event.documents, profile=profile)
             return self._policy_index, NO_EFFECT
         try:
             standing, policy = take_policy(self.standing, self.mesh, event, now=now)
@@ -193,7 +193,7 @@ class Authority:
         check_sizes(self.mesh, standing, self.keys.signing)
         self.standing = standing
         self.glass.follow(policy, now=now, grace=self.grace)
-        self._lease.hear(now)
+        self._lease.hear(min(now, policy.issued))
         index = self._policy_index = self.audit.append(
             "policy",
             now=now,
@@ -217,7 +217,8 @@ class Authority:
             return self._operators_index, NO_EFFECT
         self.standing = succession.take_operators(self.standing, self.mesh, event, now=now)
         if self.standing.order is not None:
-            self._lease.hear(now)
+            signed = read(self.mesh, self.standing.council.chain[-1]).time
+            self._lease.hear(min(now, signed))
         effect = self._succeeded(held, event_digest(event).hex(), now)
         return self._operators_index, effect
 

@@ -1,7 +1,8 @@
 """The operators' lease: how long a mesh goes on without a word of theirs. Pure.
 
 Whoever owns the broker can keep operators out; a policy may say for how long agents trust that nothing was
-decided meanwhile. A word is what the threshold signed: an order, a policy that is new, or a renewal.
+decided meanwhile. A word is what the threshold signed, and counts from when they signed it: an order, a new
+policy, a change of operators, or a renewal.
 """
 
 from coordinator.errors import RefusedError
@@ -21,9 +22,9 @@ class Lease:
         self._renewed: Renewal | None = None
         self._index = 0
 
-    def hear(self, now: Millis) -> None:
-        """Note that operators opened the term, or put a policy in force."""
-        self._heard = max(self._heard, now)
+    def hear(self, signed: Millis) -> None:
+        """Note when operators signed what is in force from now on: that it is brought late is no word."""
+        self._heard = max(self._heard, signed)
 
     def repeated(self, renewal: Renewal) -> int | None:
         """Return where in the log this very renewal stands already, if it is the last."""

@@ -11,7 +11,7 @@ from schemas.errors import Reason
 from schemas.messages import OPERATOR, Event, Millis
 from sealing.context import Mesh
 from sealing.council import Council, follow, read
-from sealing.documents import open_act
+from sealing.documents import fewest, open_act
 
 
 def take_operators(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) -> Standing:
@@ -36,7 +36,8 @@ def take_operators(standing: Standing, mesh: Mesh, event: Event, *, now: Millis)
     profile: tuple[bytes, ...] = ()
     if standing.policy is not None:
         profile = take_profile(council, mesh, standing.policy, event)
-    return replace(standing, council=council, term_record=event.documents, profile=profile)
+    record = fewest(council, mesh, "order", event.documents)
+    return replace(standing, council=council, term_record=record, profile=profile)
 
 
 def check_time(council: Council, mesh: Mesh, now: Millis) -> None:

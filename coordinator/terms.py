@@ -14,7 +14,7 @@ from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
 from sealing.context import Mesh
 from sealing.council import Council
-from sealing.documents import open_act, open_policy, open_profile
+from sealing.documents import fewest, open_act, open_policy, open_profile
 from sealing.profile import profile_of
 
 NO_HASH = bytes(32)
@@ -78,7 +78,8 @@ def take_order(
         raise RefusedError(Reason.NOT_YET_VALID, "an order of a time to come: set the clock that signs")
     if order.term >= NUMBERS_END:
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a term is below {NUMBERS_END}")
-    return replace(standing, order=order, term_record=event.documents), order
+    record = fewest(standing.council, mesh, "order", event.documents)
+    return replace(standing, order=order, term_record=record), order
 
 
 def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) -> tuple[Standing, Policy]:
@@ -109,6 +110,11 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
         raise RefusedError(Reason.NOT_YET_VALID, "policy")
     if policy.expires is not None and policy.expires <= now:
         raise RefusedError(Reason.EXPIRED, "policy")
+    # Parties take `issued` for a time that has come: one ahead would shut out whoever joins by it.
+    if policy.issued > now + AHEAD:
+        raise RefusedError(Reason.NOT_YET_VALID, "a policy issued at a time to come: mend `issued`")
+    if standing.policy is not None and policy.issued < standing.policy.issued:
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, "a policy issued before the one that it replaces")
     # 6. The profile, for those who are not admitted yet: the one that follows from this policy.
     signed = take_profile(standing.council, mesh, policy, event)
     taken = replace(
@@ -129,7 +135,8 @@ def take_profile(council: Council, mesh: Mesh, policy: Policy, event: Event) -> 
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, "a policy without its profile")
     if open_profile(council, mesh, event.profile) != profile_of(mesh, policy):
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the profile does not follow from this policy")
-    return event.profile
+    # It is in every offer.
+    return fewest(council, mesh, "profile", event.profile)
 
 
 def _past(standing: Standing) -> tuple[tuple[int, bytes], ...]:

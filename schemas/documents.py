@@ -19,6 +19,7 @@ from schemas.messages import (
     Epoch,
     KemPublicKey,
     Millis,
+    Moment,
     Name,
     RevocationKind,
 )
@@ -44,7 +45,7 @@ class Anchor(Message, frozen=True):
     operators: Annotated[tuple[OperatorKey, ...], Meta(min_length=1, max_length=64)]
     threshold: Annotated[int, Meta(ge=1, le=64)]
     roots: Annotated[tuple[Hex, ...], Meta(min_length=1)]  # fingerprints a profile may draw on
-    issued: Millis
+    issued: Moment
     profile_floor: Count
 
 
@@ -57,7 +58,7 @@ class Operators(Message, frozen=True):
     operators: Annotated[tuple[OperatorKey, ...], Meta(min_length=1, max_length=64)]
     threshold: Annotated[int, Meta(ge=1, le=64)]
     reason: Annotated[str, Meta(min_length=1, max_length=160)]
-    time: Millis
+    time: Moment
 
 
 class Profile(Document, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ class Profile(Document, frozen=True, kw_only=True):
 
     mesh: Bytes32
     version: Count
-    issued: Millis
+    issued: Moment
     reference_values: ReferenceValues
     grace: Millis
 
@@ -78,7 +79,7 @@ class Order(Message, frozen=True):
     instance: Bytes32
     policy_hash: Bytes32 | None
     log_head: Bytes32 | None
-    time: Millis
+    time: Moment
 
 
 class RevocationOrder(Message, frozen=True):
@@ -88,7 +89,7 @@ class RevocationOrder(Message, frozen=True):
     kind: RevocationKind
     value: Annotated[str, Meta(min_length=1, max_length=256)]
     reason: Annotated[str, Meta(max_length=256)]
-    time: Millis
+    time: Moment
 
 
 class Renewal(Message, frozen=True):
@@ -96,7 +97,7 @@ class Renewal(Message, frozen=True):
 
     mesh: Bytes32
     term: Count
-    time: Millis
+    time: Moment
 
 
 class BreakGlass(Message, frozen=True):
@@ -108,7 +109,7 @@ class BreakGlass(Message, frozen=True):
     may: Annotated[str, Meta(pattern="^(submit|call)\\Z")]
     what: Name
     reason: Annotated[str, Meta(min_length=1, max_length=160)]
-    time: Millis
+    time: Moment
     until: Annotated[int, Meta(ge=0, lt=2**47)]  # year 6429: a time that can be written down
 
 

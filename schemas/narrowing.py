@@ -223,6 +223,8 @@ def _one_of(at: Path, values: Iterable[Any]) -> Callable[[Any], bool]:
     for value in values:
         if type(value) not in (str, int, bool) or (type(value) is str and len(value) > MAX_TEXT):
             raise SchemaError(at, "a text, a whole number or a boolean belongs here")
+        if type(value) is int and not -(2**63) <= value < 2**64:
+            raise SchemaError(at, "a whole number of at most 64 bits belongs here")
         allowed.add((type(value) is bool, value))
     # True equals 1 in Python and not in JSON; 1.0 equals 1 in both.
     scalars = (str, int, float, bool)

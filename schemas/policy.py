@@ -17,7 +17,7 @@ from schemas.codec import Document
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import PlatformValues, ReferenceValues
 from schemas.limits import GRACE, SECOND
-from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Millis, Name
+from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Moment, Name
 from schemas.pinning import Pinned, check_pinned, check_platforms, may_match_both
 from schemas.rules import Named, Positive, Rule, check_rules
 from schemas.toml_errors import ContradictionError, did_you_mean, placed, read_toml
@@ -63,9 +63,9 @@ class Policy(Document, frozen=True, kw_only=True):
     mesh: KeyHex
     version: Positive
     predecessor: KeyHex | None = None  # SHA-256 of the predecessor's compiled bytes
-    issued: Millis
-    not_before: Millis | None = None  # no coordinator adopts it earlier
-    expires: Millis | None = None  # nor from here on; one that adopted it in time keeps to it
+    issued: Moment
+    not_before: Moment | None = None  # no coordinator adopts it earlier
+    expires: Moment | None = None  # nor from here on; one that adopted it in time keeps to it
     platforms: dict[str, PlatformValues]
     coordinators: dict[str, Pinned]  # platform: Reference Values
     workloads: dict[Name, Workload]

@@ -49,6 +49,20 @@ def nearest(found: dict[Path, Place], path: Path) -> Place:
     return Place(1, 1)
 
 
+# Letters, marks and symbols that nobody sees: Unicode's Default_Ignorable_Code_Point, and a blank.
+_IGNORABLE = (
+    ("\u034f", "\u034f"),
+    ("\u115f", "\u1160"),
+    ("\u17b4", "\u17b5"),
+    ("\u180b", "\u180f"),
+    ("\u2800", "\u2800"),
+    ("\u3164", "\u3164"),
+    ("\ufe00", "\ufe0f"),
+    ("\uffa0", "\uffa0"),
+    ("\U000e0100", "\U000e01ef"),
+)
+
+
 def dotted(path: Path) -> str:
     """Write a path as keys are written in TOML, with elements of arrays counted from 0 as msgspec does."""
     text = ""
@@ -69,7 +83,7 @@ def printable(text: str) -> str:
     Who reviews a policy of somebody else reads its names in errors and differences.
     """
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
+        character if _is_seen(character) else character.encode("unicode_escape").decode()
         for character in text
     )
 
@@ -80,8 +94,12 @@ def hidden(text: str) -> list[tuple[Place, str]]:
         (Place(row, column), f"U+{ord(character):04X}")
         for row, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1)
         for column, character in enumerate(line, 1)
-        if not character.isprintable() and character != "\t"
+        if not _is_seen(character) and character != "\t"
     ]
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and not any(first <= character <= last for first, last in _IGNORABLE)
 
 
 class _Reader:

@@ -49,4 +49,5 @@ def _times(days: tuple[str, ...] | None, hours: str | None, until: int | None) -
 
 
 def _schema(schema: object) -> str:
-    return json.dumps(schema, ensure_ascii=False, sort_keys=True)
+    # Letters of other scripts look like those of ours: what is another text has to read as another.
+    return json.dumps(schema, ensure_ascii=True, sort_keys=True)

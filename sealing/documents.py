@@ -62,17 +62,35 @@ def open_anchor(data: bytes) -> tuple[Council, Mesh]:
 
 def open_by_operators(council: Council, mesh: Mesh, label: str, signed: Sequence[bytes]) -> bytes:
     """Return the one text that at least the threshold of different operators signed for `label`."""
+    return _by_operators(council, mesh, label, signed)[0]
+
+
+def fewest(council: Council, mesh: Mesh, label: str, signed: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return as many of the signatures as are needed, in the order of keys: what everybody is given."""
+    made = _by_operators(council, mesh, label, signed)[1]
+    by_key = sorted(council.operators, key=lambda operator: operator.key)
+    ordered = [made[operator.name] for operator in by_key if operator.name in made]
+    return tuple(ordered[: council.threshold])
+
+
+def _by_operators(
+    council: Council, mesh: Mesh, label: str, signed: Sequence[bytes]
+) -> tuple[bytes, dict[str, bytes]]:
     if not signed:
         raise SealingError(Reason.SIGNATURES_TOO_FEW)
     payload = cose.unverified_payload(signed[0])
-    signers = set()
+    made: dict[str, bytes] = {}
     for document in signed:
         if cose.unverified_payload(document) != payload:
             raise SignatureError("the signatures are over different texts")
-        signers.add(signer_of(council, mesh, label, document))
-    if len(signers) < council.threshold:
-        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(signers)} of {council.threshold}")
-    return payload
+        name = signer_of(council, mesh, label, document)
+        # Copies are no more signatures, and would be kept and sent to everybody.
+        if name in made:
+            raise SignatureError(f"{name} has signed twice")
+        made[name] = document
+    if len(made) < council.threshold:
+        raise SealingError(Reason.SIGNATURES_TOO_FEW, f"{len(made)} of {council.threshold}")
+    return payload, made
 
 
 def signer_of(council: Council, mesh: Mesh, label: str, document: bytes) -> str:

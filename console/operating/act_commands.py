@@ -11,9 +11,11 @@ import click
 
 from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
 from console.evidence import print_json
-from console.operating import acts
+from console.operating import acts, doubts
 from console.operating.acts import Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
+from console.operating.doubts import Known
+from console.operating.kept import text_of
 from console.operating.memory import RememberedError, check_policy
 from console.operating.naming import digest_of, of_kind
 from console.operating.publishing import hand_over
@@ -35,6 +37,9 @@ REASON = "ordered on the command line"
 
 policy_option = click.option("--policy", "policy_file", type=File, help="The signed policy of the term.")
 reason_option = click.option("--reason", default=REASON, help="Goes into the coordinator's log.")
+unseen_option = click.option(
+    "--anyway", is_flag=True, help="Sign also what this console has not seen: compare it with the others."
+)
 anyway_option = click.option("--anyway", is_flag=True, help="Send it also if it names nobody.")
 
 
@@ -177,19 +182,45 @@ def _check_glass(policy: VerifiedPolicy | None, rule: Rule) -> None:
         ) from error
 
 
-def _common(group: click.Group, kind: str) -> None:
+def _signed(desk: Desk, file: Path, act: Act, as_data: bool) -> int:
+    if not desk.keys:
+        raise UsageError("name your key with --key")
+    signed = acts.sign(desk.council, desk.mesh, act, desk.keys)
+    files.replace(file, codec.encode(signed))
+    return _tell(desk, signed, as_data)
+
+
+@order.command("sign")
+@click.argument("file", type=File)
+@desk_options
+@policy_option
+@unseen_option
+@json_option
+def sign_order(desk: Desk, file: Path, policy_file: Path | None, anyway: bool, as_data: bool) -> int:
+    """Add your signature to FILE, after reading what it says: it has to follow what was seen here."""
+    act = _read(file, acts.ORDER)
+    named = read_policy(desk, policy_file) if policy_file else None
+    said = codec.decode(act.text, Order)
+    doubts.refuse(doubts.of_order(said, known(desk, named), now()), anyway=anyway)
+    return _signed(desk, file, act, as_data)
+
+
+def _apart(group: click.Group, kind: str) -> None:
     @group.command()
     @click.argument("file", type=File)
     @desk_options
     @json_option
     def sign(desk: Desk, file: Path, as_data: bool) -> int:
         """Add your signature to FILE, after reading what it says."""
-        if not desk.keys:
-            raise UsageError("name your key with --key")
-        act = acts.sign(desk.council, desk.mesh, _read(file, kind), desk.keys)
-        files.replace(file, codec.encode(act))
-        return _tell(desk, act, as_data)
+        return _signed(desk, file, _read(file, kind), as_data)
 
+
+_apart(revoke, acts.REVOCATION)
+_apart(renewal, acts.RENEWAL)
+_apart(glass, acts.GLASS)
+
+
+def _common(group: click.Group, kind: str) -> None:
     @group.command()
     @click.argument("file", type=File)
     @click.argument("others", metavar="OTHER...", nargs=-1, required=True, type=File)
@@ -340,6 +371,16 @@ def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
             f"the policy that was seen in force is not signed by the operators of now ({error}): name it as "
             "they signed it with --policy"
         ) from error
+
+
+def known(desk: Desk, policy: VerifiedPolicy | None) -> Known:
+    """Return what this console knows of what is in force; `policy`: what was named besides."""
+    return Known(
+        desk.kept.memory(),
+        {text_of(event) for event in desk.kept.orders()},
+        {text_of(event) for event in desk.kept.revocations()},
+        policy.policy_hash if policy else None,
+    )
 
 
 def keep_policy(desk: Desk, policy: VerifiedPolicy | None) -> None:

@@ -16,12 +16,14 @@ from console.operating.memory import Memory, Sighting, advance, empty, learn
 from console.policy import files
 from schemas import codec
 from schemas.codec import Message
-from schemas.documents import RevocationOrder
+from schemas.documents import LogReceipt, RevocationOrder
 from schemas.errors import MalformedError, UsageError
 from schemas.messages import LIFT, QUARANTINE, Bytes32, Event, Millis, Signed
-from sealing.context import sha256
+from sealing.context import SUITES, Mesh, sha256
 from sealing.cose import unverified_payload
 from sealing.council import Council
+from sealing.documents import open_message
+from sealing.errors import SignatureError
 
 STATE = "SEALBUS_STATE"
 MAX_KEPT = 4 * 1024 * 1024  # an event of a MiB, its receipt, and room
@@ -101,6 +103,11 @@ class Kept:
         """Return what was seen so far, or raise `UsageError` if the file is no memory of this mesh."""
         path = self.root / MEMORY
         if not _is_there(path):
+            if self._receipts(".cbor"):
+                raise UsageError(
+                    f"{path} is gone, and receipts lie beside it: take it from a backup; without it this "
+                    "console believes whatever coordinator the operators ever ordered"
+                )
             return empty(self._mesh)
         try:
             memory = codec.decode(files.read(path, MAX_KEPT), Memory)
@@ -125,7 +132,8 @@ class Kept:
         with self._locked():
             before = self.memory()
             after = step(before, seen)
-            if after != before:
+            # Written before the first receipt is: from then on that it is gone is damage.
+            if after != before or not _is_there(self.root / MEMORY):
                 self._replace(self.root / MEMORY, codec.encode(after))
 
     def pend(self, event: Event) -> None:
@@ -167,12 +175,23 @@ class Kept:
         """Return each revocation with the last term that acknowledged it, 0 for one without a receipt."""
         found: dict[tuple[bytes, ...], tuple[Event, int]] = {}
         for path in self._receipts(f"-{REVOCATION}.cbor"):
-            event = _read(path, KeptReceipt).event
-            first, _ = found.get(event.documents, (event, 0))
-            found[event.documents] = (first, int(path.name.split("-")[0]))
+            kept = _read(path, KeptReceipt)
+            first, last = found.get(kept.event.documents, (kept.event, 0))
+            found[kept.event.documents] = (first, max(last, self._term(kept, path)))
         for event in self._sent(REVOCATION):
             found.setdefault(event.documents, (event, 0))
         return _last_words(list(found.values()))
+
+    def _term(self, kept: KeptReceipt, path: Path) -> int:
+        """Return the term of a receipt as the coordinator signed it: a file's name is anybody's word."""
+        for suite in SUITES:
+            try:
+                receipt = open_message(kept.receipt, kept.key, Mesh(self._mesh, suite), "receipt", LogReceipt)
+            except (MalformedError, SignatureError):
+                continue
+            if receipt.event == sha256(codec.encode(kept.event)):
+                return receipt.term
+        raise UsageError(f"{path} is no receipt of what is in it: take it from a backup, or remove it")
 
     def orders(self) -> list[Event]:
         """Return every order that this console sent and no coordinator refused."""

@@ -38,6 +38,7 @@ class Memory(Message, frozen=True):
     root_size: Count = 0  # 0: of all `log_size`, as files had it that were written before this field
     operators_version: Count = 0  # of changes of operators that were seen
     operators_hash: Bytes32 = NO_HASH
+    order_hash: Bytes32 = NO_HASH  # of the order of `term`; none: it was not seen
 
     @property
     def head(self) -> tuple[int, bytes] | None:
@@ -64,6 +65,7 @@ class Sighting:
     profile_version: int = 0
     operators_version: int = 0
     operators_hash: bytes = NO_HASH
+    order_hash: bytes = NO_HASH
 
 
 class RememberedError(PeerError):
@@ -182,7 +184,9 @@ def learn(memory: Memory, seen: Sighting) -> Memory:
     if seen.operators_version > memory.operators_version:
         grown = replace(grown, operators_version=seen.operators_version, operators_hash=seen.operators_hash)
     if seen.term > memory.term:
-        grown = replace(grown, log_size=seen.log_size, log_root=None, root_size=0)
+        grown = replace(grown, log_size=seen.log_size, log_root=None, root_size=0, order_hash=NO_HASH)
+    if seen.order_hash != NO_HASH:
+        grown = replace(grown, order_hash=seen.order_hash)
     head = grown.head
     size = max(grown.log_size, seen.log_size)
     if seen.log_root is not None and seen.log_size == size and (head is None or head[0] < size):

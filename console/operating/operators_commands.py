@@ -12,8 +12,16 @@ import click
 from console.council_files import CHAIN, encode_chain
 from console.documents import VerifiedPolicy
 from console.evidence import print_json
-from console.operating import succession
-from console.operating.act_commands import keep_policy, now, policy_option, read_policy, tell_receipts
+from console.operating import acts, doubts, succession
+from console.operating.act_commands import (
+    keep_policy,
+    known,
+    now,
+    policy_option,
+    read_policy,
+    tell_receipts,
+    unseen_option,
+)
 from console.operating.acts import ORDER, REVOCATION, Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
 from console.operating.kept import text_of
@@ -23,11 +31,13 @@ from console.operator import OperatorLine
 from console.policy import files
 from console.policy.operators import read_public
 from console.policy.screen import say
+from console.policy.signatures import decode_signed
 from console.policy.signing_commands import File
 from schemas import codec
 from schemas.documents import LogReceipt, OperatorKey, Order
 from schemas.errors import Reason, UsageError
 from schemas.messages import Event, SignedByOperators
+from schemas.policy import Policy, from_compiled
 from sealing import cose
 from sealing.council import Council
 from sealing.errors import SealingError
@@ -46,7 +56,7 @@ def operators() -> None:
 def show(desk: Desk, file: Path | None, out: Path | None, as_data: bool) -> int:
     """Say who the operators are, or what the change FILE says and who has signed it: exit 1 if too few."""
     if file is not None:
-        return DONE if _tell(desk.council, _read(file), as_data) else REFUSED
+        return DONE if _tell(desk, _read(file), as_data) else REFUSED
     if out is not None:
         files.replace(out, encode_chain(desk.council))
     if as_data:
@@ -90,7 +100,9 @@ def new(
         again = [] if order is None else [_act(ORDER, order)]
         # Those that were signed again before are there twice, of one text.
         revocations = {text_of(event): event.documents for event in desk.kept.revocations()}
-        again += [_act(REVOCATION, documents) for documents in revocations.values()]
+        told = [_act(REVOCATION, documents) for documents in revocations.values()]
+        # The end of a quarantine gives something back: it is signed by itself, or not at all.
+        again += [act for act in told if succession.takes_away(acts.document(act))]
         made = succession.make(
             desk.council,
             people,
@@ -102,7 +114,7 @@ def new(
         )
         change = succession.sign(desk.council, made, desk.keys)
         files.write_new(out, codec.encode(change))
-        _tell(desk.council, change, as_data)
+        _tell(desk, change, as_data)
         return DONE
 
     return anyio.run(work)
@@ -122,14 +134,22 @@ _either_side = partial(desk_options, whose=_sides)
 @operators.command()
 @click.argument("file", type=File)
 @_either_side
+@policy_option
+@unseen_option
 @json_option
-def sign(desk: Desk, file: Path, as_data: bool) -> int:
-    """Add your signature to FILE, after reading what it says. Who comes signs with the new key."""
+def sign(desk: Desk, file: Path, policy_file: Path | None, anyway: bool, as_data: bool) -> int:
+    """Add your signature to FILE, after reading what it says. Who comes signs with the new key.
+
+    The order, the policy and the revocations that are signed again have to be those that were seen here.
+    """
     if not desk.keys:
         raise UsageError("name your key with --key")
-    change = succession.sign(desk.council, _read(file), desk.keys)
+    change = _read(file)
+    named = read_policy(desk, policy_file) if policy_file else None
+    doubts.refuse(doubts.of_change(change, known(desk, named)), anyway=anyway)
+    change = succession.sign(desk.council, change, desk.keys)
     files.replace(file, codec.encode(change))
-    _tell(desk.council, change, as_data)
+    _tell(desk, change, as_data)
     return DONE
 
 
@@ -144,7 +164,7 @@ def join(desk: Desk, file: Path, others: tuple[Path, ...], as_data: bool) -> int
     for other in others:
         change = succession.join(desk.council, change, _read(other))
     files.replace(file, codec.encode(change))
-    _tell(desk.council, change, as_data)
+    _tell(desk, change, as_data)
     return DONE
 
 
@@ -248,10 +268,19 @@ def _read(path: Path) -> Change:
     return succession.decode(files.read(path, succession.MAX_CHANGE), str(path))
 
 
-def _tell(council: Council, change: Change, as_data: bool) -> bool:
-    progress = succession.progress(council, change)
+def _tell(desk: Desk, change: Change, as_data: bool) -> bool:
+    progress = succession.progress(desk.council, change)
+    held = _policy_seen(desk)
     if as_data:
-        print_json(change_data(change, progress))
+        print_json(change_data(change, progress, held))
     else:
-        say(change_lines(change, progress))
+        say(change_lines(change, progress, held))
     return progress.whole
+
+
+def _policy_seen(desk: Desk) -> Policy | None:
+    data = desk.kept.policy()
+    if data is None:
+        return None
+    signed = decode_signed(data, "the policy that was seen in force")
+    return from_compiled(cose.unverified_payload(signed.policy[0]))  # it was verified when it was kept

@@ -23,24 +23,7 @@ MEASUREMENT_SHOWN = 12  # of fewer: so that a row fits a terminal
 
 def act_lines(act: Act, names: tuple[str, ...], council: Council) -> list[str]:
     """Say in words what an act says and who has signed it."""
-    said = document(act)
-    if isinstance(said, Order):
-        held = said.policy_hash.hex() if said.policy_hash else "none: any policy may be its first"
-        lines = [
-            f"order of term {said.term} for the coordinator {said.instance.hex()}",
-            f"  its policy: {held}",
-        ]
-    elif isinstance(said, BreakGlass):
-        lines = [
-            f"break-glass: {said.role} may {said.may} {said.what}, whatever the policy says",
-            f"  until {date(said.until)}",
-            f"  because: {said.reason}",
-        ]
-    elif isinstance(said, Renewal):
-        lines = [f"renewal of the operators' lease in term {said.term}"]
-    else:
-        lines = [f"{_does(said.kind)} {said.value}", f"  because: {said.reason}"]
-    lines.append(f"  of {date(said.time)}")
+    lines = said_lines(act)
     lines += [f"{name} has signed" for name in names]
     lines += [f"{each.name} has not signed" for each in council.operators if each.name not in names]
     have, need = len(names), council.threshold
@@ -52,8 +35,40 @@ def act_lines(act: Act, names: tuple[str, ...], council: Council) -> list[str]:
     return lines
 
 
+def said_lines(act: Act) -> list[str]:
+    """Say in words all that an act says."""
+    said = document(act)
+    if isinstance(said, Order):
+        held = said.policy_hash.hex() if said.policy_hash else "none: any may be its first"
+        head = said.log_head.hex() if said.log_head else "none is named"
+        lines = [
+            f"order of term {said.term}",
+            f"  coordinator {said.instance.hex()}",
+            f"  policy {held}",
+            f"  log head {head}",
+        ]
+    elif isinstance(said, BreakGlass):
+        lines = [
+            f"break-glass: {said.role} may {said.may} {said.what}, whatever the policy says",
+            f"  until {date(said.until)}",
+            f"  because: {printable(said.reason)}",
+        ]
+    elif isinstance(said, Renewal):
+        lines = [f"renewal of the operators' lease in term {said.term}"]
+    else:
+        lines = [f"{_does(said.kind)} {printable(said.value)}", f"  because: {printable(said.reason)}"]
+    return [*lines, f"  of {date(said.time)}"]
+
+
 def act_data(act: Act, names: tuple[str, ...], council: Council) -> dict[str, Any]:
     """Return the same as plain data."""
+    others = [each.name for each in council.operators if each.name not in names]
+    lacking = max(0, council.threshold - len(names))
+    return said_data(act) | {"signed": list(names), "not_signed": others, "lacking": lacking}
+
+
+def said_data(act: Act) -> dict[str, Any]:
+    """Return all that an act says as plain data."""
     said = document(act)
     fields: dict[str, Any] = {"kind": act.kind, "time": said.time}
     if isinstance(said, Order):
@@ -61,6 +76,7 @@ def act_data(act: Act, names: tuple[str, ...], council: Council) -> dict[str, An
             "term": said.term,
             "instance": said.instance.hex(),
             "policy_hash": said.policy_hash.hex() if said.policy_hash else None,
+            "log_head": said.log_head.hex() if said.log_head else None,
         }
     elif isinstance(said, BreakGlass):
         fields |= {"term": said.term, "role": said.role, "may": said.may, "what": said.what}
@@ -69,9 +85,7 @@ def act_data(act: Act, names: tuple[str, ...], council: Council) -> dict[str, An
         fields |= {"term": said.term}
     else:
         fields |= {"revokes": said.kind, "value": said.value, "reason": said.reason}
-    others = [each.name for each in council.operators if each.name not in names]
-    lacking = max(0, council.threshold - len(names))
-    return fields | {"signed": list(names), "not_signed": others, "lacking": lacking}
+    return fields
 
 
 def _does(kind: str) -> str:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
 from console.operating import acts
-from console.operating.acts import ORDER, REVOCATION, Act
+from console.operating.acts import ORDER, REVOCATION, Act, Document
 from console.policy import signatures
 from console.policy.operators import majority
 from schemas import codec
 from schemas.codec import Message
-from schemas.documents import OperatorKey, Operators
+from schemas.documents import OperatorKey, Operators, Order, RevocationOrder
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
-from schemas.messages import Event, Millis, Payload, Succession
+from schemas.messages import LIFT, Event, Millis, Payload, Succession
 from schemas.policy import Policy, compiled, from_compiled
 from sealing import council as councils
 from sealing.council import Council
@@ -104,11 +104,21 @@ def decode(data: bytes, source: str) -> Change:
     try:
         change = codec.decode(data, Change)
         codec.decode(change.step.text, Operators)
-        for each in change.acts:
-            acts.document(each)
+        said = [acts.document(each) for each in change.acts]
     except MalformedError as error:
         raise UsageError(f"{source} is damaged, or no change of operators") from error
+    orders = sum(isinstance(each, Order) for each in said)
+    if orders > 1 or not all(isinstance(each, Order) or takes_away(each) for each in said):
+        raise UsageError(
+            f"{source} has more signed again than the order in force and revocations: whoever wrote it "
+            "wants signatures for something else"
+        )
     return change
+
+
+def takes_away(document: Document) -> bool:
+    """Tell whether a document only takes away: what gives something is never signed among other things."""
+    return isinstance(document, RevocationOrder) and document.kind != LIFT
 
 
 def before(council: Council, change: Change) -> Council:

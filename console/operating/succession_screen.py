@@ -3,14 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
-from console.operating import acts
-from console.operating.acts import ORDER
+from console.operating.screen import said_data, said_lines
 from console.operating.succession import Change, Progress
+from console.policy.difference import difference, sentences
 from console.policy.signatures import date
 from schemas import codec
-from schemas.documents import OperatorKey, Operators, Order
-from schemas.policy import from_compiled
+from schemas.documents import OperatorKey, Operators
+from schemas.policy import Policy, from_compiled
 from schemas.toml_place import printable
+from sealing.context import sha256
 from sealing.council import Council
 
 SHOWN = 16
@@ -34,8 +35,11 @@ def council_data(council: Council) -> dict[str, Any]:
     }
 
 
-def change_lines(change: Change, progress: Progress) -> list[str]:
-    """Say in words what a change does and who has signed it."""
+def change_lines(change: Change, progress: Progress, held: Policy | None) -> list[str]:
+    """Say in words what a change does, all that is signed with it, and who has signed it.
+
+    `held` is the policy that this console knows, which the one in the change is compared with.
+    """
     old, new, said = progress.before, progress.after, codec.decode(change.step.text, Operators)
     went, came, stays = _moved(old, new)
     lines = [
@@ -47,7 +51,8 @@ def change_lines(change: Change, progress: Progress) -> list[str]:
         f"  because: {printable(said.reason)}",
         f"  of {date(said.time)}",
     ]
-    lines += [f"  signed again by those of after: {each}" for each in _again(change)]
+    if again := _again_lines(change, held):
+        lines += ["signed again by those of after:", *(f"  {each}" for each in again)]
     lines += [f"{name} has signed" for name in progress.signed]
     lines += [f"{name} has to sign with the new key" for name in progress.unproven]
     if progress.whole:
@@ -58,7 +63,7 @@ def change_lines(change: Change, progress: Progress) -> list[str]:
     ]
 
 
-def change_data(change: Change, progress: Progress) -> dict[str, Any]:
+def change_data(change: Change, progress: Progress, held: Policy | None) -> dict[str, Any]:
     """Return the same as plain data."""
     said = codec.decode(change.step.text, Operators)
     went, came, stays = _moved(progress.before, progress.after)
@@ -69,7 +74,7 @@ def change_data(change: Change, progress: Progress) -> dict[str, Any]:
         "threshold_before": progress.before.threshold,
         "reason": said.reason,
         "time": said.time,
-        "again": _again(change),
+        "again": _again_data(change, held),
         "signed": list(progress.signed),
         "unproven": list(progress.unproven),
         "lacking": {"before": progress.former_missing, "after": progress.new_missing},
@@ -91,14 +96,25 @@ def _names(operators: Iterable[OperatorKey]) -> str:
     return ", ".join(f"{each.name} ({each.key.hex()[:SHOWN]})" for each in operators) or "nobody"
 
 
-def _again(change: Change) -> list[str]:
-    said = []
-    for act in change.acts:
-        document = acts.document(act)
-        if isinstance(document, Order):
-            said.append(f"order of term {document.term}")
+def _again_lines(change: Change, held: Policy | None) -> list[str]:
+    said = [line for act in change.acts for line in said_lines(act)]
+    if change.policy is None:
+        return said
+    policy = from_compiled(change.policy)
+    said += [f"policy version {policy.version}", f"  hash {sha256(change.policy).hex()}"]
+    if held is None:
+        return [*said, "  this console has seen none in force: compare the hash with the others"]
+    if policy == held:
+        return [*said, "  the one that was seen in force here"]
+    said.append(f"  unlike version {held.version}, which was seen in force here:")
+    return [*said, *(f"    {each}" for each in sentences(difference(held, policy)))]
+
+
+def _again_data(change: Change, held: Policy | None) -> list[dict[str, Any]]:
+    said = [said_data(act) for act in change.acts]
     if change.policy is not None:
-        said.append(f"policy version {from_compiled(change.policy).version}")
-    if revocations := [act for act in change.acts if act.kind != ORDER]:
-        said.append(f"{len(revocations)} revocation(s)")
+        policy = from_compiled(change.policy)
+        told = {"kind": "policy", "version": policy.version, "hash": sha256(change.policy).hex()}
+        unlike = None if held is None else sentences(difference(held, policy))
+        said.append(told | {"unlike_the_one_seen": unlike})
     return said

@@ -12,6 +12,7 @@ import msgspec
 
 from console.policy.demands import Demand, Way, demands
 from console.policy.judging_findings import pins
+from console.policy.signatures import date
 from schemas.decisions import Decision, Permitted, permitted
 from schemas.evidence import Publisher
 from schemas.pinning import Pinned
@@ -64,6 +65,7 @@ def difference(old: Policy, new: Policy) -> Difference:
             *_moved("context", old.contexts, new.contexts),
             *_guards(old, new),
             *_limits(old, new),
+            *_issued(old, new),
         ),
     )
 
@@ -216,6 +218,12 @@ def _forbidden(policy: Policy) -> set[str]:
             (condition,) = constraints(rule, [(0, rule)]).unless
             told.add(f"{Decision(rule.role, rule.deny, rule.what)} {conditions_in_words(condition)}".rstrip())
     return told
+
+
+def _issued(old: Policy, new: Policy) -> list[str]:
+    if old.issued == new.issued:
+        return []
+    return [f"issued is {date(new.issued)}, was {date(old.issued)}"]
 
 
 def _limits(old: Policy, new: Policy) -> list[str]:

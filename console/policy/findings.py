@@ -64,6 +64,10 @@ def findings(policy: Policy, *, now: datetime) -> list[Finding]:
 
 
 def _times(policy: Policy, now: datetime) -> Iterator[Finding]:
+    if policy.issued > now.timestamp() * SECOND:
+        day = datetime.fromtimestamp(policy.issued / SECOND, UTC).isoformat()
+        text = f"it is issued at {day}, which is to come: no coordinator adopts it; milliseconds since 1970"
+        yield Finding("issued-ahead", ("issued",), text)
     if policy.expires is not None and policy.expires <= now.timestamp() * SECOND:
         day = datetime.fromtimestamp(policy.expires / SECOND, UTC).isoformat()
         yield Finding(

@@ -1,9 +1,11 @@
-"""Bounds in schemas of arguments that stand without a `type`, and so let values of every other type pass.
+"""What in schemas of arguments is hardly meant: bounds without a `type`, and texts that read like others.
 
-Pure. That is what draft 2020-12 says, and hardly what whoever writes a bound means. A rule that denies holds
-where its schema fits, and `not` turns that round once more: there a bound without a type is the safe side.
+Pure. Bounds without a type let values of every other type pass. That is what draft 2020-12 says, and hardly
+what whoever writes a bound means. A rule that denies holds where its schema fits, and `not` turns that round
+once more: there a bound without a type is the safe side.
 """
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,12 +21,20 @@ _SPEAKS_OF = {
     "object": ("minProperties", "maxProperties", "required", "properties", "additionalProperties"),
 }
 _TYPE_OF = {keyword: name for name, keywords in _SPEAKS_OF.items() for keyword in keywords}
+_UNCOMPARED = ("title", "description", "$comment", "pattern")
+_WRITTEN_TOGETHER = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC"}
 _FIXES = ("type", "const", "enum")  # whichever stands there, no value of another type passes
 
 
 def schema_findings(policy: Policy) -> list[Finding]:
-    """Return every bound without a type, by the rule that it stands in."""
-    return [
+    """Return every bound without a type, and every text of several scripts, by the rule that it stands in."""
+    mixed = [
+        Finding("mixed-scripts", path, f"rule {index + 1}: {text!a} has letters of {' and '.join(scripts)}")
+        for index, rule in enumerate(policy.rules)
+        for path, text in _texts(rule.arguments, ("rules", index, "arguments"))
+        if len(scripts := _scripts(text)) > 1
+    ]
+    return mixed + [
         Finding("schema-without-type", path, f"rule {index + 1}: {text}")
         for index, rule in enumerate(policy.rules)
         if rule.arguments is not None
@@ -32,6 +42,29 @@ def schema_findings(policy: Policy) -> list[Finding]:
             rule.arguments, ("rules", index, "arguments"), lets_pass=rule.may is not None, is_typed=False
         )
     ]
+
+
+def _texts(value: Any, at: Path) -> Iterator[tuple[Path, str]]:
+    """Return every text in a schema that a value is compared with, names of properties among them."""
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            if name in _UNCOMPARED and isinstance(each, str):
+                continue
+            yield (*at, name), name
+            yield from _texts(each, (*at, name))
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            yield from _texts(each, (*at, index))
+
+
+def _scripts(text: str) -> list[str]:
+    """Return the scripts of a text's letters; those that are written together are one."""
+    names = {unicodedata.name(each, "an unknown script").split()[0] for each in text if each.isalpha()}
+    if names & _WRITTEN_TOGETHER:
+        names = names - _WRITTEN_TOGETHER | {"CJK"}
+    return sorted(name.capitalize() for name in names)
 
 
 def _untyped(schema: Any, at: Path, *, lets_pass: bool, is_typed: bool) -> Iterator[tuple[Path, str]]:

@@ -7,14 +7,16 @@ import pytest
 
 from coordinator.beacons import revoked_hash
 from schemas import codec
-from schemas.documents import Beacon, LogReceipt, View
+from schemas.documents import Beacon, LogReceipt, Order, View
 from schemas.evidence import NITRO, SEV_SNP, PlatformValues
-from schemas.messages import ENCLAVE, OPERATOR, Event, Get, Holdings, Refused, Time
+from schemas.messages import ENCLAVE, LAST_MOMENT, OPERATOR, Event, Get, Holdings, Refused, Time
 from schemas.pinning import Pinned
 from schemas.policy import Client, Limits, Policy, TaskClass, Workload, compiled
+from sealing import cose
 from sealing.context import sha256
 from sealing.documents import open_message, sign_by_operators
 from sealing.keys import SigningKey
+from sealing.profile import profile_of
 from tests.coordinator.world import CHIP, START, Party, Refusal, World, measured
 
 OTHER_CHIP = "d1" * 64
@@ -51,6 +53,12 @@ def epochs(holdings: Holdings, group: str) -> list[int]:
     return members + [package.epoch for package in holdings.senders if package.group == group]
 
 
+def in_order_of_keys(world: World, documents: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return what the first operators signed as it is handed on."""
+    by_key = sorted(zip(world.operators, documents, strict=False), key=lambda pair: pair[0].public)
+    return tuple(document for _, document in by_key)
+
+
 # The order.
 
 
@@ -60,7 +68,7 @@ def test_order_opens_the_term_and_offers_show_it(world: World) -> None:
     order = world.order()
     operator(world).event(order)
     after = world.offer()[1]
-    assert (after.term, after.term_record) == (1, order.documents)
+    assert (after.term, after.term_record) == (1, in_order_of_keys(world, order.documents))
 
 
 def test_receipt_is_signed_and_names_the_event_and_its_entry_in_the_log(world: World) -> None:
@@ -77,12 +85,9 @@ def test_order_by_too_few_operators_is_refused(world: World) -> None:
     assert refusal_of(operator(world), Event("order", (), None, ())) == "signatures-too-few"
 
 
-def test_one_operator_signing_twice_is_one(world: World) -> None:
-    order = world.order()
-    assert (
-        refusal_of(operator(world), Event("order", (order.documents[0],) * 2, None, ()))
-        == "signatures-too-few"
-    )
+def test_one_operator_signing_twice_opens_nothing(world: World) -> None:
+    twice = Event("order", (world.order().documents[0],) * 2, None, ())
+    assert refusal_of(operator(world), twice) == "signature-invalid"
 
 
 def test_order_by_a_stranger_is_refused(world: World) -> None:
@@ -149,7 +154,9 @@ def test_policy_needs_a_term(world: World) -> None:
 def test_policy_is_in_force_with_its_receipt(world: World) -> None:
     party = world.up()
     assert (party.state.policy_version, party.state.policy_hash) == (1, sha256(compiled(world.policy())))
-    assert world.offer()[1].profile == world.policy_event(world.policy()).profile
+    signed = world.policy_event(world.policy()).profile
+    assert signed is not None
+    assert world.offer()[1].profile == in_order_of_keys(world, signed)
 
 
 def test_first_policy_may_have_any_version(world: World) -> None:
@@ -236,6 +243,42 @@ def test_the_same_policy_with_the_signatures_of_others_is_in_force_already(world
     assert world.core.authority.standing.policy_version == 1
 
 
+@pytest.mark.parametrize("what", ["order", "policy", "profile"])
+def test_copies_of_genuine_signatures_are_refused_and_make_no_offer_longer(world: World, what: str) -> None:
+    party = operator(world) if what == "order" else world.up()
+    second = world.policy_event(world.next_policy(world.policy()))
+    event = world.order() if what == "order" else second
+    documents, profile = event.documents, event.profile
+    if what == "profile":
+        assert profile is not None
+        profile = profile + profile[-1:] * 62
+    else:
+        documents = documents + documents[-1:] * 62
+    before = world.offer()[1]
+    assert refusal_of(party, Event(event.kind, documents, profile, ())) == "signature-invalid"
+    after = world.offer()[1]
+    assert (after.profile, after.term_record) == (before.profile, before.term_record)
+
+
+def test_offers_carry_as_many_signatures_as_are_needed_whoever_else_signed(world: World) -> None:
+    policy, party = world.policy(), operator(world)
+    order = codec.decode(cose.unverified_payload(world.order().documents[0]), Order)
+    party.event(Event("order", world.signed("order", codec.encode(order), 3), None, ()))
+    text = codec.encode(profile_of(world.mesh, policy))
+    profile = world.signed("profile", text, 3)
+    party.event(Event("policy", world.signed("policy", compiled(policy), 3), profile, ()))
+    offer = world.offer()[1]
+    assert offer.profile == in_order_of_keys(world, profile)[:2]
+    assert offer.term_record is not None
+    assert len(offer.term_record) == 2
+    # Others who bring the same again replace the profile too.
+    others = sign_by_operators(
+        sorted(world.operators, key=lambda key: key.public)[1:], world.mesh, "profile", text
+    )
+    world.up_again().event(Event("policy", world.signed("policy", compiled(policy)), others, ()))
+    assert world.offer()[1].profile == others
+
+
 def test_a_policy_of_another_past_does_not_follow(world: World) -> None:
     first = world.policy()
     other = world.policy(tools={}, rules=())
@@ -258,6 +301,27 @@ def test_policy_is_adopted_within_the_time_that_its_operators_gave_it_and_at_no_
     assert refusal_of(operator(world), world.policy_event(late)) == "expired"
     unbounded = world.next_policy(bounded, not_before=None, expires=None)
     operator(world).event(world.policy_event(unbounded))
+
+
+def test_a_policy_is_issued_neither_ahead_of_time_nor_before_the_one_that_it_replaces(world: World) -> None:
+    first = world.policy(issued=START)
+    party = world.up(first)
+    for ahead in (START + 5 * 60_000 + 1, LAST_MOMENT):
+        event = world.policy_event(world.next_policy(first, issued=ahead))
+        assert refusal_of(party, event) == "not-yet-valid"
+        party = world.up_again()
+    before = world.policy_event(world.next_policy(first, issued=START - 1))
+    assert refusal_of(party, before) == "constraint-violated"
+    world.up_again().event(world.policy_event(world.next_policy(first, issued=START + 5 * 60_000)))
+
+
+def test_what_people_sign_has_a_time_that_can_be_written_as_a_date(world: World) -> None:
+    party = world.up()
+    second = world.next_policy(world.policy(), issued=LAST_MOMENT + 1)
+    text = compiled(second)
+    profile = codec.encode(profile_of(world.mesh, second))
+    event = Event("policy", world.signed("policy", text), world.signed("profile", profile), ())
+    assert refusal_of(party, event) == "malformed"
 
 
 def test_restarted_coordinator_holds_to_the_policy_that_its_order_names(world: World) -> None:
@@ -289,13 +353,15 @@ def test_a_policy_comes_with_the_profile_that_follows_from_it(world: World, vers
         assert refusal_of(party, event) == "constraint-violated"
         party = world.up_again()
     party.event(world.policy_event(second))
-    assert world.offer()[1].profile == world.policy_event(second).profile
+    signed = world.policy_event(second).profile
+    assert signed is not None
+    assert world.offer()[1].profile == in_order_of_keys(world, signed)
 
 
 def test_an_order_of_a_time_to_come_moves_no_clock(world: World) -> None:
     party = operator(world)
-    for ahead in (5 * 60_000 + 1, 2**61):
-        assert refusal_of(party, world.order(time=world.now + ahead)) == "not-yet-valid"
+    for time in (world.now + 5 * 60_000 + 1, LAST_MOMENT):
+        assert refusal_of(party, world.order(time=time)) == "not-yet-valid"
     assert world.core.time(world.now) == world.now
     party.event(world.order(time=world.now + 5 * 60_000))
 

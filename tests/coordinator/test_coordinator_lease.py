@@ -95,9 +95,28 @@ def test_a_new_policy_is_a_word_too_and_the_same_again_is_none(world: World, ope
     operator.event(world.policy_event(policy))
     status = codec.convert(operator.request("get", Get("status", "0"), "got"), MeshStatus)
     assert status.lease_until == START + LEASE
-    operator.event(world.policy_event(world.next_policy(policy)))
+    second = world.next_policy(policy, issued=world.now)
+    operator.event(world.policy_event(second))
     status = codec.convert(operator.request("get", Get("status", "0"), "got"), MeshStatus)
     assert status.lease_until == world.now + LEASE
+
+
+def test_a_policy_that_was_signed_long_ago_prolongs_no_lease(world: World, operator: Party) -> None:
+    policy = world.policy(limits=LEASED)
+    stored = world.policy_event(world.next_policy(policy, issued=START + MINUTE))
+    world.tick(LEASE - SECOND)
+    operator = world.up_again()
+    operator.event(stored)
+    status = codec.convert(operator.request("get", Get("status", "0"), "got"), MeshStatus)
+    assert (status.policy_version, status.lease_until) == (2, START + MINUTE + LEASE)
+
+
+def test_an_order_counts_from_the_time_that_was_signed(world: World) -> None:
+    party = Party(world, "operator", ("operator",), signing=world.operators[0]).join()
+    party.event(world.order(time=START - MINUTE))
+    party.event(world.policy_event(world.policy(limits=LEASED, issued=START - 2 * MINUTE)))
+    status = codec.convert(world.up_again().request("get", Get("status", "0"), "got"), MeshStatus)
+    assert status.lease_until == START - MINUTE + LEASE
 
 
 def test_renewals_need_the_threshold_and_the_present_term(world: World, operator: Party) -> None:

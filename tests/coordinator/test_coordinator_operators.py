@@ -332,6 +332,13 @@ def test_a_fresh_agent_learns_the_operators_from_the_anchor_on(world: World, ope
     assert witness.council == world.council
 
 
+def test_no_time_however_late_ends_an_agent_that_judges_an_offer(world: World, operator: Party) -> None:
+    hello, offer = offered(world)
+    wire, witness, clock = codec.encode(offer), Witness(world.council), MeshClock(lambda: 0)
+    _, appraisal = joining.judge_offer(world.mesh, hello, wire, witness, clock, host_time=2**62)
+    assert appraisal.now.year == 9999
+
+
 def test_a_fresh_agent_believes_profile_and_order_of_the_present_operators_alone(
     world: World, operator: Party
 ) -> None:

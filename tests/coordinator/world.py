@@ -231,7 +231,7 @@ class World:
         fields: dict[str, Any] = {
             "mesh": self.mesh.id.hex(),
             "version": 1,
-            "issued": START,
+            "issued": self.anchor.issued,
             "platforms": {name: PlatformValues(lab_roots=("ab" * 32,)) for name in (SEV_SNP, NITRO)},
             "coordinators": {SEV_SNP: Pinned(measurements=measured("coordinator"))},
             "workloads": {

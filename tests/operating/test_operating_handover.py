@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from console.operating.kept import Kept, KeptReceipt
+from console.operating.kept import Kept
 from schemas.errors import UsageError
-from tests.operating.world import Coordinator, Mesh, signed_revocation
+from tests.operating.world import Coordinator, Mesh, kept_receipt, signed_revocation
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,7 @@ def test_a_revocation_without_a_receipt_is_unheard_until_it_has_one_or_was_refus
         kept.pend(each)
     kept.unpend(refused)
     assert kept.revocations() == kept.unheard(1) == [event]
-    kept.keep(KeptReceipt(event, b"signed", b"k" * 32), term=3, index=7)
+    kept.keep(kept_receipt(event, 3, 7), term=3, index=7)
     assert (kept.unheard(3), kept.unheard(4)) == ([], [event])
     assert not list(kept.root.rglob("*.pending"))
 
@@ -72,7 +72,7 @@ def test_of_what_was_said_of_a_quarantine_the_last_word_is_kept(tmp_path: Path) 
         )
     ]
     for index, event in enumerate(said):
-        kept.keep(KeptReceipt(event, b"signed", b"k" * 32), term=1, index=index)
+        kept.keep(kept_receipt(event, 1, index), term=1, index=index)
     assert kept.revocations() == [said[1], said[3], said[4]]
 
 

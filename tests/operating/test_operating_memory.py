@@ -13,7 +13,7 @@ from console.operating.memory import Memory, RememberedError, Sighting, advance,
 from schemas import codec
 from schemas.errors import Reason, UsageError
 from schemas.messages import Event
-from tests.operating.world import signed_revocation
+from tests.operating.world import kept_receipt, signed_revocation
 
 MESH, KEY = b"m" * 32, b"k" * 32
 SEEN = Sighting(3, KEY, 7, b"h" * 32, 100, b"r" * 32, 7, operators_version=2, operators_hash=b"s" * 32)
@@ -169,6 +169,44 @@ def test_revocations_that_were_acknowledged_are_found_again_each_once(tmp_path: 
     kept = Kept(tmp_path, MESH)
     first, second = signed_revocation(b"1"), signed_revocation(b"2")
     for term, index, event in ((1, 4, first), (1, 9, second), (2, 3, first)):
-        kept.keep(KeptReceipt(event, b"signed", KEY), term=term, index=index)
+        kept.keep(kept_receipt(event, term, index, MESH), term=term, index=index)
     kept.keep(KeptReceipt(Event("policy", (b"3",), None, ()), b"signed", KEY), term=1, index=2)
     assert kept.revocations() == [first, second]
+
+
+def test_a_memory_that_is_gone_beside_receipts_is_damage(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, MESH)
+    kept.note(Sighting(0, KEY, 0, bytes(32), 1, None))  # before the order
+    kept.keep(kept_receipt(signed_revocation(b"1"), 1, 4, MESH), term=1, index=4)
+    assert kept.memory() == empty(MESH)
+    (kept.root / "seen.cbor").unlink()
+    with pytest.raises(UsageError, match="is gone, and receipts lie beside it"):
+        kept.memory()
+    with pytest.raises(UsageError, match="is gone, and receipts lie beside it"):
+        kept.note(SEEN)
+
+
+@pytest.mark.parametrize("name", ["-revocation.cbor", "x-revocation.cbor", "999999999999-1-revocation.cbor"])
+def test_the_term_of_a_receipt_is_what_the_coordinator_signed_whatever_its_file_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    kept, event = Kept(tmp_path, MESH), signed_revocation(b"1")
+    path = kept.keep(kept_receipt(event, 2, 4, MESH), term=2, index=4)
+    path.rename(path.with_name(name))
+    assert (kept.unheard(2), kept.unheard(3)) == ([], [event])
+
+
+def test_a_receipt_for_another_event_or_signed_by_nobody_is_damage(tmp_path: Path) -> None:
+    one, other = signed_revocation(b"1"), signed_revocation(b"2")
+    true = kept_receipt(one, 1, 4, MESH)
+    for number, wrong in enumerate(
+        (
+            KeptReceipt(other, true.receipt, true.key),
+            KeptReceipt(one, true.receipt, KEY),
+            KeptReceipt(one, b"signed", true.key),
+        )
+    ):
+        kept = Kept(tmp_path / str(number), MESH)
+        kept.keep(wrong, term=1, index=4)
+        with pytest.raises(UsageError, match="no receipt of what is in it"):
+            kept.revocations()

@@ -13,7 +13,9 @@ from console.operating.kept import STATE, Kept
 from console.policy.operators import Operator, public_line
 from schemas import codec
 from schemas.messages import Chain
+from schemas.policy import compiled
 from sealing import keyfile
+from sealing.context import sha256
 from sealing.keys import SigningKey
 from tests.operating.world import NAMES, PHRASE, Mesh
 
@@ -54,10 +56,11 @@ def run_offline(mesh: Mesh, *words: str) -> tuple[int, str]:
     return code, said.out + said.err
 
 
-def sign_offline(mesh: Mesh, file: str, *names: str) -> None:
+def sign_offline(mesh: Mesh, file: str, *names: str, policy: str | None = None) -> None:
+    more = () if policy is None else ("--policy", mesh.file(policy))
     for name in names:
         code, said = run_offline(
-            mesh, "operators", "sign", mesh.file(file), "--key", mesh.file(f"{name}.key")
+            mesh, "operators", "sign", mesh.file(file), "--key", mesh.file(f"{name}.key"), *more
         )
         assert code == 0, said
 
@@ -74,7 +77,10 @@ async def test_a_lost_key_is_replaced_by_the_others(mesh: Mesh) -> None:
         told = await mesh.data(*new_words(mesh), keys=("alice",))
         assert (told["goes"], told["comes"], told["stays"]) == (["carol"], ["dave", "erin"], ["alice", "bob"])
         assert (told["threshold_before"], told["threshold"]) == (2, 3)
-        assert told["again"] == ["order of term 1", "policy version 1"]
+        order, policy = told["again"]
+        assert (order["kind"], order["term"], order["instance"]) == ("order", 1, coordinator.instance)
+        assert (policy["kind"], policy["version"]) == ("policy", 1)
+        assert policy["hash"] == sha256(compiled(mesh.policy)).hex()
         assert (told["signed"], told["complete"]) == (["alice"], False)
         assert told["lacking"] == {"before": 1, "after": 2}
         code, said = await mesh.run("operators", "publish", mesh.file("operators.change"))
@@ -179,7 +185,7 @@ async def test_a_change_can_be_published_to_a_coordinator_that_was_just_started(
     words = (*new_words(mesh), "--policy", mesh.file("policy.toml"))
     async with mesh.coordinator() as coordinator:
         await mesh.data(*words, keys=("alice",))
-        sign_offline(mesh, "operators.change", "bob", "dave", "erin")
+        sign_offline(mesh, "operators.change", "bob", "dave", "erin", policy="policy.toml")
         await mesh.data("operators", "publish", mesh.file("operators.change"), keys=("dave",))
         await mesh.data("mesh", "open", keys=("dave", "erin", "alice"))
         standing = coordinator.service.core.authority.standing
@@ -205,7 +211,7 @@ def test_it_is_signed_apart_and_joined(mesh: Mesh) -> None:
     made = change.read_bytes()
     for name in ("alice", "bob", "dave", "erin"):
         change.write_bytes(made)
-        sign_offline(mesh, "operators.change", name)
+        sign_offline(mesh, "operators.change", name, policy="policy.toml")
         (mesh.home / f"by-{name}").write_bytes(change.read_bytes())
     change.write_bytes(made)
     others = [mesh.file(f"by-{name}") for name in ("erin", "alice", "dave", "bob")]

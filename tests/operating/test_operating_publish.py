@@ -76,7 +76,9 @@ async def test_a_refusal_comes_back_with_its_code_and_nothing_is_kept(mesh: Mesh
             "fork.toml": (other, "forked"),
             "back.toml": (mesh.policy, "state-rolled-back"),
             "gap.toml": (gap, "predecessor-mismatch"),
-            "early.toml": (mesh.successor(second, not_before=2**52), "not-yet-valid"),
+            "early.toml": (mesh.successor(second, not_before=2**47), "not-yet-valid"),
+            "ahead.toml": (mesh.successor(second, issued=4_102_444_800_000), "not-yet-valid"),
+            "before.toml": (mesh.successor(second, issued=second.issued - 1), "constraint-violated"),
             "late.toml": (mesh.successor(second, expires=second.issued + 1), "expired"),
         }
         before = Kept(mesh.home / "state", mesh.mesh.id)

@@ -20,13 +20,14 @@ from msgspec.structs import replace
 from agent_runtime import Agent, Identity, Node
 from console import cli
 from console.documents import SignedPolicy, make_anchor, sign_policy
+from console.operating.kept import KeptReceipt
 from coordinator import Service
 from coordinator.clock import coordinator_clock
 from lab.simulate import nitro
 from lab.simulate.nitro import NitroCard
 from schemas import codec
 from schemas.audit import as_plain, open_entry
-from schemas.documents import RevocationOrder
+from schemas.documents import LogReceipt, RevocationOrder
 from schemas.evidence import NITRO, Endorsements, Evidence, PlatformValues
 from schemas.messages import Event
 from schemas.pinning import Pinned
@@ -35,7 +36,7 @@ from schemas.rules import Rule
 from sealing import cose, keyfile
 from sealing.context import SUITE_GCM, sha256
 from sealing.context import Mesh as Mesh_
-from sealing.documents import open_anchor
+from sealing.documents import open_anchor, sign_message
 from sealing.keys import PartyKeys, SigningKey
 from transport import connect
 
@@ -59,6 +60,14 @@ def signed_revocation(chip: bytes, kind: str = "chip", time: int = 1) -> Event:
     mesh = Mesh_(b"m" * 32, SUITE_GCM)
     text = codec.encode(RevocationOrder(mesh.id, kind, chip.hex(), "why", time))
     return Event("revocation", (cose.sign(SigningKey(b"s" * 32), mesh, "revocation", text),), None, ())
+
+
+def kept_receipt(event: Event, term: int, index: int, mesh: bytes = b"m" * 32) -> KeptReceipt:
+    """Return an event with the receipt of some coordinator."""
+    key = SigningKey(b"k" * 32)
+    receipt = LogReceipt(sha256(codec.encode(event)), index, term, 1)
+    signed = sign_message(key, Mesh_(mesh, SUITE_GCM), "receipt", receipt)
+    return KeptReceipt(event, signed, key.public)
 
 
 @dataclass

@@ -142,6 +142,12 @@ def test_a_policy_that_changes_after_a_signature_is_not_signed_under_it(mesh: Ru
     assert "was changed since it was signed" in said
 
 
+def test_a_mark_that_an_editor_puts_before_a_passphrase_is_no_part_of_it(mesh: Run) -> None:
+    Path("marked").write_bytes(b"\xef\xbb\xbf" + Path("phrase").read_bytes())
+    code, said = mesh("sign", "policy.toml", "--key", "alice.key", "--passphrase-file", "marked")
+    assert code == 0, said
+
+
 def test_a_wrong_passphrase_and_a_key_of_nobody_sign_nothing(mesh: Run) -> None:
     Path("phrase").write_text("not the right one\n")
     code, said = sign(mesh, "alice")

@@ -1,5 +1,6 @@
 """Every demand on a platform is told when it changes, and which way; nothing of a policy is left out."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from console.policy.difference import as_data, difference, sentences
 from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Publisher, Tolerance
 from schemas.pinning import Pinned
 from schemas.policy import Client, Limits, Policy, TaskClass
+from schemas.rules import Rule
 from tests.policy.policies import POLICY, but, pcrs
 
 BLANK = PlatformValues(roots=("aa" * 32,))
@@ -190,3 +192,20 @@ def test_the_same_is_there_for_programs() -> None:
             "unless": [],
         }
     ]
+
+
+@pytest.mark.parametrize("twin", ["d\u0435lete", "del\u034fete", "delete\u3164"])
+def test_schemas_that_look_alike_read_differently(twin: str) -> None:
+    def deny(text: str) -> Policy:
+        rule = Rule(role="requester", deny="submit", what="survey", arguments={"const": text})
+        return but(rules=(*POLICY.rules, rule))
+
+    (gained, lost) = sentences(difference(deny("delete"), deny(twin)))[-2:]
+    assert gained.isascii()
+    assert json.dumps(twin) in gained
+    assert '"delete"' in lost
+
+
+def test_another_time_of_issue_is_told() -> None:
+    (told,) = sentences(difference(POLICY, but(issued=4_102_444_800_000)))
+    assert told.startswith("issued is 2100-01-01T00:00:00+00:00, was ")

@@ -9,13 +9,15 @@ from msgspec.structs import replace
 from attestation.vendors import AMD_ROOTS
 from console.policy.finding import Finding
 from console.policy.findings import findings as other_findings
-from console.policy.findings import incomplete
+from console.policy.findings import incomplete, unseen
 from console.policy.rule_findings import rule_findings
 from console.policy.schema_findings import schema_findings
 from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Tolerance
+from schemas.narrowing import SchemaError, compile_schema
 from schemas.placeholders import placeholder
 from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
+from schemas.toml_place import printable
 from schemas.vendor_roots import VENDOR_ROOTS
 from tests.policy.policies import ISSUED, POLICY, but, pcrs, platform
 
@@ -59,6 +61,7 @@ def permit_and_deny(tool: str, **conditions: Any) -> tuple[Rule, Rule]:
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 
 CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
+    "a policy of a time to come": (but(issued=4_102_444_800_000), "issued-ahead", ("issued",)),
     "a policy whose time is over": (but(expires=ISSUED + 1), "expired-policy", ("expires",)),
     "an exception whose day has come": (
         excepted("OutOfDate", NOW),
@@ -332,3 +335,41 @@ def test_a_bound_without_a_type_is_told_where_it_lets_others_pass(
     found = schema_findings(but(rules=(rule,)))
     assert [each.path for each in found] == [("rules", 0, "arguments", *path) for path in paths]
     assert {each.code for each in found} <= {"schema-without-type"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("delete", False),
+        ("löschen", False),
+        ("удалить", False),
+        ("削除する", False),
+        ("d\u0435lete", True),
+        ("d\uff45lete", True),
+    ],
+)
+def test_a_text_of_several_scripts_may_read_like_another(text: str, found: bool) -> None:
+    for schema in (
+        {"const": text},
+        {"enum": ["other", text]},
+        {"type": "object", "properties": {text: {"type": "string"}}},
+        {"type": "object", "properties": {"title": {"const": text}}},
+    ):
+        rule = Rule(role="requester", deny="submit", what="survey", arguments=schema)
+        codes = {each.code for each in schema_findings(but(rules=(*POLICY.rules, rule)))}
+        assert ("mixed-scripts" in codes) is found, schema
+
+
+def test_a_number_that_cannot_be_signed_is_no_schema() -> None:
+    for number in (2**64, -(2**63) - 1):
+        for schema in ({"const": number}, {"enum": [1, number]}):
+            with pytest.raises(SchemaError, match="64 bits"):
+                compile_schema(schema)
+    compile_schema({"enum": [2**64 - 1, -(2**63)]})
+
+
+@pytest.mark.parametrize("character", ["\u034f", "\u3164", "\u115f", "\ufe0f", "\u2800", "\U000e0100"])
+def test_what_unicode_calls_a_letter_and_nobody_sees_is_hidden(character: str) -> None:
+    (found,) = unseen(f"const = 'del{character}ete'")
+    assert (found.code, f"U+{ord(character):04X}" in found.text) == ("hidden-character", True)
+    assert printable(f"del{character}ete").isascii()

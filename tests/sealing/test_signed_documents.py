@@ -28,6 +28,7 @@ from schemas.vendor_roots import VENDOR_ROOTS
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.documents import (
+    fewest,
     open_act,
     open_admission,
     open_anchor,
@@ -105,9 +106,19 @@ def test_too_few_refuse() -> None:
     )
 
 
-def test_one_operator_twice_is_one() -> None:
-    twice = sign_by_operators([KEYS[0], KEYS[0]], MESH, "order", b"text")
-    refused(Reason.SIGNATURES_TOO_FEW, ANCHOR, MESH, "order", twice)
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_an_operator_who_signed_twice_refuses_however_many_others_did(others: int) -> None:
+    twice = sign_by_operators([KEYS[0], *KEYS[1 : 1 + others], KEYS[0]], MESH, "order", b"text")
+    refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, "order", twice)
+
+
+def test_what_is_handed_on_is_the_threshold_in_the_order_of_keys() -> None:
+    by_key = sorted(KEYS, key=lambda key: key.public)
+    for signers in (KEYS, KEYS[::-1]):
+        signed = sign_by_operators(signers, MESH, "order", b"text")
+        kept = fewest(ANCHOR, MESH, "order", signed)
+        assert kept == sign_by_operators(by_key[:2], MESH, "order", b"text")
+    refused(Reason.SIGNATURES_TOO_FEW, ANCHOR, MESH, "order", signed[:1], by=fewest)
 
 
 def test_signatures_over_different_texts_refuse() -> None:

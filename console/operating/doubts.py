@@ -1,0 +1,89 @@
+"""What stands against signing what others wrote, as far as this console can tell from what it has seen.
+
+Pure. Whoever signs is answerable for each document in a file; one that this console does not know is named,
+and is signed only by somebody who says so.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from console.operating import acts
+from console.operating.acts import ORDER, Act
+from console.operating.memory import NO_HASH, Memory
+from console.operating.succession import Change
+from console.policy.signatures import date
+from schemas import codec
+from schemas.documents import Order, RevocationOrder
+from schemas.errors import UsageError
+from schemas.limits import DAY, MINUTE
+from schemas.messages import Millis
+from schemas.toml_place import printable
+from sealing.context import sha256
+
+AHEAD = 5 * MINUTE  # as coordinators take it
+OLD = 7 * DAY  # an order is for a coordinator that is waiting: signing it apart takes days at most
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one console knows of what is in force."""
+
+    memory: Memory
+    orders: Collection[bytes]  # texts that were sent from here
+    revocations: Collection[bytes]
+    policy_hash: bytes | None  # of a policy that was named for this
+
+    def knows_policy(self, digest: bytes) -> bool:
+        """Tell whether this is the policy that was seen in force, or that was named."""
+        seen = bool(self.memory.policy_version) and digest == self.memory.policy_hash
+        return seen or digest == self.policy_hash
+
+
+def refuse(doubts: Iterable[str], *, anyway: bool) -> None:
+    """Raise `UsageError` that names all doubts, unless it is to be signed nevertheless."""
+    if (told := list(doubts)) and not anyway:
+        raise UsageError(
+            f"not signed: {'; '.join(told)}. `show` prints all of it; --anyway signs what you have compared"
+        )
+
+
+def of_order(order: Order, known: Known, now: Millis) -> list[str]:
+    """Say what stands against an order of a term that is to be opened."""
+    memory, found = known.memory, []
+    if order.term <= memory.term and sha256(codec.encode(order)) != memory.order_hash:
+        found.append(f"it orders term {order.term}, and term {memory.term} was seen here")
+    if order.policy_hash is None and memory.policy_version:
+        found.append(
+            f"it names no policy, so that any is its first, and version {memory.policy_version} was seen in "
+            "force here"
+        )
+    elif memory.policy_version and not known.knows_policy(order.policy_hash or NO_HASH):
+        found.append(
+            f"its policy {(order.policy_hash or NO_HASH).hex()} is not version {memory.policy_version}, "
+            "which was seen in force here: name a later one with --policy"
+        )
+    if order.log_head is not None and order.log_head != memory.log_root:
+        found.append(f"the log's head {order.log_head.hex()} is not the one that was seen here")
+    if not now - OLD <= order.time <= now + AHEAD:
+        found.append(f"it is of {date(order.time)}, which is not now")
+    return found
+
+
+def of_change(change: Change, known: Known) -> list[str]:
+    """Say what this console does not know of all that is signed again with a change of operators."""
+    found = [each for act in change.acts if (each := _of_act(act, known))]
+    if change.policy is not None and not known.knows_policy(digest := sha256(change.policy)):
+        found.append(f"the policy {digest.hex()} was not seen in force here: name it with --policy")
+    return found
+
+
+def _of_act(act: Act, known: Known) -> str | None:
+    said = acts.document(act)
+    if act.kind == ORDER and isinstance(said, Order):
+        seen = known.memory.order_hash not in (NO_HASH, sha256(act.text))
+        ours = known.memory.order_hash == sha256(act.text)
+        sent = act.text in known.orders and said.term == known.memory.term and not seen
+        return None if ours or sent else f"the order of term {said.term} is not the one that was seen here"
+    if isinstance(said, RevocationOrder) and act.text not in known.revocations:
+        return f"the revocation of {said.kind} {printable(said.value)} was not sent from here"
+    return None
