@@ -59,7 +59,7 @@ ACTS: tuple[Act, ...] = (
     Act(
         "too-few-signatures",
         "One operator alone changes nothing",
-        "brings a newer policy with one stolen key's signature, twice",
+        "brings a newer policy with one stolen key's signature",
         Reason.SIGNATURES_TOO_FEW,
         "docs/threat-model.md#watch-it-hold",
         thieves.too_few_signatures,

@@ -565,7 +565,13 @@ MUTANTS = [
     ),
     Mutant(JUDGE, "if _mismatch(each, genuine) is None]", "if True]", ACCEPTABLE, "required_measurement"),
     Mutant(JUDGE, "if each.debuggable or not genuine.debug]", "if True]", ACCEPTABLE, "debuggable"),
-    Mutant(JUDGE, "    findings += _isolation(genuine, values)\n", "", ACCEPTABLE, "not_its_own"),
+    Mutant(
+        JUDGE,
+        "*_isolation(genuine, values), *_measured(genuine), *judge_firmware",
+        "*_measured(genuine), *judge_firmware",
+        ACCEPTABLE,
+        "not_its_own",
+    ),
     Mutant(JUDGE, "*_age(genuine, values, now), ", "", ACCEPTABLE, "states_a_time"),
     Mutant(
         JUDGE,

@@ -66,7 +66,7 @@ class Impostor:
         yield own  # the operators' order names another instance
         yield replace(own, term=0, term_record=None)
         signed = self.genuine.profile
-        yield replace(own, profile=(signed[0], signed[0]))
+        yield replace(own, profile=signed[:1])
         yield replace(own, profile=tuple(document[:-1] + bytes((document[-1] ^ 1,)) for document in signed))
 
 

@@ -53,7 +53,7 @@ MUTANTS = {
         'raise SignatureError("not an operator of this mesh")',
         "return document[-64:].hex()",
     ),
-    "too-few-signatures": ("sealing/documents.py", "len(signers) < council.threshold", "not signers"),
+    "too-few-signatures": ("sealing/documents.py", "len(made) < council.threshold", "not made"),
     "old-policy": ("coordinator/terms.py", "policy.version <= standing.policy_version", "False"),
     "revoked-agent": ("coordinator/ledger.py", "named & self._banned", "False"),
     "replayed-task": ("agent_runtime/gate.py", "if known is not None:", "if False:"),
@@ -71,13 +71,15 @@ REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-gra
 SEALING_OFF = (
     (
         "sealing/frames.py",
-        "padded = cipher.decrypt(nonce, memoryview(frame)[header_size:], header + subject)",
-        "padded = frame[header_size:-_TAG]",
+        """return cipher.decrypt(
+            counter.to_bytes(12, "big"), view[header_size:], bytes(view[:header_size]) + subject
+        )""",
+        "return bytes(view[header_size:-_TAG])",
     ),
     (
         "sealing/frames.py",
-        'return header + cipher.encrypt(counter.to_bytes(12, "big"), pad(body), header + subject)',
-        "return header + pad(body) + bytes(_TAG)",
+        'return cipher.encrypt(counter.to_bytes(12, "big"), pad(*parts), header + subject)',
+        "return pad(*parts) + bytes(_TAG)",
     ),
 )
 # A task is of its role by the key of the handle in it, and by the tag over its header.
