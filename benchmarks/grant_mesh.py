@@ -8,7 +8,6 @@ import gc
 import os
 import time
 import tracemalloc
-from dataclasses import replace
 from typing import Any
 
 from msgspec.structs import replace as changed
@@ -101,12 +100,15 @@ def _as_received(party: Party) -> Party:
     def copied(value: Any, kind: Any) -> Any:
         return codec.decode(codec.encode(value), kind)
 
-    return replace(
+    return changed(
         party,
         instance=copied(party.instance, bytes),
         roles=copied(party.roles, tuple[str, ...]),
         signing_key=copied(party.signing_key, bytes),
-        result=copied(party.result, AttestationResult),
+        found=copied(party.found, AttestationResult),
+        chip=copied(party.chip, str),
+        evidence=copied(party.evidence, bytes),
+        expires=copied(party.expires, int),
         admission=copied(party.admission, bytes),
         session_id=copied(party.session_id, bytes),
     )
@@ -165,21 +167,24 @@ def _party(mesh: Mesh, key: SigningKey, policy: Policy, number: int) -> Party:
         kind=ENCLAVE,
         roles=(name,),
         signing_key=signing,
-        result=_result(name, measurements, number),
+        found=_result(name, measurements),
+        chip=f"i-{number:017x}",
         admission=sign_admission(key, mesh, admission),
         term=1,
         expires=expires * SECOND,
         session_id=os.urandom(8),
+        evidence=os.urandom(32),
+        lifetime=3_600,
     )
 
 
-def _result(workload: str, measurements: dict[str, Any], number: int) -> AttestationResult:
+def _result(workload: str, measurements: dict[str, Any]) -> AttestationResult:
     return AttestationResult(
         platform=NITRO,
         workload=workload,
         workload_id=sha256(workload.encode()),
         measurements=measurements,
-        chip=f"i-{number:017x}",
+        chip="",
         debug=False,
         status="",
         lab=False,

@@ -8,10 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
+from msgspec import structs
+
 from coordinator.actions import AppraisalRequest
 from coordinator.errors import RefusedError
 from coordinator.eviction import client_permitted
-from coordinator.ledger import Ledger, Party
+from coordinator.ledger import Ledger, Party, without_chip
 from coordinator.links import Link, Links
 from coordinator.offers import OfferMemory
 from coordinator.terms import Standing
@@ -229,13 +231,14 @@ def judge(
         kind=credential.kind,
         roles=credential.roles,
         signing_key=credential.signing_key,
-        result=result,
+        found=without_chip(result),
+        chip=result.chip if result else "",
         admission=b"",
         term=standing.term,
         expires=(now // SECOND + standing.limits.admission_seconds) * SECOND,
         session_id=link.session.own_id,
         evidence=link.evidence,
-        issued=now // SECOND * SECOND,
+        lifetime=standing.limits.admission_seconds,
         policy_version=standing.policy_version,
     )
     # 3.
@@ -254,7 +257,7 @@ def judge(
         platform=result.platform if result else "",
         roles=credential.roles,
     )
-    return replace(party, admission=sign_admission(keys.signing, mesh, admission))
+    return structs.replace(party, admission=sign_admission(keys.signing, mesh, admission))
 
 
 def _without_haste(party: Party, last: Party | None, now: Millis) -> Party:
@@ -266,12 +269,12 @@ def _without_haste(party: Party, last: Party | None, now: Millis) -> Party:
         return party
     if now - last.issued >= (last.expires - last.issued) // MOMENT_SHARE:
         return party
-    again = replace(party, issued=last.issued, expires=last.expires, haste=last.haste)
+    again = structs.replace(party, lifetime=last.lifetime, expires=last.expires, haste=last.haste)
     if again.repeats(last):
         return again
     if last.haste >= HASTE_MOST:
         raise RefusedError(Reason.UNAVAILABLE, "admitted as something else too often: wait for a moment")
-    return replace(party, haste=last.haste + 1)
+    return structs.replace(party, haste=last.haste + 1)
 
 
 def _roles_permitted(credential: Credential, standing: Standing, result: AttestationResult | None) -> bool:

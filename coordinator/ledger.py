@@ -5,14 +5,16 @@ a revocation that names it, its chip or its workload later must still reach whoe
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from coordinator.errors import RefusedError
+from schemas import codec
 from schemas.errors import Reason
 from schemas.evidence import MEASURED, AttestationResult, platform_of
+from schemas.limits import SECOND
 from schemas.messages import (
     BREAK_GLASS,
     CHIP,
@@ -24,13 +26,13 @@ from schemas.messages import (
     Millis,
     Revocation,
 )
+from sealing.context import sha256
 
 # 2 KiB each. Only who passes appraisal is entered; that no more are admitted when it is full is the
 # safe side of forgetting one that a revocation may have to name.
 PARTIES_REMEMBERED = 65_536
 
 IMAGES_SHARED = 4_096
-_SAME = tuple(name for name in AttestationResult.__struct_fields__ if name not in ("chip", "measurements"))
 
 
 Image = tuple[str, tuple[tuple[str, str], ...]]  # platform, and all that it measures of code by name
@@ -42,15 +44,22 @@ def image_of(result: AttestationResult) -> Image:
     return result.platform, tuple((name, result.measurements.get(name, "")) for name in names)
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
-    """An admitted instance."""
+def without_chip(result: AttestationResult | None) -> AttestationResult | None:
+    """Return what is the same for all of an image."""
+    return replace(result, chip="") if result else None
+
+
+class Party(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An admitted instance. Thousands are held: nothing is in it twice."""
 
     instance: bytes
     kind: str
     roles: tuple[str, ...]
     signing_key: bytes  # in the registry only a client's or operator's: an enclave's stands in its admission
-    result: AttestationResult | None  # None: a client or an operator, which nothing attests
+    found: (
+        AttestationResult | None
+    )  # by appraisal, without its chip; None: a client or an operator, which nothing attests
+    chip: str = ""
     admission: bytes
     term: int
     expires: Millis
@@ -58,9 +67,18 @@ class Party:
     keys_until: Millis = 0  # when the last epoch closes that it had keys of
     evidence: bytes = b""  # SHA-256 of the Evidence that it was admitted by
     prove_by: Millis | None = None  # what it proved is not enough any more: it must prove again by then
-    issued: Millis = 0
+    lifetime: int = 0  # seconds from its issue to `expires`
     policy_version: int = 0
     haste: int = 0  # how often it was admitted as something else within a moment
+
+    @property
+    def result(self) -> AttestationResult | None:
+        """What an appraisal found."""
+        return replace(self.found, chip=self.chip) if self.found else None
+
+    @property
+    def issued(self) -> Millis:
+        return self.expires - self.lifetime * SECOND
 
     def repeats(self, last: "Party | None") -> bool:
         """Tell whether this is the admission that it had: nothing was decided that its entry does not say."""
@@ -81,22 +99,22 @@ class Party:
 
     @property
     def workload(self) -> str:
-        return self.result.workload if self.result else ""
+        return self.found.workload if self.found else ""
 
     @property
     def platform(self) -> str:
-        return self.result.platform if self.result else ""
+        return self.found.platform if self.found else ""
 
     def is_named(self, kind: str, value: str) -> bool:
         """Tell whether a revocation of `kind` and `value` means this party."""
         if kind == INSTANCE:
             return self.instance.hex() == value
-        if self.result is None:
+        if self.found is None:
             return False
         return value == {
-            CHIP: self.result.chip,
-            WORKLOAD: self.result.workload,
-            MEASUREMENT: self.result.workload_id.hex(),
+            CHIP: self.chip,
+            WORKLOAD: self.found.workload,
+            MEASUREMENT: self.found.workload_id.hex(),
         }.get(kind)
 
 
@@ -118,7 +136,7 @@ class Ledger:
         self._quarantined: dict[bytes, Millis] = {}
         self._listed: dict[tuple[str, str], _Listed] = {}
         self._revoked: tuple[Revocation, ...] | None = None
-        self._shared: dict[tuple[Any, ...], tuple[AttestationResult, tuple[str, ...]]] = {}
+        self._shared: dict[bytes, tuple[AttestationResult, tuple[str, ...]]] = {}
         self._out: tuple[tuple[Revocation, ...], frozenset[bytes]] | None = None
 
     def admitted(self, instance: bytes) -> Party | None:
@@ -204,16 +222,15 @@ class Ledger:
 
     def _slim(self, party: Party) -> Party:
         """Return a party that shares what is the same with others of its image: they may be thousands."""
-        result = party.result
-        if result is None:
+        found = party.found
+        if found is None:
             return party
-        same = (party.roles, *(getattr(result, name) for name in _SAME), *result.measurements.items())
+        same = sha256(codec.encode((found, party.roles)))
         if len(self._shared) >= IMAGES_SHARED and same not in self._shared:
             self._shared.clear()
-        known, roles = self._shared.setdefault(same, (result, party.roles))
-        own = msgspec.structs.replace(known, chip=result.chip)
+        known, roles = self._shared.setdefault(same, (found, party.roles))
         # An enclave's signing key stands in its admission.
-        return replace(party, result=own, roles=roles, signing_key=b"")
+        return replace(party, found=known, roles=roles, signing_key=b"")
 
     def holds_keys(self, instance: bytes, until: Millis) -> None:
         """Note that an admitted instance got keys of epochs that close at `until`."""
@@ -237,7 +254,7 @@ class Ledger:
         if kind == CHIP:
             self._chips_named.add(platform_of(value))
         if kind == MEASUREMENT:
-            self._tainted |= {image_of(p.result) for p in self.named(kind, value) if p.result}
+            self._tainted |= {image_of(p.found) for p in self.named(kind, value) if p.found}
 
     def hides_chip(self, result: AttestationResult) -> bool:
         """Tell whether Evidence names no chip where one of its platform is banned."""
@@ -276,8 +293,8 @@ class Ledger:
         named = [party for party in self.remembered() if party.is_named(kind, value)]
         if kind != MEASUREMENT:
             return named
-        images = {image_of(party.result) for party in named if party.result}
-        return [party for party in self.remembered() if party.result and image_of(party.result) in images]
+        images = {image_of(party.found) for party in named if party.found}
+        return [party for party in self.remembered() if party.found and image_of(party.found) in images]
 
     def strike(
         self, kind: str, value: str, struck: Iterable[Party], *, now: Millis, until: Millis, grace: Millis

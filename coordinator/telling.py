@@ -42,15 +42,15 @@ def mesh_status(
 
 
 def _status(ledger: Ledger, party: Party) -> PartyStatus:
-    result = party.result
+    found = party.found
     return PartyStatus(
         party.instance,
         party.kind,
         party.roles,
         party.workload,
-        result.workload_id if result else b"",
+        found.workload_id if found else b"",
         party.platform,
-        result.chip if result else "",
+        party.chip,
         party.evidence,
         party.expires,
         _state(ledger, party),

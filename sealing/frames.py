@@ -15,7 +15,7 @@ from schemas.errors import Reason, UsageError
 from schemas.limits import MAX_BODY, MAX_MESSAGE
 from sealing.context import SUITE_GCM, SUITE_GCM_SIV, Mesh
 from sealing.errors import NotAuthenticError, SealingError
-from sealing.padding import pad, unpad
+from sealing.padding import pad_sized, unpad
 
 KIND_SESSION = 1
 KIND_TASK = 2
@@ -23,6 +23,7 @@ KIND_GROUP = 3
 KIND_RESULT = 4
 
 SESSION_HEADER = struct.Struct(">BB8sQ")  # suite, kind, receiver's session id, counter
+SENDER_HEADER = struct.Struct(">BB16sI76s")  # what both of the next begin with, all of it one sender's
 GROUP_HEADER = struct.Struct(">BB16sI76sQ")  # suite, kind, epoch token, epoch, handle, counter
 TASK_HEADER = struct.Struct(">BB16sI76sQ16s")  # the same, task id
 RESULT_HEADER = struct.Struct(">BB16sI16s16s")  # suite, kind, task's token, own epoch, task id, salt
@@ -54,15 +55,20 @@ def aead(mesh: Mesh, key: bytes) -> Aead:
 
 def seal(cipher: Aead, header: bytes, counter: int, body: bytes, subject: bytes = b"") -> bytes:
     """Return a frame. The caller never uses a counter twice under one key."""
-    return header + seal_parts(cipher, header, counter, (body,), subject)
+    return header + _encrypt(cipher, header, counter, len(body), (body,), subject)
 
 
 def seal_parts(cipher: Aead, header: bytes, counter: int, parts: Sequence[bytes], subject: bytes) -> bytes:
     """Do as `seal` with a body in parts; return what follows the header."""
-    size = sum(map(len, parts))
+    return _encrypt(cipher, header, counter, sum(map(len, parts)), parts, subject)
+
+
+def _encrypt(
+    cipher: Aead, header: bytes, counter: int, size: int, parts: Sequence[bytes], subject: bytes
+) -> bytes:
     if size > MAX_BODY:
         raise UsageError(f"{size} bytes do not fit one message: split them into parts of at most {MAX_BODY}")
-    return cipher.encrypt(counter.to_bytes(12, "big"), pad(*parts), header + subject)
+    return cipher.encrypt(counter.to_bytes(12, "big"), pad_sized(size, parts), header + subject)
 
 
 def open_frame(cipher: Aead, frame: bytes, header_size: int, counter: int, subject: bytes = b"") -> bytes:
@@ -70,13 +76,13 @@ def open_frame(cipher: Aead, frame: bytes, header_size: int, counter: int, subje
     return unpad(open_padded(cipher, frame, header_size, counter, subject))
 
 
-def open_padded(cipher: Aead, frame: Buffer, header_size: int, counter: int, subject: bytes) -> bytes:
+def open_padded(
+    cipher: Aead, frame: bytes | memoryview, header_size: int, counter: int, subject: bytes
+) -> bytes:
     """Do as `open_frame`, and leave the padding, which is not checked."""
-    view = memoryview(frame)
+    header = bytes(frame[:header_size])
     try:
-        return cipher.decrypt(
-            counter.to_bytes(12, "big"), view[header_size:], bytes(view[:header_size]) + subject
-        )
+        return cipher.decrypt(counter.to_bytes(12, "big"), memoryview(frame)[header_size:], header + subject)
     except (InvalidTag, ValueError) as error:
         raise NotAuthenticError("frame") from error
 

@@ -19,6 +19,7 @@ from sealing.frames import (
     GROUP_HEADER,
     KIND_GROUP,
     KIND_TASK,
+    SENDER_HEADER,
     TASK_HEADER,
     Aead,
     aead,
@@ -77,27 +78,24 @@ class Sealer:
     def __init__(self, mesh: Mesh, package: SenderPackage) -> None:
         self.group, self.epoch, self.token = package.group, package.epoch, package.token
         self.opens, self.last_seal, self.closes = package.opens, package.last_seal, package.closes
-        self._mesh = mesh
-        self._handle = package.handle
+        named = self.token, self.epoch, package.handle
+        self._group = SENDER_HEADER.pack(mesh.suite, KIND_GROUP, *named)
+        self._task = SENDER_HEADER.pack(mesh.suite, KIND_TASK, *named)
         self._cipher: Aead | None = aead(mesh, package.key)
         self._counter = 0
         erase_on_fork(self)
 
     def seal_group(self, body: bytes, subject: str) -> bytes:
         """Return a group frame for `subject`."""
-        counter = self._next()
-        header = GROUP_HEADER.pack(
-            self._mesh.suite, KIND_GROUP, self.token, self.epoch, self._handle, counter
-        )
-        return seal(self._live_cipher(), header, counter, body, subject.encode())
+        cipher, counter = self._next()
+        header = self._group + counter.to_bytes(8, "big")
+        return seal(cipher, header, counter, body, subject.encode())
 
     def seal_task(self, body: bytes, task_id: bytes) -> bytes:
         """Return a role frame; others move it, so no subject is bound."""
-        counter = self._next()
-        header = TASK_HEADER.pack(
-            self._mesh.suite, KIND_TASK, self.token, self.epoch, self._handle, counter, task_id
-        )
-        return seal(self._live_cipher(), header, counter, body)
+        cipher, counter = self._next()
+        header = self._task + counter.to_bytes(8, "big") + task_id
+        return seal(cipher, header, counter, body)
 
     def erase(self) -> None:
         """Drop the key."""
@@ -107,14 +105,11 @@ class Sealer:
         """Return nothing: the key is inside the cipher alone."""
         return ()
 
-    def _next(self) -> int:
-        counter, self._counter = self._counter, self._counter + 1
-        return counter
-
-    def _live_cipher(self) -> Aead:
+    def _next(self) -> tuple[Aead, int]:
         if self._cipher is None:
             raise NotAuthenticError("the epoch's keys are erased")
-        return self._cipher
+        counter, self._counter = self._counter, self._counter + 1
+        return self._cipher, counter
 
 
 @dataclass(slots=True)
@@ -208,8 +203,10 @@ class Opener:
 
     def _keep(self, handle: bytes, known: _Known) -> None:
         # Only after a frame under it has opened, so junk cannot push honest senders out.
+        if handle in self._known:
+            self._known.move_to_end(handle)
+            return
         self._known[handle] = known
-        self._known.move_to_end(handle)
         if len(self._known) > GROUP_SENDERS:
             self._known.popitem(last=False)
 

@@ -1,9 +1,13 @@
 """Padmé padding (Nikitin et al., PETS 2019): sizes leak at most O(log log n) bits, costing at most 12 %."""
 
+import struct
+from collections.abc import Sequence
+
 from sealing.errors import NotAuthenticError
 
 MINIMUM = 256
-_LENGTH = 4
+_SIZE = struct.Struct(">I")
+_LENGTH = _SIZE.size
 
 
 def padme(length: int) -> int:
@@ -11,16 +15,19 @@ def padme(length: int) -> int:
     if length <= MINIMUM:
         return MINIMUM
     exponent = length.bit_length() - 1
-    keep = exponent.bit_length()
-    mask = (1 << max(exponent - keep, 0)) - 1
+    mask = (1 << exponent - exponent.bit_length()) - 1
     return (length + mask) & ~mask
 
 
 def pad(*parts: bytes) -> bytes:
     """Return `length u32 || body || zeros` of a Padmé size; the body may come in parts."""
-    size = sum(map(len, parts))
+    return pad_sized(sum(map(len, parts)), parts)
+
+
+def pad_sized(size: int, parts: Sequence[bytes]) -> bytes:
+    """Do as `pad` where the caller knows how many bytes the parts have."""
     length = size + _LENGTH
-    return b"".join((size.to_bytes(_LENGTH, "big"), *parts, bytes(padme(length) - length)))
+    return b"".join((_SIZE.pack(size), *parts, bytes(padme(length) - length)))
 
 
 def unpad(padded: bytes) -> bytes:
@@ -36,8 +43,10 @@ def unpad_view(padded: bytes) -> memoryview:
 def body_end(padded: bytes) -> int:
     """Return where the body of what was authenticated as padded ends, or raise `NotAuthenticError`."""
     size = len(padded)
-    end = _LENGTH + int.from_bytes(padded[:_LENGTH], "big")
     # The tag held, so wrong padding is the sender's doing: one honest form only, no covert channel.
-    if size < MINIMUM or size != padme(end) or not padded.endswith(bytes(size - end)):
+    if size < MINIMUM:
+        raise NotAuthenticError("padding")
+    end = _LENGTH + int.from_bytes(padded[:_LENGTH], "big")
+    if size != padme(end) or not padded.endswith(bytes(size - end)):
         raise NotAuthenticError("padding")
     return end

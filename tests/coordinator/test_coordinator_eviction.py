@@ -1,6 +1,5 @@
 """What a new policy makes of an appraisal that an older one accepted, one change at a time."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +7,7 @@ import msgspec
 import pytest
 
 from coordinator.eviction import Verdict, judge
-from coordinator.ledger import Party
+from coordinator.ledger import Party, without_chip
 from schemas.evidence import (
     SEV_SNP,
     TDX,
@@ -46,7 +45,8 @@ PARTY = Party(
     kind=ENCLAVE,
     roles=("work",),
     signing_key=bytes(32),
-    result=RESULT,
+    found=without_chip(RESULT),
+    chip=RESULT.chip,
     admission=b"",
     term=1,
     expires=START,
@@ -199,7 +199,7 @@ def test_a_list_of_chips_that_is_new_on_sev_snp_has_to_be_proved() -> None:
             rules=(),
         )
 
-    party = replace(PARTY, result=result)
+    party = msgspec.structs.replace(PARTY, found=without_chip(result), chip=result.chip)
     assert judge(party, of(None), of((CHIP,))) is Verdict.MUST_PROVE
     assert judge(party, of((CHIP,)), of((CHIP,))) is Verdict.STAYS
 
@@ -222,7 +222,6 @@ def test_a_publisher_that_is_new_or_another_has_to_be_proved() -> None:
 
 
 def test_masked_chip_is_none_of_those_that_a_policy_names() -> None:
-    masked = msgspec.structs.replace(RESULT, chip="")
-    party = replace(PARTY, result=masked)
+    party = msgspec.structs.replace(PARTY, chip="")
     changed = msgspec.structs.replace(PINNED, chips=(CHIP,))
     assert judge(party, policy(), policy(pinned=changed)) is Verdict.OUT

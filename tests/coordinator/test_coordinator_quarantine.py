@@ -1,7 +1,5 @@
 """Quarantine, taint and what operators are told: who may finish, who goes, and who sees the registry."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 
@@ -281,7 +279,7 @@ def test_a_registry_of_many_comes_in_pages_that_hold_each_party_once(world: Worl
     ledger = world.core.authority.ledger
     (known,) = ledger.parties()
     for number in range(PARTIES_A_PAGE + 5):
-        ledger.enter(replace(known, instance=number.to_bytes(32, "big")))
+        ledger.enter(msgspec.structs.replace(known, instance=number.to_bytes(32, "big")))
     operator = world.up_again()
     first, second = status(operator), status(operator, "1")
     assert first.pages == second.pages == 2

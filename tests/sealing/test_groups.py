@@ -112,16 +112,15 @@ def test_the_token_in_the_clear_names_the_epoch() -> None:
 @pytest.mark.parametrize("known", [False, True], ids=["of a new sender", "of a known sender"])
 @pytest.mark.parametrize("field", [2, 3], ids=["token", "epoch"])
 def test_another_epoch_in_the_header_refuses_even_if_the_sender_sealed_it(field: int, known: bool) -> None:
-    member, sealer = opener(), outside()
+    member = opener()
+    package = sender_package(MESH, PACKAGE, SENDER, os.urandom(12))
     if known:
+        sealer = Sealer(MESH, package)
         member.open_group(sealer.seal_group(b"", SUBJECT), SUBJECT)
         member.open_task(sealer.seal_task(b"", TASK_ID))
-    lying = outside()
-    lying._handle, lying._cipher, lying._counter = sealer._handle, sealer._cipher, 100
-    if field == 2:
-        lying.token = bytes(16)
-    else:
-        lying.epoch = PACKAGE.epoch + 1
+    named = {"token": bytes(16)} if field == 2 else {"epoch": PACKAGE.epoch + 1}
+    lying = Sealer(MESH, msgspec.structs.replace(package, **named))
+    lying._counter = 100
     assert refuses(member, lying.seal_task(b"", TASK_ID)) is Reason.NOT_AUTHENTIC
     assert refuses(member, lying.seal_group(b"", SUBJECT), SUBJECT) is Reason.NOT_AUTHENTIC
 

@@ -141,7 +141,7 @@ def test_an_authentic_frame_of_another_padding_refuses(
 ) -> None:
     made = pair().confirm()
     with monkeypatch.context() as patch:
-        patch.setattr(frames, "pad", lambda _: padded)
+        patch.setattr(frames, "pad_sized", lambda *_: padded)
         frame = made.initiator.seal(b"body")
     assert refuses(made.responder, frame) is Reason.NOT_AUTHENTIC
     assert made.responder.open(made.initiator.seal(b"body")) == b"body"
