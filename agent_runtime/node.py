@@ -310,7 +310,7 @@ class Node:
         wanted: dict[str, Callable[[], Awaitable[Subscription]]] = {}
         if self._agent is not None and (self._agent.tools or self._agent.messages):
             for name in (subject(mesh.id, Kind.INBOX, token) for token in member.names(Kind.INBOX, instance)):
-                wanted[name] = partial(self._door.listen, name, partial(self.calls.inbox, name))
+                wanted[name] = partial(self._door.listen, name, partial(self.calls.links.inbox, name))
         if self.working is not None:
             for name in (
                 subject(mesh.id, Kind.ASSIGN, token) for token in member.names(Kind.ASSIGN, instance)

@@ -1,6 +1,6 @@
 """Two agents that call each other's tools over a network of the adversary's, and are restarted at its whim.
 
-What the shell around peering does (agent_runtime/calls.py) is done here without awaiting: one handler for
+What the shell around peering does (agent_runtime/links.py) is done here without awaiting: one handler for
 each message, a call that got no answer asked again under its own request id. All else is the machines.
 """
 

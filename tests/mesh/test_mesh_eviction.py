@@ -73,7 +73,7 @@ async def test_an_evicted_instance_has_lost_its_tasks_its_calls_its_keys_and_its
         defiance.stay()
         await evicted.context(bytes(16)).call("add", "before", type(None))
         assert await desk.context().call("read", "before", dict) == {"before": [1, 0]}
-        listing = evicted.calls._listings["counter"]
+        listing = evicted.calls.listings._listings["counter"]
         tasks: list[Task] = []
         with anyio.fail_after(90):
             while not rogue.taken.is_set():
@@ -95,7 +95,7 @@ async def test_an_evicted_instance_has_lost_its_tasks_its_calls_its_keys_and_its
         defiance.be_live()
         rogue.answer.set()
         for _ in range(2):
-            evicted.calls._listings["counter"] = replace(listing, until=2**62)
+            evicted.calls.listings._listings["counter"] = replace(listing, until=2**62)
             with pytest.raises(CallFailedError, match=Reason.DEADLINE_PASSED.value):
                 await evicted.context(bytes(16)).call("add", "after", type(None), within=1)
             evicted.calls._peering.drop_all()

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from agent_runtime import Agent, CallFailedError, Context, Node
-from agent_runtime.calls import _Listing
+from agent_runtime.listings import Listing
 from lab.mesh import RunningMesh
 from schemas.subjects import Kind, Party, subject
 from tests.mesh.world import JOIN_DEADLINE, client_identity, enclave_identity, joined
@@ -28,12 +28,12 @@ def counter() -> Agent:
 def only(desk: Node, counter: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the coordinator list this one as the only counter."""
     held = counter.membership.held()
-    listing = _Listing(((held.admission, held.admission_bytes),), 2**62, frozenset())
+    listing = Listing(((held.admission, held.admission_bytes),), 2**62, frozenset())
 
-    async def looked_up(role: str, now: int) -> _Listing:
+    async def looked_up(role: str, now: int) -> Listing:
         return listing
 
-    monkeypatch.setattr(desk.calls, "_looked_up", looked_up)
+    monkeypatch.setattr(desk.calls.listings, "_looked_up", looked_up)
 
 
 async def ask(desk: Node, what: str, within: float = 60.0) -> None:
@@ -54,7 +54,7 @@ async def test_a_session_is_renewed_although_no_init_comes_through(
     ):
         only(desk, called, monkeypatch)
         await ask(desk, "a")
-        monkeypatch.setattr(called.calls._door, "knock", lambda _delivery: False)
+        monkeypatch.setattr(called.calls.links._door, "knock", lambda _delivery: False)
         for number in range(2, 5):
             for link in desk.calls._peering._links.values():
                 link.retired = True
@@ -76,7 +76,7 @@ async def test_what_a_session_says_for_another_subject_is_no_init(
     ):
         only(desk, called, monkeypatch)
         await ask(desk, "a")
-        monkeypatch.setattr(called.calls._door, "knock", lambda _delivery: False)
+        monkeypatch.setattr(called.calls.links._door, "knock", lambda _delivery: False)
         monkeypatch.setattr(called.calls._peering, "inbox_subjects", tuple)
         for link in desk.calls._peering._links.values():
             link.retired = True

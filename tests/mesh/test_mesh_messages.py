@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from agent_runtime import Agent, CallFailedError, Context, Node, RefusedError
-from agent_runtime.calls import _Listing
 from agent_runtime.gate import Way
+from agent_runtime.listings import Listing
 from lab.mesh import RunningMesh
 from schemas.errors import Reason
 from schemas.granted import Granted
@@ -34,8 +34,8 @@ async def pair(mesh: RunningMesh, agent: Agent) -> AsyncIterator[Pair]:
         joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as counter,
     ):
         held = counter.membership.held()
-        listing = _Listing(((held.admission, held.admission_bytes),), 2**62, frozenset())
-        desk.calls._listings["counter"] = listing
+        listing = Listing(((held.admission, held.admission_bytes),), 2**62, frozenset())
+        desk.calls.listings._listings["counter"] = listing
         with anyio.fail_after(90):
             yield Pair(desk, counter)
 
@@ -123,7 +123,7 @@ async def test_invariant_04_a_message_without_a_grant_is_refused_at_the_gate(mes
 
 async def test_a_message_that_nobody_takes_is_an_error_in_the_end(mesh: RunningMesh) -> None:
     async with joined(mesh, client_identity(mesh)) as desk:
-        desk.calls._listings["counter"] = _Listing((), 2**62, frozenset())
+        desk.calls.listings._listings["counter"] = Listing((), 2**62, frozenset())
         with pytest.raises(CallFailedError) as failure:
             await desk.context().send("note", "x", within=0)
     assert failure.value.reason is Reason.UNAVAILABLE

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from agent_runtime import Agent, Context, Node, RefusedError
-from agent_runtime.calls import _Listing
+from agent_runtime.listings import Listing
 from agent_runtime.trust import Trust
 from lab.mesh import RunningMesh
 from tests.mesh.world import client_identity, enclave_identity, joined
@@ -39,12 +39,12 @@ async def counting(mesh: RunningMesh, name: str, ran: Counter[str]) -> AsyncIter
 
 def only(desk: Node, *held: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the coordinator list these as the only counters."""
-    listing = _Listing(tuple((each.admission, each.admission_bytes) for each in held), 2**62, frozenset())
+    listing = Listing(tuple((each.admission, each.admission_bytes) for each in held), 2**62, frozenset())
 
-    async def looked_up(role: str, now: int) -> _Listing:
+    async def looked_up(role: str, now: int) -> Listing:
         return listing
 
-    monkeypatch.setattr(desk.calls, "_looked_up", looked_up)
+    monkeypatch.setattr(desk.calls.listings, "_looked_up", looked_up)
 
 
 async def ask(desk: Node, what: str) -> list[str]:
@@ -85,7 +85,7 @@ async def test_a_call_that_was_on_its_way_when_its_peer_ended_is_asked_again_soo
             (link,) = desk.calls._peering._links.values()
             hint, link.hint = link.hint, ""
             monkeypatch.setattr(first.calls, "_frame", lambda _delivery: None)
-            for subscription in list(first.calls._subscriptions.values()):
+            for subscription in list(first.calls.links._subscriptions.values()):
                 await subscription.close()
             asking = asyncio.ensure_future(ask(desk, "b"))
             await asyncio.sleep(0)
@@ -126,7 +126,7 @@ async def test_a_broker_that_lies_loses_nothing_and_costs_a_handshake_a_second(
         counting(mesh, "only", ran) as vault,
     ):
         only(desk, vault.membership.held(), monkeypatch=monkeypatch)
-        transport, calls, loop = desk.calls._transport, desk.calls, asyncio.get_running_loop()
+        transport, calls, loop = desk.calls.links._transport, desk.calls, asyncio.get_running_loop()
         post, publish = transport.post, transport.publish
 
         def lie(subject: str, *parts: bytes, hint: str = "") -> bool:

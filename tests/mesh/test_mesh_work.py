@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from agent_runtime import Agent, CallFailedError, Context, Node, RefusedError, TaskFailedError
-from agent_runtime.calls import _Listing
 from agent_runtime.joining import AdmissionRefusedError
+from agent_runtime.listings import Listing
 from agent_runtime.peering import Link
 from lab.mesh import RunningMesh
 from schemas.errors import PeerError, Reason
@@ -110,8 +110,8 @@ async def test_a_client_without_grants_learns_no_admission_and_one_that_it_got_e
         with pytest.raises(AdmissionRefusedError, match="no-grant"):
             await guest.context().call("read", "", dict)
         await desk.context().call("read", "", dict)
-        listing = desk.calls._listings["counter"]
-        guest.calls._listings["counter"] = replace(listing, until=2**62)
+        listing = desk.calls.listings._listings["counter"]
+        guest.calls.listings._listings["counter"] = replace(listing, until=2**62)
         with pytest.raises(CallFailedError) as failure:
             await guest.context().call("read", "", dict)
     assert failure.value.reason is Reason.NO_GRANT
@@ -136,7 +136,7 @@ async def test_a_peer_that_answers_a_call_many_times_ends_nobody(mesh: RunningMe
 
         peer.calls._outgoing.say = answer_often  # type: ignore[assignment]
         admitted = peer.membership.held()
-        desk.calls._listings["counter"] = _Listing(
+        desk.calls.listings._listings["counter"] = Listing(
             ((admitted.admission, admitted.admission_bytes),), 2**62, frozenset()
         )
         for number in range(5):
