@@ -231,16 +231,18 @@ class Calls:
         await self.links.drop_all()
 
     async def _ask(self, link: Link, call: Call, within: float) -> Reply:
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        if self._outgoing.congested:
+            await self._outgoing.room()
+        # Where no other call is under way, nothing else is about to be said. An answer is read in a later
+        # turn: what waits for it is made while the peer works.
+        self._outgoing.say(link, encode_message(call), at_once=not self._waiting)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Reply] = loop.create_future()
         key = (link.peer.subject, call.request)
         waiting = self._waiting[key] = _Waiting(link, answer, within)
         if self._probing is None:
-            self._probing = asyncio.get_running_loop().call_later(PROBE_AFTER, self._probe)
+            self._probing = loop.call_later(PROBE_AFTER, self._probe)
         try:
-            if self._outgoing.congested:
-                await self._outgoing.room()
-            # Where no other call is under way, nothing else is about to be said.
-            self._outgoing.say(link, encode_message(call), at_once=len(self._waiting) == 1)
             return await answer
         except TimeoutError as error:
             # Silence: the session may be gone on the other side, so the next attempt makes another. If one
