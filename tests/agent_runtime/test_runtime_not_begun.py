@@ -19,9 +19,11 @@ from tests.agent_runtime.test_runtime_swap import (
     assign,
     reason_of,
     states,
+    waiting,
     working,
 )
 from tests.agent_runtime.world import Member, beat, client, enclave, mesh_up
+from tests.coordinator.test_coordinator_glass import glass
 from tests.coordinator.world import START, Party, World
 
 pytestmark = pytest.mark.anyio
@@ -125,3 +127,15 @@ async def test_what_still_runs_after_its_end_is_not_forgotten_and_not_run_twice(
         await assign(made, desk.task(task_id=TASKS[0], payload=SMALL, expires=START + 5 * MINUTE))
         await wire.until(lambda wire: states(wire, TASKS[0]).count(DONE) == 2)
         assert len(slow.callers) == 1
+
+
+async def test_a_right_that_was_given_for_a_while_begins_nothing_once_it_is_over() -> None:
+    world, operator = mesh_up(World().policy(rules=(Rule(role="planner", may="submit", what="redact"),)))
+    operator.event(glass(world, role="submitter", may="submit", what="plan", until=world.now + MINUTE))
+    async with waiting(world, expires=START + 9 * MINUTE) as (_, planner, slow, wire):
+        for _ in range(MINUTE // SECOND):
+            beat(world, planner)
+        slow.end.set()
+        await wire.until(lambda wire: len(wire.results) == 2)
+        assert len(slow.callers) == 1
+        assert {reason_of(world, each) for each in wire.results} == {"", Reason.EXPIRED.value}
