@@ -382,8 +382,22 @@ def test_terms_and_versions_leave_room_for_the_next(world: World) -> None:
     assert refusal_of(party, world.order(term=2**31)) == "constraint-violated"
     party.event(world.order(term=2**31 - 1))
     party = operator(world)
-    assert refusal_of(party, world.policy_event(world.policy(version=2**31))) == "constraint-violated"
-    party.event(world.policy_event(world.policy(version=2**31 - 1)))
+    first = 2**31 - 2**20 - 1  # after which as many may follow as may be left out at once
+    assert refusal_of(party, world.policy_event(world.policy(version=first + 1))) == "constraint-violated"
+    party.event(world.policy_event(world.policy(version=first)))
+    last = world.next_policy(world.policy(version=first), version=2**31 - 1)
+    party = operator(world)
+    beyond = world.next_policy(world.policy(version=first), version=2**31)
+    assert refusal_of(party, world.policy_event(beyond)) == "constraint-violated"
+    party.event(world.policy_event(last))
+
+
+def test_a_policy_leaves_out_no_more_than_a_million_versions(world: World) -> None:
+    party, held = world.up(), world.policy()
+    for version in (2**31 - 1, 2 + 2**20):
+        event = world.policy_event(world.next_policy(held, version=version))
+        assert refusal_of(party, event) == "constraint-violated"
+    party.event(world.policy_event(world.next_policy(held, version=1 + 2**20)))
 
 
 def test_a_revocation_handed_over_outlives_every_admission_of_the_term_before(world: World) -> None:
