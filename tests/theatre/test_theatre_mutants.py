@@ -71,9 +71,8 @@ REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-gra
 SEALING_OFF = (
     (
         "sealing/frames.py",
-        'return cipher.decrypt(counter.to_bytes(12, "big"), memoryview(frame)[header_size:], '
-        "header + subject)",
-        "return bytes(frame[header_size:-_TAG])",
+        'cipher.decrypt(counter.to_bytes(12, "big"), memoryview(frame)[header_size:], header + subject)',
+        "bytes(frame[header_size:-_TAG])",
     ),
     (
         "sealing/frames.py",
