@@ -71,7 +71,7 @@ async def _costs() -> dict[str, object]:
     _, inbox, init = redactor.peering.open(admission, "vault")
     vault.peering.inbox(init, inbox)
     told: dict[str, object] = {}
-    for kind in KINDS:
+    for kind in KINDS[:-1]:  # nobody reads the last
         reader = _Reader(vault, inbox)
         frames = [junk(kind, init, random.Random(number)) for number in range(MADE)]
         said = [b"MSG %s 7 %d\r\n%s\r\n" % (inbox.encode(), len(frame), frame) for frame in frames]

@@ -2,7 +2,8 @@
 
 The flooder is a process of the broker's owner. It holds no key of the mesh: it says what can be told from
 an init by a look (`stranger`), an init that was here (`replay`), or another body under a true header
-(`forged`, and `short`, the cheapest to send).
+(`forged`, and `short`, the cheapest to send). `nowhere` is as `short`, to where nobody listens: what flooder
+and broker take of the processors, the receiver has no part in.
 """
 
 import os
@@ -25,7 +26,7 @@ from tests.soak.mesh import BLUEPRINT
 from transport import Delivery, connect
 
 CHILD = ("-m", "tests.soak.flooder")
-KINDS = ("stranger", "replay", "forged", "short")
+KINDS = ("stranger", "replay", "forged", "short", "nowhere")
 SETTLE = 0.5  # seconds for the flood to arrive, and to end
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -102,12 +103,14 @@ async def flood(
                     async def catch(delivery: Delivery) -> None:
                         caught.append(delivery)
 
-                    await owner.subscribe(every(mesh.mesh.id, Kind.INBOX), catch)
+                    caught_by = await owner.subscribe(every(mesh.mesh.id, Kind.INBOX), catch)
 
                     async def ask() -> None:
                         await client.context.call("weigh", os.urandom(64), bytes)
 
                     await ask()
+                    # Or this process, which calls, would be the flood's receiver too.
+                    await caught_by.close()
                     pid = mesh.pids()["ledger"]
                     return [
                         await _measure(broker.url, caught[0], Row(kind, rate), ask, pid, rounds, seconds, say)
@@ -131,7 +134,8 @@ async def _measure(
     for number in range(rounds):
         say(f"{row.kind} at {row.rate:.0f}/s, round {number + 1} of {rounds}")
         row.quiet.append(await _slice(ask, pid, seconds))
-        command = [sys.executable, *CHILD, host, port, init.subject, row.kind, str(row.rate)]
+        subject = f"{init.subject}x" if row.kind == "nowhere" else init.subject
+        command = [sys.executable, *CHILD, host, port, subject, row.kind, str(row.rate)]
         async with await anyio.open_process(command, stderr=None) as flooder:
             assert flooder.stdin is not None
             assert flooder.stdout is not None

@@ -24,7 +24,7 @@ def junk(kind: str, init: bytes, chance: random.Random) -> bytes:
         return chance.randbytes(len(init))
     if kind == "replay":
         return init
-    if kind == "short":
+    if kind in ("short", "nowhere"):
         return init[: GROUP_HEADER.size - 8] + chance.randbytes(8 + 64)
     return init[: GROUP_HEADER.size - 8] + chance.randbytes(8 + len(init) - GROUP_HEADER.size)
 
