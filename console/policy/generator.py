@@ -42,7 +42,7 @@ _RULE = """
 # may = "call"                # or send, submit, read, write
 # what = "look-up"
 # per_minute = 60
-# arguments = {{ properties = {{ limit = {{ maximum = 10 }} }} }}
+# arguments = {{ type = "object", properties = {{ limit = {{ type = "integer", maximum = 10 }} }} }}
 """
 
 
