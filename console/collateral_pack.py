@@ -17,6 +17,7 @@ from console.evidence import RFC3339, read_root
 from console.evidence_files import read_endorsements
 from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import UsageError
+from schemas.evidence import NITRO
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from schemas.words import count
@@ -54,7 +55,11 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
     now, console = at or datetime.now(UTC), Console(stderr=True, highlight=False)
     found: Entries = ()
     unfit = 0
-    for folder in folders_of_endorsements(folders):
+    full, needless = folders_of_endorsements(folders)
+    for folder in needless:
+        text = f"{folder}: nothing to pack: {NITRO} evidence carries its own chain"
+        console.print(Text(printable(text)), soft_wrap=True)
+    for folder in full:
         files = read_endorsements(folder)
         if VLEK in files:
             text = (
@@ -73,6 +78,9 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
                 # Of those in folders the newest is meant: only what the file has already is told.
                 found, _ = merge(found, (entry,), roots=trusted)
     packed, kept = put_into_file(out, found, roots=trusted)
+    if not packed and not full:
+        console.print(Text(f"{out} was not written: there was nothing to pack", "red"), soft_wrap=True)
+        return REFUSED
     if not packed:
         raise UsageError(f"{out} was not written: there is no collateral that is current in there")
     for each_kept in kept:
