@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from attestation.amd_names import ARK_FILE, ASK_FILE, CRL_FILE, VCEK_FILE, VLEK_FILE
 from attestation.bundle import decode_file, decode_signed, issued_at, open_bundle, unverified_bundle
-from attestation.claims import CRL
 from attestation.missing import CODES, missing_of
 from attestation.moments import rfc3339
 from attestation.tdx.collateral import NAMES
@@ -111,8 +111,8 @@ def absent_from(folder: Path, files: Endorsements) -> list[str]:
     if holds(folder, TDX):
         return list(missing_of(NAMES, files))
     if holds(folder, SEV_SNP):
-        key = "vlek.der" if "vlek.der" in files else "vcek.der"
-        return list(missing_of((key, "ask.der", "ark.der", CRL), files))
+        key = VLEK_FILE if VLEK_FILE in files else VCEK_FILE
+        return list(missing_of((key, ASK_FILE, ARK_FILE, CRL_FILE), files))
     return []
 
 

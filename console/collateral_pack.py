@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from attestation.amd_names import VLEK_FILE
 from attestation.endorsements.gather import merge
 from attestation.endorsements.sort import Unfit, sort
 from console.collateral_files import folders_of_endorsements, read_unsigned
@@ -23,7 +24,6 @@ from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from schemas.words import count
 
 DONE, REFUSED = 0, 1
-VLEK = "vlek.der"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -61,10 +61,8 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
         console.print(Text(printable(text)), soft_wrap=True)
     for folder in full:
         files = read_endorsements(folder)
-        if VLEK in files:
-            text = (
-                f"{folder / VLEK}: not packed: it is a cloud's, and travels with the evidence that it is for"
-            )
+        if VLEK_FILE in files:
+            text = f"{folder / VLEK_FILE}: not packed: it is a cloud's, and travels with its evidence"
             console.print(Text(printable(text)), soft_wrap=True)
         for each in sort(files, roots=trusted, now=now):
             if isinstance(each, Unfit):

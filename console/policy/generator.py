@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from attestation.amd_names import LEAKED
 from attestation.claims import CRL, Genuine
-from attestation.sev_snp.verify import LEAKED
 from console.policy.starter import head, measurement_section, platform_section
 from schemas.evidence import MEASURED, NITRO
 from schemas.messages import Millis

@@ -5,7 +5,7 @@ Pure. Each gap is a placeholder that no field accepts, so a starter can't be sig
 
 from collections.abc import Sequence
 
-from attestation.sev_snp.verify import LEAKED
+from attestation.amd_names import LEAKED
 from attestation.vendors import AMD_ROOTS, VENDOR_ROOTS
 from schemas.evidence import MEASURED, NITRO, SEV_SNP, TDX
 from schemas.messages import Millis
