@@ -254,7 +254,8 @@ def status(
         if any(row.state == EXPIRED for row in rows):
             text = "what has expired is refused: get it again with `sealbus collateral fetch`"
             console.print(Text(text, "red"), soft_wrap=True)
-        console.print(Text(word, "" if trusted else "red"), soft_wrap=True)
+        if found is not None:  # a folder is nobody's to sign
+            console.print(Text(word, "" if trusted else "red"), soft_wrap=True)
     bad = (strict and missing) or any(_is_bad(row, strict) for row in rows)
     return REFUSED if bad or not trusted else DONE
 

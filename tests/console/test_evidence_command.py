@@ -349,6 +349,26 @@ def test_what_is_no_evidence_is_unreadable(name: str, how: str, tmp_path: Path, 
     assert run(["evidence", "show", str(wrapped)]) == 2
 
 
+def test_why_evidence_can_not_be_read_is_the_same_reason_everywhere(
+    tmp_path: Path, verify: Verify, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copy_of(one_of(SEV_SNP, "genoa-v5-vcek-lunal"), tmp_path)
+    (copy / "report.bin").write_bytes((copy / "report.bin").read_bytes()[:800])
+    assert verify(copy)[1]["reason"] == "malformed"
+    assert run(["evidence", "show", str(copy), "--json"]) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said["reason"] == "malformed"
+    assert "800 bytes (wanted: 1184 bytes); fetch them again" in said["detail"]
+    large, junk = tmp_path / "large.bin", tmp_path / "junk"
+    large.write_bytes(bytes(2 * MAX_EVIDENCE + 1))
+    assert verify(large)[1]["reason"] == "too-large"
+    (copy / "report.bin").write_bytes(bytes(MAX_EVIDENCE + 1))
+    assert verify(copy)[1]["reason"] == "too-large"
+    junk.write_bytes(b"junk")
+    assert verify(junk)[1]["reason"] == "malformed"
+    assert verify(tmp_path / "nowhere")[1]["reason"] == "usage"
+
+
 def test_extended_report_is_unreadable(tmp_path: Path, verify: Verify) -> None:
     folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
     copy = copy_of(folder, tmp_path)
@@ -395,6 +415,8 @@ def test_an_endorsement_that_is_there_and_can_not_be_read_does_not_count_as_abse
     assert run(["evidence", "verify", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert (said.out, str(tmp_path / name) in said.err) == ("", True)
+    assert "or take it away to do without" in said.err
+    assert "/dev/stdin" not in said.err
 
 
 def test_evidence_that_is_there_and_can_not_be_read_is_told_by_its_name(

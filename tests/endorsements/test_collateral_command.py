@@ -242,6 +242,15 @@ def test_what_nobody_verified_moves_no_cursor(
     assert "\\x1b[2J" in shown
 
 
+def test_a_folder_is_nobodys_to_sign(
+    fetching: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*fetching, "--beside"]) == 0
+    capsys.readouterr()
+    assert cli.run(["collateral", "status", str(folder)]) == 0
+    assert "signed" not in capsys.readouterr().out
+
+
 def test_a_folder_without_collateral_is_a_usage_error(folder: Path) -> None:
     assert cli.run(["collateral", "status", str(folder)]) == 2
 
