@@ -9,21 +9,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from attestation.amd_names import LEAKED
 from attestation.claims import Genuine
 from attestation.firmware import judge_firmware, product_of
+from attestation.hints import Hint
 from attestation.moments import rfc3339
-from attestation.sev_snp.verify import LEAKED
 from attestation.trust import Claim, Finding, Tier, Value
 from schemas.errors import Reason
 from schemas.evidence import MEASURED, NITRO, SEV_SNP, VLEK, PlatformValues, ReferenceValues, WorkloadValues
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
 MAX_SKEW = timedelta(minutes=1)
-CLOUDS_KEY = "a VLEK, which proves no chip"
-VENDORS_OWN = ", the manufacturer's own"  # what ends the word for a root that no simulator has
-NONE_PINNED = "those of a workload, and none is named on this platform"
-OTHER_SIZE = " bytes"  # what ends the word for a value that is longer or shorter than the other
 SHOWN = 16  # digits of an identifier that tell it from others, but for those that differ further on
+
+
+# By whether the root is a manufacturer's own, and whether a policy was given that could name it.
+_ROOT_HINTS = {
+    (False, True): None,
+    (False, False): Hint.ROOT_NOT_GIVEN,
+    (True, True): Hint.VENDORS_ROOT,
+    (True, False): Hint.VENDORS_ROOT_NOT_GIVEN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ def judge_without_workloads(
     genuine: Genuine, values: PlatformValues, *, binding: Iterable[Finding], now: datetime
 ) -> Judgement:
     """Judge all but measurements and age: what can be said of anybody's evidence."""
-    findings = [*judge_root(genuine, values), *_judge_key(genuine, values), *binding]
+    findings = [*judge_root(genuine, values, given=False), *_judge_key(genuine, values), *binding]
     if genuine.debug:
         findings.append(_debug(genuine))
     findings += [*_isolation(genuine, values), *_measured(genuine), *judge_firmware(genuine, values, now)]
@@ -111,12 +117,14 @@ def judge_without_workloads(
     return Judgement(tuple(findings))
 
 
-def judge_root(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
-    """Yield a finding unless the policy names the root that the evidence leads to."""
+def judge_root(genuine: Genuine, values: PlatformValues, *, given: bool = True) -> Iterator[Finding]:
+    """Yield a finding unless the policy, which is the built-in one if none was `given`, names the root."""
     if genuine.root not in values.anchors:
-        own = VENDORS_OWN if genuine.root in EVERY_VENDOR_ROOT else ""
+        own = genuine.root in EVERY_VENDOR_ROOT
+        hint = _ROOT_HINTS[own, given]
+        seen = f"root {genuine.root[:16]}…" + (", the manufacturer's own" if own else "")
         named = ", ".join(f"{root[:16]}…" for root in values.anchors)
-        yield _identity(Reason.ROOT_NOT_IN_POLICY, f"root {genuine.root[:16]}…{own}", f"one of {named}")
+        yield _identity(Reason.ROOT_NOT_IN_POLICY, seen, f"one of {named}", hint)
 
 
 def _judge_key(genuine: Genuine, values: PlatformValues) -> Iterator[Finding]:
@@ -218,8 +226,9 @@ def _mismatch(workload: WorkloadValues, genuine: Genuine) -> tuple[int, Finding]
         seen = genuine.measurements.get(name)
         if seen != value:
             have, want = apart(seen or "", value)
-            wanted = f"{want} of {workload.workload}"
-            return near, _executables(Reason.MEASUREMENT_NOT_IN_POLICY, f"{name} {have or 'absent'}", wanted)
+            text, wanted = f"{name} {have or 'absent'}", f"{want} of {workload.workload}"
+            hint = _size_hint(seen or "", value)
+            return near, _executables(Reason.MEASUREMENT_NOT_IN_POLICY, text, wanted, hint)
         near += 1
     if publisher := workload.publisher:
         if publisher.key not in genuine.publishers:
@@ -239,8 +248,8 @@ def apart(one: str, other: str) -> tuple[str, str]:
     """Shorten two identifiers that differ so that it can still be seen how."""
     if one and len(one) != len(other):
         return (
-            f"{one[:SHOWN]}…, {len(one) // 2}{OTHER_SIZE}",
-            f"{other[:SHOWN]}…, {len(other) // 2}{OTHER_SIZE}",
+            f"{one[:SHOWN]}…, {len(one) // 2} bytes",
+            f"{other[:SHOWN]}…, {len(other) // 2} bytes",
         )
     same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
     start = (same - SHOWN // 2) // 2 * 2 if same >= SHOWN else 0  # whole bytes
@@ -252,11 +261,16 @@ def apart(one: str, other: str) -> tuple[str, str]:
     return part(one), part(other)
 
 
+def _size_hint(seen: str, pinned: str) -> Hint | None:
+    return Hint.OTHER_SIZE if seen and len(seen) != len(pinned) else None
+
+
 def _closest(named: Iterable[WorkloadValues], genuine: Genuine) -> Finding:
     """Return what the workload that comes nearest differs in; one that is incomplete is told first."""
     differ = [found for each in named if (found := _mismatch(each, genuine)) is not None]
     if not differ:
-        return _executables(Reason.MEASUREMENT_NOT_IN_POLICY, "measurements", NONE_PINNED)
+        wanted = "those of a workload, and none is named on this platform"
+        return _executables(Reason.MEASUREMENT_NOT_IN_POLICY, "measurements", wanted, Hint.NONE_PINNED)
     incomplete = [each for _, each in differ if each.reason is Reason.MEASUREMENT_NOT_PINNED]
     return incomplete[0] if incomplete else max(differ, key=lambda each: each[0])[1]
 
@@ -268,13 +282,17 @@ def _chip_refusal(workload: WorkloadValues, genuine: Genuine, values: PlatformVa
             return None
         if genuine.key == VLEK:
             wanted = f"a VCEK, which proves the chip, of {workload.workload}'s"
-            return _identity(Reason.CHIP_NOT_IN_POLICY, CLOUDS_KEY, wanted)
+            seen = "a VLEK, which proves no chip"
+            return _identity(Reason.CHIP_NOT_IN_POLICY, seen, wanted, Hint.CLOUDS_KEY)
         if not genuine.chip:
             return _identity(Reason.CHIP_NOT_IN_POLICY, "a masked chip", f"a chip of {workload.workload}")
         # One that was cut short, or filled up with zeros, looks like the chip itself.
         like = [each for each in workload.chips if each[:SHOWN] == genuine.chip[:SHOWN]]
         seen, wanted = apart(genuine.chip, like[0]) if like else (f"{genuine.chip[:SHOWN]}…", "one")
-        return _identity(Reason.CHIP_NOT_IN_POLICY, f"chip {seen}", f"{wanted} of {workload.workload}'s")
+        hint = _size_hint(genuine.chip, like[0]) if like else None
+        return _identity(
+            Reason.CHIP_NOT_IN_POLICY, f"chip {seen}", f"{wanted} of {workload.workload}'s", hint
+        )
     product = product_of(genuine, values)
     if genuine.product in LEAKED and (product is None or not product.any_chip):
         wanted = f"chips of {workload.workload}, because keys of {genuine.product} have leaked"
@@ -282,9 +300,9 @@ def _chip_refusal(workload: WorkloadValues, genuine: Genuine, values: PlatformVa
     return None
 
 
-def _identity(reason: Reason, seen: str, wanted: str) -> Finding:
-    return Finding(Claim.INSTANCE_IDENTITY, Value.INSTANCE_UNKNOWN, reason, seen, wanted)
+def _identity(reason: Reason, seen: str, wanted: str, hint: Hint | None = None) -> Finding:
+    return Finding(Claim.INSTANCE_IDENTITY, Value.INSTANCE_UNKNOWN, reason, seen, wanted, hint)
 
 
-def _executables(reason: Reason, seen: str, wanted: str) -> Finding:
-    return Finding(Claim.EXECUTABLES, Value.EXECUTABLES_UNKNOWN, reason, seen, wanted)
+def _executables(reason: Reason, seen: str, wanted: str, hint: Hint | None = None) -> Finding:
+    return Finding(Claim.EXECUTABLES, Value.EXECUTABLES_UNKNOWN, reason, seen, wanted, hint)

@@ -11,6 +11,7 @@ from attestation.appraise import VERIFIERS, verify
 from attestation.broken import broken
 from attestation.claims import Genuine
 from attestation.errors import AttestationError, EvidenceMalformedError, UnsupportedPlatformError
+from attestation.missing import hint_of
 from attestation.trust import Claim, Tier, Value, of_failure, status_of, vector_of
 from attestation.vendors import built_in_for
 from schemas.errors import Reason
@@ -127,7 +128,11 @@ def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> 
     except EvidenceMalformedError as failure:
         # The verifier knows bytes; a person mends files. At the door nobody reads a stranger's bytes twice.
         name = broken(endorsements, failure.detail)
-        return EvidenceMalformedError(f"{name}: {failure.detail}", failure.reason) if name else failure
+        if not name:
+            return failure
+        named = EvidenceMalformedError(f"{name}: {failure.detail}", failure.reason)
+        named.hint = hint_of(name)
+        return named
     except AttestationError as failure:
         return failure
 

@@ -7,6 +7,7 @@ anything else. Pure.
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from attestation.amd_names import VCEK_FILE
 from attestation.dated import newer_of
 from attestation.needs import Needs, SnpNeeds, needs_of
 from attestation.subjects import Subject
@@ -110,7 +111,7 @@ def endorsements_for(needs: Needs, entries: Entries) -> Endorsements:
         return _files(needs.subjects(), by_subject)
     found = [_files(needs.subjects(product), by_subject) for product in needs.products]
     # A report that does not name its product is endorsed by the one that has a certificate for its chip.
-    return next((files for files in found if "vcek.der" in files), found[0])
+    return next((files for files in found if VCEK_FILE in files), found[0])
 
 
 def completed(evidence: Evidence, endorsements: Endorsements, entries: Entries) -> Endorsements:

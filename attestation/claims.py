@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from attestation.amd_names import CRL_FILE
 from schemas.evidence import TDX, VLEK
 
-CRL = "crl.der"  # SEV-SNP's, the one endorsement that a policy may do without
+CRL = CRL_FILE  # the one endorsement that a policy may do without
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Genuine:
     nonce: bytes | None = None  # Nitro only
     public_key_absent: bool = True  # Nitro only: a key in the document would be one we never compare
     product: str = ""  # SEV-SNP: the processor line that the certificate names
-    chip: str = ""  # CHIP_ID, PPID or Nitro module; empty where the platform masks it
+    chip: str = ""  # CHIP_ID, PPID or Nitro's parent instance; empty where the platform masks it
     key: str = ""  # SEV-SNP: "vcek" or "vlek", the kind of key that signed
     cloud: str = ""  # SEV-SNP: under a VLEK, whose it is, by AMD's word
     publishers: tuple[str, ...] = ()  # digests of the keys that signed what was launched

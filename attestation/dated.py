@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from attestation.amd_names import CRL_FILE
 from attestation.errors import AttestationError, EvidenceMalformedError
 from attestation.moments import rfc3339
 from attestation.x509 import read_revocation_list
@@ -18,7 +19,7 @@ _GROUPS = (
     ("qe_identity.json", "qe_identity_chain.pem"),
     ("pck_crl.der", "pck_crl_chain.pem"),
     ("root_ca_crl.der",),
-    ("crl.der",),
+    (CRL_FILE,),
 )
 
 DOCUMENTS = tuple(document for document, *_ in _GROUPS)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from attestation import nitro, sev_snp, tdx
 from attestation.errors import EvidenceMalformedError, UnsupportedPlatformError
 from attestation.moments import rfc3339
-from attestation.sev_snp.certificate import PRODUCTS, Product, unpack_tcb
+from attestation.sev_snp.certificate import PRODUCTS, Product, line_of, unpack_tcb
 from attestation.tdx.parse import parse_quote
 from schemas.evidence import Evidence
 
@@ -90,9 +90,8 @@ def _product(cpuid: tuple[int, int] | None) -> Product | None:
     """Find the processor line; reports that name no processor are all laid out as the first one's."""
     if cpuid is None:
         return next(iter(PRODUCTS.values()))
-    family, model = cpuid
-    lines = (each for each in PRODUCTS.values() if each.family == family)
-    return next((each for each in lines if any(model in span for span in each.models)), None)
+    line = line_of(*cpuid)
+    return None if line is None else PRODUCTS[line]
 
 
 def _snp_tcb(name: str, version: bytes, product: Product | None) -> Field:

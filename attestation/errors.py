@@ -1,5 +1,6 @@
 """The three ways evidence fails, in the order in which it is judged: well-formed, genuine, acceptable."""
 
+from attestation.hints import Hint
 from schemas.errors import PeerError, Reason
 
 
@@ -7,12 +8,13 @@ class AttestationError(PeerError):
     """Evidence or its endorsements were refused; `reason` says why, `also` what else was amiss.
 
     `seen` and `wanted` say what the two sides of the check that failed were, where there are two: numbers,
-    times and identifiers of machines, never a key or report data.
+    times and identifiers of machines, never a key or report data. `hint` tells more, of what only some do.
     """
 
     also: tuple[Reason, ...] = ()
     seen: str = ""
     wanted: str = ""
+    hint: Hint | None = None
 
 
 class EvidenceMalformedError(AttestationError):

@@ -1,10 +1,9 @@
 """Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
 
-from attestation.acceptable import CLOUDS_KEY, NONE_PINNED, OTHER_SIZE, VENDORS_OWN
 from attestation.assess import Assessment
 from attestation.errors import AttestationError
+from attestation.hints import Hint
 from attestation.missing import CODES
-from attestation.tdx import EVALUATION_NUMBER
 from attestation.tdx.tcb import FOREIGN_MODULE, FOREIGN_QE, NOT_OF_INTEL, UNKNOWN_MODULE, UNKNOWN_STATUS
 from attestation.trust import Finding, Tier
 from schemas.errors import Reason
@@ -39,7 +38,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.ROOT_NOT_IN_POLICY: (
         "The chain ends in a root that the policy does not name",
-        "name that root with --root or under lab_roots if it is a simulator's; otherwise treat it as forged",
+        "name that root under lab_roots if it is a simulator's; otherwise treat it as forged",
     ),
     Reason.PLATFORM_NOT_IN_POLICY: (
         "The policy names no such platform",
@@ -198,21 +197,39 @@ _BY_DETAIL: dict[str, tuple[str, str]] = {
     ),
 }
 
-_VLEK = (
-    "take vlek.der from the host's certificate table (auxblob.bin) or ask the cloud, for AMD gives it to "
-    "nobody else; `sealbus collateral fetch` gets the others"
-)
-_COMPARED = (Reason.MEASUREMENT_NOT_IN_POLICY, Reason.CHIP_NOT_IN_POLICY)
-_NO_CHIP = "run where chips sign with keys of their own (VCEK), or leave the list of chips out"
-_NONE_PINNED = (
-    "The policy pins no workload on this platform, so it accepts none of its evidence",
-    "pin what may run there under workloads.NAME.on.PLATFORM; `sealbus policy generate` proposes it",
-)
-_EVALUATION = (
-    "The collateral is of an older evaluation of TCBs than the policy asks for",
-    "get it again with `sealbus collateral fetch` (--early: Intel's newest), or lower the floor",
-)
-_OWN_ROOT = "it is no simulator's: name it under roots in the policy, or leave --root out"
+# The same, or only what to do, by what was hinted at.
+_BY_HINT: dict[Hint, tuple[str, str]] = {
+    Hint.VLEK_OF_THE_CLOUD: (
+        "",
+        (
+            "take vlek.der from the host's certificate table (auxblob.bin) or ask the cloud, for AMD gives "
+            "it to nobody else; `sealbus collateral fetch` gets the others"
+        ),
+    ),
+    Hint.ROOT_NOT_GIVEN: (
+        "",
+        "name that root with --root or in a policy if it is a simulator's; otherwise treat it as forged",
+    ),
+    Hint.VENDORS_ROOT: ("", "it is no simulator's: name it under roots in the policy"),
+    Hint.VENDORS_ROOT_NOT_GIVEN: ("", "it is no simulator's: leave --root out"),
+    Hint.CLOUDS_KEY: (
+        "",
+        "run where chips sign with keys of their own (VCEK), or leave the list of chips out",
+    ),
+    Hint.NONE_PINNED: (
+        "The policy pins no workload on this platform, so it accepts none of its evidence",
+        "pin what may run there under workloads.NAME.on.PLATFORM; `sealbus policy generate` proposes it",
+    ),
+    Hint.OTHER_SIZE: ("", "give the whole value in the policy: that one is of another length"),
+    Hint.EVALUATION: (
+        "The collateral is of an older evaluation of TCBs than the policy asks for",
+        "get it again with `sealbus collateral fetch` (--early: Intel's newest), or lower the floor",
+    ),
+    Hint.LEAKED_KEYS: (
+        "",
+        "evidence of such a chip can be forged: name chips, or run on another line (decision 0020 says why)",
+    ),
+}
 # Their second half is not what the policy wants, but why it lets it pass.
 _TOLERATED = (Reason.TCB_STATUS_TOLERATED, Reason.ADVISORY_TOLERATED)
 
@@ -226,38 +243,32 @@ def explain(assessment: Assessment) -> list[str]:
         return [explain_failure(assessment.failure)]
     findings = sorted(assessment.judgement.findings, key=lambda each: each.tier is not Tier.CONTRAINDICATED)
     # That endorsements are absent is said once, with their names; and advisories in one sentence.
-    seen: dict[tuple[Reason, str], list[str]] = {}
+    seen: dict[tuple[Reason, str, Hint | None], list[str]] = {}
     for each in findings:
         if each.reason in _SENTENCES:
-            seen.setdefault((each.reason, each.wanted), []).append(each.seen)
-    return [_sentence(reason, ", ".join(all_), wanted) for (reason, wanted), all_ in seen.items()]
+            seen.setdefault((each.reason, each.wanted, each.hint), []).append(each.seen)
+    return [_sentence(reason, ", ".join(all_), wanted, hint) for (reason, wanted, hint), all_ in seen.items()]
 
 
 def explain_failure(failure: AttestationError) -> str:
     """Return as a sentence why evidence can't be read or is not genuine."""
-    return _sentence(failure.reason, failure.seen or failure.detail, failure.wanted, failure.detail)
+    seen = failure.seen or failure.detail
+    return _sentence(failure.reason, seen, failure.wanted, failure.hint, failure.detail)
 
 
 def explain_finding(finding: Finding) -> str:
     """Return one finding as a sentence."""
-    return _sentence(finding.reason, finding.seen, finding.wanted)
+    return _sentence(finding.reason, finding.seen, finding.wanted, finding.hint)
 
 
-def _sentence(reason: Reason, seen: str, wanted: str, detail: str = "") -> str:
+def _sentence(reason: Reason, seen: str, wanted: str, hint: Hint | None, detail: str = "") -> str:
     known = _SENTENCES.get(reason, _ABSENT if reason in CODES.values() else _OTHER)
     failed, to_do = _BY_DETAIL.get(detail, known)
-    if "vlek.der" in seen:
-        to_do = _VLEK
-    if reason is Reason.CHIP_NOT_IN_POLICY and seen == CLOUDS_KEY:
-        to_do = _NO_CHIP
-    if reason is Reason.ROOT_NOT_IN_POLICY and seen.endswith(VENDORS_OWN):
-        to_do = _OWN_ROOT
-    if reason is Reason.MEASUREMENT_NOT_IN_POLICY and wanted == NONE_PINNED:
-        (failed, to_do), seen, wanted = _NONE_PINNED, "", ""
-    if reason is Reason.TCB_NOT_ACCEPTED and seen.startswith(EVALUATION_NUMBER):
-        failed, to_do = _EVALUATION
-    if reason in _COMPARED and seen.endswith(OTHER_SIZE):
-        to_do = "give the whole value in the policy: that one is of another length"
+    if hint is not None:
+        instead, to_do = _BY_HINT[hint]
+        failed = instead or failed
+    if hint is Hint.NONE_PINNED:
+        seen, wanted = "", ""
     middle = f": {seen}" if seen else ""
     policy = f" ({wanted})" if reason in _TOLERATED else f" (wanted: {wanted})"
     policy = policy if wanted else ""

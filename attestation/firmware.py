@@ -1,17 +1,18 @@
 """Is the platform below a workload good enough? Collateral, TCB floors, statuses and advisories by policy."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from attestation.amd_names import LEAKED
 from attestation.claims import CRL, Genuine
-from attestation.missing import codes_of
+from attestation.hints import Hint
+from attestation.missing import codes_of, wanted_for
 from attestation.moments import rfc3339
+from attestation.tdx import EVALUATION_NUMBER
 from attestation.trust import Claim, Finding, Value
 from schemas.errors import Reason
-from schemas.evidence import SEV_SNP, TDX, PlatformValues, ProductValues
-
-REVOKED = "Revoked"  # by Intel: no policy can accept it
-HARDENING = "SWHardeningNeeded"
+from schemas.evidence import REVOKED, SEV_SNP, SW_HARDENING, TDX, PlatformValues, ProductValues
 
 
 def judge_firmware(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
@@ -38,7 +39,7 @@ def _collateral(genuine: Genuine, values: PlatformValues, now: datetime) -> Iter
     gaps = tuple(name for name in genuine.missing if name != CRL)
     if gaps:
         seen = f"no {', '.join(gaps)}"
-        yield _hardware(Reason.NO_COLLATERAL, seen, "all of it", Value.HARDWARE_UNKNOWN)
+        yield _hardware(Reason.NO_COLLATERAL, seen, wanted_for(gaps), Value.HARDWARE_UNKNOWN)
         for name, reason in zip(gaps, codes_of(gaps), strict=True):
             yield _hardware(reason, f"no {name}", "one that is current", Value.HARDWARE_UNKNOWN)
     days, issued = values.max_collateral_days, genuine.collateral_time
@@ -66,7 +67,8 @@ def _floors(have: Mapping[str, int], floors: Mapping[str, int], which: str) -> I
         svn = have.get(component)
         if svn is None or svn < floor:
             seen = f"{which}{component} {'not stated' if svn is None else svn}"
-            yield _hardware(Reason.TCB_NOT_ACCEPTED, seen, f"at least {floor}")
+            hint = Hint.EVALUATION if component == EVALUATION_NUMBER else None
+            yield replace(_hardware(Reason.TCB_NOT_ACCEPTED, seen, f"at least {floor}"), hint=hint)
 
 
 def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
@@ -77,7 +79,7 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
     elif until := _excepted(genuine.status, values):
         yield _until(Reason.TCB_STATUS_TOLERATED, Reason.TCB_STATUS_NOT_ACCEPTED, genuine.status, until, now)
     elif genuine.status in values.statuses:
-        if genuine.status == HARDENING:
+        if genuine.status == SW_HARDENING:
             yield _tolerated(Reason.TCB_STATUS_TOLERATED, genuine.status, "accepted by the policy")
     else:
         wanted = f"one of {', '.join(values.statuses)}"
@@ -86,13 +88,17 @@ def _status(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator
 
 def _advisories(genuine: Genuine, values: PlatformValues, now: datetime) -> Iterator[Finding]:
     for advisory in genuine.advisories:
-        if until := _excepted(advisory, values):
-            yield _until(Reason.ADVISORY_TOLERATED, Reason.ADVISORY_NOT_ACCEPTED, advisory, until, now)
-        elif values.advisories is None or advisory in values.advisories:
-            yield _tolerated(Reason.ADVISORY_TOLERATED, advisory, "accepted by the policy")
-        else:
-            wanted = f"none but {', '.join(values.advisories)}" if values.advisories else "none"
-            yield _hardware(Reason.ADVISORY_NOT_ACCEPTED, advisory, wanted)
+        hint = Hint.LEAKED_KEYS if advisory in LEAKED.values() else None
+        yield replace(_advisory(advisory, values, now), hint=hint)
+
+
+def _advisory(advisory: str, values: PlatformValues, now: datetime) -> Finding:
+    if until := _excepted(advisory, values):
+        return _until(Reason.ADVISORY_TOLERATED, Reason.ADVISORY_NOT_ACCEPTED, advisory, until, now)
+    if values.advisories is None or advisory in values.advisories:
+        return _tolerated(Reason.ADVISORY_TOLERATED, advisory, "accepted by the policy")
+    wanted = f"none but {', '.join(values.advisories)}" if values.advisories else "none"
+    return _hardware(Reason.ADVISORY_NOT_ACCEPTED, advisory, wanted)
 
 
 def _excepted(what: str, values: PlatformValues) -> datetime | None:

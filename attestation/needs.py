@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from attestation import nitro, sev_snp, subjects, tdx
 from attestation.errors import EvidenceMalformedError, NotGenuineError, UnsupportedPlatformError
-from attestation.sev_snp.certificate import PRODUCTS, read_endorsed
+from attestation.sev_snp.certificate import PRODUCTS, line_of, read_endorsed
 from attestation.sev_snp.parse import Report, SigningKey
 from attestation.subjects import Subject
 from attestation.tdx.collateral import read_chain
@@ -82,10 +82,8 @@ def _snp(report: Report, beside: Mapping[str, bytes]) -> SnpNeeds:
 
 def _products(report: Report, certificate: bytes | None) -> tuple[str, ...]:
     if report.cpuid is not None:
-        family, model = report.cpuid
-        for name, product in PRODUCTS.items():
-            if product.family == family and any(model in span for span in product.models):
-                return (name,)
+        if line := line_of(*report.cpuid):
+            return (line,)
         raise EvidenceMalformedError("report of an unknown processor", Reason.UNSUPPORTED_VERSION)
     if certificate:
         return (read_endorsed(read_certificate(certificate)).product_name,)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from attestation.hints import Hint
 from schemas.errors import Reason
 
 
@@ -63,6 +64,7 @@ class Finding:
     reason: Reason
     seen: str = ""  # what the evidence has; never a key
     wanted: str = ""  # what the policy asks for
+    hint: Hint | None = None
 
     @property
     def tier(self) -> Tier:

@@ -16,6 +16,7 @@ from console.audit import audit
 from console.collateral import collateral
 from console.doctor import doctor
 from console.evidence import evidence, print_json
+from console.evidence_files import UnreadableError
 from console.explain_command import explain_command
 from console.operating.act_commands import glass, order, renewal, revoke
 from console.operating.agent_commands import agents, workloads
@@ -132,6 +133,8 @@ def _report(error: BaseException, *, as_data: bool = False) -> int:
     if as_data:
         if isinstance(error, PeerError):
             _tell(error.reason.value, error.detail)
+        elif isinstance(error, UnreadableError):
+            _tell(error.reason.value, str(error))
         elif not isinstance(error, KeyboardInterrupt):
             _tell(_REASONS[code], str(error))
     return code

@@ -206,7 +206,9 @@ def sign(
     help="Also check that enough operators of this mesh signed the bundle.",
 )
 @click.option("--soon", default=SOON_DAYS, show_default=True, help="Days left from which to warn.")
-@click.option("--strict", is_flag=True, help="Exit 1 for what expires soon, too.")
+@click.option(
+    "--strict", is_flag=True, help="Exit 1 also for what expires soon, or was in --previous and is gone."
+)
 @click.option("--previous", type=FILE, help="Also say what is older than in this file or bundle.")
 @click.option("--json", "as_data", is_flag=True, help="Print it as JSON.")
 def status(
@@ -252,8 +254,10 @@ def status(
         if any(row.state == EXPIRED for row in rows):
             text = "what has expired is refused: get it again with `sealbus collateral fetch`"
             console.print(Text(text, "red"), soft_wrap=True)
-        console.print(Text(word, "" if trusted else "red"), soft_wrap=True)
-    return REFUSED if not trusted or any(_is_bad(row, strict) for row in rows) else DONE
+        if found is not None:  # a folder is nobody's to sign
+            console.print(Text(word, "" if trusted else "red"), soft_wrap=True)
+    bad = (strict and missing) or any(_is_bad(row, strict) for row in rows)
+    return REFUSED if bad or not trusted else DONE
 
 
 def _nothing_to_watch(path: Path, as_data: bool) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from attestation.amd_names import ARK_FILE, ASK_FILE, CRL_FILE, VCEK_FILE, VLEK_FILE
 from attestation.bundle import decode_file, decode_signed, issued_at, open_bundle, unverified_bundle
-from attestation.claims import CRL
 from attestation.missing import CODES, missing_of
 from attestation.moments import rfc3339
 from attestation.tdx.collateral import NAMES
@@ -19,7 +19,7 @@ from console.council_files import open_council
 from console.evidence_files import CERTIFICATE_TABLE, holds, read_bounded
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.errors import PeerError, UsageError
-from schemas.evidence import SEV_SNP, TDX, Endorsements
+from schemas.evidence import NITRO, SEV_SNP, TDX, Endorsements
 from schemas.messages import Millis
 from sealing.context import Mesh
 from sealing.council import Council
@@ -87,19 +87,23 @@ def refuse_earlier(issued: Millis, previous: CollateralBundle) -> None:
         )
 
 
-def folders_of_endorsements(tops: Iterable[Path]) -> list[Path]:
-    """Name these folders and those below that hold endorsements, or raise `UsageError` if none does."""
-    found = []
+def folders_of_endorsements(tops: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Name these folders and those below that hold endorsements, then those whose evidence carries its own.
+
+    Raises `UsageError` for one that has neither in it.
+    """
+    found, needless = [], []
     for top in tops:
-        below = [
-            Path(folder) for folder, _, names in os.walk(top) if {CERTIFICATE_TABLE, *CODES} & set(names)
-        ]
-        if not below:
+        folders = sorted((Path(folder), set(names)) for folder, _, names in os.walk(top))
+        below = [folder for folder, names in folders if {CERTIFICATE_TABLE, *CODES} & names]
+        nitro = [folder for folder, _ in folders if folder not in below and holds(folder, NITRO)]
+        if not below and not nitro:
             raise UsageError(
                 f"{top} holds no endorsements: name folders with {', '.join(list(CODES)[:4])}, …"
             )
-        found += sorted(below)
-    return list(dict.fromkeys(found))
+        found += below
+        needless += nitro
+    return list(dict.fromkeys(found)), list(dict.fromkeys(needless))
 
 
 def absent_from(folder: Path, files: Endorsements) -> list[str]:
@@ -107,8 +111,8 @@ def absent_from(folder: Path, files: Endorsements) -> list[str]:
     if holds(folder, TDX):
         return list(missing_of(NAMES, files))
     if holds(folder, SEV_SNP):
-        key = "vlek.der" if "vlek.der" in files else "vcek.der"
-        return list(missing_of((key, "ask.der", "ark.der", CRL), files))
+        key = VLEK_FILE if VLEK_FILE in files else VCEK_FILE
+        return list(missing_of((key, ASK_FILE, ARK_FILE, CRL_FILE), files))
     return []
 
 

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from attestation.amd_names import VLEK_FILE
 from attestation.endorsements.gather import merge
 from attestation.endorsements.sort import Unfit, sort
 from console.collateral_files import folders_of_endorsements, read_unsigned
@@ -17,12 +18,12 @@ from console.evidence import RFC3339, read_root
 from console.evidence_files import read_endorsements
 from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import UsageError
+from schemas.evidence import NITRO
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from schemas.words import count
 
 DONE, REFUSED = 0, 1
-VLEK = "vlek.der"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -54,12 +55,14 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
     now, console = at or datetime.now(UTC), Console(stderr=True, highlight=False)
     found: Entries = ()
     unfit = 0
-    for folder in folders_of_endorsements(folders):
+    full, needless = folders_of_endorsements(folders)
+    for folder in needless:
+        text = f"{folder}: nothing to pack: {NITRO} evidence carries its own chain"
+        console.print(Text(printable(text)), soft_wrap=True)
+    for folder in full:
         files = read_endorsements(folder)
-        if VLEK in files:
-            text = (
-                f"{folder / VLEK}: not packed: it is a cloud's, and travels with the evidence that it is for"
-            )
+        if VLEK_FILE in files:
+            text = f"{folder / VLEK_FILE}: not packed: it is a cloud's, and travels with its evidence"
             console.print(Text(printable(text)), soft_wrap=True)
         for each in sort(files, roots=trusted, now=now):
             if isinstance(each, Unfit):
@@ -73,6 +76,9 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
                 # Of those in folders the newest is meant: only what the file has already is told.
                 found, _ = merge(found, (entry,), roots=trusted)
     packed, kept = put_into_file(out, found, roots=trusted)
+    if not packed and not full:
+        console.print(Text(f"{out} was not written: there was nothing to pack", "red"), soft_wrap=True)
+        return REFUSED
     if not packed:
         raise UsageError(f"{out} was not written: there is no collateral that is current in there")
     for each_kept in kept:

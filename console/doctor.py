@@ -12,11 +12,13 @@ import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from attestation.assess import Assessment
 from attestation.detect import Detected, detect
 from attestation.own_machine import OwnMachine
 from attestation.result import Basis
+from console.collateral_screen import BAD, SOON_DAYS, rows_of_entries, short
 from console.evidence import anchor_option, build, collateral_entries, collateral_option
 from console.evidence_screen import show_assessment
 from console.laptop import Check, look
@@ -24,6 +26,7 @@ from console.own_evidence import Verdict, try_own_evidence
 from console.policy.files import read_reference_values
 from schemas.collateral import Entries
 from schemas.evidence import ReferenceValues
+from schemas.toml_place import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,20 @@ class Diagnosis:
     detected: Detected
     verdict: Verdict | None  # none where there is no TEE to ask
     checks: tuple[Check, ...]
+    stale: tuple[str, ...] = ()  # documents of --collateral that are not current, and how they stand
+    idle: tuple[str, ...] = ()  # options that nothing was judged by, because there is no TEE
+
+    @property
+    def can_run_the_lab(self) -> bool:
+        """Say whether all is there that the lab needs."""
+        return all(check.fine for check in self.checks if check.needed)
 
     @property
     def fine(self) -> bool:
-        """Say whether a TEE's Evidence was accepted or, without a TEE, whether the lab can run."""
+        """Say whether a TEE's Evidence was accepted or, without one, the lab can run and no file is stale."""
         if self.verdict is not None:
             return self.verdict.accepted
-        return all(check.fine for check in self.checks if check.needed)
+        return self.can_run_the_lab and not self.stale
 
 
 @click.command()
@@ -67,10 +77,11 @@ def doctor(
 
     Takes evidence over random report data where there is a TEE. Without --policy everything is judged but
     measurements, under the vendors' roots. Where there is no TEE it says whether the lab can run here.
+    Of --collateral it names what is not current, with a TEE or without.
 
     Exit codes: 0 the evidence would be accepted, or there is no TEE and the lab can run; 1 the evidence
-    cannot be had or would be refused, or there is no TEE and something that the lab needs is missing; 2 the
-    policy or the collateral cannot be read.
+    cannot be had or would be refused, or there is no TEE and something that the lab needs is missing or
+    something in --collateral is not current; 2 the policy or the collateral cannot be read.
     """
     values = None if policy is None else read_reference_values(policy)
     entries, name = collateral_entries(collateral, anchor), "" if policy is None else str(policy)
@@ -97,8 +108,15 @@ def diagnose(
     policy: str = "",
 ) -> Diagnosis:
     """Ask the TEE that was detected, if any, for Evidence and judge it."""
+    stale = tuple(
+        f"{short(row.place)} {row.fact.name} ({row.state})"
+        for row in rows_of_entries(entries, datetime.now(UTC), SOON_DAYS)
+        if row.state in BAD
+    )
     if detected.attester is None:
-        return Diagnosis(detected, None, checks)
+        given = {"--policy": values is not None, "--endorsements": endorsements is not None}
+        idle = tuple(option for option, is_given in given.items() if is_given)
+        return Diagnosis(detected, None, checks, stale, idle)
     machine = OwnMachine(detected.attester(), {}, endorsements)
 
     async def attempt() -> Verdict:
@@ -106,7 +124,7 @@ def diagnose(
         basis = Basis(at=now, issued=now, build=build(), policy=policy)
         return await try_own_evidence(machine, values, basis, entries=entries)
 
-    return Diagnosis(detected, anyio.run(attempt), checks)
+    return Diagnosis(detected, anyio.run(attempt), checks, stale)
 
 
 def plain(found: Diagnosis) -> dict[str, Any]:
@@ -119,6 +137,8 @@ def plain(found: Diagnosis) -> dict[str, Any]:
         "interfaces": [asdict(each) | {"path": str(each.path)} for each in detected.interfaces],
         "evidence": None if verdict is None else verdict.plain(str(detected.platform)),
         "checks": [asdict(check) for check in found.checks],
+        "stale_collateral": list(found.stale),
+        "not_judged_by": list(found.idle),
     }
 
 
@@ -132,10 +152,18 @@ def show(console: Console, found: Diagnosis) -> None:
     ]
     console.print(_table("this computer", ("what", "fine", "detail"), checks))
     if found.verdict is None:
-        can = "can run here: sealbus demo" if found.fine else "cannot run here yet: see above"
+        can = "can run here: sealbus demo" if found.can_run_the_lab else "cannot run here yet: see above"
         console.print(f"No TEE that can be used. The lab with simulated machines {can}", soft_wrap=True)
+        if found.idle:
+            text = f"Not judged by {' or '.join(found.idle)}: without a TEE there is no evidence."
+            console.print(text, soft_wrap=True)
     else:
         _show_verdict(console, found.verdict, str(found.detected.platform))
+    if found.stale:
+        text = (
+            f"Not current in --collateral: {', '.join(found.stale)}; renew it with sealbus collateral fetch."
+        )
+        console.print(Text(printable(text), "yellow"), soft_wrap=True)
 
 
 def _show_verdict(console: Console, verdict: Verdict, platform: str) -> None:

@@ -18,11 +18,11 @@ from attestation.assess import assess, assess_by_policy
 from attestation.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
-from attestation.explain import explain
+from attestation.explain import explain, explain_failure
 from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.collateral_files import read_verified
-from console.evidence_files import Found, as_der, read, read_bounded
+from console.evidence_files import Found, UnreadableError, as_der, read, read_bounded
 from console.evidence_screen import show_assessment, show_fields
 from console.policy.files import read_judging
 from schemas.collateral import Entries
@@ -115,7 +115,8 @@ def show(path: Path, as_data: bool) -> int:
             f"{path} is evidence of a platform that sealbus does not read: {error.detail}", error.platform
         ) from error
     except AttestationError as error:
-        raise UsageError(f"{path} can't be read as {found.platform} evidence: {error}") from error
+        text = f"{path} can't be read as {found.platform} evidence: {explain_failure(error)}"
+        raise UnreadableError(text, error.reason) from error
     if as_data:
         fields = {each.name: each.plain() for each in rows}
         beside_it = sorted(found.endorsements)

@@ -13,7 +13,7 @@ from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
 from attestation.sev_snp.table import read_table
 from console.cmw import unwrap_all
-from schemas.errors import MalformedError, UsageError
+from schemas.errors import MalformedError, Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, MAX_EVIDENCE, NITRO, SEV_SNP, TDX, Endorsements, Evidence
 
 # What a folder holds Evidence in, by its name.
@@ -43,6 +43,14 @@ class Found:
     platform: str
     evidence: Evidence
     endorsements: Endorsements
+
+
+class UnreadableError(UsageError):
+    """A file is there and is not what it should be; `reason` says why, as of bytes that a peer sends."""
+
+    def __init__(self, text: str, reason: Reason = Reason.MALFORMED) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 def read(path: Path) -> Found:
@@ -77,7 +85,8 @@ def read_bounded(path: Path, limit: int, *, pipe: bool = False) -> bytes:
     except ValueError as error:  # a NUL in the name
         raise UsageError(f"cannot read {str(path)!r}: that names no file") from error
     if len(data) > limit:
-        raise UsageError(f"{path} has over {limit} bytes, more than genuine ones: check which file it is")
+        text = f"{path} has over {limit} bytes, more than genuine ones: check which file it is"
+        raise UnreadableError(text, Reason.TOO_LARGE)
     return data
 
 
@@ -127,19 +136,25 @@ def read_endorsements(folder: Path) -> Endorsements:
     table = folder / CERTIFICATE_TABLE
     if os.path.lexists(table):
         try:
-            endorsements |= read_table(read_bounded(table, MAX_ENDORSEMENTS))
+            endorsements |= read_table(_read_beside(table))
         except AttestationError as error:
-            raise UsageError(
-                f"{table} is no certificate table: {error}; take it away to do without"
-            ) from error
+            text = f"{table} is no certificate table: {error}; take it away to do without"
+            raise UnreadableError(text, error.reason) from error
     for name in CODES:
         file = folder / name
         if os.path.lexists(file):
-            data = read_bounded(file, MAX_ENDORSEMENTS)
+            data = _read_beside(file)
             if not data:
-                raise UsageError(f"{file} is empty: fetch it again, or take it away to do without")
+                raise UnreadableError(f"{file} is empty: fetch it again, or take it away to do without")
             endorsements[name] = as_der(data) if name.endswith(".der") else data
     return endorsements
+
+
+def _read_beside(file: Path) -> bytes:
+    if not file.is_file():
+        what = "leads nowhere" if file.is_symlink() and not file.exists() else "is no regular file"
+        raise UsageError(f"{file} {what}: put the endorsement itself there, or take it away to do without")
+    return read_bounded(file, MAX_ENDORSEMENTS)
 
 
 def as_der(data: bytes) -> bytes:
@@ -158,7 +173,7 @@ def unwrap(path: Path, data: bytes) -> Found:
     try:
         wrapped = unwrap_all(data)
     except MalformedError as error:
-        raise UsageError(
+        raise UnreadableError(
             f"{path} is no evidence: neither a raw report, quote or document, nor a CMW (an array of media "
             f"type and value, or a collection of these); name one, or a folder with {', '.join(FILES)}"
         ) from error

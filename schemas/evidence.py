@@ -51,11 +51,12 @@ def platform_of(chip: str) -> str:
 # What a publisher's key stands for. TDX has none: nobody checks MROWNER when a TD is launched.
 PUBLISHED = {SEV_SNP: ("measurement",), NITRO: ("pcr0", "pcr1", "pcr2")}
 
-# What Intel, or its library, may say of a TDX platform's TCB, but for "Revoked", which nothing can accept.
+# What Intel, or its library, may say of a TDX platform's TCB, but for `REVOKED`, which nothing can accept.
+UP_TO_DATE, SW_HARDENING, REVOKED = "UpToDate", "SWHardeningNeeded", "Revoked"
 STATUSES = frozenset(
     {
-        "UpToDate",
-        "SWHardeningNeeded",
+        UP_TO_DATE,
+        SW_HARDENING,
         "ConfigurationNeeded",
         "ConfigurationAndSWHardeningNeeded",
         "OutOfDate",
@@ -114,7 +115,7 @@ class PlatformValues(Document, frozen=True, kw_only=True):
     lab_roots: tuple[Hex, ...] = ()  # of simulators: they prove nothing, and stand alone
     minimum_tcb: Floors = field(default_factory=dict)  # whatever the processor line
     products: dict[str, ProductValues] | None = None  # SEV-SNP: the lines accepted; None: every known one
-    statuses: tuple[str, ...] = ("UpToDate", "SWHardeningNeeded")  # TDX only
+    statuses: tuple[str, ...] = (UP_TO_DATE, SW_HARDENING)  # TDX only
     advisories: tuple[str, ...] | None = None  # the only ones accepted; None: any that a status comes with
     exceptions: tuple[Tolerance, ...] = ()  # what one names is accepted by it alone, and by no list
     keys: tuple[KeyKind, ...] = KEYS  # SEV-SNP: which kinds of key may have signed

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
+from attestation.amd_names import ARK_FILE, ASK_FILE, AUTHORITY, CRL_FILE, SUBJECT, VCEK_FILE
 from attestation.endorsements.authority import check_authority, check_listing
 from attestation.errors import NotGenuineError
 from attestation.missing import refuse_without
@@ -10,20 +11,18 @@ from attestation.sev_snp.certificate import read_endorsed, unpack_tcb
 from attestation.subjects import Files, Validity
 from attestation.x509 import Certificate, read_certificate, read_revocation_list, verify_chain
 from schemas.errors import Reason
-
-VCEK_FILE, ASK_FILE, ARK_FILE, CRL_FILE = "vcek.der", "ask.der", "ark.der", "crl.der"
-AUTHORITY = {"vcek": "SEV-", "vlek": "SEV-VLEK-"}  # how the common name of the intermediate begins
+from schemas.evidence import VCEK
 
 
 def check_vcek(of: tuple[str, ...], files: Files, roots: Collection[str], now: datetime) -> Validity:
     """Check that the VCEK is of this chip and TCB, under a chain that ends in one of `roots`."""
     product, chip, tcb = of
     refuse_without((VCEK_FILE,), files)
-    ask, ark = _authorities(product, "vcek", files, roots, now)
+    ask, ark = _authorities(product, VCEK, files, roots, now)
     vcek = read_certificate(files[VCEK_FILE])
     verify_chain((vcek, ask, ark), now=now)
     endorsed = read_endorsed(vcek)
-    if vcek.common_name != "SEV-VCEK" or endorsed.product_name != product:
+    if vcek.common_name != SUBJECT[VCEK] or endorsed.product_name != product:
         raise NotGenuineError(Reason.CHIP_MISMATCH, "it is for another kind of key or processor line")
     if endorsed.hardware_id is None or endorsed.hardware_id.hex() != chip:
         raise NotGenuineError(Reason.CHIP_MISMATCH, "it is another chip's certificate")

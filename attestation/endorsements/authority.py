@@ -31,10 +31,16 @@ def check_listing(listing: RevocationList, issuer: Certificate, now: datetime) -
         )
 
 
+def check_root(root: Certificate, roots: Collection[str]) -> None:
+    """Check that `root` is one of `roots`, the manufacturers' or those that were named in their place."""
+    if root.fingerprint not in roots:
+        which = f"it ends in another root ({root.fingerprint[:16]}…) than those to go by"
+        raise NotGenuineError(Reason.CHAIN_INVALID, which)
+
+
 def check_authority(authority: Certificate, root: Certificate, roots: Collection[str], now: datetime) -> None:
     """Check that `root` is one of `roots` and certified `authority`, both valid at `now`."""
-    if root.fingerprint not in roots:
-        raise NotGenuineError(Reason.CHAIN_INVALID, "it ends in another root than the manufacturer's")
+    check_root(root, roots)
     for certificate in (authority, root):
         if certificate.issuer != root.subject or not is_signed_by(root.key_info, certificate):
             raise NotGenuineError(Reason.CHAIN_INVALID, "certificate is not signed by the root it comes with")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from attestation import subjects
+from attestation import amd_names, subjects
 from attestation.endorsements import amd, intel
 from attestation.endorsements.errors import judged
 from attestation.errors import EvidenceMalformedError
@@ -24,9 +24,9 @@ _CHECKS: dict[str, Check] = {
 
 # No file more than the check looks at: another one would come along unchecked, under a name of its choice.
 NAMES: dict[str, frozenset[str]] = {
-    subjects.VCEK: frozenset({amd.VCEK_FILE, amd.ASK_FILE, amd.ARK_FILE}),
-    subjects.CHAIN: frozenset({amd.ASK_FILE, amd.ARK_FILE}),
-    subjects.CRL: frozenset({amd.CRL_FILE, amd.ASK_FILE, amd.ARK_FILE}),
+    subjects.VCEK: frozenset({amd_names.VCEK_FILE, amd_names.ASK_FILE, amd_names.ARK_FILE}),
+    subjects.CHAIN: frozenset({amd_names.ASK_FILE, amd_names.ARK_FILE}),
+    subjects.CRL: frozenset({amd_names.CRL_FILE, amd_names.ASK_FILE, amd_names.ARK_FILE}),
     subjects.TCB_INFO: frozenset({collateral.TCB_INFO, collateral.TCB_INFO_CHAIN}),
     subjects.QE_IDENTITY: frozenset({collateral.QE_IDENTITY, collateral.QE_IDENTITY_CHAIN}),
     subjects.PCK_CRL: frozenset({collateral.PCK_CRL, collateral.PCK_CRL_CHAIN}),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from attestation.amd_names import VCEK_FILE, VLEK_FILE
 from attestation.endorsements.errors import EndorsementError, NoSuchDocumentError, WrongDocumentError
 from attestation.endorsements.fetcher import Fetched
 from attestation.endorsements.kds import Kds
@@ -10,7 +11,7 @@ from attestation.endorsements.pcs import Pcs
 from attestation.needs import Needs, SnpNeeds
 from attestation.subjects import Subject
 from schemas.errors import Reason
-from schemas.evidence import Endorsements
+from schemas.evidence import VCEK, VLEK, Endorsements
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,12 @@ async def _get(service: Kds | Pcs, subject: Subject, seen: Callable[[Fetched], N
 
 
 def _refuse_what_no_service_gives(needs: SnpNeeds, beside: Mapping[str, bytes]) -> None:
-    if needs.key == "vlek" and "vlek.der" not in beside:
+    if needs.key == VLEK and VLEK_FILE not in beside:
         raise EndorsementError(
             Reason.NO_VLEK,
             "AMD gives a VLEK to its cloud only: take it from the guest's certificate table, as vlek.der",
         )
-    if needs.key == "vcek" and not needs.chip and "vcek.der" not in beside:
+    if needs.key == VCEK and not needs.chip and VCEK_FILE not in beside:
         raise EndorsementError(
             Reason.NO_VCEK,
             "the host masks the chip id, so AMD can't be asked: take the VCEK from the guest's certificate "

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from attestation.endorsements.authority import check_authority, check_listing
+from attestation.endorsements.authority import check_authority, check_listing, check_root
 from attestation.errors import NotGenuineError
 from attestation.missing import refuse_without
 from attestation.needs import PCK_AUTHORITIES
@@ -75,8 +75,7 @@ def check_root_ca_crl(of: tuple[str, ...], files: Files, roots: Collection[str],
 
 def _root(chain: bytes, roots: Collection[str]) -> Certificate:
     _, root = read_chain(chain, 2)
-    if root.fingerprint not in roots:
-        raise NotGenuineError(Reason.CHAIN_INVALID, "it ends in another root than the manufacturer's")
+    check_root(root, roots)
     return root
 
 

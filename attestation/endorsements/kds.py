@@ -7,7 +7,7 @@ evidence or not at all.
 from urllib.parse import urlencode
 
 from attestation import subjects
-from attestation.endorsements.amd import ARK_FILE, ASK_FILE, CRL_FILE, VCEK_FILE
+from attestation.amd_names import ARK_FILE, ASK_FILE, CRL_FILE, VCEK_FILE
 from attestation.endorsements.errors import WrongDocumentError, judged
 from attestation.endorsements.fetcher import DAILY, LASTING, Fetched, Fetcher, Wanted
 from attestation.endorsements.http import Response

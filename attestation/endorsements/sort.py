@@ -5,9 +5,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
-from attestation import subjects
+from attestation import amd_names, subjects
 from attestation.dated import read_dated
-from attestation.endorsements import amd
 from attestation.endorsements.checks import NAMES, check
 from attestation.endorsements.errors import EndorsementError
 from attestation.errors import AttestationError, EvidenceMalformedError
@@ -23,9 +22,9 @@ from schemas.evidence import Endorsements
 
 # By what a document of each kind is recognised.
 _MARKS = {
-    subjects.VCEK: amd.VCEK_FILE,
-    subjects.CHAIN: amd.ASK_FILE,
-    subjects.CRL: amd.CRL_FILE,
+    subjects.VCEK: amd_names.VCEK_FILE,
+    subjects.CHAIN: amd_names.ASK_FILE,
+    subjects.CRL: amd_names.CRL_FILE,
     subjects.TCB_INFO: collateral.TCB_INFO,
     subjects.QE_IDENTITY: collateral.QE_IDENTITY,
     subjects.PCK_CRL: collateral.PCK_CRL,
@@ -60,12 +59,12 @@ def sort(
 def _of(kind: str, files: Files) -> tuple[str, ...]:
     """Say of what a document is, by its own word."""
     if kind == subjects.VCEK:
-        endorsed = read_endorsed(read_certificate(files[amd.VCEK_FILE]))
+        endorsed = read_endorsed(read_certificate(files[amd_names.VCEK_FILE]))
         chip = (endorsed.hardware_id or b"").hex()
         return endorsed.product_name, chip, pack_tcb(endorsed.tcb, endorsed.product).hex()
     if kind in (subjects.CHAIN, subjects.CRL):
-        refuse_without((amd.ASK_FILE,), files)
-        return _line(read_certificate(files[amd.ASK_FILE]).common_name)
+        refuse_without((amd_names.ASK_FILE,), files)
+        return _line(read_certificate(files[amd_names.ASK_FILE]).common_name)
     if kind == subjects.TCB_INFO:
         return (read_dated(files[collateral.TCB_INFO]).fmspc.lower(),)
     if kind == subjects.PCK_CRL:
@@ -79,7 +78,7 @@ def _of(kind: str, files: Files) -> tuple[str, ...]:
 
 def _line(authority: str) -> tuple[str, str]:
     # The longer beginning first: each is one of the shorter as well.
-    for key, start in sorted(amd.AUTHORITY.items(), key=lambda each: -len(each[1])):
+    for key, start in sorted(amd_names.AUTHORITY.items(), key=lambda each: -len(each[1])):
         if authority.startswith(start):
             return authority.removeprefix(start), key
     raise EvidenceMalformedError("its intermediate is none of AMD's")

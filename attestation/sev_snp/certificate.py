@@ -37,6 +37,10 @@ class Product:
     family: int
     models: tuple[range, ...]
 
+    def has(self, family: int, model: int) -> bool:
+        """Say whether a processor is of this line."""
+        return family == self.family and any(model in span for span in self.models)
+
 
 PRODUCTS = {
     "Milan": Product(0, _FIRST_LAYOUT, 64, 0x19, (range(0x10),)),
@@ -44,6 +48,11 @@ PRODUCTS = {
     "Genoa": Product(0, _FIRST_LAYOUT, 64, 0x19, (range(0x10, 0x20), range(0xA0, 0xB0))),
     "Turin": Product(1, _TURIN_LAYOUT, 8, 0x1A, (range(0x12),)),
 }
+
+
+def line_of(family: int, model: int) -> str | None:
+    """Name the processor line of a processor, None if it is of none that is known."""
+    return next((name for name, product in PRODUCTS.items() if product.has(family, model)), None)
 
 
 @dataclass(frozen=True, slots=True)

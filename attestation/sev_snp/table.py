@@ -9,6 +9,7 @@ import re
 import struct
 from uuid import UUID
 
+from attestation.amd_names import ARK_FILE, ASK_FILE, VCEK_FILE, VLEK_FILE
 from attestation.errors import EvidenceMalformedError
 from schemas.errors import Reason
 from schemas.evidence import Endorsements
@@ -21,10 +22,10 @@ ENTRY = struct.Struct("<16sII")
 END = bytes(ENTRY.size)
 
 NAMES = {
-    UUID("63da758d-e664-4564-adc5-f4b93be8accd"): "vcek.der",
-    UUID("a8074bc2-a25a-483e-aae6-39c045a0b8a1"): "vlek.der",
-    UUID("4ab7b379-bbac-4fe4-a02f-05aef327c782"): "ask.der",  # the ASVK too, where a VLEK signed
-    UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae"): "ark.der",
+    UUID("63da758d-e664-4564-adc5-f4b93be8accd"): VCEK_FILE,
+    UUID("a8074bc2-a25a-483e-aae6-39c045a0b8a1"): VLEK_FILE,
+    UUID("4ab7b379-bbac-4fe4-a02f-05aef327c782"): ASK_FILE,  # the ASVK too, where a VLEK signed
+    UUID("c0b406a4-a803-4952-9743-3fb6014cd0ae"): ARK_FILE,
 }
 
 _PEM = re.compile(

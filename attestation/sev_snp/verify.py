@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from attestation import x509
+from attestation.amd_names import ARK_FILE, ASK_FILE, AUTHORITY, LEAKED, SUBJECT, VCEK_FILE, VLEK_FILE
 from attestation.claims import CRL, Genuine
 from attestation.errors import NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
@@ -11,18 +12,14 @@ from attestation.missing import refuse_without
 from attestation.sev_snp.certificate import Endorsed, read_endorsed, unpack_tcb
 from attestation.sev_snp.parse import Report, SigningKey, parse
 from schemas.errors import Reason
-from schemas.evidence import SEV_SNP, Endorsements
+from schemas.evidence import SEV_SNP, VCEK, VLEK, Endorsements
 
 MAX_VMPL = 3
 
-# AMD's Milan chips hold a root of VCEKs that was read out by software (arXiv 2605.12990): whoever has it
-# can forge a report of any Milan chip and firmware. A policy can only go by which chips it knows.
-LEAKED = {"Milan": "milan-vcek-extractable"}
-
 # Certificate of the signing key and the common name that AMD gives it; then that of its issuer's names.
 _ENDORSER = {
-    SigningKey.VCEK: ("vcek.der", "SEV-VCEK", "SEV-"),
-    SigningKey.VLEK: ("vlek.der", "SEV-VLEK", "SEV-VLEK-"),
+    SigningKey.VCEK: (VCEK_FILE, SUBJECT[VCEK], AUTHORITY[VCEK]),
+    SigningKey.VLEK: (VLEK_FILE, SUBJECT[VLEK], AUTHORITY[VLEK]),
 }
 
 
@@ -45,7 +42,7 @@ def verify(
     report = parse(value)
     # 2.
     name, subject, issuer_prefix = _ENDORSER[report.signing_key]
-    names = (name, "ask.der", "ark.der")
+    names = (name, ASK_FILE, ARK_FILE)
     refuse_without(names, endorsements)
     leaf, intermediate, root = (x509.read_certificate(endorsements[each], memory) for each in names)
     endorsed = memory.recall("AMD extensions", (leaf.encoded,), lambda: read_endorsed(leaf))
@@ -138,7 +135,7 @@ def _svns(tcb: Mapping[str, int], components: Iterable[str]) -> str:
 def _check_chip(report: Report, endorsed: Endorsed) -> None:
     if report.cpuid is not None:
         family, model = report.cpuid
-        if family != endorsed.product.family or not any(model in span for span in endorsed.product.models):
+        if not endorsed.product.has(family, model):
             raise NotGenuineError(
                 Reason.CHIP_MISMATCH,
                 "certificate is for another processor line",

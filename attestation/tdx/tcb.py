@@ -12,14 +12,12 @@ from attestation.tdx.collateral import EnclaveLevel, PlatformLevel, QeIdentity, 
 from attestation.tdx.parse import SgxReport, TdReport
 from attestation.tdx.pck import PckIdentity
 from schemas.errors import Reason
+from schemas.evidence import REVOKED, SW_HARDENING, UP_TO_DATE
 
-UP_TO_DATE = "UpToDate"
-SW_HARDENING = "SWHardeningNeeded"
 CONFIGURATION = "ConfigurationNeeded"
 CONFIGURATION_AND_SW_HARDENING = "ConfigurationAndSWHardeningNeeded"
 OUT_OF_DATE = "OutOfDate"
 OUT_OF_DATE_CONFIGURATION = "OutOfDateConfigurationNeeded"
-REVOKED = "Revoked"
 RELAUNCH = "TDRelaunchAdvised"
 RELAUNCH_CONFIGURATION = "TDRelaunchAdvisedConfigurationNeeded"
 

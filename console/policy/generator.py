@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from attestation.amd_names import LEAKED
 from attestation.claims import CRL, Genuine
-from attestation.sev_snp.verify import LEAKED
 from console.policy.starter import head, measurement_section, platform_section
 from schemas.evidence import MEASURED, NITRO
 from schemas.messages import Millis
@@ -42,7 +42,7 @@ _RULE = """
 # may = "call"                # or send, submit, read, write
 # what = "look-up"
 # per_minute = 60
-# arguments = {{ properties = {{ limit = {{ maximum = 10 }} }} }}
+# arguments = {{ type = "object", properties = {{ limit = {{ type = "integer", maximum = 10 }} }} }}
 """
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
+from attestation.amd_names import LEAKED
 from attestation.sev_snp import FEATURES, SMT_DISABLED
 from attestation.sev_snp.certificate import PRODUCTS
-from attestation.sev_snp.verify import LEAKED
 from attestation.tdx import COMPONENTS
 from attestation.vendors import AMD_ROOTS
 from console.policy.finding import Finding

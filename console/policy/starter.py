@@ -5,7 +5,7 @@ Pure. Each gap is a placeholder that no field accepts, so a starter can't be sig
 
 from collections.abc import Sequence
 
-from attestation.sev_snp.verify import LEAKED
+from attestation.amd_names import LEAKED
 from attestation.vendors import AMD_ROOTS, VENDOR_ROOTS
 from schemas.evidence import MEASURED, NITRO, SEV_SNP, TDX
 from schemas.messages import Millis
@@ -100,7 +100,8 @@ look-up = "worker"
 
 # ---- Rules: who may do what. Deny is the default, and a rule with `deny` in the place of `may` wins over all
 # that permit. A rule may say as well: max_bytes, per_minute, days = ["mon"], hours = "08:00-18:00" (UTC),
-# until = 2027-01-31T00:00:00Z, and a JSON Schema: arguments.properties.limit.maximum = 10
+# until = 2027-01-31T00:00:00Z, and a JSON Schema:
+# arguments = {{ type = "object", properties = {{ limit = {{ type = "integer", maximum = 10 }} }} }}
 [[rules]]
 role = "requester"
 may = "submit"       # tasks of a class

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
+from attestation.amd_names import LEAKED
 from attestation.assess import Assessment, assess
 from attestation.claims import CRL, Genuine
 from attestation.explain import explain
-from attestation.sev_snp.verify import LEAKED
 from attestation.vendors import VENDOR_ROOTS
 from console.policy.against import replay
 from console.policy.generator import Seen

@@ -105,10 +105,10 @@ MUTANTS = [
     Mutant(SNP_VERIFY, "min(svn, committed[component])", "committed[component]", APPRAISE, "no_higher_than"),
     Mutant(SNP_VERIFY, "min(svn, launch[component])", "svn", APPRAISE, "launched_below"),
     Mutant(SNP_VERIFY, "min(svn, launch[component])", "launch[component]", APPRAISE, "lifts_no_floor"),
-    Mutant(SNP_VERIFY, "family != endorsed.product.family or ", "", APPRAISE, "another_processor_line"),
+    Mutant(SNP_CERT, "family == self.family and ", "", APPRAISE, "another_processor_line"),
     Mutant(
-        SNP_VERIFY,
-        " or not any(model in span for span in endorsed.product.models)",
+        SNP_CERT,
+        " and any(model in span for span in self.models)",
         "",
         APPRAISE,
         "another_processor_line",

@@ -8,9 +8,10 @@ import pytest
 
 from attestation.claims import Genuine
 from attestation.errors import AttestationError
-from attestation.tdx.tcb import ENCLAVE_STATUSES, RANKS, REVOKED
+from attestation.tdx.tcb import ENCLAVE_STATUSES, RANKS
 from lab.simulate.tdx_issuer import QE_ISVSVN, SGX_COMPONENTS, TEE_TCB_SVN, TdxIssuer, make_root
 from schemas.errors import Reason
+from schemas.evidence import REVOKED
 from tests.attestation.tdx_forge import NOW, Forge, judge
 
 ISSUER = TdxIssuer.from_files(make_root(NOW))

@@ -217,6 +217,27 @@ def test_without_a_tee_it_says_whether_the_lab_can_run(checks: tuple[Check, ...]
     assert fine or "sealbus[lab]" in text
 
 
+def test_without_a_tee_stale_collateral_is_named_and_what_is_not_judged_by(
+    chip: SevSnpChip, tmp_path: Path
+) -> None:
+    files = {name: chip.endorsements[name] for name in ("crl.der", "ask.der", "ark.der")}
+    current = CollateralEntry(subject="crl/Genoa/vcek", files=files, fetched=0)
+    assert diagnose(detected(None), None, None, FINE, (current,)).fine
+    made = sev_snp.make_root(NOW - timedelta(days=5))
+    ark = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
+    expired = certificates.make_crl(*ark, this_update=NOW - timedelta(days=5), lifetime=timedelta(days=2))
+    old = CollateralEntry(subject="crl/Genoa/vcek", files={**files, "crl.der": expired}, fetched=0)
+    found = diagnose(detected(None), policy_of(chip), tmp_path, FINE, (old,))
+    assert not found.fine
+    text = shown(found)
+    assert "Not current in --collateral: crl/Genoa/vcek crl.der (expired)" in text
+    assert "can run here" in text
+    assert "Not judged by --policy or --endorsements: without a TEE there is no evidence" in text
+    assert plain(found)["stale_collateral"] == ["crl/Genoa/vcek crl.der (expired)"]
+    assert plain(found)["not_judged_by"] == ["--policy", "--endorsements"]
+    assert "crl.der (expired)" in shown(diagnose(detected(Tee(chip)), policy_of(chip), None, FINE, (old,)))
+
+
 def test_json_has_the_same_for_programs(chip: SevSnpChip) -> None:
     found = json.loads(json.dumps(plain(diagnose(detected(Tee(chip, debug=True)), None, None, FINE))))
     assert found["ok"] is False

@@ -24,6 +24,7 @@ from attestation.missing import CODES
 from attestation.tdx.collateral import NAMES
 from attestation.tdx.tcb import FOREIGN_MODULE, FOREIGN_QE, NOT_OF_INTEL, UNKNOWN_MODULE, UNKNOWN_STATUS
 from attestation.trust import Claim, Finding
+from attestation.vendors import AMD_ROOTS
 from console.cli import run
 from console.evidence_files import read_bounded
 from lab.simulate import nitro
@@ -221,9 +222,41 @@ def test_a_manufacturers_own_root_is_not_taken_for_a_simulators(verify: Verify) 
     code, result = verify(folder, *at(folder), "--root", str(milan))
     (said,) = [each for each in result["findings"] if each["reason"] == "root-not-in-policy"]
     assert code == 1
-    assert (
-        "it is no simulator's: name it under roots in the policy, or leave --root out" in said["explanation"]
-    )
+    assert "it is no simulator's: leave --root out. [" in said["explanation"]
+
+
+def test_advice_about_a_root_is_of_the_options_that_were_given(tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(SEV_SNP, "milan-v2-vcek-virtee")
+    genoa = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    file = tmp_path / "policy.toml"
+    file.write_text(policy_text(genoa).replace(AMD_ROOTS["Milan"], AMD_ROOTS["Genoa"]))
+    result = verify(folder, *at(folder), "--policy", str(file))[1]
+    (said,) = [each["explanation"] for each in result["findings"] if each["reason"] == "root-not-in-policy"]
+    assert "it is no simulator's: name it under roots in the policy. [" in said
+    forged = one_of(TDX, "neg-derived-testroot-uptodate")
+    result = verify(forged, *at(forged))[1]
+    (said,) = [each["explanation"] for each in result["findings"] if each["reason"] == "root-not-in-policy"]
+    assert "name that root with --root" in said
+    file.write_text(policy_text(one_of(TDX, "v4-uptodate-b0c06f-phala")))
+    result = verify(forged, *at(forged), "--policy", str(file))[1]
+    (said,) = [each["explanation"] for each in result["findings"] if each["reason"] == "root-not-in-policy"]
+    assert "name that root under lab_roots" in said
+    assert "--root" not in said
+
+
+def test_a_strangers_words_choose_no_advice(tmp_path: Path, verify: Verify) -> None:
+    wrapped = tmp_path / "evidence.cmw"
+    wrapped.write_bytes(as_json("application/vlek.der", b"junk"))
+    code, result = verify(wrapped)
+    assert (code, result["reasons"]) == (1, ["unsupported-platform"])
+    assert "use SEV-SNP, TDX or Nitro Enclaves evidence" in result["failure"]["explanation"]
+
+
+def test_what_milans_leaked_keys_mean_is_said_where_they_are_let_pass(verify: Verify) -> None:
+    folder = one_of(SEV_SNP, "milan-v2-vcek-virtee")
+    result = verify(folder, *at(folder))[1]
+    (said,) = [each["explanation"] for each in result["findings"] if each["reason"] == "advisory-tolerated"]
+    assert "can be forged: name chips, or run on another line (decision 0020" in said
 
 
 @pytest.mark.parametrize("folder", parameters(folders(*PLATFORMS, "sgx")))
@@ -316,6 +349,26 @@ def test_what_is_no_evidence_is_unreadable(name: str, how: str, tmp_path: Path, 
     assert run(["evidence", "show", str(wrapped)]) == 2
 
 
+def test_why_evidence_can_not_be_read_is_the_same_reason_everywhere(
+    tmp_path: Path, verify: Verify, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = copy_of(one_of(SEV_SNP, "genoa-v5-vcek-lunal"), tmp_path)
+    (copy / "report.bin").write_bytes((copy / "report.bin").read_bytes()[:800])
+    assert verify(copy)[1]["reason"] == "malformed"
+    assert run(["evidence", "show", str(copy), "--json"]) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said["reason"] == "malformed"
+    assert "800 bytes (wanted: 1184 bytes); fetch them again" in said["detail"]
+    large, junk = tmp_path / "large.bin", tmp_path / "junk"
+    large.write_bytes(bytes(2 * MAX_EVIDENCE + 1))
+    assert verify(large)[1]["reason"] == "too-large"
+    (copy / "report.bin").write_bytes(bytes(MAX_EVIDENCE + 1))
+    assert verify(copy)[1]["reason"] == "too-large"
+    junk.write_bytes(b"junk")
+    assert verify(junk)[1]["reason"] == "malformed"
+    assert verify(tmp_path / "nowhere")[1]["reason"] == "usage"
+
+
 def test_extended_report_is_unreadable(tmp_path: Path, verify: Verify) -> None:
     folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
     copy = copy_of(folder, tmp_path)
@@ -362,6 +415,8 @@ def test_an_endorsement_that_is_there_and_can_not_be_read_does_not_count_as_abse
     assert run(["evidence", "verify", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert (said.out, str(tmp_path / name) in said.err) == ("", True)
+    assert "or take it away to do without" in said.err
+    assert "/dev/stdin" not in said.err
 
 
 def test_evidence_that_is_there_and_can_not_be_read_is_told_by_its_name(
@@ -1002,11 +1057,18 @@ def test_what_may_stand_above_every_level_is_not_said_to_stand_below(detail: str
 
 
 def test_a_vlek_is_had_from_the_host(tmp_path: Path, verify: Verify) -> None:
-    report = bytearray(one_of(SEV_SNP, "genoa-v5-vcek-lunal").joinpath("report.bin").read_bytes())
+    folder = one_of(SEV_SNP, "genoa-v5-vcek-lunal")
+    report = bytearray((folder / "report.bin").read_bytes())
     report[0x48] = report[0x48] & ~0x1C | 1 << 2  # signed by a VLEK
     (tmp_path / "report.bin").write_bytes(report)
     code, result = verify(tmp_path)
     assert (code, result["reasons"][:2]) == (1, ["no-collateral", "no-vlek"])
+    assert "take vlek.der from the host's certificate table" in result["failure"]["explanation"]
+    (tmp_path / "vlek.der").write_bytes(b"junk")
+    for name in ("ask.der", "ark.der"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    code, result = verify(tmp_path)
+    assert (code, result["failure"]["detail"].partition(": ")[0]) == (2, "vlek.der")
     assert "take vlek.der from the host's certificate table" in result["failure"]["explanation"]
 
 

@@ -242,6 +242,15 @@ def test_what_nobody_verified_moves_no_cursor(
     assert "\\x1b[2J" in shown
 
 
+def test_a_folder_is_nobodys_to_sign(
+    fetching: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([*fetching, "--beside"]) == 0
+    capsys.readouterr()
+    assert cli.run(["collateral", "status", str(folder)]) == 0
+    assert "signed" not in capsys.readouterr().out
+
+
 def test_a_folder_without_collateral_is_a_usage_error(folder: Path) -> None:
     assert cli.run(["collateral", "status", str(folder)]) == 2
 
@@ -445,7 +454,7 @@ def test_what_is_not_current_or_of_no_known_root_is_not_packed(
     out = tmp_path / "packed.cbor"
     command = ["collateral", "pack", str(folder), "--out", str(out)]
     assert cli.run(command) == 2
-    assert "it ends in another root" in capsys.readouterr().err
+    assert f"it ends in another root ({today.root[:16]}…) than those to go by" in capsys.readouterr().err
     assert not out.exists()
     command += ["--root", str(tmp_path / "root.der")]
     assert cli.run([*command, "--at", "2100-01-01T00:00:00Z"]) == 2
@@ -504,3 +513,32 @@ def test_a_vlek_is_said_to_stay_with_its_evidence(
     out = str(tmp_path / "packed.cbor")
     assert cli.run(["collateral", "pack", str(folder), "--root", root, "--out", out]) == 0
     assert "vlek.der: not packed: it is a cloud's" in capsys.readouterr().err
+
+
+def test_nitro_among_folders_is_named_and_keeps_none_of_the_others_from_being_packed(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nitro, out = tmp_path / "enclave", tmp_path / "new.cbor"
+    nitro.mkdir()
+    (nitro / "attestation.cbor").write_bytes(b"\x84\x44")
+    command = ["collateral", "pack", str(nitro), "--root", str(tmp_path / "root.der"), "--out", str(out)]
+    assert cli.run([*command, str(tmp_path / "usb")]) == 0
+    assert f"{nitro}: nothing to pack: nitro evidence carries its own chain" in capsys.readouterr().err
+    assert [each.files for each in decode_file(out.read_bytes())] == [
+        each.files for each in decode_file(packed.read_bytes())
+    ]
+    out.unlink()
+    assert cli.run(command) == 1
+    assert "was not written: there was nothing to pack" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_what_was_there_before_and_is_gone_is_strictly_a_failure(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    less = tmp_path / "less.cbor"
+    less.write_bytes(encode_file(decode_file(packed.read_bytes())[1:]))
+    code, data = status_of(less, capsys, "--previous", str(packed))
+    assert (code, len(data["missing"])) == (0, 1)
+    assert status_of(less, capsys, "--previous", str(packed), "--strict")[0] == 1
+    assert status_of(packed, capsys, "--previous", str(less), "--strict")[0] == 0

@@ -79,6 +79,7 @@ def test_the_suggested_rules_are_a_policy_when_their_comments_go() -> None:
     body = "\n".join(line.removeprefix("# ") for line in suggested.splitlines()[1:] if line.startswith("# "))
     policy = parse(head + body.replace('"…"', f'"{"0d" * 32}"'))
     assert [(rule.role, rule.may, rule.what) for rule in policy.rules] == [("vault", "call", "look-up")]
+    assert "schema-without-type" not in {each.code for each in findings(policy, now=NOW)}
 
 
 def test_one_name_with_two_images_is_two_workloads_and_one_image_is_one() -> None:

@@ -69,3 +69,11 @@ def test_milan_as_the_comment_says_needs_chips() -> None:
     for table in ("coordinators.sev-snp", "workloads.worker.on.sev-snp"):
         milan = milan.replace(f"[{table}.measurements]", f"[{table}]\n{chips}[{table}.measurements]")
     assert findings(parse(milan), now=NOW) == []
+
+
+def test_the_condition_that_a_comment_shows_has_nothing_amiss() -> None:
+    text = filled(starter([SEV_SNP], issued=ISSUED))
+    shown = next(line.removeprefix("# ") for line in text.splitlines() if line.startswith("# arguments = "))
+    policy = parse(text.replace("per_minute = 60\n", f"per_minute = 60\n{shown}\n"))
+    assert [rule.arguments is not None for rule in policy.rules] == [False, True]
+    assert findings(policy, now=NOW) == []
