@@ -106,29 +106,28 @@ async def test_invariant_03_whoever_did_not_prove_itself_hears_nothing_but_a_hel
     assert set(Hello.__struct_fields__) == {"suite", "mesh", "nonce"}
 
 
-def callers(function: str) -> set[str]:
-    """Return which methods of the SDK call `function`."""
+def users(function: str) -> set[str]:
+    """Return which functions of the SDK call, or hand on, `function`."""
     found = set()
     for path in Path(agent_runtime.__file__).parent.glob("*.py"):
         for scope in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            calls = [node.func for node in ast.walk(scope) if isinstance(node, ast.Call)]
-            if any(ast.unparse(call) == function for call in calls):
-                found.add(f"{path.name}:{scope.name}")
+            if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
+                named = (each for each in ast.walk(scope) if isinstance(each, ast.Name | ast.Attribute))
+                if any(isinstance(each.ctx, ast.Load) and ast.unparse(each) == function for each in named):
+                    found.add(f"{path.name}:{scope.name}")
     return found
 
 
 def test_invariant_04_there_is_one_way_to_a_handler_and_it_leads_through_the_gate() -> None:
     # What runs a handler, who calls that, and who calls those: each after the gate's word.
-    assert callers("endpoint.handler") == {"handlers.py:run", "handlers.py:begin"}
-    assert callers("handlers.run") == {"working.py:_result"}
-    assert callers("run_handler") == {"node.py:_serve_call"}
-    assert callers("begin_handler") == set()  # but for what `_take_message` makes of it
-    assert callers("self._gate.task") == {"working.py:_take"}
-    assert callers("self._gate.call") == callers("self._serve") == {"serving.py:_run"}
-    assert callers("self._gate.message") == {"serving.py:_heed"}
-    assert callers("self._take") == {"serving.py:_heed", "working.py:assigned"}
+    assert users("endpoint.handler") == {"handlers.py:run", "handlers.py:begin"}
+    assert users("handlers.run") == {"working.py:_result"}
+    assert users("run_handler") == {"node.py:_serve_call"}
+    assert users("begin_handler") == {"node.py:_take_message"}
+    assert users("self._gate.task") == {"working.py:_take"}
+    assert users("self._gate.call") == users("self._serve") == {"serving.py:_run"}
+    assert users("self._gate.message") == {"serving.py:_heed"}
+    assert users("self._take") == {"serving.py:_heed", "working.py:assigned"}
 
 
 def test_invariant_06_a_witness_never_goes_back() -> None:
