@@ -9,6 +9,7 @@ SNP_PARSE, SNP_VERIFY, SNP_CERT = "sev_snp/parse.py", "sev_snp/verify.py", "sev_
 TDX_VERIFY, TDX_TCB, TDX_COLLATERAL = "tdx/verify.py", "tdx/tcb.py", "tdx/collateral.py"
 TDX_PCK, NITRO_PARSE, NITRO_VERIFY = "tdx/pck.py", "nitro/parse.py", "nitro/verify.py"
 X509, JUDGE, FIRMWARE = "x509.py", "acceptable.py", "firmware.py"
+MOMENTS = "moments.py"
 DATED, NEWER = "dated.py", "test_dated.py"
 TSM, RACES = "tsm.py", "test_tsm_races.py"
 
@@ -733,4 +734,9 @@ MUTANTS = [
         "same_time",
     ),
     Mutant(DATED, "for name in group if", "for name in group[:1] if", NEWER, "gives_way"),
+    # Dates of strangers' documents, and of policies
+    Mutant(MOMENTS, "suppress(ValueError)", "suppress(KeyError)", VERIFY, "end_of_time"),
+    Mutant(
+        MOMENTS, "except OverflowError as error:", "except KeyError as error:", ACCEPTABLE, "without_a_date"
+    ),
 ]

@@ -397,6 +397,21 @@ def test_document_that_is_not_current_is_refused(forge: Forge, document: str, fi
 
 
 @documents
+@pytest.mark.parametrize(
+    ("zone", "year"), [("-05:00", "9999-12-31T23:59:59"), ("+14:00", "0001-01-01T00:00:00")]
+)
+def test_dates_at_the_end_of_time_are_told_and_end_nothing(
+    forge: Forge, document: str, zone: str, year: str
+) -> None:
+    # Anybody signs them, under a root of their own, and sends them to whoever judges.
+    getattr(forge, document)["issueDate"] = "9999-12-31T00:00:00Z"
+    getattr(forge, document)["nextUpdate"] = year + zone
+    found = refusal(forge)
+    assert found.reason == Reason.COLLATERAL_EXPIRED
+    assert found.seen.endswith(f"to {year}{zone}")
+
+
+@documents
 def test_signature_covers_the_bytes_as_served(forge: Forge, document: str) -> None:
     served = forge.endorsements()[f"{document}.json"]
     forge.replaced[f"{document}.json"] = served.replace(b'":', b'": ')

@@ -391,6 +391,8 @@ def test_folder_holds_one_piece_of_evidence(tmp_path: Path, verify: Verify) -> N
         ("--at", "2024-02-26T12:00Z", "is no time: write it as"),
         ("--at", "2024-02-26 12:00:00Z", "is no time: write it as"),
         ("--at", "2024-02-30T12:00:00Z", "is no time: write it as"),
+        ("--at", "9999-12-31T23:59:59-05:00", "is no time: write it as"),
+        ("--at", "0001-01-01T00:00:00+14:00", "is no time: write it as"),
         ("--nonce", "xyz", "is not hexadecimal"),
         ("--nonce", "abc", "is not hexadecimal"),
         ("--nonce", "", "there is no byte in it"),
