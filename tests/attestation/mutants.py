@@ -49,6 +49,7 @@ MUTANTS = [
     Mutant(SNP_PARSE, " or self.report_id_ma != NO_MIGRATION_AGENT", "", APPRAISE, "can_migrate"),
     Mutant(SNP_PARSE, "self.platform_info >> bit & 1", "True", APPRAISE, "features"),
     Mutant(SNP_PARSE, "if self.platform_info & SMT_ENABLED else", "if False else", APPRAISE, "features"),
+    Mutant(SNP_VERIFY, "if report.chip_key_masked and", "if False and", APPRAISE, "says_is_masked"),
     # SEV-SNP: 2 to 8
     Mutant(SNP_VERIFY, "    refuse_without(names, endorsements)\n", "", APPRAISE, "missing_certificate"),
     Mutant(SNP_VERIFY, "leaf.common_name != subject\n        or ", "", APPRAISE, "says_something_else"),

@@ -542,6 +542,11 @@ def test_report_says_whether_its_chips_key_is_masked(report_with: ReportWith) ->
         assert {each.name: each.value for each in describe(evidence)}["chip key masked"] is masked
 
 
+def test_report_of_a_chips_key_that_it_says_is_masked_is_refused(snp: Case, report_with: ReportWith) -> None:
+    snp.evidence = report_with({0x048: b"\2"})
+    snp.assert_refused(NotGenuineError, Reason.SIGNATURE_INVALID)
+
+
 def test_report_of_no_key_is_refused(snp: Case, report_with: ReportWith) -> None:
     snp.evidence = report_with({0x048: b"\x1e"})
     snp.assert_refused(EvidenceMalformedError, Reason.SIGNATURE_INVALID)
@@ -834,6 +839,8 @@ def test_report_of_a_cloud_key_is_accepted_under_the_cloud_chain(
     # As clouds do, the chip is masked.
     in_cloud.evidence = report_with({**SIGNED_BY_VLEK, 0x1A0: bytes(64)})
     assert in_cloud.appraise().chip == ""
+    in_cloud.evidence = report_with({0x048: b"\6"})  # and the chip's own key
+    in_cloud.appraise()
 
 
 def test_chip_that_a_cloud_key_names_is_on_no_list(in_cloud: Case, chip: SevSnpChip) -> None:
