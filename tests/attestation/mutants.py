@@ -735,6 +735,9 @@ MUTANTS = [
         "same_time",
     ),
     Mutant(DATED, "for name in group if", "for name in group[:1] if", NEWER, "gives_way"),
+    # What a carried bundle had newer
+    Mutant("outranking.py", "in reversed(above)", "in above", "test_carried.py", "in_the_shadow"),
+    Mutant("outranking.py", "overtaken.add(entry.subject)", "pass", "test_carried.py", "never_stood"),
     # Dates of strangers' documents, and of policies
     Mutant(MOMENTS, "suppress(ValueError)", "suppress(KeyError)", VERIFY, "end_of_time"),
     Mutant(
