@@ -955,6 +955,34 @@ def test_the_one_piece_of_evidence_in_a_collection_is_judged(tmp_path: Path, ver
     assert verify(file, *at(folder))[0] == 2
 
 
+@pytest.mark.parametrize("again", ["a", "\\u0061"])
+def test_a_collection_that_names_a_label_twice_is_unreadable(
+    again: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    record = as_json("application/vnd.sealbus.nitro-attestation", (folder / "attestation.cbor").read_bytes())
+    file = tmp_path / "evidence.cmw"
+    for text, code in (
+        ('{"a": %s}', 0),
+        ('{"a": ["a/b", "eA"], "AGAIN": %s}', 2),
+        ('{"x": {"a": ["a/b", "eA"], "AGAIN": %s}}', 2),
+    ):
+        file.write_text(text.replace("AGAIN", again) % record.decode())
+        assert run(["evidence", "verify", str(file), *at(folder)]) == code
+    assert "is no evidence" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("indicator", "code"), [(8, 0), (True, 2), (-1, 2)])
+def test_an_indicator_is_a_number(indicator: object, code: int, tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    document = (folder / "attestation.cbor").read_bytes()
+    for wrap in (as_json, as_cbor):
+        (tmp_path / "evidence.cmw").write_bytes(
+            wrap("application/vnd.sealbus.nitro-attestation", document, indicator)
+        )
+        assert verify(tmp_path / "evidence.cmw", *at(folder))[0] == code
+
+
 def test_a_report_that_was_cut_is_told_by_its_size_however_it_is_named(
     tmp_path: Path, verify: Verify
 ) -> None:
