@@ -14,6 +14,7 @@ from console import cli
 from console.evidence_files import Found
 from console.policy.findings import findings
 from console.policy.generator import Seen, proposal
+from console.policy.pin_findings import SIZES
 from console.policy.recorded import Recording
 from console.policy.taking import Taken, remarks
 from lab.setup import simulator
@@ -34,7 +35,7 @@ def claims(platform: str, byte: str, chip: str = "", root: str = "") -> Genuine:
         platform=platform,
         root=root or VENDOR_ROOTS[platform][0],
         report_data=b"",
-        measurements=dict.fromkeys(MEASURED[platform], byte * 48),
+        measurements={name: byte * SIZES[platform][name] for name in MEASURED[platform]},
         tcb={},
         chip=chip,
     )
