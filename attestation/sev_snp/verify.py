@@ -48,7 +48,7 @@ def verify(
             Reason.SIGNATURE_INVALID,
             "report is signed by a key that it says is masked",
             seen="a VCEK's signature, and MASK_CHIP_KEY set",
-            wanted="firmware that masks its chip's key signs with a VLEK or not at all",
+            wanted="a VLEK's, or none",
         )
     # 2.
     name, subject, issuer_prefix = _ENDORSER[report.signing_key]

@@ -24,6 +24,7 @@ UNREADABLE = "unreadable"
 _HINTS = {
     Reason.ROOT_NOT_IN_POLICY.value: " (--lab takes a lab's, and nothing else)",
     Reason.CERTIFICATE_EXPIRED.value: " (--at judges at another time)",
+    Reason.CERTIFICATE_NOT_YET_VALID.value: " (--at judges at another time)",
 }
 
 

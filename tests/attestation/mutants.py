@@ -738,7 +738,7 @@ MUTANTS = [
     # What a carried bundle had newer
     Mutant("outranking.py", "in reversed(above)", "in above", "test_carried.py", "in_the_shadow"),
     Mutant("outranking.py", "overtaken.add(entry.subject)", "pass", "test_carried.py", "never_stood"),
-    # Dates of strangers' documents, and of policies
+    # Dates of certificates, of strangers' documents, and of policies
     Mutant(MOMENTS, "suppress(ValueError)", "suppress(KeyError)", VERIFY, "end_of_time"),
     Mutant(
         MOMENTS, "except OverflowError as error:", "except KeyError as error:", ACCEPTABLE, "without_a_date"
