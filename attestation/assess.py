@@ -54,6 +54,11 @@ class Assessment:
         return failure.platform or "unknown" if isinstance(failure, UnsupportedPlatformError) else ""
 
     @property
+    def chip_is_proven(self) -> bool:
+        """Say whether more than the evidence's own word vouches for the chip."""
+        return self.genuine and self.claims is not None and self.claims.chip_is_proven
+
+    @property
     def reasons(self) -> tuple[Reason, ...]:
         """Return why the evidence is refused, most important first; then what it was warned of."""
         if self.failure is not None:
@@ -112,8 +117,10 @@ def assess_by_policy(
 
 
 def _assessed(genuine: bool, vector: dict[Claim, int], judgement: Judgement, claims: Genuine) -> Assessment:
+    if genuine:
+        return Assessment(True, vector, judgement, claims)
     # A chain that ends in nobody's root proves nothing: whoever made it wrote all that the evidence says.
-    return Assessment(genuine, vector if genuine else of_failure(), judgement, claims)
+    return Assessment(False, of_failure(), Judgement(judgement.findings), claims)
 
 
 def _verified(evidence: Evidence, endorsements: Endorsements, now: datetime) -> Genuine | AttestationError:

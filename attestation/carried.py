@@ -86,8 +86,10 @@ class Carried:
                 log.warning("%s is not used, what was there before is: %s", self._path, why)
             if not self._above:
                 return self._entries
-            now = datetime.fromtimestamp(self._clock() / 1000, UTC)
-            return standing(self._entries, self._above, now=now)
+            return standing(self._entries, self._above, now=self._now())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock() / 1000, UTC)
 
     def _read(self) -> None:
         with self._path.open("rb") as file:
@@ -103,12 +105,12 @@ class Carried:
             raise
         # A process that was shown a change of operators does not forget it with the next bundle.
         self._council = follow(self._council, signed.operators)
-        held = {entry.subject: entry for entry in self._entries}
-        held |= {each.entry.subject: each.entry for each in self._above}
-        self._above = outranking(held.values(), bundle.entries)
+        now = self._now()
+        above = [each.entry for each in self._above if now <= each.expires]
+        self._above = outranking([*above, *self._entries], bundle.entries)
         self._newest, self._entries = bundle.issued, bundle.entries
         if self._above:
-            subjects = ", ".join(each.entry.subject for each in self._above)
+            subjects = ", ".join(sorted({each.entry.subject for each in self._above}))
             log.warning("%s: what was there before was newer, and goes on: %s", self._path, subjects)
 
 

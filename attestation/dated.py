@@ -1,7 +1,7 @@
 """When endorsements say that they were issued, and which of two is the newer. Pure; believes nothing."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from attestation.amd_names import CRL_FILE
 from attestation.errors import AttestationError, EvidenceMalformedError
-from attestation.moments import rfc3339
+from attestation.moments import in_utc, rfc3339
 from attestation.x509 import read_revocation_list
 from schemas.evidence import Endorsements
 
@@ -61,9 +61,8 @@ def read_dated(data: bytes) -> Dated:
         wrapped = msgspec.json.decode(data, type=_Wrapped)
         dated = wrapped.tcb_info or wrapped.enclave_identity
         if dated is not None:
-            # Some last hours of the year 9999, and first ones of the first, are no time in UTC.
-            _ = dated.issue_date.astimezone(UTC), dated.next_update.astimezone(UTC)
-    except (ValueError, RecursionError, OverflowError) as error:
+            _ = in_utc(dated.issue_date), in_utc(dated.next_update)
+    except (ValueError, RecursionError) as error:
         raise EvidenceMalformedError("it is not the JSON it should be") from error
     if dated is None:
         raise EvidenceMalformedError("it is neither TCB info nor an enclave's identity")

@@ -29,8 +29,12 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
         "fetch them again; those that evidence carries itself, as Nitro's does, are forged or damaged",
     ),
     Reason.CERTIFICATE_EXPIRED: (
-        "A certificate is not valid at this time",
+        "A certificate is not valid at this time any more",
         "judge at the time the evidence was made (--at), or ask for new evidence",
+    ),
+    Reason.CERTIFICATE_NOT_YET_VALID: (
+        "A certificate is not valid at this time yet",
+        "set the clock right, or judge at the time the evidence was made (--at)",
     ),
     Reason.CERTIFICATE_REVOKED: (
         "The manufacturer has revoked a certificate of the chain",

@@ -66,7 +66,7 @@ def as_json(assessment: Assessment, platform: str, basis: Basis) -> dict[str, An
         "publisher": list(claims.publishers) if claims else [],
         "svn": claims.svn if claims else None,
         "chip": claims.chip or None if claims else None,
-        "chip_proven": claims.chip_is_proven if claims else None,
+        "chip_proven": assessment.chip_is_proven if claims else None,
         "key": claims.key or None if claims else None,
         "cloud": claims.cloud or None if claims else None,
         "root": claims.root if claims else None,

@@ -254,8 +254,9 @@ def check_current(chain: Sequence[Certificate], *, now: datetime) -> None:
     for depth, certificate in enumerate(chain):
         if not certificate.not_before <= now <= certificate.not_after:
             valid = span(certificate.not_before, certificate.not_after)
+            early = now < certificate.not_before
             raise NotGenuineError(
-                Reason.CERTIFICATE_EXPIRED,
+                Reason.CERTIFICATE_NOT_YET_VALID if early else Reason.CERTIFICATE_EXPIRED,
                 "certificate is not valid at this time",
                 seen=f"the {_place(depth, chain)} certificate is {valid}",
                 wanted=at(now),

@@ -3,6 +3,7 @@
 Pure. What a wrapper says of its content decides who parses it, and nothing else.
 """
 
+import json
 from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
@@ -37,9 +38,16 @@ def _read(data: bytes, depth: int) -> Iterator[Wrapped]:
         return
     try:
         item = msgspec.json.decode(data)
+        # msgspec takes the last of two members of one name, and another reader may take the first.
+        json.loads(data.decode(), object_pairs_hook=_named_once)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedError("wrapper: not JSON") from error
     yield from _messages(item, depth)
+
+
+def _named_once(members: list[tuple[str, Any]]) -> None:
+    if len(dict(members)) != len(members):
+        raise MalformedError("wrapper: a collection names a label twice")
 
 
 def _messages(item: Any, depth: int) -> Iterator[Wrapped]:
@@ -48,12 +56,7 @@ def _messages(item: Any, depth: int) -> Iterator[Wrapped]:
     match item:
         case [str() as tunnel, str() | bytes() as value] if tunnel in TUNNELS:
             yield from _read(_octets(value), depth + 1)
-        # The indicator says which kinds of conceptual message it may be: the media type says it better.
-        case [str() | int() as kind, str() | bytes() as value] | [
-            str() | int() as kind,
-            str() | bytes() as value,
-            int(),
-        ]:
+        case [str() | int() as kind, str() | bytes() as value, *rest] if not rest or _is_indicator(rest):
             yield _name(kind), _octets(value)
         case dict() if item.keys() - {COLLECTION_TYPE}:
             for label, each in item.items():
@@ -61,6 +64,11 @@ def _messages(item: Any, depth: int) -> Iterator[Wrapped]:
                     yield from _messages(each, depth + 1)
         case _:
             raise MalformedError("wrapper: no array of type and value, and no collection of such")
+
+
+def _is_indicator(rest: list[Any]) -> bool:
+    # It says which kinds of conceptual message it may be: the media type says it better.
+    return len(rest) == 1 and isinstance(rest[0], int) and not isinstance(rest[0], bool) and rest[0] >= 0
 
 
 def _name(kind: str | int) -> str:

@@ -19,6 +19,7 @@ from attestation.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
 from attestation.explain import explain, explain_failure
+from attestation.moments import in_utc
 from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.collateral_files import read_verified
@@ -53,6 +54,7 @@ class RFC3339(click.ParamType[datetime]):
         try:
             # It takes more forms than RFC 3339 has: weeks, days of a year, times without a date's hyphens.
             moment = datetime.fromisoformat(str(value).upper()) if form else None
+            moment = in_utc(moment) if moment is not None and moment.tzinfo is not None else moment
         except ValueError:
             moment = None
         if form is None or moment is None:

@@ -14,7 +14,7 @@ from attestation.moments import rfc3339
 from attestation.result import Basis
 from attestation.trust import Tier, tier_of
 from schemas.errors import Reason
-from schemas.evidence import MEASURED, SEV_SNP
+from schemas.evidence import MEASURED, SEV_SNP, VLEK
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 
@@ -79,16 +79,24 @@ def _facts(assessment: Assessment, basis: Basis) -> Iterator[str]:
     if assessment.judgement.workload is not None:
         yield f"workload: {assessment.judgement.workload.workload}"
     if assessment.claims is not None:
-        if basis.nonce is not None and Reason.CHALLENGE_UNKNOWN not in assessment.reasons:
+        if not assessment.genuine:
+            yield "nothing of what follows is proven: whoever made the root may have written all of it"
+        elif basis.nonce is not None and Reason.CHALLENGE_UNKNOWN not in assessment.reasons:
             yield f"answers the nonce: {basis.nonce.hex()}"
-        yield from _claimed(assessment.claims, aged=bool(basis.policy))
+        yield from _claimed(
+            assessment.claims, chip_is_proven=assessment.chip_is_proven, aged=bool(basis.policy)
+        )
 
 
-def _claimed(claims: Genuine, *, aged: bool) -> Iterator[str]:
-    """Say what genuine evidence is of, as far as people compare it."""
+def _claimed(claims: Genuine, *, chip_is_proven: bool, aged: bool) -> Iterator[str]:
+    """Say what evidence is of, as far as people compare it."""
     if claims.product:
         yield f"product: {claims.product}"
-    yield f"chip: {claims.chip or 'not stated'}"
+    if claims.key:
+        of = f" of {claims.cloud or 'no cloud that is named'}" if claims.key == VLEK else ""
+        yield f"key: {claims.key.upper()}{of}"
+    word = "" if chip_is_proven else ", by its own word"
+    yield f"chip: {claims.chip}{word}" if claims.chip else "chip: not stated"
     for name in MEASURED[claims.platform]:
         value = claims.measurements.get(name, "")
         yield f"{name}: {value if any(bytes.fromhex(value)) else 'zero'}"

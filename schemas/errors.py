@@ -18,6 +18,7 @@ class Reason(StrEnum):
     SIGNATURE_INVALID = "signature-invalid"
     CHAIN_INVALID = "chain-invalid"
     CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_NOT_YET_VALID = "certificate-not-yet-valid"
     CERTIFICATE_REVOKED = "certificate-revoked"
     ROOT_NOT_IN_POLICY = "root-not-in-policy"
     PLATFORM_NOT_IN_POLICY = "platform-not-in-policy"

@@ -1,5 +1,6 @@
 """The part of a policy that is about evidence: what a workload is on each platform; does it hold together?"""
 
+import re
 from collections.abc import Mapping
 
 from msgspec import field
@@ -21,6 +22,7 @@ from schemas.evidence import (
     WorkloadValues,
     required_measurements,
 )
+from schemas.times import has_day
 from schemas.toml_errors import ContradictionError, did_you_mean
 from schemas.toml_place import Path
 from schemas.vendor_roots import EVERY_VENDOR_ROOT, VENDOR_ROOTS
@@ -40,6 +42,7 @@ _ONLY = {
 }
 SHA256_DIGITS = 64
 _REVOKED = "Revoked"  # by Intel: nothing can accept it
+_ADVISORY, _DIGITS = re.compile("INTEL-SA-[0-9]{5,}"), re.compile("[0-9]{1,9}$")
 
 
 class Pinned(Document, frozen=True, kw_only=True):
@@ -115,6 +118,9 @@ def _check_fields(name: str, values: PlatformValues) -> None:
         raise _contradiction(("platforms", name, "statuses"), text)
     for each in values.exceptions:
         _check_exception(name, each)
+    for advisory in values.advisories or () if name == TDX else ():
+        if text := _no_advisory(advisory):
+            raise _contradiction(("platforms", name, "advisories"), text)
     if values.products is not None and not values.products:
         text = "names none, so it refuses all: leave it out for any"
         raise _contradiction(("platforms", name, "products"), text)
@@ -140,9 +146,21 @@ def _check_exception(name: str, each: Tolerance) -> None:
         text = "a TCB that Intel has revoked can't be accepted"
     elif meant is not None and meant != each.accept:
         text = f"there is no status {each.accept!r}: did you mean {meant!r}?"
-    else:
+    elif not has_day(each.until):
+        text = f"{each.accept} until a day that is none: choose one from 1970 to 9999, in UTC"
+    elif name != TDX or meant is not None or not (text := _no_advisory(each.accept)):
         return
     raise _contradiction(("platforms", name, "exceptions"), text)
+
+
+def _no_advisory(name: str) -> str:
+    """Say why a name is none that Intel gives, "" if it may be: what matches nothing would go unnoticed."""
+    if _ADVISORY.fullmatch(name):
+        return ""
+    digits = _DIGITS.search(name)
+    meant = f"INTEL-SA-{digits[0]:0>5}" if digits else ""
+    of = f": did you mean {meant!r}?" if meant else ", which are written as INTEL-SA-00837"
+    return f"{name!r} is none of Intel's advisories{of}"
 
 
 def check_pinned(place: Path, pinned: Pinned, platforms: Mapping[str, PlatformValues]) -> None:

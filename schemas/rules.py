@@ -16,7 +16,7 @@ from schemas.documents import MAX_CONDITIONS, Condition, Constraints, Days
 from schemas.limits import SECOND
 from schemas.messages import Millis, Name
 from schemas.narrowing import SchemaError, compile_schema
-from schemas.times import DAYS, Hours, span
+from schemas.times import DAYS, Hours, has_day, span
 from schemas.toml_errors import ContradictionError, did_you_mean
 from schemas.toml_place import Path
 
@@ -158,8 +158,8 @@ def _check_constraints(number: int, rule: Rule) -> None:
     if rule.hours is not None and (len(set(span(rule.hours))) == 1 or rule.hours == "00:00-24:00"):
         text = f"rule {number}: {rule.hours} is no time or all of it: choose other hours, or leave them out"
         raise ContradictionError((*at, "hours"), text)
-    if rule.until is not None and not 0 <= rule.until.timestamp() < 2**40:
-        raise ContradictionError((*at, "until"), f"rule {number}: choose a day after 1970")
+    if rule.until is not None and not has_day(rule.until):
+        raise ContradictionError((*at, "until"), f"rule {number}: choose a day from 1970 to 9999, in UTC")
     if rule.arguments is None:
         return
     if rule.action in (READ, WRITE):

@@ -1,5 +1,6 @@
 """When a rule holds: days of the week and hours, in UTC, as a policy writes them. Pure."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -9,6 +10,7 @@ from schemas.messages import Millis
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _EPOCH_DAY = 3  # 1970-01-01 was a Thursday
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 Day = Annotated[str, Meta(pattern="^(mon|tue|wed|thu|fri|sat|sun)\\Z")]
 # From the first minute on, to before the second; over midnight where the second is the earlier one.
@@ -16,6 +18,11 @@ Hours = Annotated[
     str,
     Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]-(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\\Z"),
 ]
+
+
+def has_day(moment: datetime) -> bool:
+    """Tell whether a time is one that any party can write down: from 1970 to the end of 9999, in UTC."""
+    return _FIRST <= moment <= _LAST
 
 
 class Window:

@@ -48,8 +48,9 @@ def check_authority(authority: Certificate, root: Certificate, roots: Collection
         if usage is None or not usage & CERTIFICATE_SIGN:
             raise NotGenuineError(Reason.CHAIN_INVALID, "certificate's key may not sign certificates")
         if not certificate.not_before <= now <= certificate.not_after:
+            early = now < certificate.not_before
             raise NotGenuineError(
-                Reason.CERTIFICATE_EXPIRED,
+                Reason.CERTIFICATE_NOT_YET_VALID if early else Reason.CERTIFICATE_EXPIRED,
                 "certificate is not valid at this time",
                 seen=f"a certificate is {span(certificate.not_before, certificate.not_after)}, not {at(now)}",
             )

@@ -28,7 +28,7 @@ def verify(
 ) -> Genuine:
     """Verify a report with its chain ("vcek.der" or "vlek.der", "ask.der", "ark.der", maybe "crl.der").
 
-    1. The report is of a known version and signed.
+    1. The report is of a known version and signed, with no key that it says the firmware may not use.
     2. The certificates are those of the key that the report says signed it, for one product.
     3. They chain to a self-signed root and are valid at `now`.
     4. If there is a CRL, it is the root's own, current, and names neither the intermediate nor the root.
@@ -40,6 +40,13 @@ def verify(
     """
     # 1.
     report = parse(value)
+    if report.chip_key_masked and report.signing_key is SigningKey.VCEK:
+        raise NotGenuineError(
+            Reason.SIGNATURE_INVALID,
+            "report is signed by a key that it says is masked",
+            seen="a VCEK's signature, and MASK_CHIP_KEY set",
+            wanted="a VLEK's, or none",
+        )
     # 2.
     name, subject, issuer_prefix = _ENDORSER[report.signing_key]
     names = (name, ASK_FILE, ARK_FILE)

@@ -12,7 +12,7 @@ from console.operating.desk import Desk
 from console.policy.signatures import date
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal
 from schemas.limits import SECOND
-from schemas.messages import LIFT, MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, PartyStatus
+from schemas.messages import LIFT, MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, Millis, PartyStatus
 from schemas.toml_place import printable
 from schemas.words import count
 from sealing.council import Council
@@ -194,9 +194,16 @@ def agents_table(parties: Iterable[PartyStatus]) -> Table:
                 printable(each.workload or each.kind),
                 each.workload_id.hex()[:MEASUREMENT_SHOWN],
                 printable(each.platform),
-                datetime.fromtimestamp(each.expires / SECOND, UTC).strftime("%d %H:%M:%S"),
+                _until(each.expires),
             )
     return table
+
+
+def _until(time: Millis) -> str:
+    try:
+        return datetime.fromtimestamp(time / SECOND, UTC).strftime("%d %H:%M:%S")
+    except (OverflowError, ValueError):
+        return f"{time} ms"  # a coordinator says what it likes
 
 
 def _counts(parties: Iterable[PartyStatus]) -> dict[str, int]:

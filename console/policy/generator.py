@@ -1,9 +1,11 @@
 """A policy proposed from evidence that was recorded: what runs is filled in, what it may do is not.
 
 Pure. Evidence says which code runs on which chip; nothing in it says who should do what to whom, so rules are
-suggestions in comments. Every machine that was seen is named by its chip: wider is for a person to decide.
+suggestions in comments. Every machine that was seen is named by its chip, or by its
+cloud where a VLEK signed, which proves no chip: wider is for a person to decide.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +13,7 @@ from typing import NamedTuple
 from attestation.amd_names import LEAKED
 from attestation.claims import CRL, Genuine
 from console.policy.starter import head, measurement_section, platform_section
-from schemas.evidence import MEASURED, NITRO
+from schemas.evidence import MEASURED, NITRO, VLEK
 from schemas.messages import Millis
 from schemas.policy import COORDINATOR
 
@@ -122,17 +124,34 @@ def _role(workload: str) -> str:
 
 def _platform(name: str, seen: Sequence[Seen], lab: bool) -> str:
     claims = [each.claims for each in seen if each.claims.platform == name]
+    keys = _keys(claims)
     if lab:
         listed = ", ".join(f'"{root}"' for root in sorted({each.root for each in claims}))
         return (
             f"\n# ---- {name} of a lab: its roots are nobody's but the lab's, and prove nothing elsewhere.\n"
-            f"[platforms.{name}]\nlab_roots = [{listed}]\n"
+            f"[platforms.{name}]\nlab_roots = [{listed}]\n{keys}"
         )
     return platform_section(
         name,
         leaked_too=any(each.product in LEAKED for each in claims),
         crl=not any(CRL in each.missing for each in claims),
+        keys=keys,
     )
+
+
+def _keys(claims: Iterable[Genuine]) -> str:
+    """Return lines that accept the kinds of key and the clouds that were seen, none if no cloud's key was."""
+    kinds = sorted({each.key for each in claims if each.key})
+    if VLEK not in kinds:
+        return ""
+    lines = [
+        f"keys = {json.dumps(kinds)}   # a VLEK is a cloud's key, on all of its chips: it proves none of them"
+    ]
+    if clouds := sorted({each.cloud for each in claims if each.cloud}):
+        lines.append(
+            f"clouds = {json.dumps(clouds)}   # whose VLEKs were seen, by the CSP_ID of their certificates"
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _pinned(table: str, on: Mapping[str, Sequence[Seen]]) -> Iterable[str]:
@@ -144,6 +163,10 @@ def _pinned(table: str, on: Mapping[str, Sequence[Seen]]) -> Iterable[str]:
             lines.append(f"chips = [  # {what}remove it to accept every machine of this platform")
             lines += [f'    "{chip}",' for chip in chips]
             lines.append("]")
+        elif any(each.claims.key == VLEK for each in seen):
+            lines.append(
+                "# no chips: a VLEK signed, so every machine of its cloud is accepted, whichever it was"
+            )
         lines += ["", f"[{table}.{platform}.measurements]"]
         if seen[0].claims.runtime_unmeasured:
             lines += _UNMEASURED

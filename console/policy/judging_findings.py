@@ -9,7 +9,8 @@ from attestation.sev_snp.certificate import PRODUCTS
 from attestation.tdx import COMPONENTS
 from attestation.vendors import AMD_ROOTS
 from console.policy.finding import Finding
-from schemas.evidence import NITRO, SEV_SNP, TDX, Floors, PlatformValues
+from console.policy.pin_findings import pin_findings
+from schemas.evidence import NITRO, SEV_SNP, STATUSES, TDX, Floors, PlatformValues
 from schemas.evidence_policy import EvidencePolicy
 from schemas.pinning import Pinned
 from schemas.policy import Policy
@@ -107,6 +108,13 @@ def _floors(at: Path, values: PlatformValues) -> Iterator[Finding]:
 def _idle(at: Path, values: PlatformValues) -> Iterator[Finding]:
     """Tell of statuses and advisories that no evidence of the platform has: to accept them is nothing."""
     platform = at[-1]
+    if (
+        platform == TDX
+        and not values.statuses
+        and not any(each.accept in STATUSES for each in values.exceptions)
+    ):
+        text = "no TCB status is accepted, so all TDX evidence is refused: name some, or leave it out"
+        yield Finding("never-met", (*at, "statuses"), text)
     if platform == NITRO and values.advisories is not None:
         text = "Nitro evidence comes with no advisories, so this checks nothing: remove it"
         yield Finding("idle-demand", (*at, "advisories"), text)
@@ -125,6 +133,7 @@ def _idle(at: Path, values: PlatformValues) -> Iterator[Finding]:
 def _pins(policy: Policy | EvidencePolicy) -> Iterator[Finding]:
     for at, platform, pinned in pins(policy):
         whose = dotted(at)
+        yield from pin_findings(at, platform, pinned)
         if pinned.unsafe_any_measurement:
             text = f"{whose} accepts any code whatever"
             yield Finding("unsafe-switch", (*at, "unsafe_any_measurement"), text)

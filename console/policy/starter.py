@@ -34,7 +34,7 @@ roots = [
 {roots}
 ]
 {crl}
-# features = ["alias-check"]   # refuse machines whose firmware does not check for aliased memory
+{keys}# features = ["alias-check"]   # refuse machines whose firmware does not check for aliased memory
 
 # The processor lines that are accepted. Floors make old firmware unacceptable:
 # minimum_tcb = {{ snp = 23, microcode = 84 }}, minimum_committed_tcb = {{ snp = 22 }}
@@ -77,6 +77,11 @@ _CRL = "require_crl = true   # without the revocation list a revoked certificate
 _NO_CRL = """\
 # require_crl = true   # what was recorded came without a revocation list: get it, as `sealbus collateral
 #                      # fetch` does, and uncomment this, for without it a revoked certificate passes"""
+
+_KEYS = """\
+# keys = ["vcek"]   # a chip's own key alone: a cloud's (VLEK) is accepted as well, and proves no chip
+# clouds = ["…"]    # whose VLEKs alone: the CSP_ID that `sealbus evidence verify` shows
+"""
 
 _WORK = """
 # ---- Workloads: an image, the roles it may hold, and what it measures as on each platform.
@@ -142,10 +147,11 @@ def head(*, issued: Millis, mesh: str | None) -> str:
     return _HEAD.format(mesh=filled, issued=f"{issued:_}")
 
 
-def platform_section(name: str, *, leaked_too: bool = False, crl: bool = True) -> str:
+def platform_section(name: str, *, leaked_too: bool = False, crl: bool = True, keys: str = "") -> str:
     """Return what is demanded of a manufacturer's platform.
 
-    Of SEV-SNP: `leaked_too` names the line as well whose keys have leaked, `crl` demands a revocation list.
+    Of SEV-SNP: `leaked_too` names the line as well whose keys have leaked, `crl` demands a revocation list,
+    `keys` are lines about the keys that sign, if not those of a starter.
     """
     if name != SEV_SNP:
         return _PLATFORMS[name].format(roots=VENDOR_ROOTS[name][0])
@@ -159,6 +165,7 @@ def platform_section(name: str, *, leaked_too: bool = False, crl: bool = True) -
         roots="\n".join(roots),
         products="\n".join(products),
         crl=_CRL if crl else _NO_CRL,
+        keys=keys or _KEYS,
         leaked=(_TAKEN_IN if leaked_too else _LEFT_OUT).format(line=leaked),
     )
 

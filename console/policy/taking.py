@@ -17,13 +17,14 @@ from console.policy.against import replay
 from console.policy.generator import Seen
 from console.policy.recorded import Recording, Unread
 from schemas.errors import Reason
-from schemas.evidence import SEV_SNP, PlatformValues, ReferenceValues
+from schemas.evidence import SEV_SNP, VLEK, PlatformValues, ReferenceValues
 from schemas.toml_place import printable
 
 UNREADABLE = "unreadable"
 _HINTS = {
     Reason.ROOT_NOT_IN_POLICY.value: " (--lab takes a lab's, and nothing else)",
     Reason.CERTIFICATE_EXPIRED.value: " (--at judges at another time)",
+    Reason.CERTIFICATE_NOT_YET_VALID.value: " (--at judges at another time)",
 }
 
 
@@ -114,6 +115,12 @@ def remarks(taken: Sequence[Taken]) -> list[str]:
             f"{len(old)} older than max_evidence_seconds: the image is accepted, this evidence is not:"
         )
         lines += [f"  {name}" for name in old]
+    if by_cloud := sorted({each.cloud or "no cloud that is named" for each in snp if each.key == VLEK}):
+        count = sum(each.key == VLEK for each in snp)
+        lines.append(
+            f"chips are not named for {count} of {len(snp)} on sev-snp: a VLEK signed, which proves none;"
+        )
+        lines.append(f"  any machine of its cloud is accepted ({', '.join(by_cloud)})")
     leaked = sorted({each.product for each in snp} & set(LEAKED))
     return lines + [
         f"{line} is accepted, from the chips that were seen alone: keys of it have leaked" for line in leaked

@@ -9,6 +9,7 @@ SNP_PARSE, SNP_VERIFY, SNP_CERT = "sev_snp/parse.py", "sev_snp/verify.py", "sev_
 TDX_VERIFY, TDX_TCB, TDX_COLLATERAL = "tdx/verify.py", "tdx/tcb.py", "tdx/collateral.py"
 TDX_PCK, NITRO_PARSE, NITRO_VERIFY = "tdx/pck.py", "nitro/parse.py", "nitro/verify.py"
 X509, JUDGE, FIRMWARE = "x509.py", "acceptable.py", "firmware.py"
+MOMENTS = "moments.py"
 DATED, NEWER = "dated.py", "test_dated.py"
 TSM, RACES = "tsm.py", "test_tsm_races.py"
 
@@ -48,6 +49,7 @@ MUTANTS = [
     Mutant(SNP_PARSE, " or self.report_id_ma != NO_MIGRATION_AGENT", "", APPRAISE, "can_migrate"),
     Mutant(SNP_PARSE, "self.platform_info >> bit & 1", "True", APPRAISE, "features"),
     Mutant(SNP_PARSE, "if self.platform_info & SMT_ENABLED else", "if False else", APPRAISE, "features"),
+    Mutant(SNP_VERIFY, "if report.chip_key_masked and", "if False and", APPRAISE, "says_is_masked"),
     # SEV-SNP: 2 to 8
     Mutant(SNP_VERIFY, "    refuse_without(names, endorsements)\n", "", APPRAISE, "missing_certificate"),
     Mutant(SNP_VERIFY, "leaf.common_name != subject\n        or ", "", APPRAISE, "says_something_else"),
@@ -733,4 +735,12 @@ MUTANTS = [
         "same_time",
     ),
     Mutant(DATED, "for name in group if", "for name in group[:1] if", NEWER, "gives_way"),
+    # What a carried bundle had newer
+    Mutant("outranking.py", "in reversed(above)", "in above", "test_carried.py", "in_the_shadow"),
+    Mutant("outranking.py", "overtaken.add(entry.subject)", "pass", "test_carried.py", "never_stood"),
+    # Dates of certificates, of strangers' documents, and of policies
+    Mutant(MOMENTS, "suppress(ValueError)", "suppress(KeyError)", VERIFY, "end_of_time"),
+    Mutant(
+        MOMENTS, "except OverflowError as error:", "except KeyError as error:", ACCEPTABLE, "without_a_date"
+    ),
 ]

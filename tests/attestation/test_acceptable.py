@@ -534,6 +534,13 @@ def test_excepted_status_is_accepted_until_its_day_and_not_a_moment_longer(statu
     assert warned_of(claims, values) == (Reason.TCB_STATUS_TOLERATED,)
 
 
+def test_day_of_an_exception_without_a_date_in_utc_ends_nothing() -> None:
+    day = datetime.fromisoformat("9999-12-31T23:59:59-05:00")
+    claims, values = genuine(TDX, status="OutOfDate"), policy(TDX, exceptions=until("OutOfDate", day))
+    assert refused_for(claims, values) == ()
+    assert warned_of(claims, values) == (Reason.TCB_STATUS_TOLERATED,)
+
+
 def test_day_of_an_exception_is_an_instant_in_whatever_zone_it_is_written() -> None:
     there = NOW.astimezone(timezone(timedelta(hours=9)))
     values = policy(TDX, exceptions=until("OutOfDate", there))

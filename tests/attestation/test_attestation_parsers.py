@@ -415,8 +415,9 @@ def test_validity_is_inclusive_at_both_ends() -> None:
     chain = build()
     for now in (chain[0].not_before, chain[0].not_after):
         x509.verify_chain(chain, now=now)
-    for now in (chain[0].not_before - timedelta(seconds=1), chain[0].not_after + timedelta(seconds=1)):
-        refused_chain(chain, Reason.CERTIFICATE_EXPIRED, now=now)
+    second = timedelta(seconds=1)
+    refused_chain(chain, Reason.CERTIFICATE_NOT_YET_VALID, now=chain[0].not_before - second)
+    refused_chain(chain, Reason.CERTIFICATE_EXPIRED, now=chain[0].not_after + second)
 
 
 def test_certificate_that_names_two_algorithms_is_malformed(chip: SevSnpChip) -> None:

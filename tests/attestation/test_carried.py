@@ -237,6 +237,54 @@ def test_a_lower_evaluation_in_a_newer_bundle_has_its_turn_when_the_higher_one_h
     assert held.complete(quote, {})["tcb_info.json"] == going_back["tcb_info.json"]
 
 
+@pytest.mark.parametrize("third", ["a lower evaluation", "none"])
+def test_what_is_newer_is_not_forgotten_in_the_shadow_of_what_expires_first(
+    third: str, quote: Evidence, forge: Forge, file: Path
+) -> None:
+    now, day = [ISSUED], 86_400_000
+
+    def numbered(number: int, days: int) -> Endorsements:
+        info = {**tcb_info(NOW + days * DAY), "tcbEvaluationDataNumber": number}
+        return forge.issuer.collateral(now=NOW + days * DAY) | {
+            "tcb_info.json": forge.issuer.sign("tcbInfo", info)
+        }
+
+    def stands(files: Endorsements, sent: Endorsements) -> bool:
+        return held.complete(quote, sent)["tcb_info.json"] == files["tcb_info.json"]
+
+    highest, middle, lowest = numbered(21, 0), numbered(20, 20), numbered(19, 22)
+    put(file, signed(entries_of(highest), issued=ISSUED))
+    held = Carried(file, ANCHOR, MESH, clock=lambda: now[0])
+    now[0] += 22 * day
+    put(file, signed(entries_of(middle), issued=ISSUED + 20 * day))
+    assert stands(highest, {})
+    entries = entries_of(lowest)
+    if third == "none":
+        entries = tuple(entry for entry in entries if not entry.subject.startswith("tcb-info/"))
+    for turn in (0, 1):
+        put(file, signed(entries, issued=ISSUED + 22 * day + turn))
+        assert stands(highest, {})
+    now[0] = ISSUED + 32 * day  # the first has expired, and the second has not
+    assert stands(middle, {})
+    assert stands(middle, numbered(17, 15))
+    put(file, signed(entries, issued=ISSUED + 22 * day + 2))
+    assert stands(middle, {})
+
+
+def test_what_is_no_step_back_from_what_stood_goes_before_what_never_stood(
+    quote: Evidence, forge: Forge, first: Endorsements, file: Path
+) -> None:
+    held = None
+    for turn, (number, days) in enumerate(((18, 0), (17, 2), (18, 1))):
+        info = {**tcb_info(NOW + days * DAY), "tcbEvaluationDataNumber": number}
+        files = first | {"tcb_info.json": forge.issuer.sign("tcbInfo", info)}
+        put(file, signed(entries_of(files), issued=ISSUED + turn))
+        held = held or Carried(file, ANCHOR, MESH, clock=lambda: ISSUED + 3 * 86_400_000)
+        held.complete(quote, {})
+    assert held is not None
+    assert held.complete(quote, {})["tcb_info.json"] == files["tcb_info.json"]
+
+
 def test_a_bundle_of_an_operator_whose_clock_is_ahead_waits_for_its_time_and_shuts_nobody_out(
     quote: Evidence, forge: Forge, first: Endorsements, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -208,9 +208,15 @@ def test_pck_signed_by_another_key_is_refused(forge: Forge) -> None:
     assert refusal(forge).reason == Reason.CHAIN_INVALID
 
 
-@pytest.mark.parametrize("later", [timedelta(days=8 * 365), timedelta(days=-2)])
-def test_pck_outside_its_validity_is_refused(forge: Forge, later: timedelta) -> None:
-    assert refusal(forge, now=NOW + later).reason == Reason.CERTIFICATE_EXPIRED
+@pytest.mark.parametrize(
+    ("later", "reason"),
+    [
+        (timedelta(days=8 * 365), Reason.CERTIFICATE_EXPIRED),
+        (timedelta(days=-2), Reason.CERTIFICATE_NOT_YET_VALID),
+    ],
+)
+def test_pck_outside_its_validity_is_refused(forge: Forge, later: timedelta, reason: Reason) -> None:
+    assert refusal(forge, now=NOW + later).reason == reason
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -394,6 +400,21 @@ documents = pytest.mark.parametrize("document", DOCUMENTS)
 def test_document_that_is_not_current_is_refused(forge: Forge, document: str, field: str, value: str) -> None:
     getattr(forge, document)[field] = value
     assert refusal(forge).reason == Reason.COLLATERAL_EXPIRED
+
+
+@documents
+@pytest.mark.parametrize(
+    ("zone", "year"), [("-05:00", "9999-12-31T23:59:59"), ("+14:00", "0001-01-01T00:00:00")]
+)
+def test_dates_at_the_end_of_time_are_told_and_end_nothing(
+    forge: Forge, document: str, zone: str, year: str
+) -> None:
+    # Anybody signs them, under a root of their own, and sends them to whoever judges.
+    getattr(forge, document)["issueDate"] = "9999-12-31T00:00:00Z"
+    getattr(forge, document)["nextUpdate"] = year + zone
+    found = refusal(forge)
+    assert found.reason == Reason.COLLATERAL_EXPIRED
+    assert found.seen.endswith(f"to {year}{zone}")
 
 
 @documents

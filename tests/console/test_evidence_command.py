@@ -3,12 +3,13 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from base64 import encodebytes, urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from shutil import copytree
@@ -27,10 +28,12 @@ from attestation.trust import Claim, Finding
 from attestation.vendors import AMD_ROOTS
 from console.cli import run
 from console.evidence_files import read_bounded
-from lab.simulate import nitro
+from lab.simulate import nitro, sev_snp
 from lab.simulate.nitro import NitroCard
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_EVIDENCE, MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
+from schemas.vendor_roots import VENDOR_ROOTS
+from tests.attestation.clouds import CLOUD, SIGNED_BY_VLEK, cloud_chain
 from tests.attestation.vectors import EVIDENCE, FILES, folders, load, parameters, present
 
 Verify = Callable[..., tuple[int, dict[str, Any]]]
@@ -446,6 +449,8 @@ def test_folder_holds_one_piece_of_evidence(tmp_path: Path, verify: Verify) -> N
         ("--at", "2024-02-26T12:00Z", "is no time: write it as"),
         ("--at", "2024-02-26 12:00:00Z", "is no time: write it as"),
         ("--at", "2024-02-30T12:00:00Z", "is no time: write it as"),
+        ("--at", "9999-12-31T23:59:59-05:00", "is no time: write it as"),
+        ("--at", "0001-01-01T00:00:00+14:00", "is no time: write it as"),
         ("--nonce", "xyz", "is not hexadecimal"),
         ("--nonce", "abc", "is not hexadecimal"),
         ("--nonce", "", "there is no byte in it"),
@@ -540,6 +545,34 @@ def test_what_ends_in_nobodys_root_affirms_nothing(name: str, verify: Verify) ->
     vector = result["ear"]["submods"][folder.parent.name]["ear.trustworthiness-vector"]
     assert set(vector.values()) == {99}
     assert "otherwise treat it as forged" in result["findings"][0]["explanation"]
+
+
+@pytest.mark.parametrize("name", ["nitro/neg-derived-forged-root", "tdx/neg-derived-testroot-uptodate"])
+def test_what_ends_in_nobodys_root_answers_proves_and_names_nothing(
+    name: str, tmp_path: Path, verify: Verify, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = one_of(*name.split("/"))
+    _, result = verify(folder, *at(folder))
+    nonce = (
+        result["report_data"] or "01"
+    )  # of a Nitro document the nonce is another field, and this one has none
+    platform = folder.parent.name
+    pinned = ", ".join(f'{key} = "{result["measurements"][key]}"' for key in MEASURED[platform])
+    file = tmp_path / "policy.toml"
+    file.write_text(
+        f"[platforms.{platform}]\nroots = {json.dumps(VENDOR_ROOTS[platform])}\n"
+        f"[workloads.vector]\non.{platform}.measurements = {{ {pinned} }}\n"
+    )
+    for options in ((), ("--policy", str(file))):
+        code, result = verify(folder, *at(folder), "--nonce", nonce, *options)
+        assert (code, result["genuine"], result["reasons"][0]) == (1, False, "root-not-in-policy")
+        assert ("challenge-unknown" in result["reasons"]) == (platform == NITRO)
+        assert (result["workload"], result["chip_proven"]) == (None, False)
+        run(["evidence", "verify", str(folder), *at(folder), "--nonce", nonce, *options])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "nothing of what follows is proven" in said
+        assert "by its own word" in said
+        assert not re.search("answers the nonce|workload: ", said)
 
 
 def test_a_td_that_measures_nothing_it_booted_is_warned_of(tmp_path: Path, verify: Verify) -> None:
@@ -977,6 +1010,34 @@ def test_the_one_piece_of_evidence_in_a_collection_is_judged(tmp_path: Path, ver
     assert verify(file, *at(folder))[0] == 2
 
 
+@pytest.mark.parametrize("again", ["a", "\\u0061"])
+def test_a_collection_that_names_a_label_twice_is_unreadable(
+    again: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    record = as_json("application/vnd.sealbus.nitro-attestation", (folder / "attestation.cbor").read_bytes())
+    file = tmp_path / "evidence.cmw"
+    for text, code in (
+        ('{"a": %s}', 0),
+        ('{"a": ["a/b", "eA"], "AGAIN": %s}', 2),
+        ('{"x": {"a": ["a/b", "eA"], "AGAIN": %s}}', 2),
+    ):
+        file.write_text(text.replace("AGAIN", again) % record.decode())
+        assert run(["evidence", "verify", str(file), *at(folder)]) == code
+    assert "is no evidence" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("indicator", "code"), [(8, 0), (True, 2), (-1, 2)])
+def test_an_indicator_is_a_number(indicator: object, code: int, tmp_path: Path, verify: Verify) -> None:
+    folder = one_of(NITRO, "base-2024-11")
+    document = (folder / "attestation.cbor").read_bytes()
+    for wrap in (as_json, as_cbor):
+        (tmp_path / "evidence.cmw").write_bytes(
+            wrap("application/vnd.sealbus.nitro-attestation", document, indicator)
+        )
+        assert verify(tmp_path / "evidence.cmw", *at(folder))[0] == code
+
+
 def test_a_report_that_was_cut_is_told_by_its_size_however_it_is_named(
     tmp_path: Path, verify: Verify
 ) -> None:
@@ -1107,6 +1168,31 @@ def test_a_chip_is_shown_as_policies_name_it(verify: Verify, capsys: pytest.Capt
     run(["evidence", "show", str(folder), "--json"])
     shown = json.loads(capsys.readouterr().out)["fields"]["chip id"]
     assert (len(shown), shown) == (16, verify(folder, *at(folder))[1]["chip"])
+
+
+def test_a_chip_under_a_clouds_key_is_said_to_be_its_own_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    amd = sev_snp.make_root(now)
+    chip = sev_snp.SevSnpChip.from_files(amd, serial=1)
+    body = bytearray(chip.body({"measurement": b"\1" * 48, "host_data": b"\2" * 32}, b"\3" * 64))
+    own = {**chip.endorsements}
+    clouds = {**own, **cloud_chain(amd, chip, born=now - timedelta(hours=2))}
+    clouds.pop("vcek.der")
+    (tmp_path / "root.der").write_bytes(amd["ark.der"])
+    for name, key, files, said in (
+        ("own", b"\0", own, "key:VCEKchip:[0-9a-f]{128}mea"),
+        ("cloud", SIGNED_BY_VLEK[0x048], clouds, f"key:VLEKof{CLOUD}chip:[0-9a-f]{{128}},byitsownword"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        body[0x048:0x049] = key
+        (folder / "report.bin").write_bytes(chip.sign(bytes(body)))
+        for file, data in files.items():
+            (folder / file).write_bytes(data)
+        assert run(["evidence", "verify", str(folder), "--root", str(tmp_path / "root.der")]) == 0
+        assert re.search(said, "".join(capsys.readouterr().out.split()))
 
 
 def test_a_chip_that_was_cut_short_is_said_to_be(tmp_path: Path, verify: Verify) -> None:

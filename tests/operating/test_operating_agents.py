@@ -10,6 +10,7 @@ from agent_runtime import Agent, Context, Node
 from agent_runtime.errors import CallFailedError
 from agent_runtime.joining import AdmissionRefusedError
 from console.operating.naming import instance_of
+from console.operating.screen import agents_table
 from coordinator.ledger import Party
 from schemas.errors import Reason, UsageError
 from schemas.messages import PartyStatus
@@ -271,6 +272,12 @@ def test_a_beginning_that_several_ids_share_is_told_with_all_of_them() -> None:
     with pytest.raises(UsageError, match=r"names 2 of those who are admitted.*abab.*\(vault\), abab"):
         instance_of(registry, "ab" * 4)
     assert instance_of(registry, "AB" * 8 + "2") == registry[1].instance.hex()
+
+
+def test_a_registry_that_names_a_day_after_the_last_is_shown() -> None:
+    one = PartyStatus(bytes(32), "enclave", ("vault",), "vault", b"", "nitro", "", b"", 2**63 - 1, "admitted")
+    table = agents_table([one])
+    assert list(table.columns[-1].cells) == [f"{2**63 - 1} ms"]
 
 
 @pytest.mark.parametrize(

@@ -495,7 +495,16 @@ def test_evidence_that_is_forged_is_refused_and_what_is_none_is_unreadable(lab: 
     assert "there is no evidence in there" in said
 
 
-@pytest.mark.parametrize("meta", ["{", '{"valid_at": "noon"}', '{"valid_at": "2026-11-20T12:00:00"}', "[1]"])
+@pytest.mark.parametrize(
+    "meta",
+    [
+        "{",
+        '{"valid_at": "noon"}',
+        '{"valid_at": "2026-11-20T12:00:00"}',
+        '{"valid_at": "0001-01-01T00:00:00+14:00"}',
+        "[1]",
+    ],
+)
 def test_a_note_that_can_not_be_read_is_told_by_its_file(lab: Policy, run: Run, meta: str) -> None:
     Path("evidence", "vault", "meta.json").write_text(meta)
     code, said = run("replay", "old.toml", "evidence")

@@ -6,19 +6,23 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from attestation import sev_snp
 from attestation.vendors import AMD_ROOTS
 from console.policy.finding import Finding
 from console.policy.findings import findings as other_findings
 from console.policy.findings import incomplete, unseen
+from console.policy.pin_findings import SIZES
 from console.policy.rule_findings import rule_findings
 from console.policy.schema_findings import schema_findings
-from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Tolerance
+from lab.simulate.sev_snp import SevSnpChip, make_root
+from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Publisher, Tolerance
 from schemas.narrowing import SchemaError, compile_schema
 from schemas.placeholders import placeholder
 from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
 from schemas.toml_place import printable
 from schemas.vendor_roots import VENDOR_ROOTS
+from tests.attestation.tdx_forge import Forge
 from tests.policy.policies import ISSUED, POLICY, but, pcrs, platform
 
 
@@ -129,6 +133,31 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         "unknown-name",
         ("platforms", SEV_SNP, "products", "Genoa", "minimum_committed_tcb", "fmc"),
     ),
+    "a platform that accepts no status": (
+        platform(TDX, statuses=()),
+        "never-met",
+        ("platforms", TDX, "statuses"),
+    ),
+    "a measurement that was cut short": (
+        vault(on={NITRO: replace(pcrs("02"), measurements=pcrs("02").measurements | {"pcr1": "02"})}),
+        "never-met",
+        ("workloads", "vault", "on", NITRO, "measurements", "pcr1"),
+    ),
+    "a measurement that is none": (
+        vault(on={NITRO: replace(pcrs("02"), measurements=pcrs("02").measurements | {"pcr32": "02" * 48})}),
+        "unknown-name",
+        ("workloads", "vault", "on", NITRO, "measurements", "pcr32"),
+    ),
+    "a publisher's key that was cut short": (
+        vault(on={NITRO: replace(pcrs("02"), publisher=Publisher(key="02"))}),
+        "never-met",
+        ("workloads", "vault", "on", NITRO, "publisher", "key"),
+    ),
+    "a chip of another platform": (
+        vault(on={NITRO: replace(pcrs("02"), chips=("i-0123456789abcdef0", "ab" * 64))}),
+        "never-met",
+        ("workloads", "vault", "on", NITRO, "chips", 1),
+    ),
     "any chip of a line whose keys have leaked": (
         platform(SEV_SNP, products={"Milan": ProductValues(any_chip=True)}),
         "unsafe-switch",
@@ -237,6 +266,39 @@ def test_one_thing_amiss_is_one_finding_at_its_place(
 ) -> None:
     (found,) = findings(policy, now=NOW)
     assert (found.code, found.path) == (code, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "chip", "told"),
+    [
+        (SEV_SNP, "ab" * 64, False),
+        (SEV_SNP, "ab" * 8, False),
+        (SEV_SNP, "aabb", True),
+        (SEV_SNP, "i-0123456789abcdef0", True),
+        (TDX, "ab" * 16, False),
+        (TDX, "ab" * 64, True),
+    ],
+)
+def test_a_chip_has_the_size_of_its_platforms(name: str, chip: str, told: bool) -> None:
+    policy = platform(name, **({"products": {"Genoa": ProductValues()}} if name == SEV_SNP else {}))
+    pinned = {name: replace(policy.coordinators[name], chips=(chip,))}
+    found = findings(replace(policy, coordinators=pinned), now=NOW)
+    assert [each.code for each in found] == (["never-met"] if told else [])
+
+
+def test_the_verifiers_name_what_may_be_pinned() -> None:
+    claims = Forge().verify()
+    assert {name: len(value) // 2 for name, value in claims.measurements.items()} == SIZES[TDX]
+    chip = SevSnpChip.from_files(make_root(NOW), serial=1)
+    body = bytearray(chip.body({"measurement": b"\1" * 48, "host_data": b"\2" * 32}, bytes(64)))
+    body[0x048] = 1  # there is an author key
+    claims = sev_snp.verify(chip.sign(bytes(body)), chip.endorsements, now=NOW)
+    assert {name: len(value) // 2 for name, value in claims.measurements.items()} == SIZES[SEV_SNP]
+
+
+def test_a_status_that_is_excepted_is_accepted_where_no_other_is() -> None:
+    excepted = (Tolerance(accept="UpToDate", until=LATER),)
+    assert findings(platform(TDX, statuses=(), exceptions=excepted), now=NOW) == []
 
 
 def test_a_rule_for_who_runs_nowhere_is_dead() -> None:

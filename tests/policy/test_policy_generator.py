@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from attestation import sev_snp
 from attestation.claims import Genuine
 from attestation.vendors import VENDOR_ROOTS
 from console import cli
+from console.evidence_files import Found
 from console.policy.findings import findings
 from console.policy.generator import Seen, proposal
+from console.policy.pin_findings import SIZES
+from console.policy.recorded import Recording
+from console.policy.taking import Taken, remarks
 from lab.setup import simulator
 from lab.simulate import nitro
 from schemas.errors import UsageError
-from schemas.evidence import MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
+from schemas.evidence import MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX, Evidence
 from schemas.evidence_policy import parse_for_evidence
 from schemas.policy import Policy, parse
 from tests.attestation.vectors import EVIDENCE, folders, present
@@ -30,7 +35,7 @@ def claims(platform: str, byte: str, chip: str = "", root: str = "") -> Genuine:
         platform=platform,
         root=root or VENDOR_ROOTS[platform][0],
         report_data=b"",
-        measurements=dict.fromkeys(MEASURED[platform], byte * 48),
+        measurements={name: byte * SIZES[platform][name] for name in MEASURED[platform]},
         tcb={},
         chip=chip,
     )
@@ -65,6 +70,37 @@ def test_a_td_that_measures_nothing_it_booted_is_pinned_with_a_word_of_care() ->
     under_a_paravisor = replace(bare, measurements={**bare.measurements, **zeros})
     assert "CAREFUL" in proposal([Seen("vm", under_a_paravisor)], [], issued=ISSUED, lab=False)
     assert "CAREFUL" not in proposal([Seen("vm", bare)], [], issued=ISSUED, lab=False)
+
+
+def test_a_clouds_key_is_accepted_of_the_clouds_that_were_seen_and_said_to_prove_no_chip() -> None:
+    chip = "ab" * 64
+    own = Seen("vault-1", replace(claims(SEV_SNP, "03", chip), key="vcek"))
+    of_cloud = Seen("desk-1", replace(claims(SEV_SNP, "04", chip), key="vlek", cloud="one.example"))
+    of_nobody = Seen("desk-2", replace(claims(SEV_SNP, "04", chip), key="vlek"))
+    root = "aa" * 32
+    for lab in (False, True):
+        seen = [
+            each._replace(claims=replace(each.claims, root=root)) if lab else each
+            for each in (own, of_cloud, of_nobody)
+        ]
+        text = proposal(seen, [], issued=ISSUED, lab=lab)
+        assert "every machine of its cloud" in text
+        policy = proposed(*seen, lab=lab)
+        values = policy.platforms[SEV_SNP]
+        assert (values.keys, values.clouds) == (("vcek", "vlek"), ("one.example",))
+        assert policy.workloads["vault"].on[SEV_SNP].chips == (chip,)
+        assert policy.workloads["desk"].on[SEV_SNP].chips is None
+        assert proposed(seen[0], lab=lab).platforms[SEV_SNP].clouds is None
+        bare = proposed(seen[2], lab=lab).platforms[SEV_SNP]
+        assert (bare.keys, bare.clouds) == (("vlek",), None)
+
+
+def test_what_a_clouds_key_leaves_open_is_told() -> None:
+    of_cloud = replace(claims(SEV_SNP, "04", "ab" * 64), key="vlek", cloud="one.example")
+    found = Found(SEV_SNP, Evidence(sev_snp.MEDIA_TYPE, b""), {})
+    said = " ".join(remarks([Taken(Recording("desk", found, NOW), of_cloud)]))
+    assert "a VLEK signed, which proves none" in said
+    assert "(one.example)" in said
 
 
 def test_nobody_may_do_anything_until_a_person_says_so() -> None:

@@ -19,9 +19,14 @@ CHOICES = [each for count in (1, 2, 3) for each in itertools.permutations(PLATFO
 
 
 def filled(text: str) -> str:
-    """Fill in every placeholder with digits of its own."""
+    """Fill in every placeholder with digits of its own, as many as belong there."""
     numbers = itertools.count(1)
-    return re.sub(r'"FILL IN: [^"]*"', lambda _: f'"{next(numbers):064x}"', text)
+
+    def value(gap: re.Match[str]) -> str:
+        digits = 64 if gap["what"].startswith(("the ", "host_data")) else 96
+        return f'"{next(numbers):0{digits}x}"'
+
+    return re.sub(r'"FILL IN: (?P<what>[^"]*)"', value, text)
 
 
 def start(*platforms: str) -> Policy:

@@ -414,6 +414,36 @@ def test_what_looks_strict_and_would_check_nothing_is_refused(platform: str, cha
         check_platforms({platform: values})
 
 
+@pytest.mark.parametrize("accept", ["OutOfDate", "INTEL-SA-00615"])
+@pytest.mark.parametrize(
+    "until", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+14:00", "1969-12-31T00:00:00Z"]
+)
+def test_an_exception_until_a_day_that_nobody_can_write_down_is_refused(accept: str, until: str) -> None:
+    excepted = (Tolerance(accept=accept, until=datetime.fromisoformat(until)),)
+    with pytest.raises(UsageError, match="choose one from 1970 to 9999, in UTC"):
+        check_platforms({TDX: vendor(TDX, exceptions=excepted)})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("intel-sa-00960", "did you mean 'INTEL-SA-00960'?"),
+        ("SA-960", "did you mean 'INTEL-SA-00960'?"),
+        ("INTEL-SA-00960 ", "written as INTEL-SA-00837"),
+        ("milan-vcek-extractable", "written as INTEL-SA-00837"),
+    ],
+)
+def test_an_advisory_that_intel_can_not_have_named_so_is_refused(name: str, meant: str) -> None:
+    for changes in (
+        {"exceptions": (Tolerance(accept=name, until=NEXT_YEAR),)},
+        {"advisories": ("INTEL-SA-00615", name)},
+    ):
+        with pytest.raises(UsageError, match=re.escape(meant)):
+            check_platforms({TDX: vendor(TDX, **changes)})
+    # Elsewhere they have other names, and what is none `policy check` tells.
+    check_platforms({SEV_SNP: vendor(SEV_SNP, advisories=(name,))})
+
+
 def test_an_exception_for_a_status_or_an_advisory_is_taken() -> None:
     accepted = tuple(Tolerance(accept=each, until=NEXT_YEAR) for each in ("OutOfDate", "INTEL-SA-00615"))
     check_platforms({TDX: vendor(TDX, exceptions=accepted)})

@@ -1,6 +1,7 @@
 """The policy: what a person writes is what operators sign, and contradictions name the line to mend."""
 
 import re
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -188,6 +189,19 @@ CONTRADICTIONS = {
     "a rule twice": (
         but(rules=(*POLICY.rules, Rule(role="submitter", may="submit", what="redact"))),
         "rule 3 is rule 1 again",
+    ),
+    "a rule until a day that has no date in UTC": (
+        but(
+            rules=(
+                Rule(
+                    role="submitter",
+                    may="submit",
+                    what="redact",
+                    until=datetime.fromisoformat("9999-12-31T23:59:59-05:00"),
+                ),
+            )
+        ),
+        "rule 1: choose a day from 1970 to 9999, in UTC",
     ),
     "a rule about no class": (
         but(rules=(Rule(role="submitter", may="submit", what="pseudonym"),)),

@@ -1,0 +1,56 @@
+"""Pins that no evidence meets: a name or a size that its platform does not have. Pure; refuses nothing."""
+
+from collections.abc import Iterator
+
+from attestation.sev_snp.certificate import PRODUCTS
+from console.policy.finding import Finding
+from schemas.evidence import NITRO, SEV_SNP, TDX
+from schemas.pinning import Pinned
+from schemas.toml_errors import did_you_mean
+from schemas.toml_place import Path
+
+_SHA384 = 48
+_TDX = ("mrtd", "mrconfigid", "mrowner", "mrownerconfig", "mrseam", "mrsignerseam")
+
+# Bytes of each measurement, as the verifiers name them.
+SIZES: dict[str, dict[str, int]] = {
+    SEV_SNP: {
+        "measurement": _SHA384,
+        "host_data": 32,
+        "family_id": 16,
+        "image_id": 16,
+        "id_key_digest": _SHA384,
+        "author_key_digest": _SHA384,
+    },
+    TDX: dict.fromkeys((*_TDX, *(f"rtmr{number}" for number in range(4))), _SHA384),
+    NITRO: dict.fromkeys((f"pcr{number}" for number in range(32)), _SHA384),
+}
+_CHIPS = {SEV_SNP: {product.hardware_id_size for product in PRODUCTS.values()}, TDX: {16}}
+
+
+def pin_findings(at: Path, platform: str, pinned: Pinned) -> Iterator[Finding]:
+    """Tell of what is pinned at `at` and refuses everything on this platform."""
+    sizes = SIZES[platform]
+    for name, value in pinned.measurements.items():
+        place: Path = (*at, "measurements", name)
+        if name not in sizes:
+            text = f"{platform} evidence has no measurement {name}, so this refuses all of it"
+            yield Finding("unknown-name", place, text + did_you_mean(name, sizes))
+        elif text := _misfit(value, {sizes[name]}):
+            yield Finding("never-met", place, f"{name} {text}")
+    if pinned.publisher is not None and (text := _misfit(pinned.publisher.key, {_SHA384})):
+        yield Finding("never-met", (*at, "publisher", "key"), f"the digest of a publisher's key {text}")
+    for index, chip in enumerate(pinned.chips or ()):
+        named_so = chip.startswith("i-")
+        text = _misfit(chip, _CHIPS[platform]) if platform in _CHIPS and not named_so else ""
+        if named_so != (platform == NITRO):
+            text = "is of another platform, so no evidence has it"
+        if text:
+            yield Finding("never-met", (*at, "chips", index), f"chip {chip[:16]} {text}")
+
+
+def _misfit(value: str, sizes: set[int]) -> str:
+    if len(value) // 2 in sizes:
+        return ""
+    right = " or ".join(str(size) for size in sorted(sizes))
+    return f"has {len(value) // 2} bytes and not {right}, so no evidence has it"
