@@ -6,6 +6,7 @@ from datetime import datetime
 from attestation.amd_names import CRL_FILE
 from schemas.evidence import TDX, VLEK
 
+EVALUATION_NUMBER = "TCB_EVALUATION_DATA_NUMBER"  # TDX: in `tcb`, though it is of the collateral
 CRL = CRL_FILE  # the one endorsement that a policy may do without
 
 

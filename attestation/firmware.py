@@ -5,11 +5,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from attestation.amd_names import LEAKED
-from attestation.claims import CRL, Genuine
+from attestation.claims import CRL, EVALUATION_NUMBER, Genuine
 from attestation.hints import Hint
 from attestation.missing import codes_of, wanted_for
 from attestation.moments import rfc3339
-from attestation.tdx import EVALUATION_NUMBER
 from attestation.trust import Claim, Finding, Value
 from schemas.errors import Reason
 from schemas.evidence import REVOKED, SEV_SNP, SW_HARDENING, TDX, PlatformValues, ProductValues

@@ -1,7 +1,7 @@
 """Intel TDX: why a quote and its collateral are believed."""
 
-from attestation.tdx.verify import COMPONENTS, EVALUATION_NUMBER, SEPT_VE_DISABLE, UNDER_DEBUG, verify
+from attestation.tdx.verify import COMPONENTS, SEPT_VE_DISABLE, UNDER_DEBUG, verify
 
-__all__ = ["COMPONENTS", "EVALUATION_NUMBER", "MEDIA_TYPE", "SEPT_VE_DISABLE", "UNDER_DEBUG", "verify"]
+__all__ = ["COMPONENTS", "MEDIA_TYPE", "SEPT_VE_DISABLE", "UNDER_DEBUG", "verify"]
 
 MEDIA_TYPE = "application/vnd.sealbus.tdx-quote"

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attestation.claims import Genuine
+from attestation.claims import EVALUATION_NUMBER, Genuine
 from attestation.errors import NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
 from attestation.tdx.collateral import (
@@ -37,7 +37,7 @@ KNOWN_ATTRIBUTES = DEBUG | LASS | SEPT_VE_DISABLE | MIGRATABLE | PKS | KEY_LOCKE
 # What a policy can set floors for.
 SGX_COMPONENTS = tuple(f"SGX_TCB_COMP_{number:02}" for number in range(1, 17))
 TEE_COMPONENTS = tuple(f"TEE_TCB_SVN_{number:02}" for number in range(16))
-PCESVN, QE_ISVSVN, EVALUATION_NUMBER = "PCESVN", "QE_ISVSVN", "TCB_EVALUATION_DATA_NUMBER"
+PCESVN, QE_ISVSVN = "PCESVN", "QE_ISVSVN"
 COMPONENTS = (*SGX_COMPONENTS, *TEE_COMPONENTS, PCESVN, QE_ISVSVN, EVALUATION_NUMBER)
 
 
