@@ -20,7 +20,7 @@ from console.operating.memory import RememberedError, check_policy
 from console.operating.naming import digest_of, of_kind
 from console.operating.publishing import hand_over
 from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
-from console.operating.striking import Struck, strike
+from console.operating.striking import Struck, strike, struck_data
 from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File, signed_path
@@ -403,7 +403,7 @@ def tell_receipts(desk: Desk, held: list[tuple[Event, LogReceipt]], as_data: boo
 def tell_struck(desk: Desk, struck: list[Struck], as_data: bool) -> int:
     """Say which revocations are in force, and how many instances each put out."""
     if as_data:
-        told = [receipt_data(desk, each.event, each.receipt) | {"struck": each.instances} for each in struck]
+        told = [receipt_data(desk, each.event, each.receipt) | struck_data(each) for each in struck]
         print_json({"done": True, "receipts": told})
     else:
         for each in struck:

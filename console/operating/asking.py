@@ -10,7 +10,7 @@ from schemas import codec
 from schemas.documents import BreakGlass
 from schemas.errors import Reason, UsageError
 from schemas.messages import Event, MeshStatus
-from schemas.policy import from_compiled
+from schemas.policy import Policy, from_compiled
 from sealing.context import sha256
 from sealing.council import Council
 from sealing.documents import open_by_operators, signer_of
@@ -32,12 +32,24 @@ async def _ask(line: OperatorLine) -> Told | None:
         raise UsageError(
             f"no policy is in force in term {status.term}, so nobody may do anything: publish one"
         )
-    text, signers = signed(line.council, "policy", (await line.ask("policy", "", Event)).documents)
+    text, signers = await _policy(line)
     broken = await _broken(line, status)
     revoked = await line.revoked()
     if sha256(text) != status.policy_hash or broken is None:
         return None  # something came into force meanwhile
     return Told(status, from_compiled(text), signers, broken, revoked)
+
+
+async def policy_in_force(line: OperatorLine) -> Policy | None:
+    """Return the policy in force, verified by the operators' signatures; None if there is none."""
+    if not line.policy_version:
+        return None
+    text, _ = await _policy(line)
+    return from_compiled(text)
+
+
+async def _policy(line: OperatorLine) -> tuple[bytes, tuple[str, ...]]:
+    return signed(line.council, "policy", (await line.ask("policy", "", Event)).documents)
 
 
 async def _broken(line: OperatorLine, status: MeshStatus) -> tuple[Broken, ...] | None:
