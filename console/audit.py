@@ -14,7 +14,7 @@ from rich.console import Console
 from console import audit_screen as screen
 from console import operator_key
 from console.audit_fetch import FOLDER, ForkError, following
-from console.audit_log import StoredLog, fork_between, read_log
+from console.audit_log import MAX_LOG, StoredLog, fork_between, read_log
 from console.audit_proof import check_proof, make_proof
 from console.council_files import CHAIN, encode_chain
 from console.documents import open_signed_policy
@@ -40,7 +40,6 @@ from sealing.council import Council
 from sealing.errors import SealingError
 
 FINE, AMISS = 0, 1
-MAX_LOG = 1024 * 1024 * 1024
 MAX_PROOF = 64 * 1024
 POLL = 1.0  # seconds between two looks of `fetch --follow`
 
