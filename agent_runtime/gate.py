@@ -109,11 +109,8 @@ class Gate:
             raise HandBackError(Reason.REPLAYED)
         if known is not None:
             self._seen.extend(key, body.expires + member.grace)
-            # What is kept is sent whatever is granted now; what was not finished is asked for anew.
-            granted = trust.grants.get((sender_role, "submit", body.task_class))
-            if granted is not None and granted.audience != opener.group:
-                granted = None
-            return OpenedTask(body, sender, opener.token, key, known, sender_role, None, granted, repeat=True)
+            # It begins nothing: what is kept is sent whatever is granted now, what runs was judged once.
+            return OpenedTask(body, sender, opener.token, key, known, sender_role, None, None, repeat=True)
         if member.keys.instance in trust.quarantined:
             raise HandBackError(Reason.QUARANTINED)
         entry = self._seen.insert(key, body.expires + member.grace, content)

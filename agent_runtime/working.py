@@ -85,8 +85,11 @@ class Working:
             await self._drained.wait()
 
     def sweep(self) -> None:
-        """Forget what expired."""
-        self._seen.forget(self._membership.clock.highest())
+        """Forget what expired and does not run any more: forgotten before it ended, it would run twice."""
+        highest = self._membership.clock.highest()
+        for key in self._running:
+            self._seen.extend(key, highest)
+        self._seen.forget(highest)
 
     def _take(self, frame: bytes, dead: bool) -> None:
         task_id = task_id_of(frame)
@@ -122,6 +125,8 @@ class Working:
                 async with self._slots:
                     ended = await self._result(opened, dead)
                 if ended is None:
+                    # What the gate said of it is lost: given again, it is judged again, and whole.
+                    self._seen.remove(opened.key)
                     return
                 opened.entry.body = codec.encode(ended)
             # Handed back if it cannot be sent: another instance, or this one later, answers.
@@ -155,7 +160,7 @@ class Working:
         except RefusedError as error:
             refusal = refusal or error
         if refusal is not None or granted is None:
-            refusal = refusal or RefusedError(Reason.NO_GRANT)  # a repeat whose grant is gone
+            refusal = refusal or RefusedError(Reason.NO_GRANT)  # a repeat: it begins nothing
             self._refusals.note("task", refusal.reason.value)
             return ResultBody(worker, refusal.reason.value, refusal.detail, b"")
         if dead:

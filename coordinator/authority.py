@@ -307,7 +307,7 @@ class Authority:
         until = now + DAY + GRACE_MOST if order.kind == INSTANCE else 0
         dropped = self._strike(order.kind, order.value, struck, now, until)
         if order.kind == CHIP:
-            dropped |= self._striking.by_chip(now)
+            dropped |= self._striking.by_chip(limits=self.standing.limits, now=now)
         return index, self._settle(now, dropped=dropped, everyone=True)
 
     def receipt(self, event: Event, index: int) -> bytes:

@@ -3,6 +3,7 @@
 Pure. It only ever adds one rule, names what the policy in force names, and ends by itself.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from coordinator.audit import AuditLog
@@ -99,11 +100,11 @@ class Glass:
         """Return what is added to a policy: of what an older one named, only what this one names too."""
         if policy is None:
             return ()
-        return tuple({_rule(glass): None for glass in self._open if _adds(policy, glass)})
+        return _rules(glass for glass in self._open if _adds(policy, glass))
 
     def preview(self, glass: BreakGlass, policy: Policy | None) -> tuple[Rule, ...]:
         """Return what would be added to a policy if a document that was judged were in force too."""
-        return tuple(dict.fromkeys((*self.rules(policy), _rule(glass))))
+        return _rules([*(each for each in self._open if policy and _adds(policy, each)), glass])
 
     def notices(self, policy: Policy | None) -> tuple[str, ...]:
         """Say in words what is in force beside a policy."""
@@ -121,7 +122,18 @@ def _right(glass: BreakGlass) -> str:
 
 
 def _rule(glass: BreakGlass) -> Rule:
-    return Rule(role=glass.role, may=glass.may, what=glass.what)
+    # Its end is in the grant too: what waits for its turn is asked about by the grant that let it pass.
+    until = datetime.fromtimestamp(glass.until // SECOND, UTC)
+    return Rule(role=glass.role, may=glass.may, what=glass.what, until=until)
+
+
+def _rules(opened: Iterable[BreakGlass]) -> tuple[Rule, ...]:
+    """Return a rule for each right that is given, to the last of its ends."""
+    last: dict[str, BreakGlass] = {}
+    for glass in opened:
+        right = _right(glass)
+        last[right] = max(last.get(right, glass), glass, key=lambda each: each.until)
+    return tuple(_rule(glass) for glass in last.values())
 
 
 def _adds(policy: Policy, glass: BreakGlass) -> bool:

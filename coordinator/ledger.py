@@ -33,6 +33,7 @@ from sealing.context import sha256
 PARTIES_REMEMBERED = 65_536
 
 IMAGES_SHARED = 4_096
+CHIPS_MOST = 8  # that one instance names in its life: each is remembered, and moving a machine is rare
 
 
 Image = tuple[str, tuple[tuple[str, str], ...]]  # platform, and all that it measures of code by name
@@ -59,7 +60,8 @@ class Party(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     found: (
         AttestationResult | None
     )  # by appraisal, without its chip; None: a client or an operator, which nothing attests
-    chip: str = ""
+    chip: str = ""  # as its newest Evidence names it
+    chips_before: tuple[str, ...] = ()  # others that its Evidence named: the host may hide it, or move it
     admission: bytes
     term: int
     expires: Millis
@@ -75,6 +77,11 @@ class Party(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def result(self) -> AttestationResult | None:
         """What an appraisal found."""
         return replace(self.found, chip=self.chip) if self.found else None
+
+    @property
+    def chips(self) -> tuple[str, ...]:
+        """Every chip that it named while it is remembered, the last one last."""
+        return (*self.chips_before, self.chip) if self.chip else self.chips_before
 
     @property
     def issued(self) -> Millis:
@@ -111,8 +118,9 @@ class Party(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return self.instance.hex() == value
         if self.found is None:
             return False
+        if kind == CHIP:
+            return value in self.chips
         return value == {
-            CHIP: self.chip,
             WORKLOAD: self.found.workload,
             MEASUREMENT: self.found.workload_id.hex(),
         }.get(kind)
@@ -204,8 +212,10 @@ class Ledger:
                 raise RefusedError(Reason.INSTANCE_REVOKED, "a chip is revoked, and this one is not named")
         if named & self._banned:
             raise RefusedError(Reason.INSTANCE_REVOKED)
-        known = instance in self._parties or instance in self._past
-        if not known and len(self._parties) + len(self._past) >= PARTIES_REMEMBERED:
+        last = self._last(instance)
+        if last is not None and result is not None and len({*last.chips, result.chip} - {""}) > CHIPS_MOST:
+            raise RefusedError(Reason.UNAVAILABLE, f"an instance names {CHIPS_MOST} chips at most")
+        if last is None and len(self._parties) + len(self._past) >= PARTIES_REMEMBERED:
             raise RefusedError(Reason.UNAVAILABLE, "the registry is full")
 
     def enter(self, party: Party) -> bool:
@@ -214,11 +224,17 @@ class Ledger:
         Whom a policy excluded and a later one names again is not out any more. Whom operators put out,
         `check` has refused.
         """
-        last = self._parties.get(party.instance) or self._past.pop(party.instance, None)
+        last = self._last(party.instance)
+        self._past.pop(party.instance, None)
         until = max(party.keys_until, last.keys_until if last else 0)
-        self._parties[party.instance] = replace(self._slim(party), keys_until=until)
+        # What it once named it has been on, with the keys that it has: silence now does not undo that.
+        before = tuple(chip for chip in last.chips if chip != party.chip) if last else ()
+        self._parties[party.instance] = replace(self._slim(party), keys_until=until, chips_before=before)
         unlisted = self._unlist(party.instance)
         return self._list_quarantined(party.instance, party.expires) or unlisted
+
+    def _last(self, instance: bytes) -> Party | None:
+        return self._parties.get(instance) or self._past.get(instance)
 
     def _slim(self, party: Party) -> Party:
         """Return a party that shares what is the same with others of its image: they may be thousands."""
@@ -329,8 +345,8 @@ class Ledger:
         return ended
 
     def overdue(self, now: Millis) -> list[Party]:
-        """Return who had to prove again and has not."""
-        return [p for p in self._parties.values() if p.prove_by is not None and p.prove_by <= now]
+        """Return who had to prove again and has not, whether or not its admission has ended meanwhile."""
+        return [p for p in self.remembered() if p.prove_by is not None and p.prove_by <= now]
 
     def forget(self, now: Millis) -> bool:
         """Forget whose epochs have all closed; tell whether the revoked set changed."""

@@ -53,17 +53,22 @@ class Striking:
             dropped |= self.strike(kind, value, parties, limits=new.limits, now=now)
         # Whoever cannot be judged by what it proved loses its session, and with it its keys' renewal.
         return dropped | self._must_prove(
-            [p for p in self._ledger.parties() if verdicts[p.instance][1] is eviction.Verdict.MUST_PROVE], now
+            [party for party, verdict in verdicts.values() if verdict is eviction.Verdict.MUST_PROVE],
+            limits=new.limits,
+            now=now,
         )
 
-    def by_chip(self, now: Millis) -> frozenset[bytes]:
+    def by_chip(self, *, limits: Limits, now: Millis) -> frozenset[bytes]:
         """Have whoever named no chip, where one is banned now, prove again; return whose sessions end."""
-        return self._must_prove(
-            [p for p in self._ledger.parties() if p.result and self._ledger.hides_chip(p.result)], now
-        )
+        hidden = [p for p in self._ledger.remembered() if p.result and self._ledger.hides_chip(p.result)]
+        return self._must_prove(hidden, limits=limits, now=now)
 
-    def _must_prove(self, parties: list[Party], now: Millis) -> frozenset[bytes]:
+    def _must_prove(self, parties: list[Party], *, limits: Limits, now: Millis) -> frozenset[bytes]:
         for party in parties:
+            if self._ledger.admitted(party.instance) is None:
+                # Its admission is over and its keys are not: it has no session in which it could prove.
+                self.strike(INSTANCE, party.instance.hex(), [party], limits=limits, now=now)
+                continue
             self._ledger.must_prove(party.instance, now + PROVE_WITHIN)
             self._audit.append("must-prove", now=now, instance=party.instance.hex())
         return frozenset(party.instance for party in parties)

@@ -50,7 +50,8 @@ def _status(ledger: Ledger, party: Party) -> PartyStatus:
         party.workload,
         found.workload_id if found else b"",
         party.platform,
-        party.chip,
+        # The last that it named: by that it can be put out.
+        party.chips[-1] if party.chips else "",
         party.evidence,
         party.expires,
         _state(ledger, party),

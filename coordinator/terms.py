@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from coordinator.errors import ForkError, RefusedError
 from schemas.documents import Order
 from schemas.errors import Reason
-from schemas.limits import MINUTE
+from schemas.limits import MINUTE, NUMBERS_END
 from schemas.messages import Event, Millis
-from schemas.policy import Limits, Policy, with_rules
+from schemas.policy import Limits, Policy, highest_after, with_rules
 from schemas.rules import Rule
 from sealing.context import Mesh
 from sealing.council import Council
@@ -19,7 +19,6 @@ from sealing.profile import profile_of
 
 NO_HASH = bytes(32)
 AHEAD = 5 * MINUTE  # by how much operators' clocks may be ahead of the coordinator's host
-NUMBERS_END = 2**31  # of terms and versions: one signed by mistake must not be the last
 PAST_KEPT = 256  # policies that are told apart from a fork of theirs
 
 
@@ -86,8 +85,6 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
     """Adopt a policy that follows the one in force, with the profile that came with it."""
     # 1. Signed by the threshold, for this mesh.
     policy, digest = open_policy(standing.council, mesh, event.documents)
-    if policy.version >= NUMBERS_END:
-        raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a policy's version is below {NUMBERS_END}")
     # 2. A term is open.
     if standing.order is None:
         raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
@@ -97,6 +94,8 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
         raise ForkError(policy.version, known[policy.version], digest)
     if policy.version <= standing.policy_version:
         raise RefusedError(Reason.VERSION_NOT_NEWER, f"policy: version {standing.policy_version} is in force")
+    if policy.version > (most := highest_after(standing.policy)):
+        raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a policy's version: {most} at most is taken here")
     predecessor = bytes.fromhex(policy.predecessor) if policy.predecessor else None
     if standing.policy is not None and predecessor != standing.policy_hash:
         held = f"version {standing.policy_version} is in force as {standing.policy_hash.hex()}"

@@ -41,3 +41,6 @@ TIME_INTERVAL = 5 * MINUTE
 
 SEEN_TASKS = 200_000  # about 40 MiB; full means handing tasks back, never forgetting early
 GROUP_SENDERS = 4_096  # handles with a replay window each; the longest silent one goes
+
+NUMBERS_END = 2**31  # of terms and policies' versions
+NUMBERS_JUMP = 2**20  # at once: a number that was signed by mistake must not be the last

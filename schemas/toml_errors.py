@@ -5,6 +5,7 @@ found in the text again.
 """
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -26,6 +27,9 @@ MAX_PARTS = 32  # of one key; nothing that is read here is nested half as deep
 _LONG_KEY = re.compile(
     rf"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}"""
 )
+
+# Python reads no longer number; the C types of all that is read here end after twenty digits.
+_LONG_NUMBER = re.compile(rf"(?<![\w\"'])[+-]?[0-9](?:_?[0-9]){{{sys.int_info.default_max_str_digits}}}")
 
 ANY_KEY = "..."  # how msgspec writes a key of a table that is no struct
 
@@ -104,6 +108,9 @@ def _explain_syntax(text: str, message: str) -> str:
     if message.endswith("(at end of document)"):
         lines = text.split("\n")
         message = f"{message}, line {len(lines)}, column {len(lines[-1]) + 1}"
+    if message.startswith("Exceeds the limit") and (match := _LONG_NUMBER.search(text)):
+        begun = text[: match.start()].split("\n")
+        return f"a number has more digits than are read (at {Place(len(begun), len(begun[-1]) + 1)})"
     hint = next((hint for start, hint in _SYNTAX.items() if message.startswith(start)), "")
     return f"{message}; {hint}" if hint else message
 

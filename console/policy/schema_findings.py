@@ -21,20 +21,20 @@ _SPEAKS_OF = {
     "object": ("minProperties", "maxProperties", "required", "properties", "additionalProperties"),
 }
 _TYPE_OF = {keyword: name for name, keywords in _SPEAKS_OF.items() for keyword in keywords}
-_UNCOMPARED = ("title", "description", "$comment", "pattern")
+_UNCOMPARED = ("title", "description", "$comment")
 _WRITTEN_TOGETHER = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "IDEOGRAPHIC"}
 _FIXES = ("type", "const", "enum")  # whichever stands there, no value of another type passes
 
 
 def schema_findings(policy: Policy) -> list[Finding]:
-    """Return every bound without a type, and every text of several scripts, by the rule that it stands in."""
-    mixed = [
-        Finding("mixed-scripts", path, f"rule {index + 1}: {text!a} has letters of {' and '.join(scripts)}")
+    """Return every bound without a type, and every text that reads like another, by the rule it stands in."""
+    alike = [
+        found
         for index, rule in enumerate(policy.rules)
         for path, text in _texts(rule.arguments, ("rules", index, "arguments"))
-        if len(scripts := _scripts(text)) > 1
+        for found in _alike(index + 1, path, text)
     ]
-    return mixed + [
+    return alike + [
         Finding("schema-without-type", path, f"rule {index + 1}: {text}")
         for index, rule in enumerate(policy.rules)
         if rule.arguments is not None
@@ -42,6 +42,18 @@ def schema_findings(policy: Policy) -> list[Finding]:
             rule.arguments, ("rules", index, "arguments"), lets_pass=rule.may is not None, is_typed=False
         )
     ]
+
+
+def _alike(number: int, path: Path, text: str) -> Iterator[Finding]:
+    scripts = _scripts(text)
+    # A pattern may well name the letters of several.
+    if len(scripts) > 1 and path[-1] != "pattern":
+        said = f"rule {number}: {text!a} has letters of {' and '.join(scripts)}"
+        yield Finding("mixed-scripts", path, said)
+    if not unicodedata.is_normalized("NFC", text):
+        composed = unicodedata.normalize("NFC", text)
+        said = f"rule {number}: {text!a} reads like {composed!a}, and only the one that stands here is meant"
+        yield Finding("not-composed", path, said)
 
 
 def _texts(value: Any, at: Path) -> Iterator[tuple[Path, str]]:

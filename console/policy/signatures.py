@@ -13,7 +13,7 @@ from schemas import codec
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.limits import SECOND
 from schemas.messages import Millis
-from schemas.policy import Policy, compiled, from_compiled
+from schemas.policy import Policy, compiled, from_compiled, highest_after
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.council import Council
@@ -169,6 +169,10 @@ def join(
 
 def chain(policy: Policy, previous: Signed | None) -> list[Finding]:
     """Say where a policy does not follow the one before; without that, only what can be seen alone."""
+    most = highest_after(previous.policy if previous else None)
+    if policy.version > most:
+        text = f"version {policy.version} leaves too few after it: no coordinator takes one above {most} here"
+        return [Finding("version-jump", ("version",), text)]
     if previous is None:
         if policy.version > 1 and policy.predecessor is None:
             text = (
@@ -184,6 +188,9 @@ def chain(policy: Policy, previous: Signed | None) -> list[Finding]:
     if policy.version <= before.version:
         text = f"version {policy.version} does not follow version {before.version}: set {before.version + 1}"
         found.append(Finding("version-not-newer", ("version",), text))
+    if policy.issued < before.issued:
+        text = f"it was issued before version {before.version}, so no coordinator adopts it: mend `issued`"
+        found.append(Finding("issued-before", ("issued",), text))
     if policy.predecessor != previous.digest.hex():
         text = f'the version before has another hash: set predecessor = "{previous.digest.hex()}"'
         found.append(Finding("predecessor-mismatch", ("predecessor",), text))

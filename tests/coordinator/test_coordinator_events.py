@@ -6,10 +6,21 @@ import msgspec
 import pytest
 
 from coordinator.beacons import revoked_hash
+from coordinator.ledger import CHIPS_MOST
 from schemas import codec
 from schemas.documents import Beacon, LogReceipt, Order, View
 from schemas.evidence import NITRO, SEV_SNP, PlatformValues
-from schemas.messages import ENCLAVE, LAST_MOMENT, OPERATOR, Event, Get, Holdings, Refused, Time
+from schemas.messages import (
+    ENCLAVE,
+    LAST_MOMENT,
+    OPERATOR,
+    Event,
+    Get,
+    Holdings,
+    MeshStatus,
+    Refused,
+    Time,
+)
 from schemas.pinning import Pinned
 from schemas.policy import Client, Limits, Policy, TaskClass, Workload, compiled
 from sealing import cose
@@ -371,8 +382,22 @@ def test_terms_and_versions_leave_room_for_the_next(world: World) -> None:
     assert refusal_of(party, world.order(term=2**31)) == "constraint-violated"
     party.event(world.order(term=2**31 - 1))
     party = operator(world)
-    assert refusal_of(party, world.policy_event(world.policy(version=2**31))) == "constraint-violated"
-    party.event(world.policy_event(world.policy(version=2**31 - 1)))
+    first = 2**31 - 2**20 - 1  # after which as many may follow as may be left out at once
+    assert refusal_of(party, world.policy_event(world.policy(version=first + 1))) == "constraint-violated"
+    party.event(world.policy_event(world.policy(version=first)))
+    last = world.next_policy(world.policy(version=first), version=2**31 - 1)
+    party = operator(world)
+    beyond = world.next_policy(world.policy(version=first), version=2**31)
+    assert refusal_of(party, world.policy_event(beyond)) == "constraint-violated"
+    party.event(world.policy_event(last))
+
+
+def test_a_policy_leaves_out_no_more_than_a_million_versions(world: World) -> None:
+    party, held = world.up(), world.policy()
+    for version in (2**31 - 1, 2 + 2**20):
+        event = world.policy_event(world.next_policy(held, version=version))
+        assert refusal_of(party, event) == "constraint-violated"
+    party.event(world.policy_event(world.next_policy(held, version=1 + 2**20)))
 
 
 def test_a_revocation_handed_over_outlives_every_admission_of_the_term_before(world: World) -> None:
@@ -543,6 +568,16 @@ def test_higher_floor_has_everyone_of_that_platform_prove_again_or_go(world: Wor
     assert [entry.instances for entry in client.pushed()[-1].revoked] == [(silent.keys.instance,)]
 
 
+def test_higher_floor_has_whoever_has_keys_and_no_admission_go_at_once(world: World) -> None:
+    world.up()
+    gone = Party.enclave(world, "redactor").join()
+    world.tick(600_000)
+    values = PlatformValues(lab_roots=("ab" * 32,), minimum_tcb={"snp": 9})
+    platforms = {**world.policy().platforms, SEV_SNP: values}
+    operator(world).event(world.policy_event(world.next_policy(world.policy(), platforms=platforms)))
+    assert gone.keys.instance in out(world)
+
+
 def test_instance_that_must_prove_again_is_named_to_nobody(world: World) -> None:
     world.up()
     redactor, vault = Party.enclave(world, "redactor").join(), Party.enclave(world, "vault").join()
@@ -678,6 +713,75 @@ def test_whoever_hid_its_chip_before_one_was_revoked_has_to_prove_again(world: W
     assert hidden.keys.instance in {
         each for entry in operator(world).holdings().revoked for each in entry.instances
     }
+
+
+def out(world: World) -> set[bytes]:
+    return {each for entry in operator(world).holdings().revoked for each in entry.instances}
+
+
+@pytest.mark.parametrize("then", ["", OTHER_CHIP], ids=["hidden", "moved"])
+def test_whoever_named_a_chip_once_is_out_with_it_at_once(world: World, then: str) -> None:
+    party = world.up()
+    evicted = Party.enclave(world, "redactor").join()
+    before = epochs(evicted.admitted.holdings, "redactor")
+    for chip in (then, ""):
+        evicted.chip = chip
+        evicted.join()
+    party.event(world.revocation("chip", CHIP))
+    assert evicted.keys.instance in out(world)
+    planner = Party.enclave(world, "planner", chip=OTHER_CHIP).join()
+    assert set(before).isdisjoint(epochs(planner.holdings(), "redactor"))
+
+
+def test_operators_are_told_the_last_chip_that_was_named(world: World) -> None:
+    party = world.up()
+    hidden = Party.enclave(world, "redactor").join()
+    hidden.chip = ""
+    hidden.join()
+    told = codec.convert(party.request("get", Get("status", "0"), "got"), MeshStatus)
+    (shown,) = [each for each in told.parties if each.instance == hidden.keys.instance]
+    assert shown.chip == CHIP
+
+
+def test_no_instance_names_more_chips_than_are_remembered(world: World) -> None:
+    world.up()
+    party = Party.enclave(world, "redactor", chip="")
+    for number in range(CHIPS_MOST):
+        party.chip = f"{number:02x}" * 64
+        party.join()
+    party.join()
+    party.chip = "ff" * 64
+    with pytest.raises(Refusal, match="unavailable"):
+        party.join()
+    party.chip = ""
+    party.join()
+
+
+def test_whoever_hid_its_chip_and_has_keys_yet_without_an_admission_is_out_at_once(world: World) -> None:
+    world.up()
+    gone = Party.enclave(world, "redactor", chip="").join()
+    world.tick(600_000)
+    party, planner = operator(world), Party.enclave(world, "planner", chip=OTHER_CHIP).join()
+    before = planner.holdings()
+    party.event(world.revocation("chip", CHIP))
+    (after,) = planner.pushed()
+    assert set(epochs(before, "redactor")).isdisjoint(epochs(after, "redactor"))
+    assert gone.keys.instance in out(world)
+    # Of another chip, it comes back as it was.
+    gone.chip = OTHER_CHIP
+    gone.join()
+    assert gone.keys.instance not in out(world)
+
+
+def test_whose_admission_ends_before_it_has_proved_again_is_out_all_the_same(world: World) -> None:
+    world.up()
+    hidden = Party.enclave(world, "redactor", chip="").join()
+    world.tick(570_000)
+    operator(world).event(world.revocation("chip", CHIP))
+    world.tick(59_000)
+    assert hidden.keys.instance not in out(world)
+    world.tick(1_000)
+    assert hidden.keys.instance in out(world)
 
 
 def test_revocation_reaches_an_instance_whose_admission_has_ended(world: World) -> None:

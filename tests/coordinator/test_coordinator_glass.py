@@ -15,7 +15,7 @@ from schemas.peer import Call
 from schemas.rules import Rule
 from sealing.documents import open_grant, open_policy
 from tests.agent_runtime.world import Member, beat, enclave
-from tests.coordinator.world import Party, Refusal, World
+from tests.coordinator.world import START, Party, Refusal, World
 
 HOUR = 60 * MINUTE
 
@@ -105,6 +105,19 @@ def test_whoever_does_not_hear_of_its_end_goes_by_it_for_a_grace_at_most(
     assert vault.beacons()[-1] is False
     world.tick(GRACE)
     assert may_call(vault, planner) == Reason.NOT_LIVE
+
+
+def test_of_two_that_give_one_right_the_later_end_holds(world: World, operator: Party) -> None:
+    vault, planner = enclave(world, "vault"), enclave(world, "planner")
+    for minutes in (2, 4, 1):
+        operator.event(glass(world, until=world.now + minutes * MINUTE, reason=f"recall {minutes}"))
+    assert len(extra(world)) == 1
+    while world.now < START + 4 * MINUTE - SECOND:
+        beat(world, vault, planner)
+    assert may_call(vault, planner) == ""
+    beat(world, vault, planner)
+    beat(world, vault, planner)
+    assert may_call(vault, planner) == Reason.NO_GRANT
 
 
 def test_other_grants_stay_as_they_were(world: World, operator: Party) -> None:

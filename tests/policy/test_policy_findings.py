@@ -337,6 +337,21 @@ def test_a_bound_without_a_type_is_told_where_it_lets_others_pass(
     assert {each.code for each in found} <= {"schema-without-type"}
 
 
+def test_a_text_that_is_spelt_in_parts_reads_like_another() -> None:
+    for text, found in (("r\u00e9sum\u00e9", False), ("re\u0301sume", True), ("e\u0301", True)):
+        schemas: tuple[dict[str, Any], ...] = (
+            {"enum": ["other", text]},
+            {"type": "string", "pattern": f"^{text}$"},
+            {"type": "object", "properties": {text: {"type": "string"}}},
+        )
+        for schema in schemas:
+            rule = Rule(role="requester", deny="submit", what="survey", arguments=schema)
+            codes = {each.code for each in schema_findings(but(rules=(*POLICY.rules, rule)))}
+            assert codes == ({"not-composed"} if found else set()), schema
+    described = Rule(role="requester", deny="submit", what="survey", arguments={"description": "e\u0301"})
+    assert schema_findings(but(rules=(described,))) == []
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -176,6 +176,20 @@ def test_without_the_version_before_only_a_missing_name_of_it_is_seen() -> None:
     assert found.code == "no-predecessor"
 
 
+def test_a_version_far_ahead_is_told_as_the_coordinator_refuses_it() -> None:
+    assert signatures.chain(replace(SECOND, version=1 + 2**20), FIRST) == []
+    for version, before in ((2 + 2**20, FIRST), (2**31 - 2**20, None), (2**40, None)):
+        (found,) = signatures.chain(replace(SECOND, version=version), before)
+        assert (found.code, found.path) == ("version-jump", ("version",))
+    assert signatures.chain(replace(SECOND, version=2**31 - 2**20 - 1), None) == []
+
+
+def test_a_version_that_was_issued_before_the_one_that_it_replaces_is_told() -> None:
+    assert signatures.chain(replace(SECOND, issued=OURS.issued), FIRST) == []
+    (found,) = signatures.chain(replace(SECOND, issued=OURS.issued - 1), FIRST)
+    assert (found.code, found.path) == ("issued-before", ("issued",))
+
+
 def test_the_version_before_is_of_the_same_mesh() -> None:
     codes = [each.code for each in signatures.chain(replace(SECOND, mesh="ee" * 32), FIRST)]
     assert codes == ["other-mesh"]

@@ -212,6 +212,17 @@ def test_what_is_no_policy_is_a_usage_error_however_odd(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize(
+    "number", ["9" * 5_000, "-" + "9" * 5_000, "9_" * 5_000 + "9"], ids=["long", "less", "parts"]
+)
+def test_a_number_of_too_many_digits_is_told_by_its_place(number: str) -> None:
+    text = f"a = 1\nname = 'a'\nversion = {number}\n"
+    with pytest.raises(UsageError) as error:
+        read_toml(text, Policy, "the policy")
+    said = "the policy is not TOML: a number has more digits than are read (at line 3, column 11)"
+    assert str(error.value) == said
+
+
 @given(st.text(st.sampled_from("ab.=[]{}\"'#,\n 1\\"), max_size=60))
 @example("a = [[1], {b = 2}]")
 def test_any_text_reads_or_is_a_usage_error(text: str) -> None:
