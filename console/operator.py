@@ -117,7 +117,7 @@ class OperatorLine:
         coordinator, _ = self._peer()
         if event.kind == "policy":
             policy = _policy(event)
-            check_policy(self._kept.memory(), policy.version, sha256(compiled(policy)))
+            check_policy(self._kept.memory(), policy, sha256(compiled(policy)))
         # What cannot be kept is not sent: later coordinators could not be told.
         self._kept.pend(event)
         try:

@@ -83,7 +83,7 @@ def new_order(
     """Write an order for the coordinator that answers, signed with the keys that are given."""
     verified = read_policy(desk, policy_file)
     if verified is not None:
-        check_policy(desk.kept.memory(), verified.policy.version, verified.policy_hash)
+        check_policy(desk.kept.memory(), verified.policy, verified.policy_hash)
 
     async def work() -> int:
         who = await waiting_coordinator(desk, verified) if instance is None else digest_of(instance)
@@ -347,7 +347,7 @@ def sent_order(desk: Desk, instance: bytes, term: int) -> Event:
 def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
     memory, order = desk.kept.memory(), codec.decode(act.text, Order)
     if policy is not None:
-        check_policy(memory, policy.policy.version, policy.policy_hash)
+        check_policy(memory, policy.policy, policy.policy_hash)
     named = {None, memory.policy_hash, policy.policy_hash if policy else None}
     if memory.policy_version and order.policy_hash not in named:
         raise RememberedError(

@@ -75,7 +75,9 @@ async def test_a_refusal_comes_back_with_its_code_and_nothing_is_kept(mesh: Mesh
         cases = {
             "fork.toml": (other, "forked"),
             "back.toml": (mesh.policy, "state-rolled-back"),
-            "gap.toml": (gap, "predecessor-mismatch"),
+            "gap.toml": (gap, "version-gap"),
+            "leap.toml": (mesh.successor(second, version=4), "version-gap"),
+            "other.toml": (mesh.successor(second, predecessor="ee" * 32), "predecessor-mismatch"),
             "early.toml": (mesh.successor(second, not_before=2**47), "not-yet-valid"),
             "ahead.toml": (mesh.successor(second, issued=4_102_444_800_000), "not-yet-valid"),
             "before.toml": (mesh.successor(second, issued=second.issued - 1), "constraint-violated"),
