@@ -23,7 +23,7 @@ from console.operating.naming import ALONE, FULL, Registry, UnknownHereError, di
 from console.operating.screen import act_data, act_lines, agents_table, party_data
 from console.operating.striking import strike
 from console.operating.tainting import Measured, measured, measured_as
-from console.operator import OperatorLine
+from console.operator import NO_TERM, OperatorLine
 from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File
@@ -142,8 +142,10 @@ def list_workloads(desk: Desk, as_data: bool) -> int:
 
     async def work() -> int:
         async with desk.line() as line:
-            parties = (await line.status()).parties
+            status = await line.status()
+            parties = status.parties
             known = measured(parties, await policy_in_force(line))
+        _hint(status)
         counted = Counter(each.workload_id.hex() for each in parties)
         if as_data:
             print_json({"workloads": [_workload_data(each, counted[each.value]) for each in known]})
@@ -253,4 +255,11 @@ def _write(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
 
 async def _status(desk: Desk) -> MeshStatus:
     async with desk.line() as line:
-        return await line.status()
+        status = await line.status()
+    _hint(status)
+    return status
+
+
+def _hint(status: MeshStatus) -> None:
+    if not status.term:
+        click.echo(f"sealbus: {NO_TERM}; until then nobody but operators is admitted", err=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from agent_runtime.coordination import UnreachableError
 from agent_runtime.joining import AdmissionRefusedError
 from console.operating.asked import Broken, Told
-from console.operator import PAGES_TRIED, OperatorLine
+from console.operator import NO_TERM, PAGES_TRIED, OperatorLine
 from schemas import codec
 from schemas.documents import BreakGlass
 from schemas.errors import Reason, UsageError
@@ -28,9 +28,12 @@ async def ask(line: OperatorLine) -> Told:
 
 async def _ask(line: OperatorLine) -> Told | None:
     status = await line.status()
+    if not status.term:
+        raise UsageError(f"{NO_TERM}; until then nobody may do anything")
     if not status.policy_version:
         raise UsageError(
-            f"no policy is in force in term {status.term}, so nobody may do anything: publish one"
+            f"no policy is in force in term {status.term}, so nobody may do anything: "
+            "`sealbus policy publish FILE`"
         )
     text, signers = await _policy(line)
     broken = await _broken(line, status)

@@ -7,16 +7,17 @@ it is sent only if that is meant.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from agent_runtime import RefusedError
 from console.operating import acts
 from console.operating.acts import Act
 from console.operating.asking import policy_in_force
 from console.operating.desk import Desk
 from console.operating.naming import Registry, named, nobody
 from console.operating.tainting import Measured, measured
-from console.operator import OperatorLine
+from console.operator import NO_TERM, OperatorLine
 from schemas import codec
 from schemas.documents import LogReceipt, RevocationOrder
-from schemas.errors import UsageError
+from schemas.errors import Reason, UsageError
 from schemas.messages import LIFT, MEASUREMENT, QUARANTINE, Event
 
 
@@ -55,6 +56,8 @@ async def strike(line: OperatorLine, desk: Desk, made: Sequence[Act], *, anyway:
     `anyway` sends it nevertheless: what is not admitted now is not admitted later either. What the policy
     pins is no slip of the hand, so a taint of it is sent whether or not anything of it runs.
     """
+    if not line.term:
+        raise RefusedError(Reason.TERM_NOT_ACCEPTED, NO_TERM)
     before = (await line.status()).parties
     orders = [codec.decode(act.text, RevocationOrder) for act in made]
     listed = await line.revoked()

@@ -144,6 +144,27 @@ async def test_no_broker_and_no_coordinator_are_exit_3(mesh: Mesh) -> None:
     assert (code, "no acceptable offer" in said) == (3, True)
 
 
+@pytest.mark.parametrize("seen", [False, True], ids=["a new console", "one that has seen the policy"])
+async def test_without_a_term_every_command_says_how_to_order_one(mesh: Mesh, seen: bool) -> None:
+    step = "sealbus mesh open --policy FILE"
+    if seen:
+        async with mesh.up() as before:
+            before.stop.cancel()
+    async with mesh.coordinator():
+        for words, known in (
+            (("mesh", "status"), 0),
+            (("mesh", "renew"), 1),
+            (("agents", "list"), 0),
+            (("workloads", "list"), 0),
+            (("agents", "evict", "ab" * 32, "--anyway"), 1),
+            (("explain", "planner", "pseudonym", "call"), 2),
+        ):
+            code, said = await mesh.run(*words, keys=("alice", "bob"), wait=0)
+            assert (code, step in said) == (known if seen else 3, True), (words, said)
+        code, said = await mesh.run("policy", "publish", mesh.file("policy.toml"))
+        assert (code, "term-not-accepted" in said, step in said) == (1, True, True), said
+
+
 async def test_a_restarted_coordinator_hears_of_revocations_before_its_policy(mesh: Mesh) -> None:
     instance = "ab" * 32
     async with mesh.up():
