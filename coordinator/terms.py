@@ -12,6 +12,7 @@ from schemas.limits import FIRST_VERSION_MOST, MINUTE, NUMBERS_END
 from schemas.messages import Event, Millis
 from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
+from schemas.words import moment
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.documents import fewest, open_act, open_policy, open_profile
@@ -111,9 +112,11 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
         raise RefusedError(Reason.PREDECESSOR_MISMATCH, "the order names another policy")
     # 5. It is of now: what operators signed long ago and nobody published is not adopted by surprise.
     if policy.not_before is not None and now < policy.not_before:
-        raise RefusedError(Reason.NOT_YET_VALID, "policy")
+        text = f"the policy's `not_before` is {moment(policy.not_before)}: publish it then"
+        raise RefusedError(Reason.NOT_YET_VALID, text)
     if policy.expires is not None and policy.expires <= now:
-        raise RefusedError(Reason.EXPIRED, "policy")
+        text = f"the policy's `expires` was {moment(policy.expires)}: sign one with a later end"
+        raise RefusedError(Reason.EXPIRED, text)
     # Parties take `issued` for a time that has come: one ahead would shut out whoever joins by it.
     if policy.issued > now + AHEAD:
         raise RefusedError(Reason.NOT_YET_VALID, "a policy issued at a time to come: mend `issued`")

@@ -32,6 +32,7 @@ from console.policy.schema_findings import schema_findings
 from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say, unread_data
 from console.policy.signatures import chain
 from console.policy.signing_commands import (
+    ANCHOR,
     File,
     anchor_option,
     load_anchor,
@@ -159,10 +160,16 @@ def check(
 
 
 def _chain(read: Policy, file: Path, previous: Path | None, anchor_file: Path | None) -> list[Finding]:
+    found = []
+    if anchor_file is not None or file.with_name(ANCHOR).exists():
+        mesh = load_anchor(anchor_file, file)[1].id.hex()
+        if read.mesh != mesh:
+            text = f'the anchor is of another mesh, so nobody can sign this: set mesh = "{mesh}"'
+            found.append(Finding("other-mesh", ("mesh",), text))
     if previous is None:
-        return chain(read, None)
-    council, mesh = load_anchor(anchor_file, file)
-    return chain(read, load_past(council, mesh, previous))
+        return found + chain(read, None)
+    council, of = load_anchor(anchor_file, file)
+    return found + chain(read, load_past(council, of, previous))
 
 
 @policy.command()

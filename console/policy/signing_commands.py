@@ -26,10 +26,11 @@ from sealing.errors import SignatureError
 from sealing.keys import SigningKey
 
 WHOLE, LACKING = 0, 1
+ANCHOR = "anchor.cbor"
 
 File = click.Path(dir_okay=False, path_type=Path)
 anchor_option = click.option(
-    "--mesh", "--anchor", "anchor_file", type=File, help="anchor.cbor beside FILE if absent."
+    "--mesh", "--anchor", "anchor_file", type=File, help=f"{ANCHOR} beside FILE if absent."
 )
 
 
@@ -71,7 +72,7 @@ def keygen(name: str, out: Path, passphrase_file: Path | None) -> int:
     multiple=True,
     help="SHA-256 of a root that policies may name; manufacturers' if absent.",
 )
-@click.option("--out", type=File, default=Path("anchor.cbor"), show_default=True)
+@click.option("--out", type=File, default=Path(ANCHOR), show_default=True)
 def anchor(public_files: tuple[Path, ...], threshold: int | None, roots: tuple[str, ...], out: Path) -> int:
     """Make the anchor of a new mesh from its operators' public keys: it is what the mesh is."""
     people = [operators.read_public(files.read_small_text(path), str(path)) for path in public_files]
@@ -161,7 +162,7 @@ def signed_path(file: Path) -> Path:
 
 def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Council, Mesh]:
     """Read the anchor that was named, or the one beside a policy."""
-    path = anchor_file or file.with_name("anchor.cbor")
+    path = anchor_file or file.with_name(ANCHOR)
     if not path.exists():
         raise UsageError(f"there is no {path}: name the mesh's anchor with --anchor")
     return read_anchor(path)

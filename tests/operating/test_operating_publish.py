@@ -1,6 +1,7 @@
 """`sealbus policy publish` and `mesh open` against a real coordinator: done is what a signed receipt says."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -83,6 +84,11 @@ async def test_a_refusal_comes_back_with_its_code_and_nothing_is_kept(mesh: Mesh
             "before.toml": (mesh.successor(second, issued=second.issued - 1), "constraint-violated"),
             "late.toml": (mesh.successor(second, expires=second.issued + 1), "expired"),
         }
+        ended = datetime.fromtimestamp((second.issued + 1) // 1000, UTC).isoformat()[:19]
+        says = {
+            "early.toml": "`not_before` is 140737488355328 (6429-10-17T02:45:55Z): publish it then",
+            "late.toml": f"`expires` was {second.issued + 1} ({ended}Z): sign one with a later end",
+        }
         before = Kept(mesh.home / "state", mesh.mesh.id)
         receipts = sorted(before.root.rglob("*.cbor"))
         for name, (policy, reason) in cases.items():
@@ -92,6 +98,7 @@ async def test_a_refusal_comes_back_with_its_code_and_nothing_is_kept(mesh: Mesh
             told = json.loads(said[: said.index("}") + 1])
             assert (told["done"], told["reason"]) == (False, reason)
             assert f"sealbus: {reason}" in said
+            assert says.get(name, "") in told["detail"]
         assert sorted(before.root.rglob("*.cbor")) == receipts
         assert coordinator.service.core.authority.standing.policy_version == 2
         # Both hashes of a fork are shown, to the one who brought it too.

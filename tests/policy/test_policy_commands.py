@@ -449,6 +449,25 @@ any_chip = true
 FOUND = {"unknown-name", "unsafe-switch", "expired-exception", "unused-platform"}
 
 
+def test_a_policy_of_another_mesh_than_the_anchor_is_told_by_check(mesh: Run) -> None:
+    (line,) = [each for each in Path("policy.toml").read_text().splitlines() if each.startswith("mesh = ")]
+    line = line.split("#")[0].strip()
+    Path("elsewhere").mkdir()
+    for place in (Path("other.toml"), Path("elsewhere", "other.toml")):
+        text = Path("policy.toml").read_text()
+        place.write_text(text.replace(line, f'mesh = "{"00" * 32}"'))
+        code, said = mesh("check", str(place), "--anchor", "anchor.cbor")
+        assert (code, f"so nobody can sign this: set {line}" in said, "[other-mesh]" in said) == (
+            1,
+            True,
+            True,
+        )
+    code, said = mesh("check", "other.toml")
+    assert (code, "[other-mesh]" in said) == (1, True)
+    code, said = mesh("check", str(Path("elsewhere", "other.toml")))
+    assert "other-mesh" not in said
+
+
 @pytest.mark.parametrize("around", ["", 'mesh = "FILL IN: the mesh"\n'], ids=["alone", "of a whole one"])
 def test_what_judges_evidence_is_checked_before_there_is_a_mesh(run: Run, around: str) -> None:
     Path("part.toml").write_text(around + PART)
