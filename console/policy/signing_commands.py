@@ -19,7 +19,8 @@ from schemas import codec
 from schemas.documents import OperatorKey
 from schemas.errors import UsageError
 from schemas.messages import Millis
-from sealing import keyfile
+from schemas.policy import compiled
+from sealing import cose, keyfile
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.errors import SignatureError
@@ -103,7 +104,13 @@ def sign(
     held = _held(signed_path(file))
     data = files.read(key_file, operator_key.MAX_KEY_FILE)
     key = operator_key.unlock(key_file, data, opened, passphrase_file)
-    whole = signatures.sign(opened, mesh, key, policy, held)
+    try:
+        whole = signatures.sign(opened, mesh, key, policy, held)
+    except SignatureError as error:
+        if not any(cose.unverified_payload(each) != compiled(policy) for each in held.policy):
+            raise
+        step = f"put {file} back as it was signed, or remove {signed_path(file)} and have everybody sign anew"
+        raise SignatureError(f"{error.detail}; {step}") from error
     files.replace(signed_path(file), codec.encode(whole))
     say(signed_lines(signatures.read_signed(opened, mesh, whole), (), _now()))
     return WHOLE

@@ -19,6 +19,7 @@ from sealing.documents import open_message
 from tests.operating.world import Mesh
 
 pytestmark = pytest.mark.anyio
+RIGHT = ("vault", "submit", "survey")
 
 
 async def test_a_term_is_opened_and_a_policy_published_by_commands_alone(mesh: Mesh) -> None:
@@ -133,6 +134,16 @@ async def test_a_text_that_was_changed_after_signing_is_not_published(mesh: Mesh
         (("agents", "evict"), {}, "name one"),
         (("agents", "evict", "abcdef12"), {"keys": ()}, "without a key and a broker to ask"),
         (("policy", "publish", "unsigned.toml"), {}, "nobody has signed"),
+        (("revoke", "new", "chip", "ab", "--reason", "x" * 5_000), {}, "it has 5000 characters"),
+        (("revoke", "new", "chip", "ab" * 200), {}, "can't be signed: a chip to revoke has 1 to 256"),
+        (("glass", "new", *RIGHT, "--reason", " "), {}, "say why: it stands in every log"),
+        (("glass", "new", *RIGHT, "--reason", "x" * 161), {}, "it has 161 characters, and 160 at most"),
+        (
+            ("glass", "new", "A", "call", "b", "--anyway", "--reason", "x"),
+            {},
+            "names have lower-case letters",
+        ),
+        (("operators", "new", "--remove", "carol", "--reason", ""), {}, "say why: it stands in every log"),
     ],
 )
 async def test_what_cannot_be_done_says_what_to_do(

@@ -135,7 +135,8 @@ def test_a_policy_that_changes_after_a_signature_is_not_signed_under_it(mesh: Ru
     Path("policy.toml").write_text(changed)
     code, said = sign(mesh, "bob")
     assert code == 1
-    assert "alice signed another text of the policy, one of version 1" in said
+    assert "alice signed another text of the policy, one of version 1; put policy.toml back" in said
+    assert "or remove policy.toml.signed and have everybody sign anew" in said
     assert Path("policy.toml.signed").read_bytes() == before
     code, said = mesh("show", "policy.toml")
     assert code == 2
