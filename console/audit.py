@@ -14,7 +14,7 @@ from rich.console import Console
 from console import audit_screen as screen
 from console import operator_key
 from console.audit_fetch import FOLDER, ForkError, following
-from console.audit_log import StoredLog, fork_between, read_log
+from console.audit_log import MAX_LOG, StoredLog, fork_between, read_log
 from console.audit_proof import check_proof, make_proof
 from console.council_files import CHAIN, encode_chain
 from console.documents import open_signed_policy
@@ -40,8 +40,8 @@ from sealing.council import Council
 from sealing.errors import SealingError
 
 FINE, AMISS = 0, 1
-MAX_LOG = 1024 * 1024 * 1024
 MAX_PROOF = 64 * 1024
+SIGNED_POLICIES = ("policy.toml.signed", "policy.signed")  # as `policy sign` calls it, and a lab
 POLL = 1.0  # seconds between two looks of `fetch --follow`
 
 File = click.Path(dir_okay=False, path_type=Path)
@@ -188,7 +188,7 @@ def prove(
     "--policy",
     "policy_file",
     type=File,
-    help="The signed policy that says which coordinator to believe; DIR/policy.signed if absent.",
+    help="The signed policy that says which coordinator to believe; DIR/policy.toml.signed if absent.",
 )
 @credentials_option
 @state_option
@@ -213,7 +213,7 @@ def fetch(
     council, mesh = _anchor(folder, anchor_file)
     kept = Kept(state or default_state(), mesh.id)
     council = kept.council(council)
-    profile = _profile(council, mesh, policy_file or folder / "policy.signed")
+    profile = _profile(council, mesh, policy_file or _beside(folder), kept)
     locked = files.read(key_file, operator_key.MAX_KEY_FILE)
     key = operator_key.unlock(key_file, locked, council, passphrase_file)
 
@@ -258,10 +258,21 @@ def _tell(path: Path, term: int, before: int, size: int, as_data: bool) -> None:
         _out().print(text, markup=False, soft_wrap=True)
 
 
-def _profile(council: Council, mesh: Mesh, path: Path) -> Profile | None:
-    """Return what the signed policy says of coordinators; None if former operators signed it."""
+def _beside(folder: Path) -> Path | None:
+    return next((path for name in SIGNED_POLICIES if (path := folder / name).exists()), None)
+
+
+def _profile(council: Council, mesh: Mesh, path: Path | None, kept: Kept) -> Profile | None:
+    """Return what the signed policy says of coordinators; None if there is none, or of former operators.
+
+    Without it only a coordinator whose policy is in force is believed, which shows its profile itself.
+    """
+    signed = kept.policy() if path is None else files.read(path, files.MAX_SIGNED)
+    if signed is None:
+        return None
     try:
-        return open_signed_policy(council, mesh, files.read(path, files.MAX_SIGNED), str(path)).profile
+        source = str(path) if path else "the policy that was seen in force"
+        return open_signed_policy(council, mesh, signed, source).profile
     except SealingError as error:
         if error.reason in (Reason.FORMER_OPERATOR, Reason.SIGNATURES_TOO_FEW) and council.version:
             return None  # a coordinator whose term is open shows one of those of now

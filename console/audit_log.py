@@ -19,6 +19,7 @@ from sealing.council import Council
 from sealing.log_tree import LogTree
 
 FORMAT = "sealbus-audit-1"
+MAX_LOG = 1024 * 1024 * 1024  # of a file: a year of a large mesh
 HEAD, APART, ENTRY = "head", "apart", "entry"
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
 _LEAF_HEX = 64

@@ -52,6 +52,8 @@ PATIENCE = 30.0  # seconds to find a coordinator: it may be starting
 BROKER_PATIENCE = 10.0  # a broker that is up answers at once
 RETRY = 0.2
 RECEIPT_DEADLINE = 15.0  # a new policy may judge ten thousand agents first
+# What a console says of a coordinator that waits for the operators' order: nobody else would.
+NO_TERM = "no term is open: `sealbus mesh open --policy FILE` orders it, with as many keys as have to sign"
 PAGES_TRIED = 4  # a registry that changes between pages is asked for from the beginning
 
 T = TypeVar("T")
@@ -94,7 +96,7 @@ class OperatorLine:
         """Whose key signs the term's log, as the offer said it and the operators' order confirms."""
         coordinator = self.coordination.coordinator
         if coordinator is None or not coordinator.term_record:
-            raise UnreachableError("no session with a coordinator whose term is open")
+            raise UnreachableError(f"no session with a coordinator whose term is open; {NO_TERM}")
         return TermProof(coordinator.term_record, coordinator.peer.signing_key, coordinator.kem_key)
 
     async def log(self, first: int) -> LogPage:
@@ -117,7 +119,7 @@ class OperatorLine:
         coordinator, _ = self._peer()
         if event.kind == "policy":
             policy = _policy(event)
-            check_policy(self._kept.memory(), policy.version, sha256(compiled(policy)))
+            check_policy(self._kept.memory(), policy, sha256(compiled(policy)))
         # What cannot be kept is not sent: later coordinators could not be told.
         self._kept.pend(event)
         try:
@@ -127,8 +129,10 @@ class OperatorLine:
                 "no receipt came, so it is not known whether this is in force: send the same again, which "
                 "changes nothing if it is"
             ) from error
-        except AdmissionRefusedError:
+        except AdmissionRefusedError as error:
             self._kept.unpend(event)
+            if error.reason is Reason.TERM_NOT_ACCEPTED and not self.term and event.kind != "order":
+                raise RefusedError(error.reason, NO_TERM) from error
             raise
         if body.purpose != "receipt":
             raise MalformedError("not a receipt")
@@ -323,6 +327,9 @@ async def _join(coordination: Coordination, patience: float) -> None:
                 ) from error
             if isinstance(error, AdmissionRefusedError) and error.reason in _FINAL:
                 raise
+            no_term = isinstance(error, UnreachableError) and error.refused is Reason.TERM_NOT_ACCEPTED
+            if no_term and anyio.current_time() >= deadline:
+                raise UnreachableError(f"no acceptable offer from a coordinator: {NO_TERM}") from error
             if coordination.witness.equivocated:
                 raise
             if anyio.current_time() >= deadline:

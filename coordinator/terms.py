@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from coordinator.errors import ForkError, RefusedError
 from schemas.documents import Order
 from schemas.errors import Reason
-from schemas.limits import MINUTE, NUMBERS_END
+from schemas.limits import FIRST_VERSION_MOST, MINUTE, NUMBERS_END
 from schemas.messages import Event, Millis
-from schemas.policy import Limits, Policy, highest_after, with_rules
+from schemas.policy import Limits, Policy, with_rules
 from schemas.rules import Rule
+from schemas.words import moment
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.documents import fewest, open_act, open_policy, open_profile
@@ -88,14 +89,19 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
     # 2. A term is open.
     if standing.order is None:
         raise RefusedError(Reason.TERM_NOT_ACCEPTED, "no order is in force")
-    # 3. Versions only rise, and each names the one that it replaces.
+    # 3. Versions rise by one, and each names the one that it replaces.
     known = dict((*standing.past, (standing.policy_version, standing.policy_hash)))
     if known.get(policy.version, digest) != digest:
         raise ForkError(policy.version, known[policy.version], digest)
     if policy.version <= standing.policy_version:
         raise RefusedError(Reason.VERSION_NOT_NEWER, f"policy: version {standing.policy_version} is in force")
-    if policy.version > (most := highest_after(standing.policy)):
+    most = FIRST_VERSION_MOST if standing.policy is None else NUMBERS_END - 1
+    if policy.version > most:
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a policy's version: {most} at most is taken here")
+    # What was left out could be signed later, and nobody could say which of the two was meant.
+    if standing.policy is not None and policy.version != standing.policy_version + 1:
+        held = f"policy: version {standing.policy_version} is in force, so that of the next is one more"
+        raise RefusedError(Reason.VERSION_GAP, held)
     predecessor = bytes.fromhex(policy.predecessor) if policy.predecessor else None
     if standing.policy is not None and predecessor != standing.policy_hash:
         held = f"version {standing.policy_version} is in force as {standing.policy_hash.hex()}"
@@ -106,9 +112,11 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
         raise RefusedError(Reason.PREDECESSOR_MISMATCH, "the order names another policy")
     # 5. It is of now: what operators signed long ago and nobody published is not adopted by surprise.
     if policy.not_before is not None and now < policy.not_before:
-        raise RefusedError(Reason.NOT_YET_VALID, "policy")
+        text = f"the policy's `not_before` is {moment(policy.not_before)}: publish it then"
+        raise RefusedError(Reason.NOT_YET_VALID, text)
     if policy.expires is not None and policy.expires <= now:
-        raise RefusedError(Reason.EXPIRED, "policy")
+        text = f"the policy's `expires` was {moment(policy.expires)}: sign one with a later end"
+        raise RefusedError(Reason.EXPIRED, text)
     # Parties take `issued` for a time that has come: one ahead would shut out whoever joins by it.
     if policy.issued > now + AHEAD:
         raise RefusedError(Reason.NOT_YET_VALID, "a policy issued at a time to come: mend `issued`")

@@ -25,6 +25,8 @@ from schemas.messages import (
 )
 from schemas.times import Day, Hours
 
+REASON_MOST = 256
+LOUD_REASON_MOST = 160  # it is part of what every party holds
 MAX_CONDITIONS = 16  # rules that forbid one thing to one role: each is compared on every use
 
 Days = Annotated[tuple[Day, ...], Meta(min_length=1, max_length=6)]
@@ -57,7 +59,7 @@ class Operators(Message, frozen=True):
     previous: Bytes32  # the hash of the document before; of the anchor for version 1
     operators: Annotated[tuple[OperatorKey, ...], Meta(min_length=1, max_length=64)]
     threshold: Annotated[int, Meta(ge=1, le=64)]
-    reason: Annotated[str, Meta(min_length=1, max_length=160)]
+    reason: Annotated[str, Meta(min_length=1, max_length=LOUD_REASON_MOST)]
     time: Moment
 
 
@@ -88,7 +90,7 @@ class RevocationOrder(Message, frozen=True):
     mesh: Bytes32
     kind: RevocationKind
     value: Annotated[str, Meta(min_length=1, max_length=256)]
-    reason: Annotated[str, Meta(max_length=256)]
+    reason: Annotated[str, Meta(max_length=REASON_MOST)]
     time: Moment
 
 
@@ -108,7 +110,7 @@ class BreakGlass(Message, frozen=True):
     role: Name
     may: Annotated[str, Meta(pattern="^(submit|call)\\Z")]
     what: Name
-    reason: Annotated[str, Meta(min_length=1, max_length=160)]
+    reason: Annotated[str, Meta(min_length=1, max_length=LOUD_REASON_MOST)]
     time: Moment
     until: Annotated[int, Meta(ge=0, lt=2**47)]  # year 6429: a time that can be written down
 

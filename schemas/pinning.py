@@ -10,6 +10,7 @@ from schemas.evidence import (
     MEASURED,
     NITRO,
     PUBLISHED,
+    REVOKED,
     SEV_SNP,
     STATUSES,
     TDX,
@@ -41,7 +42,6 @@ _ONLY = {
     "max_evidence_seconds": (NITRO,),
 }
 SHA256_DIGITS = 64
-_REVOKED = "Revoked"  # by Intel: nothing can accept it
 _ADVISORY, _DIGITS = re.compile("INTEL-SA-[0-9]{5,}"), re.compile("[0-9]{1,9}$")
 
 
@@ -142,7 +142,7 @@ def _check_exception(name: str, each: Tolerance) -> None:
     meant = known.get(each.accept.lower())
     if name == NITRO:
         text = "Nitro has neither statuses nor advisories, so it would except nothing"
-    elif each.accept.lower() == _REVOKED.lower():
+    elif each.accept.lower() == REVOKED.lower():
         text = "a TCB that Intel has revoked can't be accepted"
     elif meant is not None and meant != each.accept:
         text = f"there is no status {each.accept!r}: did you mean {meant!r}?"

@@ -16,7 +16,7 @@ from schemas import codec
 from schemas.codec import Document
 from schemas.errors import MalformedError, UsageError
 from schemas.evidence import PlatformValues, ReferenceValues
-from schemas.limits import GRACE, NUMBERS_END, NUMBERS_JUMP, SECOND
+from schemas.limits import GRACE, SECOND
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Moment, Name
 from schemas.pinning import Pinned, check_pinned, check_platforms, may_match_both
 from schemas.rules import Named, Positive, Rule, check_rules
@@ -116,16 +116,6 @@ class Policy(Document, frozen=True, kw_only=True):
         """Return every workload and client with the roles that it may hold."""
         held = [(f"workload {name}", each.roles) for name, each in self.workloads.items()]
         return held + [(f"client {name}", each.roles) for name, each in self.clients.items()]
-
-
-def highest_after(policy: Policy | None) -> int:
-    """Return the highest version that may follow a policy; that a coordinator takes first, without one.
-
-    A version that was signed by mistake must not be the last: what follows the first has a jump's room.
-    """
-    if policy is None:
-        return NUMBERS_END - NUMBERS_JUMP - 1
-    return min(policy.version + NUMBERS_JUMP, NUMBERS_END - 1)
 
 
 def with_rules(policy: Policy, rules: tuple[Rule, ...]) -> Policy:

@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime
 
 from schemas.documents import Condition, Constraints
+from schemas.limits import SECOND
+from schemas.messages import Moment
 
 
 def count(number: int, what: str, many: str = "") -> str:
@@ -35,6 +37,11 @@ def conditions_in_words(given: Condition) -> str:
 def day(seconds: int) -> str:
     """Return a time as it is written in a policy."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def moment(time: Moment) -> str:
+    """Return a time as people read it, beside the number that a policy has for it."""
+    return f"{time} ({day(time // SECOND)})"
 
 
 def _times(days: tuple[str, ...] | None, hours: str | None, until: int | None) -> list[str]:

@@ -19,24 +19,27 @@ from console.operating.kept import text_of
 from console.operating.memory import RememberedError, check_policy
 from console.operating.naming import digest_of, of_kind
 from console.operating.publishing import hand_over
+from console.operating.reasons import LOUD_REASON, REASON
 from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
-from console.operating.striking import Struck, strike
+from console.operating.striking import Struck, strike, struck_data
 from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File, signed_path
 from schemas import codec
 from schemas.decisions import check_addition
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
-from schemas.errors import Reason, UsageError
+from schemas.errors import MalformedError, Reason, UsageError
 from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
 from schemas.rules import Rule
 from sealing import cose
 from sealing.errors import SealingError
 
-REASON = "ordered on the command line"
+ORDERED = "ordered on the command line"
 
 policy_option = click.option("--policy", "policy_file", type=File, help="The signed policy of the term.")
-reason_option = click.option("--reason", default=REASON, help="Goes into the coordinator's log.")
+reason_option = click.option(
+    "--reason", default=ORDERED, type=REASON, help="Goes into the coordinator's log."
+)
 unseen_option = click.option(
     "--anyway", is_flag=True, help="Sign also what this console has not seen: compare it with the others."
 )
@@ -83,7 +86,7 @@ def new_order(
     """Write an order for the coordinator that answers, signed with the keys that are given."""
     verified = read_policy(desk, policy_file)
     if verified is not None:
-        check_policy(desk.kept.memory(), verified.policy.version, verified.policy_hash)
+        check_policy(desk.kept.memory(), verified.policy, verified.policy_hash)
 
     async def work() -> int:
         who = await waiting_coordinator(desk, verified) if instance is None else digest_of(instance)
@@ -122,7 +125,7 @@ def new_renewal(desk: Desk, term: int | None, out: Path, as_data: bool) -> int:
 @click.argument("role")
 @click.argument("may", type=click.Choice(["submit", "call"]))
 @click.argument("what")
-@click.option("--reason", required=True, help="Stands in every log.")
+@click.option("--reason", required=True, type=LOUD_REASON, help="Stands in every log.")
 @click.option("--hours", type=click.FloatRange(0, 24, min_open=True), default=1.0, show_default=True)
 @click.option("--term", type=click.IntRange(1), help="The coordinator's; that which was seen last if absent.")
 @click.option(
@@ -154,7 +157,7 @@ def new_glass(
     until = begins + int(hours * 3_600_000)
     number = term or desk.kept.memory().term
     made = acts.act_of(BreakGlass(desk.mesh.id, number, role, may, what, reason, begins, until))
-    acts.decode_act(codec.encode(made), "the break-glass")  # no name, or a reason too long
+    _takes(made, "names have lower-case letters, digits, '.', '_' and '-', 64 at most")
     return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
 
@@ -315,7 +318,15 @@ _sent(glass, acts.GLASS)
 def revocation(desk: Desk, kind: str, value: str, reason: str) -> Act:
     """Return an unsigned revocation, or raise `UsageError`."""
     made = acts.act_of(RevocationOrder(desk.mesh.id, kind, of_kind(kind, value), reason, now()))
-    return acts.decode_act(codec.encode(made), "the revocation")  # too long a value or reason is found here
+    _takes(made, f"a {kind} to revoke has 1 to 256 characters")
+    return made
+
+
+def _takes(made: Act, wanted: str) -> None:
+    try:
+        acts.document(made)
+    except MalformedError as error:
+        raise UsageError(f"this can't be signed: {wanted}") from error
 
 
 def order_for(desk: Desk, policy: VerifiedPolicy | None, instance: bytes, term: int | None) -> Order:
@@ -347,7 +358,7 @@ def sent_order(desk: Desk, instance: bytes, term: int) -> Event:
 def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
     memory, order = desk.kept.memory(), codec.decode(act.text, Order)
     if policy is not None:
-        check_policy(memory, policy.policy.version, policy.policy_hash)
+        check_policy(memory, policy.policy, policy.policy_hash)
     named = {None, memory.policy_hash, policy.policy_hash if policy else None}
     if memory.policy_version and order.policy_hash not in named:
         raise RememberedError(
@@ -403,7 +414,7 @@ def tell_receipts(desk: Desk, held: list[tuple[Event, LogReceipt]], as_data: boo
 def tell_struck(desk: Desk, struck: list[Struck], as_data: bool) -> int:
     """Say which revocations are in force, and how many instances each put out."""
     if as_data:
-        told = [receipt_data(desk, each.event, each.receipt) | {"struck": each.instances} for each in struck]
+        told = [receipt_data(desk, each.event, each.receipt) | struck_data(each) for each in struck]
         print_json({"done": True, "receipts": told})
     else:
         for each in struck:

@@ -4,8 +4,10 @@ Given as many keys as have to sign, one command makes, signs and sends; given fe
 operators sign with `sealbus revoke sign`.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import click
@@ -15,10 +17,13 @@ from console.evidence import print_json
 from console.operating import acts
 from console.operating.act_commands import anyway_option, reason_option, revocation, tell_struck
 from console.operating.acts import Act
+from console.operating.asking import policy_in_force
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
-from console.operating.naming import Registry, UnknownHereError, instance_of, measurements_of
+from console.operating.naming import ALONE, FULL, Registry, UnknownHereError, digest_of, instance_of, tidy
 from console.operating.screen import act_data, act_lines, agents_table, party_data
 from console.operating.striking import strike
+from console.operating.tainting import Measured, measured, measured_as
+from console.operator import NO_TERM, OperatorLine
 from console.policy import files
 from console.policy.screen import say
 from console.policy.signing_commands import File
@@ -26,7 +31,6 @@ from schemas import codec
 from schemas.errors import UsageError
 from schemas.messages import (
     CHIP,
-    ENCLAVE,
     INSTANCE,
     LIFT,
     MEASUREMENT,
@@ -134,26 +138,34 @@ def lift(desk: Desk, instance: str, reason: str, out: Path, anyway: bool, as_dat
 @desk_options
 @json_option
 def list_workloads(desk: Desk, as_data: bool) -> int:
-    """List the workloads that run, with the measurement of each and how many instances there are."""
+    """List the workloads that run or may, with each measurement and how many instances there are."""
 
     async def work() -> int:
-        counted: dict[tuple[str, str, str], int] = {}
-        for each in (await _status(desk)).parties:
-            if each.kind == ENCLAVE:
-                key = (each.workload, each.platform, each.workload_id.hex())
-                counted[key] = counted.get(key, 0) + 1
+        async with desk.line() as line:
+            status = await line.status()
+            parties = status.parties
+            known = measured(parties, await policy_in_force(line))
+        _hint(status)
+        counted = Counter(each.workload_id.hex() for each in parties)
         if as_data:
-            names = ("workload", "platform", "measurement")
-            rows = [
-                dict(zip(names, key, strict=True)) | {"instances": n} for key, n in sorted(counted.items())
-            ]
-            print_json({"workloads": rows})
+            print_json({"workloads": [_workload_data(each, counted[each.value]) for each in known]})
         else:
-            for (name, platform, digest), n in sorted(counted.items()):
-                say([f"{name} on {platform}: {count(n, 'instance')}", f"  {digest}"])
+            for each in known:
+                pinned = "" if each.is_pinned else "; the policy in force pins it no more"
+                say([f"{each}: {count(counted[each.value], 'instance')}{pinned}", f"  {each.value}"])
         return DONE
 
     return anyio.run(work)
+
+
+def _workload_data(known: Measured, instances: int) -> dict[str, Any]:
+    return {
+        "workload": known.workload,
+        "platform": known.platform,
+        "measurement": known.value,
+        "instances": instances,
+        "pinned": known.is_pinned,
+    }
 
 
 @workloads.command()
@@ -164,15 +176,39 @@ def list_workloads(desk: Desk, as_data: bool) -> int:
 @anyway_option
 @json_option
 def taint(desk: Desk, workload: str, reason: str, out: Path, anyway: bool, as_data: bool) -> int:
-    """Take out every instance that measures as WORKLOAD does now: a name, or a measurement's id."""
-    return _decide(
-        desk,
-        lambda told: [(MEASUREMENT, each) for each in measurements_of(told, workload)],
-        reason,
-        out,
-        anyway,
-        as_data,
-    )
+    """Put out what measures as WORKLOAD, a name or a measurement's id: all that is admitted or pinned so."""
+
+    async def work() -> int:
+        if len({key.public for key in desk.keys}) < desk.council.threshold:
+            value = await _one_measurement(desk, workload)
+            return _write(desk, _signed(desk, [(MEASUREMENT, value)], reason), out, as_data)
+        async with desk.line() as line:
+            meant = measured_as(await _measured(line), workload)
+            made = _signed(desk, [(MEASUREMENT, each.value) for each in meant], reason)
+            struck = await strike(line, desk, made, anyway=anyway)
+        return tell_struck(desk, struck, as_data)
+
+    return anyio.run(work)
+
+
+async def _measured(line: OperatorLine) -> list[Measured]:
+    return measured((await line.status()).parties, await policy_in_force(line))
+
+
+async def _one_measurement(desk: Desk, workload: str) -> str:
+    """Return the measurement that is meant, asking nobody if it is named in full; a file holds one."""
+    if len(tidy(workload)) == FULL:
+        return digest_of(workload).hex()
+    if not desk.keys or desk.url is None:
+        raise UnknownHereError(f"{workload!r}: {ALONE.format('a measurement')}")
+    async with desk.line() as line:
+        meant = measured_as(await _measured(line), workload)
+    if len(meant) > 1:
+        values = ", ".join(f"{each.value} ({each})" for each in meant)
+        raise UsageError(
+            f"{workload!r} measures in {len(meant)} ways, and a file holds one: make one of each, {values}"
+        )
+    return meant[0].value
 
 
 Naming = Callable[[Registry | None], list[tuple[str, str]]]
@@ -191,17 +227,13 @@ def _decide(desk: Desk, naming: Naming, reason: str, out: Path, anyway: bool, as
 
 
 async def _one_named(desk: Desk, naming: Naming) -> list[tuple[str, str]]:
-    """Return what is named, asking nobody if it is named in full; a file holds one."""
+    """Return what is named, asking nobody if it is named in full."""
     try:
-        named = naming(None)
+        return naming(None)
     except UnknownHereError:
         if not desk.keys or desk.url is None:
             raise
-        named = naming((await _status(desk)).parties)
-    if len(named) > 1:
-        values = ", ".join(value for _, value in named)
-        raise UsageError(f"it measures in {len(named)} ways, and a file holds one: name one of {values}")
-    return named
+        return naming((await _status(desk)).parties)
 
 
 def _signed(desk: Desk, named: list[tuple[str, str]], reason: str) -> list[Act]:
@@ -223,4 +255,11 @@ def _write(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
 
 async def _status(desk: Desk) -> MeshStatus:
     async with desk.line() as line:
-        return await line.status()
+        status = await line.status()
+    _hint(status)
+    return status
+
+
+def _hint(status: MeshStatus) -> None:
+    if not status.term:
+        click.echo(f"sealbus: {NO_TERM}; until then nobody but operators is admitted", err=True)

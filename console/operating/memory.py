@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from schemas.codec import Message
 from schemas.errors import PeerError, Reason
 from schemas.messages import Bytes32, Count
+from schemas.policy import Policy
 
 TERMS_KEPT = 1_024  # the newest: their keys are what proves two coordinators of one term
 NO_HASH = bytes(32)
@@ -145,8 +146,12 @@ def _check_operators(memory: Memory, seen: Sighting) -> None:
         )
 
 
-def check_policy(memory: Memory, version: int, digest: bytes) -> None:
-    """Raise `RememberedError` for a policy that is about to be sent and was overtaken, or is a second one."""
+def check_policy(memory: Memory, policy: Policy, digest: bytes) -> None:
+    """Raise `RememberedError` for a policy that is about to be sent and does not follow what was seen.
+
+    It was overtaken, or is a second one, or leaves out a version after the one that it names.
+    """
+    version = policy.version
     if version < memory.policy_version:
         raise RememberedError(
             Reason.STATE_ROLLED_BACK,
@@ -158,6 +163,13 @@ def check_policy(memory: Memory, version: int, digest: bytes) -> None:
             Reason.FORKED,
             f"two policies of version {version} are signed: {memory.policy_hash.hex()} was seen in force "
             f"here, and this is {digest.hex()}; nothing was sent",
+        )
+    follows = memory.policy_version and policy.predecessor == memory.policy_hash.hex()
+    if follows and version != memory.policy_version + 1:
+        raise RememberedError(
+            Reason.VERSION_GAP,
+            f"this is policy version {version}, and names version {memory.policy_version} as the one before: "
+            f"sign it as version {memory.policy_version + 1}; nothing was sent",
         )
 
 

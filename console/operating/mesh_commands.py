@@ -64,7 +64,7 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
     """Order the term of the coordinator that answers and hand it revocations and policy, in one step."""
     verified = read_policy(desk, policy_file)
     if verified is not None:
-        check_policy(desk.kept.memory(), verified.policy.version, verified.policy_hash)
+        check_policy(desk.kept.memory(), verified.policy, verified.policy_hash)
 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:

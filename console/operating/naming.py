@@ -30,7 +30,7 @@ QUARANTINED = "quarantined"  # the state of a party
 
 Registry = Sequence[PartyStatus]
 
-_ALONE = "without a key and a broker to ask a coordinator by, {} is named by all 64 digits"
+ALONE = "without a key and a broker to ask a coordinator by, {} is named by all 64 digits"
 
 
 class UnknownHereError(UsageError):
@@ -68,7 +68,7 @@ def instance_of(told: Registry | None, text: str) -> str:
     if len(digits) == FULL:
         return digest_of(digits).hex()
     if told is None:
-        raise UnknownHereError(f"{text!r}: {_ALONE.format('an instance')}")
+        raise UnknownHereError(f"{text!r}: {ALONE.format('an instance')}")
     found = [each for each in told if each.instance.hex().startswith(digits)]
     if len(digits) >= LEAST_PREFIX and len(found) == 1:
         return found[0].instance.hex()
@@ -76,23 +76,6 @@ def instance_of(told: Registry | None, text: str) -> str:
         raise UsageError(f"{text!r} begins the id of nobody who is admitted{_nearest(told, digits)}")
     what = f"names {len(found)} of those who are admitted" if digits else "is no id"
     raise UsageError(f"{text!r} {what}: give at least {LEAST_PREFIX} digits of one{_candidates(found)}")
-
-
-def measurements_of(told: Registry | None, text: str) -> list[str]:
-    """Return what a workload that runs measures as, or the id that is given, or raise `UsageError`."""
-    name = tidy(text)
-    if len(name) == FULL:
-        return [digest_of(name).hex()]
-    if told is None:
-        raise UnknownHereError(f"{text!r}: {_ALONE.format('a measurement')}")
-    found = sorted({each.workload_id.hex() for each in told if each.workload == name})
-    if not found:
-        known = {each.workload for each in told if each.workload}
-        raise UsageError(
-            f"no instance of {text!r} is admitted{did_you_mean(name, known)}: name a measurement as "
-            "`sealbus workloads list` shows it"
-        )
-    return found
 
 
 def named(told: Registry, kind: str, value: str) -> list[PartyStatus]:

@@ -25,6 +25,7 @@ from console.operating.act_commands import (
 from console.operating.acts import ORDER, REVOCATION, Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
 from console.operating.kept import text_of
+from console.operating.reasons import LOUD_REASON
 from console.operating.succession import Change
 from console.operating.succession_screen import change_data, change_lines, council_data, council_lines
 from console.operator import OperatorLine
@@ -73,7 +74,7 @@ def show(desk: Desk, file: Path | None, out: Path | None, as_data: bool) -> int:
 @click.option(
     "--threshold", type=int, help="How many sign together; the least that is more than half if absent."
 )
-@click.option("--reason", required=True, help="Stands in the document and in the log.")
+@click.option("--reason", required=True, type=LOUD_REASON, help="Stands in the document and in the log.")
 @policy_option
 @click.option("--out", type=File, default=Path("operators.change"), show_default=True)
 @json_option

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from console.operating.acts import Act, document
 from console.operating.desk import Desk
+from console.operator import NO_TERM
 from console.policy.signatures import date
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal
 from schemas.limits import SECOND
@@ -162,7 +163,7 @@ def status_lines(status: MeshStatus, coordinator: bytes) -> list[str]:
     admitted = ", ".join(count(number, kind) for kind, number in _counts(status.parties).items()) or "nobody"
     lines = [
         f"coordinator {coordinator.hex()}",
-        f"  term {status.term}" if status.term else "  no term: order one",
+        f"  term {status.term}" if status.term else f"  {NO_TERM}",
         f"  its time: {date(status.time)}",
         # What tells two apart has a line of its own: both fit a terminal.
         *(policy if status.policy_version else ["  policy: none"]),

@@ -14,11 +14,14 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from console.audit_log import MAX_LOG, read_log
 from console.evidence import RFC3339, print_json
 from console.operating.mesh_commands import publish
 from console.policy import files, generate_command, signing_commands
 from console.policy.against import Outcome, evictions, excluded
 from console.policy.against import replay as replay_all
+from console.policy.against_log import Replayed as ReplayedLog
+from console.policy.against_log import log_data, log_lines, replay_log
 from console.policy.difference import as_data as as_plain
 from console.policy.difference import difference, sentences
 from console.policy.finding import Finding
@@ -29,6 +32,7 @@ from console.policy.schema_findings import schema_findings
 from console.policy.screen import finding_data, finding_line, replayed_data, replayed_table, say, unread_data
 from console.policy.signatures import chain
 from console.policy.signing_commands import (
+    ANCHOR,
     File,
     anchor_option,
     load_anchor,
@@ -36,6 +40,8 @@ from console.policy.signing_commands import (
     read_anchor,
 )
 from console.policy.starter import starter
+from schemas.audit import AuditEntry
+from schemas.errors import UsageError
 from schemas.evidence import PLATFORMS
 from schemas.evidence_policy import parse_for_evidence
 from schemas.policy import Policy, parse
@@ -154,10 +160,16 @@ def check(
 
 
 def _chain(read: Policy, file: Path, previous: Path | None, anchor_file: Path | None) -> list[Finding]:
+    found = []
+    if anchor_file is not None or file.with_name(ANCHOR).exists():
+        mesh = load_anchor(anchor_file, file)[1].id.hex()
+        if read.mesh != mesh:
+            text = f'the anchor is of another mesh, so nobody can sign this: set mesh = "{mesh}"'
+            found.append(Finding("other-mesh", ("mesh",), text))
     if previous is None:
-        return chain(read, None)
-    council, mesh = load_anchor(anchor_file, file)
-    return chain(read, load_past(council, mesh, previous))
+        return found + chain(read, None)
+    council, of = load_anchor(anchor_file, file)
+    return found + chain(read, load_past(council, of, previous))
 
 
 @policy.command()
@@ -190,24 +202,57 @@ _VERDICTS = {
 
 @policy.command()
 @click.argument("file", type=File)
-@click.argument("evidence", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("evidence", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--log", "logs", multiple=True, type=File, help="A stored audit log: judge its decisions too.")
+@anchor_option
 @at_option
 @json_option
-def replay(file: Path, evidence: tuple[Path, ...], at: datetime | None, as_data: bool) -> int:
-    """Judge recorded EVIDENCE by the policy FILE. Exit 1 if it refuses any, 2 if some can't be read."""
+def replay(
+    file: Path,
+    evidence: tuple[Path, ...],
+    logs: tuple[Path, ...],
+    anchor_file: Path | None,
+    at: datetime | None,
+    as_data: bool,
+) -> int:
+    """Judge recorded EVIDENCE, and decisions of a --log, by the policy FILE.
+
+    Exit 1 if it refuses any, 2 if some can't be read.
+    """
+    if not evidence and not logs:
+        raise UsageError("name folders of evidence, or an audit log with --log")
+    decided = _replayed_log(file, logs, anchor_file) if logs else None
     values = files.read_reference_values(file)
-    found = readings(evidence, at)
+    found = readings(evidence, at) if evidence else []
     judged = replay_all(values, [each for each in found if isinstance(each, Recording)])
     unread = [each for each in found if isinstance(each, Unread)]
     counts = Counter(each.verdict for each in judged)
     refused, unreadable = counts[Outcome.REFUSED], counts[Outcome.UNREADABLE] + len(unread)
     if as_data:
         data = [*map(replayed_data, judged), *map(unread_data, unread)]
-        print_json({"evidence": data, "refused": refused, "unreadable": unreadable})
+        of_log = log_data(decided) if decided else {}
+        print_json({"evidence": data, "refused": refused, "unreadable": unreadable} | of_log)
     else:
-        Console().print(replayed_table(judged, unread))
-        but = f", {unreadable} can't be read" if unreadable else ""
-        say([f"{counts[Outcome.ACCEPTED]} accepted, {refused} refused{but}"])
+        if evidence:
+            Console().print(replayed_table(judged, unread))
+            but = f", {unreadable} can't be read" if unreadable else ""
+            say([f"{counts[Outcome.ACCEPTED]} accepted, {refused} refused{but}"])
+        say(log_lines(decided) if decided else [])
     if unreadable:
         return UNREADABLE
-    return FOUND if refused else FINE
+    return FOUND if refused or (decided and (decided.refused or decided.revoked)) else FINE
+
+
+def _replayed_log(file: Path, logs: tuple[Path, ...], anchor_file: Path | None) -> ReplayedLog:
+    council, mesh = load_anchor(anchor_file, file)
+    read = files.read_policy(file)
+    if read.mesh != mesh.id.hex():
+        raise UsageError(f"{file} is of another mesh than the anchor, whose operators ordered the log's term")
+    entries: list[AuditEntry] = []
+    for path in logs:
+        stored = read_log(files.read(path, MAX_LOG), council, mesh)
+        if stored.findings:
+            text = stored.findings[0].text
+            raise UsageError(f"{path}: {text}: nothing is judged by it; `sealbus audit verify {path}`")
+        entries += [entry for _, entry in stored.entries if entry is not None]
+    return replay_log(read, entries)

@@ -11,9 +11,9 @@ from console.documents import SignedPolicy, sign_policy
 from console.policy.finding import Finding
 from schemas import codec
 from schemas.errors import MalformedError, Reason, UsageError
-from schemas.limits import SECOND
+from schemas.limits import FIRST_VERSION_MOST, SECOND
 from schemas.messages import Millis
-from schemas.policy import Policy, compiled, from_compiled, highest_after
+from schemas.policy import Policy, compiled, from_compiled
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.council import Council
@@ -169,9 +169,9 @@ def join(
 
 def chain(policy: Policy, previous: Signed | None) -> list[Finding]:
     """Say where a policy does not follow the one before; without that, only what can be seen alone."""
-    most = highest_after(previous.policy if previous else None)
-    if policy.version > most:
-        text = f"version {policy.version} leaves too few after it: no coordinator takes one above {most} here"
+    if previous is None and policy.version > FIRST_VERSION_MOST:
+        most = f"no coordinator takes one above {FIRST_VERSION_MOST} as its first"
+        text = f"version {policy.version} leaves too few after it: {most}"
         return [Finding("version-jump", ("version",), text)]
     if previous is None:
         if policy.version > 1 and policy.predecessor is None:
@@ -188,6 +188,10 @@ def chain(policy: Policy, previous: Signed | None) -> list[Finding]:
     if policy.version <= before.version:
         text = f"version {policy.version} does not follow version {before.version}: set {before.version + 1}"
         found.append(Finding("version-not-newer", ("version",), text))
+    elif policy.version > before.version + 1:
+        text = f"version {policy.version} leaves out what follows version {before.version}: "
+        text += f"set {before.version + 1}"
+        found.append(Finding("version-gap", ("version",), text))
     if policy.issued < before.issued:
         text = f"it was issued before version {before.version}, so no coordinator adopts it: mend `issued`"
         found.append(Finding("issued-before", ("issued",), text))

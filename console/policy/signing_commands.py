@@ -19,17 +19,19 @@ from schemas import codec
 from schemas.documents import OperatorKey
 from schemas.errors import UsageError
 from schemas.messages import Millis
-from sealing import keyfile
+from schemas.policy import compiled
+from sealing import cose, keyfile
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.errors import SignatureError
 from sealing.keys import SigningKey
 
 WHOLE, LACKING = 0, 1
+ANCHOR = "anchor.cbor"
 
 File = click.Path(dir_okay=False, path_type=Path)
 anchor_option = click.option(
-    "--mesh", "--anchor", "anchor_file", type=File, help="anchor.cbor beside FILE if absent."
+    "--mesh", "--anchor", "anchor_file", type=File, help=f"{ANCHOR} beside FILE if absent."
 )
 
 
@@ -71,7 +73,7 @@ def keygen(name: str, out: Path, passphrase_file: Path | None) -> int:
     multiple=True,
     help="SHA-256 of a root that policies may name; manufacturers' if absent.",
 )
-@click.option("--out", type=File, default=Path("anchor.cbor"), show_default=True)
+@click.option("--out", type=File, default=Path(ANCHOR), show_default=True)
 def anchor(public_files: tuple[Path, ...], threshold: int | None, roots: tuple[str, ...], out: Path) -> int:
     """Make the anchor of a new mesh from its operators' public keys: it is what the mesh is."""
     people = [operators.read_public(files.read_small_text(path), str(path)) for path in public_files]
@@ -102,7 +104,13 @@ def sign(
     held = _held(signed_path(file))
     data = files.read(key_file, operator_key.MAX_KEY_FILE)
     key = operator_key.unlock(key_file, data, opened, passphrase_file)
-    whole = signatures.sign(opened, mesh, key, policy, held)
+    try:
+        whole = signatures.sign(opened, mesh, key, policy, held)
+    except SignatureError as error:
+        if not any(cose.unverified_payload(each) != compiled(policy) for each in held.policy):
+            raise
+        step = f"put {file} back as it was signed, or remove {signed_path(file)} and have everybody sign anew"
+        raise SignatureError(f"{error.detail}; {step}") from error
     files.replace(signed_path(file), codec.encode(whole))
     say(signed_lines(signatures.read_signed(opened, mesh, whole), (), _now()))
     return WHOLE
@@ -161,7 +169,7 @@ def signed_path(file: Path) -> Path:
 
 def load_anchor(anchor_file: Path | None, file: Path) -> tuple[Council, Mesh]:
     """Read the anchor that was named, or the one beside a policy."""
-    path = anchor_file or file.with_name("anchor.cbor")
+    path = anchor_file or file.with_name(ANCHOR)
     if not path.exists():
         raise UsageError(f"there is no {path}: name the mesh's anchor with --anchor")
     return read_anchor(path)

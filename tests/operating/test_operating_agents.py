@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
@@ -11,9 +13,13 @@ from agent_runtime.errors import CallFailedError
 from agent_runtime.joining import AdmissionRefusedError
 from console.operating.naming import instance_of
 from console.operating.screen import agents_table
+from console.operating.tainting import measured, measured_as
 from coordinator.ledger import Party
 from schemas.errors import Reason, UsageError
+from schemas.evidence import Publisher
 from schemas.messages import PartyStatus
+from schemas.pinning import Pinned
+from schemas.policy import Policy, Workload
 from tests.mesh.world import eventually
 from tests.operating.world import Coordinator, Mesh
 
@@ -54,8 +60,9 @@ async def test_who_is_admitted_is_listed_with_what_it_measures_as(mesh: Mesh) ->
         assert set(shown) == {instance(vault), instance(desk)}
         assert (shown[instance(vault)]["workload"], shown[instance(vault)]["platform"]) == ("vault", "nitro")
         assert (shown[instance(desk)]["kind"], shown[instance(desk)]["measurement"]) == ("client", None)
-        (row,) = (await mesh.data("workloads", "list"))["workloads"]
-        assert (row["workload"], row["instances"]) == ("vault", 1)
+        idle, row = (await mesh.data("workloads", "list"))["workloads"]
+        assert (idle["workload"], idle["instances"], idle["pinned"]) == ("planner", 0, True)
+        assert (row["workload"], row["instances"], row["pinned"]) == ("vault", 1, True)
         assert row["measurement"] == shown[instance(vault)]["measurement"]
         code, said = await mesh.run("agents", "list")
         assert (code, instance(vault)[:16] in said) == (0, True)
@@ -198,8 +205,50 @@ async def test_a_tainted_workload_is_out_and_its_mended_image_is_not(mesh: Mesh)
         with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
             async with mesh.agent("vault"):
                 pass
+
+
+async def test_a_taint_is_of_all_that_the_policy_pins_whether_or_not_it_runs(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator:
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault") as vault:
+                await mesh.data("agents", "evict", instance(vault), keys=("alice", "bob"))
+                await anyio.sleep_forever()
         code, said = await mesh.run("workloads", "taint", "vault", keys=("alice", "bob"))
-        assert (code, "no instance of 'vault' is admitted" in said) == (2, True)
+        assert (code, "none comes: vault on nitro, of which nothing is admitted" in said) == (0, True), said
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault"):
+                pass
+        (receipt,) = (await mesh.data("workloads", "taint", "vault", keys=("alice", "bob")))["receipts"]
+        assert (receipt["struck"], receipt["workload"], receipt["platform"]) == (0, "vault", "nitro")
+        assert [each["kind"] for each in mesh.entries(coordinator) if each["decision"] == "revoked"].count(
+            "measurement"
+        ) == 2
+
+
+async def test_a_taint_of_what_does_not_run_is_signed_apart_by_its_name(mesh: Mesh) -> None:
+    async with mesh.up():
+        out = mesh.file("out.act")
+        code, said = await mesh.run("workloads", "taint", "vault", "--out", out)
+        assert code == 1, said
+        await mesh.data("revoke", "sign", out, keys=("bob",))
+        (receipt,) = (await mesh.data("revoke", "send", out))["receipts"]
+        assert (receipt["struck"], receipt["workload"]) == (0, "vault")
+
+
+def test_a_name_means_what_is_admitted_and_what_is_pinned_and_says_what_a_publisher_leaves_open() -> None:
+    key = Publisher(key="ab" * 48)
+    vault = Workload(on={"tdx": Pinned(measurements={"mrtd": "ab"}), "nitro": Pinned(publisher=key)})
+    policy = SimpleNamespace(workloads={"vault": vault})
+    old = PartyStatus(b"i", "enclave", ("vault",), "vault", b"m" * 32, "tdx", "", b"", 0, "admitted")
+    known = measured([old], cast("Policy", policy))
+    found = measured_as(known, "vault")
+    assert sorted((each.platform, each.is_pinned, bool(each.note)) for each in found) == [
+        ("nitro", True, True),
+        ("tdx", False, False),
+        ("tdx", True, False),
+    ]
+    with pytest.raises(UsageError, match=r"names no workload 'valt'.*did you mean `vault`\?$"):
+        measured_as(known, "valt")
 
 
 async def test_digits_that_name_several_or_nobody_evict_nobody(mesh: Mesh) -> None:

@@ -333,3 +333,17 @@ async def test_status_says_which_set_is_in_force(mesh: Mesh) -> None:
         assert after["operators_version"] == 1
         memory = Kept(mesh.home / "state", mesh.mesh.id).memory()
         assert (memory.operators_version, memory.operators_hash.hex()) == (1, after["operators_hash"])
+
+
+@pytest.mark.parametrize("policy", ["policy.toml.signed", ""], ids=["as lab keys writes it", "none"])
+async def test_the_log_is_fetched_with_whatever_policy_lies_beside_the_anchor(
+    mesh: Mesh, policy: str
+) -> None:
+    async with mesh.up():
+        if not policy:
+            (mesh.home / "policy.toml.signed").unlink()
+        for state in ("state", "of a new console"):
+            code, said = await mesh.run("audit", "fetch", "--dir", str(mesh.home), state=state)
+            assert (code, "entries of term 1" in said) == (0, True), said
+        code, said = await mesh.run("audit", "fetch", "--dir", str(mesh.home), "--policy", mesh.file("no"))
+        assert (code, "cannot read" in said) == (2, True), said

@@ -1,6 +1,7 @@
 """`sealbus policy publish` and `mesh open` against a real coordinator: done is what a signed receipt says."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from sealing.documents import open_message
 from tests.operating.world import Mesh
 
 pytestmark = pytest.mark.anyio
+RIGHT = ("vault", "submit", "survey")
 
 
 async def test_a_term_is_opened_and_a_policy_published_by_commands_alone(mesh: Mesh) -> None:
@@ -75,11 +77,18 @@ async def test_a_refusal_comes_back_with_its_code_and_nothing_is_kept(mesh: Mesh
         cases = {
             "fork.toml": (other, "forked"),
             "back.toml": (mesh.policy, "state-rolled-back"),
-            "gap.toml": (gap, "predecessor-mismatch"),
+            "gap.toml": (gap, "version-gap"),
+            "leap.toml": (mesh.successor(second, version=4), "version-gap"),
+            "other.toml": (mesh.successor(second, predecessor="ee" * 32), "predecessor-mismatch"),
             "early.toml": (mesh.successor(second, not_before=2**47), "not-yet-valid"),
             "ahead.toml": (mesh.successor(second, issued=4_102_444_800_000), "not-yet-valid"),
             "before.toml": (mesh.successor(second, issued=second.issued - 1), "constraint-violated"),
             "late.toml": (mesh.successor(second, expires=second.issued + 1), "expired"),
+        }
+        ended = datetime.fromtimestamp((second.issued + 1) // 1000, UTC).isoformat()[:19]
+        says = {
+            "early.toml": "`not_before` is 140737488355328 (6429-10-17T02:45:55Z): publish it then",
+            "late.toml": f"`expires` was {second.issued + 1} ({ended}Z): sign one with a later end",
         }
         before = Kept(mesh.home / "state", mesh.mesh.id)
         receipts = sorted(before.root.rglob("*.cbor"))
@@ -90,6 +99,7 @@ async def test_a_refusal_comes_back_with_its_code_and_nothing_is_kept(mesh: Mesh
             told = json.loads(said[: said.index("}") + 1])
             assert (told["done"], told["reason"]) == (False, reason)
             assert f"sealbus: {reason}" in said
+            assert says.get(name, "") in told["detail"]
         assert sorted(before.root.rglob("*.cbor")) == receipts
         assert coordinator.service.core.authority.standing.policy_version == 2
         # Both hashes of a fork are shown, to the one who brought it too.
@@ -124,6 +134,16 @@ async def test_a_text_that_was_changed_after_signing_is_not_published(mesh: Mesh
         (("agents", "evict"), {}, "name one"),
         (("agents", "evict", "abcdef12"), {"keys": ()}, "without a key and a broker to ask"),
         (("policy", "publish", "unsigned.toml"), {}, "nobody has signed"),
+        (("revoke", "new", "chip", "ab", "--reason", "x" * 5_000), {}, "it has 5000 characters"),
+        (("revoke", "new", "chip", "ab" * 200), {}, "can't be signed: a chip to revoke has 1 to 256"),
+        (("glass", "new", *RIGHT, "--reason", " "), {}, "say why: it stands in every log"),
+        (("glass", "new", *RIGHT, "--reason", "x" * 161), {}, "it has 161 characters, and 160 at most"),
+        (
+            ("glass", "new", "A", "call", "b", "--anyway", "--reason", "x"),
+            {},
+            "names have lower-case letters",
+        ),
+        (("operators", "new", "--remove", "carol", "--reason", ""), {}, "say why: it stands in every log"),
     ],
 )
 async def test_what_cannot_be_done_says_what_to_do(
@@ -140,6 +160,27 @@ async def test_no_broker_and_no_coordinator_are_exit_3(mesh: Mesh) -> None:
     assert code == 3, said
     code, said = await mesh.run("mesh", "status", wait=0)
     assert (code, "no acceptable offer" in said) == (3, True)
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["a new console", "one that has seen the policy"])
+async def test_without_a_term_every_command_says_how_to_order_one(mesh: Mesh, seen: bool) -> None:
+    step = "sealbus mesh open --policy FILE"
+    if seen:
+        async with mesh.up() as before:
+            before.stop.cancel()
+    async with mesh.coordinator():
+        for words, known in (
+            (("mesh", "status"), 0),
+            (("mesh", "renew"), 1),
+            (("agents", "list"), 0),
+            (("workloads", "list"), 0),
+            (("agents", "evict", "ab" * 32, "--anyway"), 1),
+            (("explain", "planner", "pseudonym", "call"), 2),
+        ):
+            code, said = await mesh.run(*words, keys=("alice", "bob"), wait=0)
+            assert (code, step in said) == (known if seen else 3, True), (words, said)
+        code, said = await mesh.run("policy", "publish", mesh.file("policy.toml"))
+        assert (code, "term-not-accepted" in said, step in said) == (1, True, True), said
 
 
 async def test_a_restarted_coordinator_hears_of_revocations_before_its_policy(mesh: Mesh) -> None:

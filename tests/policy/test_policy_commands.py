@@ -135,7 +135,8 @@ def test_a_policy_that_changes_after_a_signature_is_not_signed_under_it(mesh: Ru
     Path("policy.toml").write_text(changed)
     code, said = sign(mesh, "bob")
     assert code == 1
-    assert "alice signed another text of the policy, one of version 1" in said
+    assert "alice signed another text of the policy, one of version 1; put policy.toml back" in said
+    assert "or remove policy.toml.signed and have everybody sign anew" in said
     assert Path("policy.toml.signed").read_bytes() == before
     code, said = mesh("show", "policy.toml")
     assert code == 2
@@ -447,6 +448,25 @@ exceptions = [{{ accept = "milan-vcek-extractable", until = 2025-01-31T00:00:00Z
 any_chip = true
 """
 FOUND = {"unknown-name", "unsafe-switch", "expired-exception", "unused-platform"}
+
+
+def test_a_policy_of_another_mesh_than_the_anchor_is_told_by_check(mesh: Run) -> None:
+    (line,) = [each for each in Path("policy.toml").read_text().splitlines() if each.startswith("mesh = ")]
+    line = line.split("#")[0].strip()
+    Path("elsewhere").mkdir()
+    for place in (Path("other.toml"), Path("elsewhere", "other.toml")):
+        text = Path("policy.toml").read_text()
+        place.write_text(text.replace(line, f'mesh = "{"00" * 32}"'))
+        code, said = mesh("check", str(place), "--anchor", "anchor.cbor")
+        assert (code, f"so nobody can sign this: set {line}" in said, "[other-mesh]" in said) == (
+            1,
+            True,
+            True,
+        )
+    code, said = mesh("check", "other.toml")
+    assert (code, "[other-mesh]" in said) == (1, True)
+    code, said = mesh("check", str(Path("elsewhere", "other.toml")))
+    assert "other-mesh" not in said
 
 
 @pytest.mark.parametrize("around", ["", 'mesh = "FILL IN: the mesh"\n'], ids=["alone", "of a whole one"])

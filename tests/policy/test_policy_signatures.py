@@ -176,10 +176,15 @@ def test_without_the_version_before_only_a_missing_name_of_it_is_seen() -> None:
     assert found.code == "no-predecessor"
 
 
-def test_a_version_far_ahead_is_told_as_the_coordinator_refuses_it() -> None:
-    assert signatures.chain(replace(SECOND, version=1 + 2**20), FIRST) == []
-    for version, before in ((2 + 2**20, FIRST), (2**31 - 2**20, None), (2**40, None)):
-        (found,) = signatures.chain(replace(SECOND, version=version), before)
+def test_a_version_that_is_left_out_is_told_with_the_next() -> None:
+    (found,) = signatures.chain(replace(SECOND, version=3), FIRST)
+    assert (found.code, found.path) == ("version-gap", ("version",))
+    assert found.text == "version 3 leaves out what follows version 1: set 2"
+
+
+def test_a_first_version_far_ahead_is_told_as_the_coordinator_refuses_it() -> None:
+    for version in (2**31 - 2**20, 2**40):
+        (found,) = signatures.chain(replace(SECOND, version=version), None)
         assert (found.code, found.path) == ("version-jump", ("version",))
     assert signatures.chain(replace(SECOND, version=2**31 - 2**20 - 1), None) == []
 
