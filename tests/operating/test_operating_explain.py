@@ -169,7 +169,7 @@ async def test_without_a_policy_or_with_words_for_files_it_says_what_to_do(mesh:
         code, said = await mesh.run(*MAY_CALL, "--at", "2026-01-01T00:00:00Z")
         assert (code, "leave out --at" in said) == (2, True)
         code, said = await mesh.run(*MAY_CALL, "--profile", mesh.file("policy.toml.signed"))
-        assert (code, "no policy is in force" in said) == (2, True), said
+        assert (code, "no term is open: `sealbus mesh open" in said) == (2, True), said
 
 
 async def test_files_alone_answer_where_a_broker_stands_in_the_environment(
