@@ -19,8 +19,9 @@ CHOICES = [each for count in (1, 2, 3) for each in itertools.permutations(PLATFO
 
 
 def filled(text: str) -> str:
-    """Fill in every placeholder with digits of its own."""
+    """Fill in every placeholder with digits of its own, a key with one that somebody can have."""
     numbers = itertools.count(1)
+    text = re.sub(r'"FILL IN: the public key [^"]*"', f'"{"06" * 32}"', text)
     return re.sub(r'"FILL IN: [^"]*"', lambda _: f'"{next(numbers):064x}"', text)
 
 
