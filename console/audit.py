@@ -28,6 +28,7 @@ from console.operating.desk import (
     wait_option,
 )
 from console.operating.kept import Kept, default_state
+from console.operating.naming import tidy
 from console.operator import operator_line
 from console.operator_key import passphrase_option
 from console.policy import files
@@ -135,11 +136,18 @@ def show(
     council, mesh = _anchor(folder, anchor_file)
     path = log_file or file or _stored(folder)[-1]
     log = _read(path, council, mesh)
+    if instance is not None:
+        instance = tidy(instance)
+        if set(instance) - set("0123456789abcdef"):
+            raise UsageError(f"--instance {instance}: name it by hexadecimal digits that its id begins with")
     entries = screen.chosen(log, decisions, instance, reason)
     if as_data:
         print_json({**screen.log_data(path, log), "shown": screen.entries_data(entries)})
     else:
-        screen.show_entries(_out(), entries)
+        if entries:
+            screen.show_entries(_out(), entries)
+        else:
+            click.echo("sealbus: no entry of the log is like that", err=True)
         for finding in log.findings:
             screen.show_finding(Console(stderr=True, highlight=False), path, finding)
     return AMISS if log.findings else FINE

@@ -14,6 +14,7 @@ from schemas.audit import FACTS, AuditEntry, as_plain
 from schemas.limits import SECOND
 from schemas.messages import Millis
 from schemas.toml_place import printable
+from schemas.words import count
 
 ID_SHOWN = 16  # an instance id's first characters, as agents print them
 _BESIDE_FACTS = 5 + 24 + 4 * 2  # columns of an entry's number and time, and between the columns
@@ -70,7 +71,8 @@ def show_log(console: Console, path: Path, log: StoredLog) -> None:
     """Say what was found of a stored log."""
     last = log.last
     if not log.findings:
-        told = f"{len(log.entries)} entries of term {log.term}, {len(log.heads)} signed heads"
+        entries = count(len(log.entries), "entry", "entries")
+        told = f"{entries} of term {log.term}, {count(len(log.heads), 'signed head')}"
         until = f", the last of {instant(last.claims.time)}" if last else ""
         console.print(
             Text.assemble((f"{path}: ", ""), ("verified", "green"), f": {told}{until}"), soft_wrap=True

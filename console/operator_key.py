@@ -60,12 +60,18 @@ def _is_of(data: bytes, council: Council) -> bool:
 def passphrase(what: str, file: Path | None, *, confirm: bool = False) -> str:
     """Return a passphrase, from the first line of a file or as it is typed; raise `UsageError`."""
     if file is None:
-        answer: str = click.prompt(what, hide_input=True, confirmation_prompt=confirm, err=True)
+        try:
+            answer: str = click.prompt(what, hide_input=True, confirmation_prompt=confirm, err=True)
+        except click.Abort as error:
+            # Click makes one thing of an interrupt and of an input that has ended.
+            if isinstance(error.__context__, EOFError):
+                raise UsageError("nobody is there to type a passphrase: use --passphrase-file") from error
+            raise
         return answer
     try:
         # A secret may come through a pipe, so that it lies on no disk.
         text = read_bounded(file, MAX_PASSPHRASE, pipe=True).decode()
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not UTF-8 text") from error
+        raise UsageError(f"{file} is not UTF-8 text: save it as that") from error
     # Some editors put a mark before the text, which nobody typed.
     return text.removeprefix("\ufeff").partition("\n")[0].rstrip("\r")

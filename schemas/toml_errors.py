@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable
+from datetime import date
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -73,6 +74,8 @@ def read_toml(text: str, kind: type[T], name: str) -> T:
     """Read TOML as `kind`, or raise `UsageError` that begins with `name` and says what is wrong where."""
     if len(text) > MAX_TEXT:
         raise UsageError(f"{name} has over {MAX_TEXT // 1024} KiB, more than is read: make it shorter")
+    if text.startswith("\ufeff"):
+        raise UsageError(f"{name} begins with a byte order mark, which TOML has not: save it without one")
     if match := _LONG_KEY.search(text):
         line = text.count("\n", 0, match.start()) + 1
         raise UsageError(f"{name} is not valid: line {line}: a key has more than {MAX_PARTS} parts")
@@ -203,6 +206,9 @@ def _about_value(data: Any, path: Path, message: str) -> str:
         return did_you_mean(value, choices[1].split("|"))
     if isinstance(value, str) and "0-9a-f" in message:
         return "; write it in lower-case hexadecimal of the right length"
+    if "Expected `datetime" in message:
+        day = str(value)[:10] if isinstance(value, date) else "2026-01-31"
+        return f"; write day, time and zone, without quotes: {day}T00:00:00Z"
     if isinstance(value, str) and _CLOCK in message:
         return '; write it as in "08:00-18:00" or, over midnight, "22:00-06:00"'
     return ""

@@ -13,6 +13,11 @@ def count(number: int, what: str, many: str = "") -> str:
     return f"{number} {what if number == 1 else many or what + 's'}"
 
 
+def sentence(text: str) -> str:
+    """Return a text that ends as a sentence does; a question has its mark already."""
+    return text if text.endswith("?") else f"{text}."
+
+
 def constraints_in_words(given: Constraints, expires: int | None) -> list[str]:
     """Say what narrows a permission; what forbids it at times is not among it."""
     words = []

@@ -7,6 +7,7 @@ from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from nacl.bindings import crypto_core_ed25519_is_valid_point
 from nacl.exceptions import BadSignatureError, CryptoError
 from nacl.signing import SigningKey as _NaclSigningKey
 from nacl.signing import VerifyKey
@@ -55,6 +56,14 @@ def verify(public: bytes, signature: bytes, message: bytes) -> None:
         VerifyKey(public).verify(message, signature)
     except (BadSignatureError, CryptoError, ValueError) as error:
         raise SignatureError from error
+
+
+def can_be_a_key(public: bytes) -> bool:
+    """Tell whether somebody can have this Ed25519 key: a point of the main subgroup, in its one form.
+
+    `verify` refuses signatures of others anyway, so whoever is named by one could never sign.
+    """
+    return crypto_core_ed25519_is_valid_point(public)
 
 
 class KemKey:

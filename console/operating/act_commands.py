@@ -31,6 +31,7 @@ from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, Revocation
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
 from schemas.rules import Rule
+from schemas.words import sentence
 from sealing import cose
 from sealing.errors import SealingError
 
@@ -180,8 +181,8 @@ def _check_glass(policy: VerifiedPolicy | None, rule: Rule) -> None:
         check_addition(policy.policy, rule)
     except UsageError as error:
         raise UsageError(
-            f"policy version {policy.policy.version} has no such right to give: {error}. Nothing was "
-            "written: --policy names a later version, --anyway writes it nevertheless"
+            sentence(f"policy version {policy.policy.version} has no such right to give: {error}")
+            + " Nothing was written: --policy names a later version, --anyway writes it nevertheless"
         ) from error
 
 

@@ -21,6 +21,7 @@ from console.policy.signing_commands import File, read_anchor
 from schemas.documents import Profile
 from schemas.errors import UsageError
 from schemas.messages import Event
+from schemas.words import count
 from sealing.context import Mesh
 from sealing.council import Council
 from sealing.errors import SealingError
@@ -77,7 +78,9 @@ class Desk:
         async with self._line(profile) as line:
             unheard = self._believed(line.council, self.kept.unheard(line.term))
             if told := await tell(line, unheard):
-                click.echo(f"sealbus: term {line.term} was told {told} revocations of before", err=True)
+                click.echo(
+                    f"sealbus: term {line.term} was told {count(told, 'revocation')} of before", err=True
+                )
             yield line
 
     def revocations(self) -> list[Event]:
@@ -88,8 +91,8 @@ class Desk:
         believed = {text_of(each): each for each in revocations if is_signed(council, each)}
         if lost := {text_of(each) for each in revocations} - believed.keys():
             click.echo(
-                f"sealbus: {len(lost)} revocations of before are signed by former operators, and are not "
-                "sent: sign them again with `sealbus revoke new`",
+                f"sealbus: not sent, for former operators signed it: {count(len(lost), 'revocation')} of "
+                "before; sign again with `sealbus revoke new`",
                 err=True,
             )
         return list(believed.values())

@@ -19,6 +19,7 @@ from schemas import codec
 from schemas.documents import LogReceipt, RevocationOrder
 from schemas.errors import Reason, UsageError
 from schemas.messages import LIFT, MEASUREMENT, QUARANTINE, Event
+from schemas.words import count, sentence
 
 
 class Struck(NamedTuple):
@@ -37,7 +38,7 @@ class Struck(NamedTuple):
         return "\n".join(lines)
 
     def _said(self) -> str:
-        many = "1 instance" if self.instances == 1 else f"{self.instances} instances"
+        many = count(self.instances, "instance")
         if not self.instances and self.meant is not None and self.meant.is_pinned:
             return f"  nobody is put out, and none comes: {self.meant}, of which nothing is admitted"
         if not self.instances:
@@ -68,7 +69,7 @@ async def strike(line: OperatorLine, desk: Desk, made: Sequence[Act], *, anyway:
     for order in () if anyway else orders:
         if (order.kind, order.value) not in pinned and not named(before, order.kind, order.value):
             text = nobody(before, listed, order.kind, order.value)
-            raise UsageError(f"{text}. Nothing was sent: --anyway revokes it nevertheless")
+            raise UsageError(f"{sentence(text)} Nothing was sent: --anyway sends it nevertheless")
     receipts = [
         (event, await line.send(event))
         for event in (acts.event_of(desk.council, desk.mesh, act) for act in made)

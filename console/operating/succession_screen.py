@@ -11,6 +11,7 @@ from schemas import codec
 from schemas.documents import OperatorKey, Operators
 from schemas.policy import Policy, from_compiled
 from schemas.toml_place import printable
+from schemas.words import count
 from sealing.context import sha256
 from sealing.council import Council
 
@@ -19,7 +20,7 @@ SHOWN = 16
 
 def council_lines(council: Council) -> list[str]:
     """Say who the operators are."""
-    since = "as the anchor names them" if not council.version else f"after {council.version} change(s)"
+    since = "as the anchor names them" if not council.version else f"after {count(council.version, 'change')}"
     lines = [f"{council.threshold} of {len(council.operators)} operators sign, {since}"]
     lines += [f"  {each.name}: {each.key.hex()}" for each in council.operators]
     return [*lines, f"version {council.version}, {council.digest.hex()}"]

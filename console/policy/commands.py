@@ -99,7 +99,7 @@ def new(out: Path | None, platforms: tuple[str, ...], anchor_file: Path | None) 
         mesh = read_anchor(anchor_file)[1].id.hex()
     chosen = tuple(dict.fromkeys(platforms)) or PLATFORMS
     text = starter(chosen, issued=time.time_ns() // 1_000_000, mesh=mesh)
-    if out is None:
+    if out is None or str(out) == "-":
         click.echo(text, nl=False)
         return FINE
     files.write_new(out, text.encode())

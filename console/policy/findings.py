@@ -14,6 +14,7 @@ from schemas.limits import SECOND
 from schemas.placeholders import placeholders
 from schemas.policy import Policy
 from schemas.toml_place import dotted, hidden
+from sealing.keys import can_be_a_key
 
 # What keeps a policy from a mesh, and not from judging evidence.
 FOR_A_MESH = ("fill-in", "needed-for-a-mesh")
@@ -84,6 +85,9 @@ def _holders(policy: Policy) -> Iterator[Finding]:
             text = f"workload {name} may hold no role, so it can do nothing: name its roles, or remove it"
             yield Finding("without-roles", ("workloads", name), text)
     for name, client in policy.clients.items():
+        if not can_be_a_key(bytes.fromhex(client.key)):
+            text = f"nobody can have the key of client {name}: take it from the client again"
+            yield Finding("no-key", ("clients", name, "key"), text)
         if not client.roles:
             text = f"client {name} may hold no role, so it can do nothing: name its roles, or remove it"
             yield Finding("without-roles", ("clients", name), text)

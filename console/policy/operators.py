@@ -3,7 +3,9 @@
 Pure. A public key is one line of text: a format, the operator's name, 64 hexadecimal digits.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import msgspec
@@ -15,8 +17,10 @@ from schemas.messages import Millis
 from sealing.context import SUITE_GCM, Mesh
 from sealing.documents import open_anchor
 from sealing.errors import SealingError
+from sealing.keys import can_be_a_key
 
 FORMAT = "sealbus-operator-1"
+_ROOT = re.compile(r"[0-9a-f]{64}")
 
 
 class Operator(NamedTuple):
@@ -39,6 +43,8 @@ def read_public(text: str, source: str) -> Operator:
                 key = msgspec.convert([name, bytes.fromhex(digits)], OperatorKey, builtin_types=(bytes,))
             except (msgspec.ValidationError, ValueError) as error:
                 raise UsageError(f"{source} holds no valid operator's key: ask for it again") from error
+            if not can_be_a_key(key.key):
+                raise UsageError(f"{source} holds a key that nobody can have: ask for it again")
             return Operator(key.name, key.key)
     raise UsageError(f"{source} is no operator's public key: take the .pub that `policy keygen` wrote")
 
@@ -49,7 +55,7 @@ def majority(operators: int) -> int:
 
 
 def anchor_of(
-    operators: Sequence[Operator], threshold: int, roots: Iterable[str], issued: Millis
+    operators: Sequence[Operator], threshold: int, roots: Sequence[str], issued: Millis
 ) -> tuple[bytes, Mesh]:
     """Return an anchor's bytes and the mesh that they are, or raise `UsageError`."""
     least = majority(len(operators))
@@ -58,7 +64,15 @@ def anchor_of(
             f"a threshold of {threshold} among {len(operators)} operators: it has to be more than half, so "
             f"that no two groups decide against each other, and no more than all: {least} to {len(operators)}"
         )
-    data = make_anchor(operators, threshold, list(roots), issued, SUITE_GCM)
+    for root in roots:
+        if not _ROOT.fullmatch(root):
+            raise UsageError(f"--root {root}: a root is its SHA-256, 64 lower-case hexadecimal digits")
+    for one, other in combinations(operators, 2):
+        if one.public == other.public:
+            raise UsageError(f"{one.name} and {other.name} have one key: each operator makes a key alone")
+        if one.name == other.name:
+            raise UsageError(f"two operators share the name {one.name}: have one make a key of another name")
+    data = make_anchor(operators, threshold, roots, issued, SUITE_GCM)
     try:
         return data, open_anchor(data)[1]
     except (MalformedError, SealingError) as error:

@@ -422,3 +422,20 @@ def test_a_folder_without_anchor_or_log_is_a_usage_error(
     (tmp_path / "anchor.cbor").write_bytes(codec.encode(world.anchor))
     assert run(["audit", *command, "--dir", str(tmp_path)]) == 2
     assert "no log is stored" in capsys.readouterr().err
+
+
+def test_what_names_no_entry_is_told(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    anchor = ["--anchor", str(tmp_path / "anchor.cbor")]
+    assert run(["audit", "show", str(file), "--instance", "zz", *anchor]) == 2
+    assert "--instance zz: name it by hexadecimal digits" in capsys.readouterr().err
+    assert run(["audit", "show", str(file), "--reason", "none", *anchor]) == 0
+    told = capsys.readouterr()
+    assert (told.out, "no entry of the log is like that" in told.err) == ("", True)
+
+
+def test_one_signed_head_is_one(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = file.read_bytes().splitlines(keepends=True)
+    heads = [number for number, each in enumerate(lines) if each.startswith(b"head")]
+    file.write_bytes(b"".join(lines[: heads[1]]))
+    assert run(["audit", "verify", str(file), "--anchor", str(tmp_path / "anchor.cbor")]) == 0
+    assert ", 1 signed head," in " ".join(capsys.readouterr().out.split())

@@ -34,7 +34,7 @@ POLICY = check(
             "planner": Workload(roles=("planner",), on={NITRO: pcrs("01")}),
             "vault": Workload(roles=("vault",), on={NITRO: pcrs("02")}),
         },
-        clients={"desk": Client(key="0d" * 32, roles=("requester",))},
+        clients={"desk": Client(key="06" * 32, roles=("requester",))},
         classes={"survey": TaskClass(role="planner")},
         tools={"pseudonym": "vault"},
         rules=(

@@ -18,7 +18,7 @@ from lab.simulate import nitro
 from lab.simulate.nitro import NitroCard
 from schemas.evidence import NITRO, PlatformValues
 from schemas.pinning import Pinned
-from schemas.policy import Policy, Workload, dump, parse
+from schemas.policy import Client, Policy, Workload, dump, parse
 from schemas.vendor_roots import AMD_ROOTS, VENDOR_ROOTS
 from sealing import keyfile
 from sealing.documents import open_anchor
@@ -249,6 +249,40 @@ def test_a_passphrase_is_asked_for_twice_and_never_shown(run: Run, monkeypatch: 
     assert (
         keyfile.unlock(Path("alice.key").read_bytes(), PHRASE).public.hex() in Path("alice.pub").read_text()
     )
+
+
+def test_without_anybody_to_type_a_passphrase_the_option_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(text: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("click.termui.hidden_prompt_func", ended)
+    code, said = run("keygen", "alice")
+    assert (code, "--passphrase-file" in said, Path("alice.pub").exists()) == (2, True, False)
+
+
+NOBODYS_KEY = "01" + "00" * 31  # of order one: anything would be its signature
+
+
+def test_a_key_that_nobody_can_have_makes_no_anchor_and_is_told_of_a_client(mesh: Run) -> None:
+    Path("eve.pub").write_text(f"sealbus-operator-1 eve {NOBODYS_KEY}\n")
+    code, said = mesh("anchor", "alice.pub", "bob.pub", "eve.pub", "--out", "other.cbor")
+    assert (code, "eve.pub holds a key that nobody can have" in said) == (2, True)
+    Path("policy.toml").write_text(dump(but(clients={"desk": Client(key=NOBODYS_KEY, roles=("requester",))})))
+    Path("anchor.cbor").unlink()
+    code, said = mesh("check", "policy.toml")
+    assert (code, "nobody can have the key of client desk" in said, "[no-key]" in said) == (1, True, True)
+
+
+def test_a_root_that_is_none_makes_no_anchor(mesh: Run) -> None:
+    code, said = mesh("anchor", "alice.pub", "--root", "zz", "--out", "other.cbor")
+    assert (code, "--root zz: a root is its SHA-256" in said) == (2, True)
+
+
+def test_a_dash_is_standard_output(run: Run) -> None:
+    code, said = run("new", "--out", "-")
+    assert (code, said.startswith("#"), Path("-").exists()) == (0, True, False)
 
 
 def test_what_is_not_there_is_told(run: Run) -> None:

@@ -145,7 +145,7 @@ def test_every_field_of_a_policy_is_told_when_it_changes_except_what_every_versi
         "platforms": {NITRO: replace(POLICY.platforms[NITRO], max_evidence_seconds=60)},
         "coordinators": {NITRO: pcrs("c1")},
         "workloads": {name: POLICY.workloads[name] for name in ("planner",)},
-        "clients": {"desk": Client(key="0e" * 32, roles=("requester",))},
+        "clients": {"desk": Client(key="19" * 32, roles=("requester",))},
         "classes": {"survey": TaskClass(role="planner", lifetime_seconds=5)},
         "tools": {**POLICY.tools, "other": "vault"},
         "messages": {"progress": "vault"},
@@ -160,7 +160,7 @@ def test_every_field_of_a_policy_is_told_when_it_changes_except_what_every_versi
 
 
 def test_a_role_that_a_client_gains_is_newly_permitted() -> None:
-    gained = but(clients={"desk": Client(key="0d" * 32, roles=("requester", "auditor"))})
+    gained = but(clients={"desk": Client(key="06" * 32, roles=("requester", "auditor"))})
     assert sentences(difference(POLICY, gained)) == ["newly permitted: client desk may hold role auditor"]
     assert sentences(difference(gained, POLICY)) == ["newly forbidden: client desk may hold role auditor"]
 

@@ -33,7 +33,7 @@ def findings(policy: Policy, *, now: datetime) -> list[Finding]:
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 VAULT = POLICY.workloads["vault"]
-TWO_ROLES = {"desk": Client(key="0d" * 32, roles=("requester", "clerk"))}
+TWO_ROLES = {"desk": Client(key="06" * 32, roles=("requester", "clerk"))}
 
 
 def vault(**changes: Any) -> Policy:
@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         ("workloads", "idle"),
     ),
     "a client without roles": (
-        but(clients={**POLICY.clients, "idle": Client(key="0e" * 32, roles=())}),
+        but(clients={**POLICY.clients, "idle": Client(key="19" * 32, roles=())}),
         "without-roles",
         ("clients", "idle"),
     ),
@@ -315,7 +315,7 @@ def test_any_measurement_is_told_beside_the_lab_that_permits_it() -> None:
 
 
 def test_a_rule_is_not_shadowed_where_somebody_holds_its_role_alone() -> None:
-    clients = {**TWO_ROLES, "clerk": Client(key="0e" * 32, roles=("clerk",))}
+    clients = {**TWO_ROLES, "clerk": Client(key="19" * 32, roles=("clerk",))}
     rules = (*POLICY.rules, Rule(role="clerk", may="submit", what="survey", max_bytes=10))
     assert findings(but(clients=clients, rules=rules), now=NOW) == []
 

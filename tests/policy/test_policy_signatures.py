@@ -253,8 +253,8 @@ def test_a_threshold_is_more_than_half_or_refused(count: int, threshold: int) ->
 @pytest.mark.parametrize(
     ("twice", "said"),
     [
-        (Operator("bob", KEYS["alice"].public), "share a key"),
-        (Operator("alice", KEYS["bob"].public), "share a name"),
+        (Operator("bob", KEYS["alice"].public), "alice and bob have one key: each"),
+        (Operator("alice", KEYS["bob"].public), "two operators share the name alice"),
     ],
     ids=["key", "name"],
 )

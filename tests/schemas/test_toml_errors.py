@@ -62,6 +62,24 @@ what = "pseudonym"
 
 # What was changed, into what, and where the error has to point with what to do.
 MISTAKES = {
+    "a day without a time": (
+        "[[rules]]",
+        "[[rules]]\nuntil = 2027-03-04",
+        "line 32, column 1",
+        "write day, time and zone, without quotes: 2027-03-04T00:00:00Z",
+    ),
+    "a time without a zone": (
+        "[[rules]]",
+        "[[rules]]\nuntil = 2027-03-04T05:06:07",
+        "line 32, column 1",
+        "2027-03-04T00:00:00Z",
+    ),
+    "a day in quotes": (
+        "[[rules]]",
+        '[[rules]]\nuntil = "soon"',
+        "line 32, column 1",
+        "2026-01-31T00:00:00Z",
+    ),
     "a misspelt key": ("require_crl", "requre_crl", "line 7, column 1", "did you mean `require_crl`?"),
     "a misspelt key in an inline table": (
         "lifetime_seconds",
@@ -180,6 +198,11 @@ def test_a_mistake_is_answered_with_its_place_and_a_suggestion(
     assert TEXT.count(old) >= 1
     with pytest.raises(UsageError, match=re.escape(where) + r"\b.*" + re.escape(hint)):
         parse(TEXT.replace(old, new, 1))
+
+
+def test_a_mark_that_an_editor_put_first_is_told_as_that() -> None:
+    with pytest.raises(UsageError, match=r"begins with a byte order mark.*save it without one"):
+        parse(f"\ufeff{TEXT}")
 
 
 def test_the_part_about_evidence_alone_points_as_well() -> None:
