@@ -72,8 +72,8 @@ def read_dated(data: bytes) -> Dated:
 def newer_of(came: Mapping[str, bytes], held: Mapping[str, bytes]) -> Endorsements:
     """Return all of both: of what both have, what is `held`, unless what `came` is newer.
 
-    Certificates that `came` stay: they don't get old. A document whose date can't be read is not newer. TCB
-    info and QE identity have an evaluation number too, and are no newer with a lower one.
+    Certificates that `came` stay: they don't get old. A document whose date can't be read is not newer, nor
+    is one that is a step back in anything: TCB info and QE identity have an evaluation number too.
     """
     chosen = {**held, **{name: data for name, data in came.items() if data}}
     for group in _GROUPS:
@@ -120,4 +120,4 @@ def _is_newer(name: str, data: bytes, than: bytes) -> bool:
         age, held = age_of(name, data), age_of(name, than)
     except AttestationError:
         return False
-    return not age.falls_behind(held) and age.issued > held.issued
+    return held.falls_behind(age) and not age.falls_behind(held)

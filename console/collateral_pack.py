@@ -14,7 +14,7 @@ from attestation.endorsements.sort import Unfit, sort
 from console.collateral_files import folders_of_endorsements, read_unsigned
 from console.collateral_keep import put_into_file
 from console.collateral_screen import short
-from console.evidence import RFC3339, read_root
+from console.evidence import RFC3339, print_json, read_root
 from console.evidence_files import read_endorsements
 from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import UsageError
@@ -24,6 +24,8 @@ from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from schemas.words import count
 
 DONE, REFUSED = 0, 1
+# Why something is not packed that nothing is amiss with.
+CLOUDS, OWN_CHAIN = "clouds-key", "own-chain"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -43,7 +45,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--root", "roots", multiple=True, type=FILE, help="A root (DER) in place of the vendors'.")
 @click.option("--at", type=RFC3339(), help="What is current at this time; now if absent.")
-def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: datetime | None) -> int:
+@click.option("--json", "as_data", is_flag=True, help="Print what was packed, and what was not, as JSON.")
+def pack(
+    folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: datetime | None, as_data: bool
+) -> int:
     """Make a collateral file of endorsements that lie in each FOLDER, or in one below it, offline.
 
     They have the names that verification takes them by, with evidence beside them or without. Each is
@@ -54,37 +59,49 @@ def pack(folders: tuple[Path, ...], out: Path, roots: tuple[Path, ...], at: date
     trusted = tuple(read_root(root) for root in roots) or tuple(EVERY_VENDOR_ROOT)
     now, console = at or datetime.now(UTC), Console(stderr=True, highlight=False)
     found: Entries = ()
+    left_out: list[dict[str, str]] = []
     unfit = 0
     full, needless = folders_of_endorsements(folders)
     for folder in needless:
-        text = f"{folder}: nothing to pack: {NITRO} evidence carries its own chain"
-        console.print(Text(printable(text)), soft_wrap=True)
+        text = f"{NITRO} evidence carries its own chain"
+        console.print(Text(printable(f"{folder}: nothing to pack: {text}")), soft_wrap=True)
+        left_out.append({"path": str(folder), "reason": OWN_CHAIN, "detail": text})
     for folder in full:
         files = read_endorsements(folder)
         if VLEK_FILE in files:
-            text = f"{folder / VLEK_FILE}: not packed: it is a cloud's, and travels with its evidence"
-            console.print(Text(printable(text)), soft_wrap=True)
+            text = "it is a cloud's, and travels with the evidence that it is for"
+            console.print(Text(printable(f"{folder / VLEK_FILE}: not packed: {text}")), soft_wrap=True)
+            left_out.append({"path": str(folder / VLEK_FILE), "reason": CLOUDS, "detail": text})
         for each in sort(files, roots=trusted, now=now):
             if isinstance(each, Unfit):
                 unfit += 1
                 subject, mark, problem = each.error.detail.rpartition(": ")
                 why = f"{folder / each.name}: left out: {short(subject)}{mark}{problem} [{each.error.reason}]"
                 console.print(Text(printable(why), "yellow"), soft_wrap=True)
+                path, reason = str(folder / each.name), each.error.reason.value
+                left_out.append({"path": path, "reason": reason, "detail": each.error.detail})
             else:
                 of, files = each
                 entry = CollateralEntry(subject=str(of), files=files, fetched=int(time.time()))
                 # Of those in folders the newest is meant: only what the file has already is told.
                 found, _ = merge(found, (entry,), roots=trusted)
     packed, kept = put_into_file(out, found, roots=trusted)
-    if not packed and not full:
-        console.print(Text(f"{out} was not written: there was nothing to pack", "red"), soft_wrap=True)
-        return REFUSED
-    if not packed:
+    if not packed and full:
         raise UsageError(f"{out} was not written: there is no collateral that is current in there")
     for each_kept in kept:
         console.print(Text(f"{out}: kept {each_kept}", "yellow"), soft_wrap=True)
     left = f", {unfit} left out" if unfit else ""
-    console.print(
-        Text(f"{out}: {count(len(packed), 'document')}{left}", "yellow" if unfit else "green"), soft_wrap=True
-    )
-    return REFUSED if unfit else DONE
+    told = f"{out}: {count(len(packed), 'document')}{left}"
+    if not packed:
+        told = f"{out} was not written: there was nothing to pack"
+    console.print(Text(told, "yellow" if unfit or not packed else "green"), soft_wrap=True)
+    if as_data:
+        print_json(
+            {
+                "file": str(out),
+                "documents": [{"subject": each.subject, "files": sorted(each.files)} for each in packed],
+                "left_out": left_out,
+                "kept": [{"subject": str(each.subject), "why": each.why} for each in kept],
+            }
+        )
+    return REFUSED if unfit or not packed else DONE

@@ -71,8 +71,20 @@ def read_endorsed(certificate: Certificate) -> Endorsed:
     # "Milan-B0" names a stepping; Genoa and Turin come without.
     name = _text(certificate, PRODUCT_NAME).split("-")[0]
     product = PRODUCTS.get(name)
-    if product is None or _number(certificate, STRUCT_VERSION) != product.struct_version:
-        raise EvidenceMalformedError("certificate is for an unknown processor", Reason.UNSUPPORTED_VERSION)
+    if product is None:
+        raise EvidenceMalformedError(
+            "certificate is for an unknown processor",
+            Reason.UNSUPPORTED_VERSION,
+            seen=f"a certificate for {name[:32]!r}",
+            wanted=f"one for {', '.join(PRODUCTS)}",
+        )
+    if (version := _number(certificate, STRUCT_VERSION)) != product.struct_version:
+        raise EvidenceMalformedError(
+            "certificate is of an unknown version",
+            Reason.UNSUPPORTED_VERSION,
+            seen=f"a certificate for {name} of structure version {version}",
+            wanted=f"{product.struct_version}",
+        )
     tcb = {
         component: _number(certificate, f"{ARC}.3.{suffix}")
         for component, (suffix, _) in product.layout.items()

@@ -161,7 +161,12 @@ def _read_header(cursor: _Cursor) -> int:
     if tee_type != TDX:
         raise UnsupportedPlatformError("quote of an unknown TEE")
     if key_type != ECDSA_P256:
-        raise EvidenceMalformedError("attestation key type is not known", Reason.UNSUPPORTED_VERSION)
+        raise EvidenceMalformedError(
+            "attestation key type is not known",
+            Reason.UNSUPPORTED_VERSION,
+            seen=f"attestation key type {key_type}",
+            wanted=f"{ECDSA_P256}, ECDSA P-256",
+        )
     if header[12:28] != INTEL_QE_VENDOR:
         raise EvidenceMalformedError("quoting enclave is not of Intel's format", Reason.UNSUPPORTED_VERSION)
     return int(version)
@@ -171,7 +176,12 @@ def _check_body_type(body_type: int, size: int) -> None:
     if body_type == SGX_BODY:
         raise UnsupportedPlatformError("an SGX quote, not a TDX one", "sgx")
     if body_type not in BODY_SIZES:
-        raise EvidenceMalformedError("quote body type is not known", Reason.UNSUPPORTED_VERSION)
+        raise EvidenceMalformedError(
+            "quote body type is not known",
+            Reason.UNSUPPORTED_VERSION,
+            seen=f"quote body type {body_type}",
+            wanted=f"one of {', '.join(map(str, BODY_SIZES))}",
+        )
     if size != BODY_SIZES[body_type]:
         raise EvidenceMalformedError("quote body is not of its type's size")
 
@@ -217,9 +227,14 @@ def _read_sgx_report(body: bytes) -> SgxReport:
 
 
 def _read_certification_data(cursor: _Cursor, expected: int) -> bytes:
-    if cursor.number(2) != expected:
+    if (kind := cursor.number(2)) != expected:
         # Types 1 to 4 name a PCK by an encrypted PPID and would need Intel's service to be looked up.
-        raise EvidenceMalformedError("certification data type is not known", Reason.UNSUPPORTED_VERSION)
+        raise EvidenceMalformedError(
+            "certification data type is not known",
+            Reason.UNSUPPORTED_VERSION,
+            seen=f"certification data of type {kind}",
+            wanted=f"{expected}",
+        )
     return _read_bounded(cursor, 4, MAX_CERTIFICATION_DATA)
 
 

@@ -134,8 +134,8 @@ MUTANTS = [
     # SEV-SNP: what the certificate says
     Mutant(
         SNP_CERT,
-        " or _number(certificate, STRUCT_VERSION) != product.struct_version",
-        "",
+        "(version := _number(certificate, STRUCT_VERSION)) != product.struct_version",
+        "False",
         APPRAISE,
         "says_something_else",
     ),
@@ -724,16 +724,17 @@ MUTANTS = [
     Mutant(TSM, "            writes += 1\n", "            writes += 2\n", RACES, "whenever_another_writes"),
     # The newer of two
     Mutant(
-        DATED, "not age.falls_behind(held) and age.issued > held.issued", "True", NEWER, "newer_is_judged_by"
+        DATED, "held.falls_behind(age) and not age.falls_behind(held)", "True", NEWER, "newer_is_judged_by"
     ),
     Mutant(DATED, "(self.number or 0) < (other.number or 0) or ", "", NEWER, "earlier_evaluation"),
     Mutant(
         DATED,
-        "not age.falls_behind(held) and age.issued > held.issued",
+        "held.falls_behind(age) and not age.falls_behind(held)",
         "not age.falls_behind(held)",
         NEWER,
         "same_time",
     ),
+    Mutant(DATED, " and not age.falls_behind(held)", "", NEWER, "earlier_evaluation"),
     Mutant(DATED, "for name in group if", "for name in group[:1] if", NEWER, "gives_way"),
     # What a carried bundle had newer
     Mutant("outranking.py", "in reversed(above)", "in above", "test_carried.py", "in_the_shadow"),

@@ -815,7 +815,8 @@ def test_certificate_that_says_something_else_is_refused_though_signed(
     amd: dict[str, bytes],
 ) -> None:
     snp.endorsements["vcek.der"] = reissue(snp.endorsements["vcek.der"], amd, old, new)
-    snp.assert_refused(kind, reason)
+    found = snp.assert_refused(kind, reason)
+    assert bool(found.seen and found.wanted) or reason is not Reason.UNSUPPORTED_VERSION
 
 
 def test_hardware_id_of_another_size_is_malformed(snp: Case, amd: dict[str, bytes], chip: SevSnpChip) -> None:

@@ -40,9 +40,16 @@ def test_a_later_date_does_not_bring_back_an_earlier_evaluation(forge: Forge, he
 
 
 def test_what_was_issued_at_the_same_time_is_not_newer(forge: Forge, held: Endorsements) -> None:
-    same = tcb_info(NOW)
-    same["tcbEvaluationDataNumber"] += 1
-    assert newer_of({"tcb_info.json": forge.issuer.sign("tcbInfo", same)}, held) == held
+    other = {"tcb_info.json": forge.issuer.sign("tcbInfo", tcb_info(NOW))}
+    assert other["tcb_info.json"] != held["tcb_info.json"]
+    assert newer_of(other, held) == held
+
+
+def test_a_higher_evaluation_of_the_same_time_is_newer(forge: Forge, held: Endorsements) -> None:
+    higher = tcb_info(NOW)
+    higher["tcbEvaluationDataNumber"] += 1
+    came = {"tcb_info.json": forge.issuer.sign("tcbInfo", higher)}
+    assert newer_of(came, held) == held | came
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -108,6 +108,9 @@ def test_one_change_is_one_reason(change: str) -> None:
     with pytest.raises(EvidenceMalformedError) as refusal:
         parse_quote(make())
     assert refusal.value.reason == reason
+    if reason is Reason.UNSUPPORTED_VERSION and change != "another quoting enclave":
+        assert refusal.value.seen
+        assert refusal.value.wanted
 
 
 @given(st.binary(max_size=6000))

@@ -463,6 +463,18 @@ def test_what_is_not_current_or_of_no_known_root_is_not_packed(
     said = capsys.readouterr().err
     assert f"{folder / 'tcb_info.json'}: left out: it is neither TCB info nor" in said
     assert "3 documents, 1 left out" in said
+    (folder / "vlek.der").write_bytes(b"\x30\x00")
+    assert cli.run([*command, "--json"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert data["file"] == str(out)
+    subjects = [each.subject for each in decode_file(out.read_bytes())]
+    assert [each["subject"] for each in data["documents"]] == subjects
+    assert all(each["files"] for each in data["documents"])
+    assert [(each["path"], each["reason"]) for each in data["left_out"]] == [
+        (str(folder / "vlek.der"), "clouds-key"),
+        (str(folder / "tcb_info.json"), "malformed"),
+    ]
+    assert data["kept"] == []
 
 
 def test_of_two_folders_the_document_that_was_issued_later_is_packed(

@@ -391,6 +391,9 @@ def test_what_is_packed_says_what_the_file_had_newer(
     assert cli.run(command) == 0
     assert "kept pck-crl/platform: what came was issued" in " ".join(capsys.readouterr().err.split())
     assert bundles[1].read_bytes() == before
+    assert cli.run([*command, "--json"]) == 0
+    told = {each["subject"]: each["why"] for each in json.loads(capsys.readouterr().out)["kept"]}
+    assert "what came was issued" in told["pck-crl/platform"]
 
 
 # --- told -------------------------------------------------------------------------------------------
