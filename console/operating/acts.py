@@ -56,7 +56,7 @@ def document(act: Act) -> Document:
 
 
 def signers(council: Council, mesh: Mesh, act: Act) -> tuple[str, ...]:
-    """Return who has signed an act, or raise a `PeerError`: each by an operator, all over its text."""
+    """Return who has signed an act, or raise a `PeerError`: different operators, all over its text."""
     if document(act).mesh != mesh.id:
         raise SealingError(Reason.WRONG_MESH, "it is of another mesh than the anchor")
     names = set()
@@ -64,6 +64,8 @@ def signers(council: Council, mesh: Mesh, act: Act) -> tuple[str, ...]:
         name = signer_of(council, mesh, act.kind, signature)
         if cose.unverified_payload(signature) != act.text:
             raise SignatureError(f"{name} signed another text of the {act.kind}")
+        if name in names:  # no coordinator takes a copy either
+            raise SignatureError(f"{name} has signed twice: `sign` and `join` leave the copy out")
         names.add(name)
     return tuple(sorted(names))
 

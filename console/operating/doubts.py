@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from console.operating import acts
 from console.operating.acts import ORDER, Act
 from console.operating.memory import NO_HASH, Memory
-from console.operating.succession import Change
+from console.operating.succession import Change, order_text, takes_away
 from console.policy.signatures import date
 from schemas import codec
 from schemas.documents import Order, RevocationOrder
@@ -22,6 +22,7 @@ from sealing.context import sha256
 
 AHEAD = 5 * MINUTE  # as coordinators take it
 OLD = 7 * DAY  # an order is for a coordinator that is waiting: signing it apart takes days at most
+JUMP = 2**20  # terms are counted one by one: a number far ahead leaves few after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,15 @@ def refuse(doubts: Iterable[str], *, anyway: bool) -> None:
 def of_order(order: Order, known: Known, now: Millis) -> list[str]:
     """Say what stands against an order of a term that is to be opened."""
     memory, found = known.memory, []
-    if order.term <= memory.term and sha256(codec.encode(order)) != memory.order_hash:
+    if order.term > 1 and not memory.term:
+        found.append(f"it orders term {order.term}, and this console has seen none")
+    elif order.term <= memory.term and sha256(codec.encode(order)) != memory.order_hash:
         found.append(f"it orders term {order.term}, and term {memory.term} was seen here")
+    elif order.term > memory.term + JUMP:
+        found.append(
+            f"it orders term {order.term}, far beyond term {memory.term}, which was seen here: few are left "
+            "after it"
+        )
     if order.policy_hash is None and memory.policy_version:
         found.append(
             f"it names no policy, so that any is its first, and version {memory.policy_version} was seen in "
@@ -70,11 +78,30 @@ def of_order(order: Order, known: Known, now: Millis) -> list[str]:
 
 
 def of_change(change: Change, known: Known) -> list[str]:
-    """Say what this console does not know of all that is signed again with a change of operators."""
+    """Say what this console does not know of all that is signed again with a change, and what is missing."""
+    memory = known.memory
     found = [each for act in change.acts if (each := _of_act(act, known))]
-    if change.policy is not None and not known.knows_policy(digest := sha256(change.policy)):
+    if change.policy is None:
+        if memory.policy_version:
+            found.append(
+                f"it signs no policy again, and version {memory.policy_version} was seen in force here"
+            )
+    elif not known.knows_policy(digest := sha256(change.policy)):
         found.append(f"the policy {digest.hex()} was not seen in force here: name it with --policy")
-    return found
+    if memory.term and order_text(change) is None:
+        found.append(f"it signs no order again, and that of term {memory.term} was seen here")
+    return found + _left_out(change, known)
+
+
+def _left_out(change: Change, known: Known) -> list[str]:
+    """Name what counts no more after the change, for nobody signs it again. A lift is never among it."""
+    there = {act.text for act in change.acts}
+    lost = [codec.decode(text, RevocationOrder) for text in sorted(set(known.revocations) - there)]
+    return [
+        f"the revocation of {each.kind} {printable(each.value)}, which is known here, is not signed again"
+        for each in lost
+        if takes_away(each)
+    ]
 
 
 def _of_act(act: Act, known: Known) -> str | None:

@@ -6,7 +6,7 @@ one that is killed take the memory back.
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -103,9 +103,9 @@ class Kept:
         """Return what was seen so far, or raise `UsageError` if the file is no memory of this mesh."""
         path = self.root / MEMORY
         if not _is_there(path):
-            if self._receipts(".cbor"):
+            if beside := self._beside():
                 raise UsageError(
-                    f"{path} is gone, and receipts lie beside it: take it from a backup; without it this "
+                    f"{path} is gone, and {beside} beside it: take it from a backup; without it this "
                     "console believes whatever coordinator the operators ever ordered"
                 )
             return empty(self._mesh)
@@ -119,6 +119,12 @@ class Kept:
         if memory.mesh != self._mesh:
             raise UsageError(f"{path} is about another mesh: put it where it came from")
         return memory
+
+    def _beside(self) -> str:
+        """Say what tells that there was a memory: it is written before anything else is."""
+        if self._receipts(".cbor") or self._receipts(PENDING):
+            return "receipts lie"
+        return next((f"{name} lies" for name in (POLICY, CHAIN) if _is_there(self.root / name)), "")
 
     def note(self, seen: Sighting) -> None:
         """Remember what a coordinator showed, or raise `RememberedError` and remember nothing."""
@@ -173,24 +179,31 @@ class Kept:
 
     def _revocations(self) -> list[tuple[Event, int]]:
         """Return each revocation with the last term that acknowledged it, 0 for one without a receipt."""
+        keys = {each.term: each.key for each in self.memory().keys}
         found: dict[tuple[bytes, ...], tuple[Event, int]] = {}
         for path in self._receipts(f"-{REVOCATION}.cbor"):
             kept = _read(path, KeptReceipt)
             first, last = found.get(kept.event.documents, (kept.event, 0))
-            found[kept.event.documents] = (first, max(last, self._term(kept, path)))
+            found[kept.event.documents] = (first, max(last, self._term(kept, path, keys)))
         for event in self._sent(REVOCATION):
             found.setdefault(event.documents, (event, 0))
         return _last_words(list(found.values()))
 
-    def _term(self, kept: KeptReceipt, path: Path) -> int:
-        """Return the term of a receipt as the coordinator signed it: a file's name is anybody's word."""
+    def _term(self, kept: KeptReceipt, path: Path, keys: Mapping[int, bytes]) -> int:
+        """Return the term of a receipt as the coordinator signed it: a file's name is anybody's word.
+
+        So is the key in it. It has to be the one that was seen of that term; of a term that was not, or was
+        forgotten, a receipt tells nothing, and what it is for is told again.
+        """
         for suite in SUITES:
             try:
                 receipt = open_message(kept.receipt, kept.key, Mesh(self._mesh, suite), "receipt", LogReceipt)
             except (MalformedError, SignatureError):
                 continue
             if receipt.event == sha256(codec.encode(kept.event)):
-                return receipt.term
+                if keys.get(receipt.term, kept.key) != kept.key:
+                    break
+                return receipt.term if receipt.term in keys else 0
         raise UsageError(f"{path} is no receipt of what is in it: take it from a backup, or remove it")
 
     def orders(self) -> list[Event]:

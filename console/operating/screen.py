@@ -50,6 +50,7 @@ def said_lines(act: Act) -> list[str]:
     elif isinstance(said, BreakGlass):
         lines = [
             f"break-glass: {said.role} may {said.may} {said.what}, whatever the policy says",
+            f"  in term {said.term}",
             f"  until {date(said.until)}",
             f"  because: {printable(said.reason)}",
         ]

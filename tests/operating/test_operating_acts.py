@@ -79,6 +79,15 @@ def test_a_signature_over_another_text_or_for_another_purpose_names_its_signer_o
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
 
 
+def test_a_copied_signature_completes_nothing_and_the_next_who_signs_leaves_it_out() -> None:
+    act = acts.sign(ANCHOR, MESH, acts.act_of(DOCUMENTS[1]), KEYS[:1])
+    copied = Act(act.kind, act.text, act.signatures * 2)
+    for step in (acts.signers, acts.event_of):
+        with pytest.raises(PeerError, match="op0 has signed twice"):
+            step(ANCHOR, MESH, copied)
+    assert acts.signers(ANCHOR, MESH, acts.sign(ANCHOR, MESH, copied, KEYS[1:2])) == ("op0", "op1")
+
+
 def test_an_act_of_another_mesh_is_not_signed() -> None:
     with pytest.raises(PeerError) as refusal:
         acts.sign(ANCHOR, MESH, acts.act_of(Renewal(bytes(32), 1, 5)), KEYS[:1])
