@@ -25,7 +25,7 @@ from console.operating.kept import Kept, KeptReceipt
 from console.operating.memory import NO_HASH, RememberedError, Sighting, check_policy
 from schemas import codec
 from schemas.audit import TermProof
-from schemas.documents import Beacon, LogReceipt, Profile
+from schemas.documents import Beacon, LogReceipt, Order, Profile
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.messages import (
     OPERATOR,
@@ -111,6 +111,15 @@ class OperatorLine:
     def policy_version(self) -> int:
         """The version of the policy in force; 0 if none is."""
         return self._seen.policy_version
+
+    def keep(self, event: Event) -> None:
+        """Keep an event that is to be sent, before anything that needs it."""
+        self._kept.pend(event)
+
+    def roll(self) -> Event | None:
+        """Return the roll of the order that the coordinator showed, if it was sent from here."""
+        order = codec.decode(unverified_payload(self.term_proof.order[0]), Order)
+        return self._kept.roll(order.revocations)
 
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, which is kept, or raise its refusal."""

@@ -45,7 +45,7 @@ DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a 
 PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
 TOLD_OPERATORS = ("log", "status", "policy", "break-glass")  # what they alone may get
-EVENTS = ("order", "policy", "revocation", "renewal", "break-glass", "operators")
+EVENTS = ("order", "roll", "policy", "revocation", "renewal", "break-glass", "operators")
 
 
 class _EventRefusedError(PeerError):
@@ -316,6 +316,8 @@ class Core:
                 return self._authority.open_term(
                     event, now=time, ahead=lambda signed: self._advance(signed, time)
                 )
+            case "roll":
+                return self._authority.take_roll(event)
             case "policy":
                 return self._authority.adopt(event, time)
             case "revocation":

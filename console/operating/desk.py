@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from msgspec.structs import replace
 
 from console import operator_key
 from console.documents import open_signed_policy
+from console.operating import acts
+from console.operating.acts import REVOCATION, Act
 from console.operating.kept import Kept, default_state, text_of
 from console.operating.publishing import is_signed, tell
+from console.operating.roll import holding
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
-from schemas.documents import Profile
+from schemas import codec
+from schemas.documents import Profile, RevocationOrder
 from schemas.errors import UsageError
 from schemas.messages import Event
-from sealing.context import Mesh
+from sealing.context import Mesh, sha256
 from sealing.council import Council
 from sealing.errors import SealingError
 from sealing.keys import SigningKey
@@ -33,6 +38,7 @@ Whose = Callable[[Council, Path | None], tuple[Council, ...]]
 BROKER_URL, BROKER_SEED = "SEALBUS_NATS_URL", "SEALBUS_NKEY_SEED"
 DONE, REFUSED = 0, 1
 MAX_SEED = 4_096
+MOST_SIGNATURES = 64
 ANCHOR = "anchor.cbor"
 
 credentials_option = click.option(
@@ -80,16 +86,52 @@ class Desk:
                 click.echo(f"sealbus: term {line.term} was told {told} revocations of before", err=True)
             yield line
 
-    def revocations(self) -> list[Event]:
-        """Return every revocation that was sent from here, of those that operators of now have signed."""
-        return self._believed(self.council, self.kept.revocations())
+    def holding(self) -> dict[bytes, RevocationOrder]:
+        """Return what is to hold in the next term, by its digest: what was sent from here, or signed."""
+        return holding(map(text_of, self.kept.revocations()), [act.text for act in self.kept.signed()])
+
+    def keep_signed(self, act: Act) -> None:
+        """Keep a revocation that is signed here, with the signatures that are known of it."""
+        if act.kind != REVOCATION:
+            return
+        before = [each for each in self.kept.signed() if each.text == act.text]
+        made = dict.fromkeys(each for one in (act, *before) for each in one.signatures)
+        self.kept.keep_signed(replace(act, signatures=tuple(made)[:MOST_SIGNATURES]))
+
+    def revocations(self, roll: Collection[bytes] = ()) -> list[Event]:
+        """Return every revocation that was sent from here, of those that operators of now have signed.
+
+        And what was only signed here, if enough have and a roll asks for it.
+        """
+        sent = self._believed(self.council, self.kept.revocations())
+        there = {text_of(each) for each in sent}
+        signed = [acts.usable(self.council, self.mesh, act) for act in self.kept.signed()]
+        return sent + [
+            acts.event_of(self.council, self.mesh, act)
+            for act in signed
+            if sha256(act.text) in roll
+            and act.text not in there
+            and len(act.signatures) >= self.council.threshold
+        ]
+
+    def lacking(self, roll: Collection[bytes]) -> list[Path]:
+        """Return a file of each revocation of a roll that is known here, and has too few signatures."""
+        signed = {act.text: act for act in self.kept.signed()}
+        ready = {text_of(each) for each in self.revocations(roll)}
+        texts = [codec.encode(each) for digest, each in self.holding().items() if digest in roll]
+        return [
+            self.kept.keep_signed(
+                acts.usable(self.council, self.mesh, signed.get(text, Act(REVOCATION, text, ())))
+            )
+            for text in sorted(set(texts) - ready)
+        ]
 
     def _believed(self, council: Council, revocations: list[Event]) -> list[Event]:
         believed = {text_of(each): each for each in revocations if is_signed(council, each)}
         if lost := {text_of(each) for each in revocations} - believed.keys():
             click.echo(
                 f"sealbus: {len(lost)} revocations of before are signed by former operators, and are not "
-                "sent: sign them again with `sealbus revoke new`",
+                "sent: the next order asks for them and says what to sign again",
                 err=True,
             )
         return list(believed.values())

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from console.council_files import CHAIN, encode_chain, followed
-from console.operating.memory import Memory, Sighting, advance, empty, learn
+from console.operating.acts import REVOCATION, ROLL, Act, decode_act
+from console.operating.memory import NO_HASH, Memory, Sighting, advance, empty, learn
 from console.policy import files
 from schemas import codec
 from schemas.codec import Message
@@ -28,8 +29,9 @@ from sealing.errors import SignatureError
 STATE = "SEALBUS_STATE"
 MAX_KEPT = 4 * 1024 * 1024  # an event of a MiB, its receipt, and room
 MEMORY, LOCK, RECEIPTS, POLICY = "seen.cbor", "lock", "receipts", "policy.signed"
+SIGNED, ACT = "signed", ".act"
 PENDING = ".pending"  # in `receipts`, so that what could keep no receipt is not sent
-REVOCATION = "revocation"
+NOTHING = Sighting(0, NO_HASH, 0, NO_HASH, 0, None)
 
 T = TypeVar("T")
 
@@ -124,6 +126,8 @@ class Kept:
         """Say what tells that there was a memory: it is written before anything else is."""
         if self._receipts(".cbor") or self._receipts(PENDING):
             return "receipts lie"
+        if self._names(SIGNED, ACT):
+            return "what was signed here lies"
         return next((f"{name} lies" for name in (POLICY, CHAIN) if _is_there(self.root / name)), "")
 
     def note(self, seen: Sighting) -> None:
@@ -169,6 +173,30 @@ class Kept:
     def revocations(self) -> list[Event]:
         """Return every revocation that this console sent and no coordinator refused, in their order."""
         return [event for event, _ in self._revocations()]
+
+    def keep_signed(self, act: Act) -> Path:
+        """Keep a revocation as it was signed here, sent or not: later orders are to ask for it."""
+        path = self.root / SIGNED / f"{sha256(act.text).hex()}{ACT}"
+        self.learn(NOTHING)  # the memory is written before anything else
+        with self._locked():
+            self._folder(path.parent)
+            self._replace(path, codec.encode(act))
+        return path
+
+    def signed(self) -> list[Act]:
+        """Return every revocation that was signed here, whatever became of it."""
+        found = [decode_act(files.read(path, MAX_KEPT), str(path)) for path in self._names(SIGNED, ACT)]
+        if any(act.kind != REVOCATION for act in found):
+            raise UsageError(f"{self.root / SIGNED} holds more than revocations: take it from a backup")
+        return found
+
+    def roll(self, named: bytes) -> Event | None:
+        """Return the roll that an order names, if it was sent from here."""
+        events = [_read(path, KeptReceipt).event for path in self._receipts(f"-{ROLL}.cbor")]
+        for event in events + self._sent(ROLL):
+            if sha256(event.documents[0]) == named:
+                return event
+        return None
 
     def unheard(self, term: int) -> list[Event]:
         """Return the revocations that no coordinator of this term or a later one has acknowledged here."""
@@ -217,7 +245,10 @@ class Kept:
         return [event for event in waiting if event.kind == kind]
 
     def _receipts(self, ending: str) -> list[Path]:
-        folder = self.root / RECEIPTS
+        return self._names(RECEIPTS, ending)
+
+    def _names(self, folder_name: str, ending: str) -> list[Path]:
+        folder = self.root / folder_name
         if not _is_there(folder):
             return []
         try:

@@ -16,13 +16,14 @@ from schemas.errors import PeerError, Reason, UsageError
 from sealing.context import SUITE_GCM
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
+from sealing.roll import EMPTY
 
 KEYS = [SigningKey(os.urandom(32)) for _ in range(3)]
 ANCHOR, MESH = open_anchor(
     make_anchor([(f"op{n}", key.public) for n, key in enumerate(KEYS)], 2, ["ab" * 32], 1, SUITE_GCM)
 )
 DOCUMENTS: list[acts.Document] = [
-    Order(MESH.id, 1, bytes(32), None, None, 5),
+    Order(MESH.id, 1, bytes(32), None, None, EMPTY, 5),
     RevocationOrder(MESH.id, "chip", "c0", "stolen", 5),
     Renewal(MESH.id, 1, 5),
 ]
@@ -69,7 +70,7 @@ def test_one_operator_is_too_few_and_a_stranger_is_none() -> None:
 
 
 def test_a_signature_over_another_text_or_for_another_purpose_names_its_signer_or_is_none() -> None:
-    order, other = acts.act_of(DOCUMENTS[0]), acts.act_of(Order(MESH.id, 2, bytes(32), None, None, 5))
+    order, other = acts.act_of(DOCUMENTS[0]), acts.act_of(Order(MESH.id, 2, bytes(32), None, None, EMPTY, 5))
     signed = acts.sign(ANCHOR, MESH, other, KEYS[:1])
     with pytest.raises(PeerError, match="op0 signed another text"):
         acts.signers(ANCHOR, MESH, Act(order.kind, order.text, signed.signatures))

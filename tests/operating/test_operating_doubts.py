@@ -18,6 +18,7 @@ from schemas.messages import LIFT, WORKLOAD, Event, Succession
 from schemas.policy import Policy, compiled
 from schemas.rules import Rule
 from sealing.context import sha256
+from sealing.roll import EMPTY
 from tests.operating.world import Mesh
 
 NOW = time.time_ns() // 1_000_000
@@ -26,7 +27,7 @@ ROOT, OTHER = b"r" * 32, b"o" * 32
 
 def order_of(mesh: Mesh, **changes: object) -> Order:
     digest = sha256(compiled(mesh.policy))
-    return replace(Order(mesh.mesh.id, 4, b"i" * 32, digest, None, NOW), **changes)
+    return replace(Order(mesh.mesh.id, 4, b"i" * 32, digest, None, EMPTY, NOW), **changes)
 
 
 def remember(mesh: Mesh) -> Order:
@@ -100,7 +101,11 @@ def test_what_this_console_never_saw_is_signed_only_by_who_says_so(mesh: Mesh, s
     said_again = {
         "order": ((order_of(mesh, instance=b"e" * 32),), policy, "the order of term 4 is not the one"),
         "policy": ((order,), evil, "was not seen in force here"),
-        "revocation": ((order, evicted), policy, "the revocation of workload vault was not sent from here"),
+        "revocation": (
+            (order, evicted),
+            policy,
+            "the revocation of workload vault was neither sent nor signed",
+        ),
     }
     again, named, text = said_again[strange]
     write_change(mesh, *again, policy=named)
@@ -195,7 +200,8 @@ def test_what_a_change_leaves_out_is_named(mesh: Mesh, left_out: str) -> None:
     text = {
         "order": "it signs no order again, and that of term 4 was seen here",
         "policy": "it signs no policy again, and version 1 was seen in force here",
-        "revocation": "the revocation of workload vault, which is known here, is not signed again",
+        "revocation": "it does not sign again 1 revocation of what was sent or signed here: the revocation "
+        "of workload vault",
     }[left_out]
     assert (code, f"not signed: {text}. `show`" in said) == (2, True), said
     assert run(mesh, *words, "--anyway")[0] == 0
