@@ -36,7 +36,9 @@ from schemas.messages import (
     MeshStatus,
     PartyStatus,
     Revocation,
+    RevocationPage,
     RevokedPage,
+    SignedByOperators,
     State,
 )
 from schemas.policy import Policy, compiled, from_compiled
@@ -162,7 +164,7 @@ class OperatorLine:
             witness.council = longer(witness.council, event.operators)
             self._kept.keep_council(witness.council)
             version, digest = witness.council.version, witness.council.digest
-            self._seen = replace(self._seen, operators_version=version, operators_hash=digest)
+            self._seen = replace(self._seen, operators_version=version, operators_hash=digest, revocations=0)
         self._kept.learn(self._seen)
         return receipt
 
@@ -214,6 +216,23 @@ class OperatorLine:
             if revoked_hash(whole := joined(pages)) == beacon.revoked_hash:
                 return whole
         raise UnreachableError("the revoked set changes faster than it can be read: ask again")
+
+    async def revocations(self, first: int) -> list[SignedByOperators]:
+        """Return what operators revoked in this term, as they signed it, from an index on."""
+        found: list[SignedByOperators] = []
+        total = first + 1
+        while first + len(found) < total:
+            page = await self.ask("revocations", str(first + len(found)), RevocationPage)
+            if not page.signed:
+                break
+            found += page.signed
+            total = page.total
+        return found
+
+    def saw_revocations(self, count: int) -> None:
+        """Remember how many of this term's revocations this console knows."""
+        self._seen = replace(self._seen, revocations=count)
+        self._kept.learn(self._seen)
 
     async def ask(self, what: str, arg: str, kind: type[T]) -> T:
         """Return what the coordinator answers to a `get`, or raise its refusal."""

@@ -19,6 +19,7 @@ from coordinator.granting import Views, check_sizes
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
+from coordinator.revocations import Revocations
 from coordinator.roll import Roll
 from coordinator.striking import Striking
 from coordinator.telling import mesh_status
@@ -46,7 +47,7 @@ from schemas.messages import (
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
 from sealing.council import Council, follow, read
-from sealing.documents import open_act, open_policy, sign_message
+from sealing.documents import fewest, open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
 GRACE_MOST = 300 * SECOND  # that a policy may have, as a day is of admissions
@@ -83,7 +84,7 @@ class Authority:
         self._logged = 0  # entries of the log that the last beacon covers
         # Where in the log what is in force stands: whose receipt was lost brings the same again.
         self._order_index = self._policy_index = self._operators_index = 0
-        self._revocations: dict[RevocationOrder, int] = {}
+        self.revocations = Revocations()
         self._quarantines = quarantine.Quarantines()
         self._roll = Roll()
         self._forks: set[bytes] = set()
@@ -293,7 +294,8 @@ class Authority:
         self._roll.hear(order)
         if order.kind in quarantine.KINDS:
             self._quarantines.compare(order)
-        if (known := self._revocations.get(order)) is not None:
+        signed = fewest(self.standing.council, self.mesh, "revocation", event.documents)
+        if (known := self.revocations.repeated(order, signed)) is not None:
             return known, NO_EFFECT
         decision = {QUARANTINE: "quarantined", LIFT: "lifted"}.get(order.kind, "revoked")
         index = self.audit.append(
@@ -304,7 +306,7 @@ class Authority:
             value=order.value,
             reason=order.reason,
         )
-        self._revocations[order] = index
+        self.revocations.enter(order, signed, index)
         if order.kind in quarantine.KINDS:
             self._quarantines.enter(order)
         if order.kind == LIFT:

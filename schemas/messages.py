@@ -253,7 +253,8 @@ class Get(Message, frozen=True):
     """Ask the coordinator for something.
 
     `directory` (arg: role), `holdings`, `revoked` (arg: page), `log` (arg: index), `log-proof` (arg: sizes);
-    operators for `status` (arg: page), `policy` and `break-glass` (arg: number), each as it was signed.
+    operators for `status` (arg: page), `policy` and `break-glass` (arg: number), each as it was signed, and
+    `revocations` (arg: index).
     """
 
     what: Name
@@ -329,6 +330,13 @@ class Event(Message, frozen=True):
     documents: SignedByOperators
     profile: SignedByOperators | None  # comes with a policy
     operators: Chain
+
+
+class RevocationPage(Message, frozen=True):
+    """What operators revoked in this term, as they signed it, from an index on, of so many."""
+
+    total: Count
+    signed: tuple[SignedByOperators, ...]
 
 
 class Receipt(Message, frozen=True):

@@ -194,7 +194,8 @@ def _signed(desk: Desk, file: Path, act: Act, as_data: bool) -> int:
     if not desk.keys:
         raise UsageError("name your key with --key")
     signed = acts.sign(desk.council, desk.mesh, act, desk.keys)
-    desk.keep_signed(signed)  # before anybody else has the signature
+    if act.kind == acts.REVOCATION:
+        desk.keep_known(signed)  # before anybody else has the signature
     files.replace(file, codec.encode(signed))
     return _tell(desk, signed, as_data)
 
@@ -448,8 +449,8 @@ def _read(path: Path, kind: str) -> Act:
 
 
 def _write(desk: Desk, act: Act, out: Path, as_data: bool) -> int:
-    if act.signatures:
-        desk.keep_signed(act)
+    if act.kind == acts.REVOCATION and act.signatures:
+        desk.keep_known(act)
     files.write_new(out, codec.encode(act))
     return _tell(desk, act, as_data)
 

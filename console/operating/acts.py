@@ -16,8 +16,8 @@ from schemas.messages import CHIP, WORKLOAD, Event, Name, Payload, Roll, SignedB
 from sealing import cose
 from sealing.context import Mesh
 from sealing.council import Council
-from sealing.documents import LABELS, sign_by_operators, signer_of
-from sealing.errors import SealingError, SignatureError
+from sealing.documents import LABELS, open_by_operators, sign_by_operators, signer_of
+from sealing.errors import NotAuthenticError, SealingError, SignatureError
 from sealing.keys import SigningKey
 from sealing.roll import encode_roll, open_roll
 
@@ -138,3 +138,15 @@ def event_of(council: Council, mesh: Mesh, act: Act) -> Event:
 def roll_event(roll: Iterable[bytes]) -> Event:
     """Return the event that brings the roll of an order. Nobody signs it: the order names it."""
     return Event(ROLL, (encode_roll(roll),), None, ())
+
+
+def signed(council: Council, label: str, documents: Sequence[bytes]) -> tuple[bytes, tuple[str, ...]]:
+    """Return what operators signed, and who: those of now, or those of before if nobody signed it again."""
+    for each in council.lineage:
+        try:
+            text = open_by_operators(each, council.mesh, label, documents)
+            names = {signer_of(each, council.mesh, label, document) for document in documents}
+        except SealingError:
+            continue
+        return text, tuple(sorted(names))
+    raise NotAuthenticError(f"the coordinator shows a {label} that no threshold of operators signed")

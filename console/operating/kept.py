@@ -29,7 +29,7 @@ from sealing.errors import SignatureError
 STATE = "SEALBUS_STATE"
 MAX_KEPT = 4 * 1024 * 1024  # an event of a MiB, its receipt, and room
 MEMORY, LOCK, RECEIPTS, POLICY = "seen.cbor", "lock", "receipts", "policy.signed"
-SIGNED, ACT = "signed", ".act"
+REVOCATIONS, ACT = "revocations", ".act"
 PENDING = ".pending"  # in `receipts`, so that what could keep no receipt is not sent
 NOTHING = Sighting(0, NO_HASH, 0, NO_HASH, 0, None)
 
@@ -126,8 +126,8 @@ class Kept:
         """Say what tells that there was a memory: it is written before anything else is."""
         if self._receipts(".cbor") or self._receipts(PENDING):
             return "receipts lie"
-        if self._names(SIGNED, ACT):
-            return "what was signed here lies"
+        if self._names(REVOCATIONS, ACT):
+            return "revocations lie"
         return next((f"{name} lies" for name in (POLICY, CHAIN) if _is_there(self.root / name)), "")
 
     def note(self, seen: Sighting) -> None:
@@ -174,20 +174,20 @@ class Kept:
         """Return every revocation that this console sent and no coordinator refused, in their order."""
         return [event for event, _ in self._revocations()]
 
-    def keep_signed(self, act: Act) -> Path:
-        """Keep a revocation as it was signed here, sent or not: later orders are to ask for it."""
-        path = self.root / SIGNED / f"{sha256(act.text).hex()}{ACT}"
+    def keep_known(self, act: Act) -> Path:
+        """Keep a revocation that was signed here or is in force, with those who signed it."""
+        path = self.root / REVOCATIONS / f"{sha256(act.text).hex()}{ACT}"
         self.learn(NOTHING)  # the memory is written before anything else
         with self._locked():
             self._folder(path.parent)
             self._replace(path, codec.encode(act))
         return path
 
-    def signed(self) -> list[Act]:
-        """Return every revocation that was signed here, whatever became of it."""
-        found = [decode_act(files.read(path, MAX_KEPT), str(path)) for path in self._names(SIGNED, ACT)]
+    def known(self) -> list[Act]:
+        """Return every revocation that was signed here, whatever became of it, or seen in force."""
+        found = [decode_act(files.read(path, MAX_KEPT), str(path)) for path in self._names(REVOCATIONS, ACT)]
         if any(act.kind != REVOCATION for act in found):
-            raise UsageError(f"{self.root / SIGNED} holds more than revocations: take it from a backup")
+            raise UsageError(f"{self.root / REVOCATIONS} holds more than that: take it from a backup")
         return found
 
     def roll(self, named: bytes) -> Event | None:

@@ -22,7 +22,7 @@ from console.operating.act_commands import (
     tell_receipts,
     unseen_option,
 )
-from console.operating.acts import ORDER, Act
+from console.operating.acts import ORDER, REVOCATION, Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
 from console.operating.succession import Change
 from console.operating.succession_screen import change_data, change_lines, council_data, council_lines
@@ -258,8 +258,8 @@ def _write_chain(desk: Desk, council: Council) -> None:
 
 def _signed(desk: Desk, change: Change) -> Change:
     change = succession.sign(desk.council, change, desk.keys)
-    for act in change.acts if desk.keys else ():
-        desk.keep_signed(act)  # whoever signs a revocation knows of it
+    if desk.keys:  # whoever signs a revocation knows of it
+        desk.keep_known(*(act for act in change.acts if act.kind == REVOCATION))
     return change
 
 

@@ -6,6 +6,7 @@ is in no roll, and neither is the quarantine that it ended.
 
 from collections.abc import Iterable, Mapping
 
+from console.operating.acts import Document
 from schemas import codec
 from schemas.documents import RevocationOrder
 from schemas.messages import LIFT, MEASUREMENT, QUARANTINE
@@ -15,16 +16,20 @@ from sealing.context import sha256
 Holding = Mapping[bytes, RevocationOrder]
 
 
+def takes_away(document: Document) -> bool:
+    """Tell whether a document only takes away: what gives something is never signed among other things."""
+    return isinstance(document, RevocationOrder) and document.kind != LIFT
+
+
 def holding(sent: Iterable[bytes], signed: Iterable[bytes]) -> dict[bytes, RevocationOrder]:
-    """Return what is to hold, of texts that were sent from here and of those that were only signed."""
+    """Return what is to hold, of texts that enough have signed and of others, which end no quarantine."""
     known = {text: codec.decode(text, RevocationOrder) for text in sent}
-    # What was only signed lifts nothing: it may have been given up.
     lifted = {each.value: each.time for each in known.values() if each.kind == LIFT}
     known |= {text: codec.decode(text, RevocationOrder) for text in signed}
     return {
         sha256(text): each
         for text, each in known.items()
-        if each.kind != LIFT and not (each.kind == QUARANTINE and each.time < lifted.get(each.value, 0))
+        if takes_away(each) and not (each.kind == QUARANTINE and each.time < lifted.get(each.value, 0))
     }
 
 

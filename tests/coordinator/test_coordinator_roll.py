@@ -5,7 +5,7 @@ import pytest
 from schemas import codec
 from schemas.documents import LogReceipt, Order, RevocationOrder
 from schemas.limits import ROLL_MOST
-from schemas.messages import OPERATOR, Event, Refused
+from schemas.messages import OPERATOR, Event, Get, Refused, RevocationPage
 from sealing.context import sha256
 from sealing.cose import unverified_payload
 from sealing.documents import open_message
@@ -202,6 +202,57 @@ def test_later_policies_do_not_ask_for_it_again(world: World) -> None:
     party.event(world.policy_event(world.policy()))
     party = operator(world)
     party.event(world.policy_event(world.next_policy(world.policy())))
+
+
+def told(party: Party, first: int) -> RevocationPage:
+    return codec.convert(party.request("get", Get("revocations", str(first)), "got"), RevocationPage)
+
+
+def test_operators_are_told_what_was_revoked_as_it_was_signed(world: World) -> None:
+    party = world.up()
+    events = [world.revocation("chip", f"{number:02x}" * 16) for number in range(3)]
+    for event in events:
+        party.event(event)
+    whole = told(party, 0)
+    assert whole.total == 3
+    for signed, event in zip(whole.signed, events, strict=True):
+        assert sorted(signed) == sorted(event.documents)
+    assert told(party, 2).signed == whole.signed[2:]
+    assert told(party, 3) == told(party, 99_999) == RevocationPage(3, ())
+    # Brought again by others it stands where it was, as the last ones signed it: as few as have to.
+    again = world.revocation("chip", "00" * 16, signers=3)
+    world.operators.reverse()
+    party.event(world.revocation("chip", "00" * 16))
+    assert told(party, 0).signed[0] != whole.signed[0]
+    party.event(again)
+    assert (told(party, 0).total, len(told(party, 0).signed[0])) == (3, 2)
+
+
+def test_a_page_of_revocations_fits_a_message_and_the_next_goes_on(world: World) -> None:
+    party = world.up()
+    for number in range(5):
+        signed = (bytes(100 * 1024), number.to_bytes(4, "big"))
+        order = RevocationOrder(world.mesh.id, "chip", f"{number}", "", 1)
+        world.core.authority.revocations.enter(order, signed, number)
+    pages = [told(party, first) for first in (0, 2, 4, 5)]
+    assert [(page.total, len(page.signed)) for page in pages] == [(5, 2), (5, 2), (5, 1), (5, 0)]
+    # One that is larger than a page is a page by itself.
+    order = RevocationOrder(world.mesh.id, "chip", "large", "", 1)
+    world.core.authority.revocations.enter(order, (bytes(300 * 1024),), 6)
+    assert len(told(party, 5).signed) == 1
+
+
+def test_nobody_else_is_told_what_was_revoked(world: World) -> None:
+    world.up()
+    for party in (Party.client(world).join(), Party.enclave(world, "planner").join()):
+        with pytest.raises(Refusal, match="role-not-permitted"):
+            told(party, 0)
+
+
+@pytest.mark.parametrize("index", ["", "-1", "x", "123456"])
+def test_what_is_no_index_is_malformed(world: World, index: str) -> None:
+    with pytest.raises(Refusal, match="malformed"):
+        world.up().request("get", Get("revocations", index), "got")
 
 
 def test_who_may_read_an_offer_sees_the_hash_and_not_the_roll(world: World) -> None:

@@ -252,3 +252,11 @@ def test_a_receipt_by_a_key_that_was_not_seen_of_its_term_proves_nothing(tmp_pat
     kept = remembered(tmp_path / "none", 2)
     kept.keep(kept_receipt(event, 999, 4, MESH), term=999, index=4)
     assert kept.unheard(3) == kept.revocations() == [event]
+
+
+def test_revocations_of_a_term_are_asked_for_once_and_again_when_operators_followed(memory: Memory) -> None:
+    memory = learn(memory, replace(SEEN, revocations=7))
+    assert learn(memory, SEEN).revocations == 7
+    assert learn(memory, replace(SEEN, operators_version=3)).revocations == 0
+    assert learn(memory, replace(SEEN, term=4)).revocations == 0
+    assert learn(memory, replace(SEEN, term=4, revocations=2)).revocations == 2

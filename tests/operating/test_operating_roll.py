@@ -19,6 +19,7 @@ from schemas.errors import UsageError
 from schemas.limits import ROLL_MOST
 from schemas.messages import CHIP, INSTANCE, LIFT, QUARANTINE, WORKLOAD
 from sealing.context import sha256
+from sealing.documents import sign_by_operators
 from sealing.roll import EMPTY, roll_hash
 from tests.operating.world import Coordinator, Mesh
 
@@ -108,6 +109,50 @@ async def test_an_order_that_leaves_out_a_revocation_is_refused_by_whoever_signe
         assert coordinator.service.core.authority.standing.policy_version == 1
 
 
+async def test_whoever_came_by_while_it_held_knows_of_a_revocation_and_refuses_too(mesh: Mesh) -> None:
+    async with mesh.up(state="alices") as first:
+        await evicted_by_alice_and_carol(mesh)
+        # Bob has neither signed nor sent it. Whatever he asks the coordinator, he is told.
+        await mesh.data("mesh", "status", keys=("bob",), state="bobs")
+        await mesh.data("mesh", "status", keys=("bob",), state="bobs")
+        kept = Kept(mesh.home / "bobs", mesh.mesh.id)
+        assert (kept.memory().revocations, len(kept.known()), kept.revocations()) == (1, 1, [])
+        first.stop.cancel()
+    async with mesh.coordinator() as coordinator:
+        file = await order_without(mesh, coordinator.instance, "carol")
+        policy = ("--policy", mesh.file("policy.toml"))
+        code, said = await alone(mesh, "order", "sign", str(file), *policy, key="bob", state="bobs")
+        assert (code, f"the revocation of chip {CHIP_ID}, which the new term" in said) == (2, True), said
+        # He can open the term by himself with whom he likes: he has it whole.
+        await mesh.data("mesh", "open", *policy, keys=("bob", "alice"), state="bobs")
+        assert revoked(coordinator) == [CHIP_ID]
+        assert coordinator.service.core.authority.standing.policy_version == 1
+
+
+async def test_the_end_of_a_quarantine_that_was_seen_is_in_no_roll_and_ends_it(mesh: Mesh) -> None:
+    instance = "ab" * 32
+    async with mesh.up(state="alices"):
+        for command in ("quarantine", "lift"):
+            await mesh.data("agents", command, instance, "--anyway", keys=BOTH, state="alices")
+            await mesh.data("mesh", "status", keys=("carol",), state="carols")
+            (mesh.home / "order.act").unlink(missing_ok=True)
+            words = ("order", "new", "--instance", "cd" * 32, "--out", mesh.file("order.act"))
+            told = await mesh.data(*words, keys=("carol",), state="carols")
+            asked = [instance] if command == "quarantine" else []
+            assert [each["value"] for each in told["roll"]] == asked
+
+
+async def test_what_a_coordinator_shows_and_no_threshold_signed_is_not_kept(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator:
+        text = codec.encode(RevocationOrder(mesh.mesh.id, CHIP, CHIP_ID, "", NOW))
+        order = codec.decode(text, RevocationOrder)
+        (one,) = sign_by_operators([mesh.keys["alice"]], mesh.mesh, "revocation", text)
+        coordinator.service.core.authority.revocations.enter(order, (one,), 1)
+        code, said = await mesh.run("mesh", "status", keys=("bob",), state="bobs")
+        assert (code, "that no threshold of operators signed" in said) == (1, True), said
+        assert Kept(mesh.home / "bobs", mesh.mesh.id).known() == []
+
+
 async def test_a_term_waits_for_what_its_opener_cannot_bring(mesh: Mesh) -> None:
     async with mesh.up(state="alices") as first:
         await evicted_by_alice_and_carol(mesh)
@@ -139,7 +184,7 @@ async def test_what_too_few_had_signed_here_is_signed_by_those_who_open_the_term
         await evicted_by_alice_and_carol(mesh)
         first.stop.cancel()
     async with mesh.coordinator() as coordinator:
-        (file,) = (Kept(mesh.home / "alices", mesh.mesh.id).root / "signed").iterdir()
+        (file,) = (Kept(mesh.home / "alices", mesh.mesh.id).root / "revocations").iterdir()
         code, said = await alone(mesh, "revoke", "sign", str(file), key="bob", state="alices")
         assert (code, "complete" in said) == (0, True), said
         await mesh.data("mesh", "open", keys=BOTH, state="alices")
@@ -153,7 +198,7 @@ async def test_what_was_given_up_is_left_out_by_removing_its_file(mesh: Mesh) ->
         assert code == 1, said
         code, said = await mesh.run("mesh", "open", "--policy", policy, keys=BOTH)
         assert (code, "signed" in said) == (2, True), said
-        (file,) = (Kept(mesh.home / "state", mesh.mesh.id).root / "signed").iterdir()
+        (file,) = (Kept(mesh.home / "state", mesh.mesh.id).root / "revocations").iterdir()
         file.unlink()
         await mesh.data("mesh", "open", "--policy", policy, keys=BOTH)
         assert coordinator.service.core.authority.standing.policy_version == 1
@@ -223,7 +268,7 @@ def test_what_no_coordinator_takes_is_not_signed(mesh: Mesh, value: str) -> None
 def test_a_signature_is_given_to_nobody_before_the_console_knows_of_it(mesh: Mesh) -> None:
     kept = Kept(mesh.home / "state", mesh.mesh.id)
     kept.root.mkdir(parents=True)
-    (kept.root / "signed").write_bytes(b"")  # a disk that takes nothing
+    (kept.root / "revocations").write_bytes(b"")  # a disk that takes nothing
     out = mesh.home / "evict.act"
     code, said = apart(mesh, *EVICT, "--out", str(out), key="alice")
     assert (code, out.exists()) == (2, False), said
@@ -235,7 +280,7 @@ def test_a_lost_memory_beside_what_was_signed_is_damage(mesh: Mesh) -> None:
     kept = Kept(mesh.home / "state", mesh.mesh.id)
     assert kept.memory().term == 0
     (kept.root / "seen.cbor").unlink()
-    with pytest.raises(UsageError, match="what was signed here lies beside it"):
+    with pytest.raises(UsageError, match="revocations lie beside it"):
         kept.memory()
 
 
