@@ -9,15 +9,17 @@ import pytest
 from anyio import to_thread
 from msgspec.structs import replace
 
+from agent_runtime.coordination import UnreachableError
 from console import cli
 from console.operating import act_commands, acts
 from console.operating.kept import Kept
+from console.operating.publishing import open_term
 from console.operating.roll import holding
 from schemas import codec
 from schemas.documents import Order, RevocationOrder
 from schemas.errors import UsageError
 from schemas.limits import ROLL_MOST
-from schemas.messages import CHIP, INSTANCE, LIFT, QUARANTINE, WORKLOAD
+from schemas.messages import CHIP, INSTANCE, LIFT, QUARANTINE, WORKLOAD, Event
 from sealing.context import sha256
 from sealing.documents import sign_by_operators
 from sealing.roll import EMPTY, roll_hash
@@ -140,6 +142,42 @@ async def test_the_end_of_a_quarantine_that_was_seen_is_in_no_roll_and_ends_it(m
             told = await mesh.data(*words, keys=("carol",), state="carols")
             asked = [instance] if command == "quarantine" else []
             assert [each["value"] for each in told["roll"]] == asked
+
+
+async def test_a_lifting_that_too_few_have_signed_ends_nothing(mesh: Mesh) -> None:
+    instance = "ab" * 32
+    async with mesh.up():
+        await mesh.data("agents", "quarantine", instance, "--anyway", keys=BOTH)
+        lift = ("agents", "lift", instance, "--out", mesh.file("lift.act"))
+        assert (await alone(mesh, *lift, key="alice"))[0] == 1
+        words = ("order", "new", "--instance", "cd" * 32, "--out", mesh.file("order.act"))
+        told = await mesh.data(*words)
+        assert [each["value"] for each in told["roll"]] == [instance]
+
+
+class LostLine:
+    """A line on which nothing arrives."""
+
+    def __init__(self) -> None:
+        self.kept: list[Event] = []
+
+    def keep(self, event: Event) -> None:
+        self.kept.append(event)
+
+    async def send(self, event: Event) -> None:
+        raise UnreachableError("no receipt came")
+
+
+async def test_the_roll_is_kept_before_the_order_is_sent(mesh: Mesh) -> None:
+    # An order that is in force, and whose roll nobody has, would leave its term empty.
+    line, roll = LostLine(), acts.roll_event([bytes(32)])
+    with pytest.raises(UnreachableError):
+        await open_term(line, Event("order", (), None, ()), roll, (), None)  # type: ignore[arg-type]
+    assert line.kept == [roll]
+    kept = Kept(mesh.home / "state", mesh.mesh.id)
+    kept.pend(roll)
+    assert kept.roll(roll_hash([bytes(32)])) == roll
+    assert kept.roll(roll_hash([])) is None
 
 
 async def test_what_a_coordinator_shows_and_no_threshold_signed_is_not_kept(mesh: Mesh) -> None:

@@ -71,15 +71,14 @@ REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-gra
 SEALING_OFF = (
     (
         "sealing/frames.py",
-        """return cipher.decrypt(
-            counter.to_bytes(12, "big"), view[header_size:], bytes(view[:header_size]) + subject
-        )""",
-        "return bytes(view[header_size:-_TAG])",
+        'return cipher.decrypt(counter.to_bytes(12, "big"), '
+        "memoryview(frame)[header_size:], header + subject)",
+        "return bytes(memoryview(frame)[header_size:-_TAG])",
     ),
     (
         "sealing/frames.py",
-        'return cipher.encrypt(counter.to_bytes(12, "big"), pad(*parts), header + subject)',
-        "return pad(*parts) + bytes(_TAG)",
+        'return cipher.encrypt(counter.to_bytes(12, "big"), pad_sized(size, parts), header + subject)',
+        "return pad_sized(size, parts) + bytes(_TAG)",
     ),
 )
 # A task is of its role by the key of the handle in it, and by the tag over its header.
