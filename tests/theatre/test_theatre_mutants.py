@@ -71,8 +71,10 @@ REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-gra
 SEALING_OFF = (
     (
         "sealing/frames.py",
-        'return cipher.decrypt(counter.to_bytes(12, "big"), '
-        "memoryview(frame)[header_size:], header + subject)",
+        (
+            'return cipher.decrypt(counter.to_bytes(12, "big"), '
+            "memoryview(frame)[header_size:], header + subject)"
+        ),
         "return bytes(memoryview(frame)[header_size:-_TAG])",
     ),
     (
