@@ -27,6 +27,7 @@ from sealing.context import Mesh, sha256
 from sealing.documents import open_anchor, sign_admission, sign_by_operators
 from sealing.keys import KemKey, PartyKeys, SigningKey
 from sealing.profile import profile_of
+from sealing.roll import EMPTY
 
 RULES, ROLES, AGENTS = 1_000, 500, 10_000
 _START = 1_790_000_000_000
@@ -44,7 +45,7 @@ class LargeMesh:
         self.authority = Authority(
             self.anchor, self.mesh, self.keys, random=os.urandom, emit=lambda line: None
         )
-        order = Order(self.mesh.id, 1, self.keys.instance, None, None, _START)
+        order = Order(self.mesh.id, 1, self.keys.instance, None, None, EMPTY, _START)
         self.authority.open_term(
             Event("order", self._sign("order", codec.encode(order)), None, ()), now=_START, ahead=int
         )

@@ -35,6 +35,7 @@ from sealing.council import founders
 from sealing.documents import sign_by_operators
 from sealing.keys import PartyKeys, SigningKey
 from sealing.profile import profile_of
+from sealing.roll import EMPTY
 from sealing.session import Peer, PendingSession, Session
 
 Say = Callable[[str], None]
@@ -117,7 +118,7 @@ class LargeMesh:
         )
         self._now = START
         self._operator = self._join(OPERATOR, "operator", operators[0])
-        self._event("order", Order(self._mesh.id, 1, self._keys.instance, None, None, START))
+        self._event("order", Order(self._mesh.id, 1, self._keys.instance, None, None, EMPTY, START))
         self._policy()
         self._operator = self._join(OPERATOR, "operator", operators[0])
         for number in range(members):

@@ -1,6 +1,6 @@
 """What operators sign: policies with their profiles, orders of terms, revocations. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +16,7 @@ from sealing.documents import open_policy, open_profile, sign_by_operators
 from sealing.errors import SealingError
 from sealing.keys import SigningKey
 from sealing.profile import profile_of
+from sealing.roll import roll_hash
 
 
 def make_anchor(
@@ -82,12 +83,14 @@ def sign_order(
     policy_hash: bytes | None,
     time: Millis,
     log_head: bytes | None = None,
+    roll: Iterable[bytes] = (),
 ) -> tuple[bytes, ...]:
     """Have operators order a term for one coordinator instance.
 
-    `log_head` is the root of the last term's audit log, as far as they hold it.
+    `log_head` is the root of the last term's audit log, as far as they hold it; `roll` the digests of the
+    revocations that are to hold.
     """
-    order = Order(mesh.id, term, instance, policy_hash, log_head, time)
+    order = Order(mesh.id, term, instance, policy_hash, log_head, roll_hash(roll), time)
     return sign_by_operators(keys, mesh, "order", codec.encode(order))
 
 

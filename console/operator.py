@@ -25,7 +25,7 @@ from console.operating.kept import Kept, KeptReceipt
 from console.operating.memory import NO_HASH, RememberedError, Sighting, check_policy
 from schemas import codec
 from schemas.audit import TermProof
-from schemas.documents import Beacon, LogReceipt, Profile
+from schemas.documents import Beacon, LogReceipt, Order, Profile
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.messages import (
     OPERATOR,
@@ -36,7 +36,9 @@ from schemas.messages import (
     MeshStatus,
     PartyStatus,
     Revocation,
+    RevocationPage,
     RevokedPage,
+    SignedByOperators,
     State,
 )
 from schemas.policy import Policy, compiled, from_compiled
@@ -114,6 +116,15 @@ class OperatorLine:
         """The version of the policy in force; 0 if none is."""
         return self._seen.policy_version
 
+    def keep(self, event: Event) -> None:
+        """Keep an event that is to be sent, before anything that needs it."""
+        self._kept.pend(event)
+
+    def roll(self) -> Event | None:
+        """Return the roll of the order that the coordinator showed, if it was sent from here."""
+        order = codec.decode(unverified_payload(self.term_proof.order[0]), Order)
+        return self._kept.roll(order.revocations)
+
     async def send(self, event: Event) -> LogReceipt:
         """Send a signed event; return the coordinator's receipt, which is kept, or raise its refusal."""
         coordinator, _ = self._peer()
@@ -157,7 +168,7 @@ class OperatorLine:
             witness.council = longer(witness.council, event.operators)
             self._kept.keep_council(witness.council)
             version, digest = witness.council.version, witness.council.digest
-            self._seen = replace(self._seen, operators_version=version, operators_hash=digest)
+            self._seen = replace(self._seen, operators_version=version, operators_hash=digest, revocations=0)
         self._kept.learn(self._seen)
         return receipt
 
@@ -209,6 +220,23 @@ class OperatorLine:
             if revoked_hash(whole := joined(pages)) == beacon.revoked_hash:
                 return whole
         raise UnreachableError("the revoked set changes faster than it can be read: ask again")
+
+    async def revocations(self, first: int) -> list[SignedByOperators]:
+        """Return what operators revoked in this term, as they signed it, from an index on."""
+        found: list[SignedByOperators] = []
+        total = first + 1
+        while first + len(found) < total:
+            page = await self.ask("revocations", str(first + len(found)), RevocationPage)
+            if not page.signed:
+                break
+            found += page.signed
+            total = page.total
+        return found
+
+    def saw_revocations(self, count: int) -> None:
+        """Remember how many of this term's revocations this console knows."""
+        self._seen = replace(self._seen, revocations=count)
+        self._kept.learn(self._seen)
 
     async def ask(self, what: str, arg: str, kind: type[T]) -> T:
         """Return what the coordinator answers to a `get`, or raise its refusal."""

@@ -19,6 +19,8 @@ from coordinator.granting import Views, check_sizes
 from coordinator.holdings import holdings, pages
 from coordinator.lease import Lease
 from coordinator.ledger import Ledger, Party
+from coordinator.revocations import Revocations
+from coordinator.roll import Roll
 from coordinator.striking import Striking
 from coordinator.telling import mesh_status
 from coordinator.terms import Standing, take_order, take_policy, take_profile
@@ -45,7 +47,7 @@ from schemas.messages import (
 from sealing.audit import sign_head
 from sealing.context import Mesh, sha256
 from sealing.council import Council, follow, read
-from sealing.documents import open_act, open_policy, sign_message
+from sealing.documents import fewest, open_act, open_policy, sign_message
 from sealing.keys import PartyKeys
 
 GRACE_MOST = 300 * SECOND  # that a policy may have, as a day is of admissions
@@ -82,8 +84,9 @@ class Authority:
         self._logged = 0  # entries of the log that the last beacon covers
         # Where in the log what is in force stands: whose receipt was lost brings the same again.
         self._order_index = self._policy_index = self._operators_index = 0
-        self._revocations: dict[RevocationOrder, int] = {}
+        self.revocations = Revocations()
         self._quarantines = quarantine.Quarantines()
+        self._roll = Roll()
         self._forks: set[bytes] = set()
         self._lease = Lease()
         self.glass = Glass(self.audit, self.ledger)
@@ -172,9 +175,15 @@ class Authority:
         self._lease.hear(min(now, order.time))
         log_head = order.log_head.hex() if order.log_head else ""
         index = self.audit.append("term", now=now, event=event_digest(event).hex(), log_head=log_head)
+        self._roll.ordered(order)
         self._order_index = index
         self._turning.follow(None, now)
         return index, self._settle(now, everyone=True)
+
+    def take_roll(self, event: Event) -> tuple[int, Effect]:
+        """Take the roll that the order names. It is part of that, and is in the log where that is."""
+        self._roll.take(event, self.standing.order)
+        return self._order_index, NO_EFFECT
 
     def adopt(self, event: Event, now: Millis) -> tuple[int, Effect]:
         """Take the operators' next policy, and put out whom it does not name any more."""
@@ -189,6 +198,8 @@ class Authority:
         except ForkError as fork:
             self._note_fork(fork, now)
             raise
+        if old is None:
+            self._roll.check()
         standing = replace(standing, extra=self.glass.rules(policy))
         check_sizes(self.mesh, standing, self.keys.signing)
         self.standing = standing
@@ -280,7 +291,11 @@ class Authority:
             raise MalformedError(f"not the id of an {order.kind}: 64 hexadecimal digits")
         if order.kind in quarantine.KINDS:
             self._quarantines.judge(order, now)
-        if (known := self._revocations.get(order)) is not None:
+        self._roll.hear(order)
+        if order.kind in quarantine.KINDS:
+            self._quarantines.compare(order)
+        signed = fewest(self.standing.council, self.mesh, "revocation", event.documents)
+        if (known := self.revocations.repeated(order, signed)) is not None:
             return known, NO_EFFECT
         decision = {QUARANTINE: "quarantined", LIFT: "lifted"}.get(order.kind, "revoked")
         index = self.audit.append(
@@ -291,7 +306,7 @@ class Authority:
             value=order.value,
             reason=order.reason,
         )
-        self._revocations[order] = index
+        self.revocations.enter(order, signed, index)
         if order.kind in quarantine.KINDS:
             self._quarantines.enter(order)
         if order.kind == LIFT:

@@ -31,6 +31,7 @@ from schemas.messages import (
     Millis,
     Refused,
     Revocation,
+    RevocationPage,
     RevokedPage,
     Time,
 )
@@ -44,8 +45,8 @@ APPRAISALS_PENDING = 512  # up to 224 KiB of a stranger's each, and some seconds
 DIRECTORY_MAX = 256  # 1.7 KiB each, to fit a message; a caller needs some of a role, not all
 PAGE_DIGITS = 5
 DECIDED = ("evidence", "event")  # requests whose refusal is an entry of the audit log
-TOLD_OPERATORS = ("log", "status", "policy", "break-glass")  # what they alone may get
-EVENTS = ("order", "policy", "revocation", "renewal", "break-glass", "operators")
+TOLD_OPERATORS = ("log", "status", "policy", "break-glass", "revocations")  # what they alone may get
+EVENTS = ("order", "roll", "policy", "revocation", "renewal", "break-glass", "operators")
 
 
 class _EventRefusedError(PeerError):
@@ -275,12 +276,14 @@ class Core:
         directory = Directory(tuple(holder.admission for holder in holders))
         return self._answer(link, body.request, "got", directory)
 
-    def _told(self, get: Get, time: Millis) -> LogPage | MeshStatus | Event:
+    def _told(self, get: Get, time: Millis) -> LogPage | MeshStatus | RevocationPage | Event:
         standing = self._authority.standing
         if get.what == "log":
             return self._authority.log_page(get.arg, time)
         if get.what == "status":
             return self._authority.status(_number(get.arg), time)
+        if get.what == "revocations":
+            return self._authority.revocations.page(_number(get.arg))
         if get.what == "policy":
             if standing.policy is None:
                 raise RefusedError(Reason.NO_HANDLER, "no policy is in force")
@@ -316,6 +319,8 @@ class Core:
                 return self._authority.open_term(
                     event, now=time, ahead=lambda signed: self._advance(signed, time)
                 )
+            case "roll":
+                return self._authority.take_roll(event)
             case "policy":
                 return self._authority.adopt(event, time)
             case "revocation":

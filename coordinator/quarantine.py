@@ -24,16 +24,16 @@ class Quarantines:
         self._last: dict[str, RevocationOrder] = {}
 
     def judge(self, order: RevocationOrder, now: Millis) -> None:
-        """Raise what stands against a quarantine or its lifting.
+        """Raise if a quarantine or its lifting is not of now.
 
-        1. It is of now: one of a time to come would outlast whatever is signed until then, and a lifting
-           must not outlast a quarantine.
-        2. The other was not signed later; of the same time, the quarantine holds.
+        One of a time to come would outlast whatever is signed until then, and a lifting must not outlast a
+        quarantine.
         """
-        # 1.
         if order.time > now + (LIFT_AHEAD if order.kind == LIFT else AHEAD):
             raise RefusedError(Reason.NOT_YET_VALID, f"a {order.kind} of a time to come: bring it again then")
-        # 2.
+
+    def compare(self, order: RevocationOrder) -> None:
+        """Raise if the other was signed later; of the same time, the quarantine holds."""
         last = self._last.get(order.value)
         if last is not None and last.kind != order.kind and _rank(order) < _rank(last):
             what = "lifted" if last.kind == LIFT else "quarantined"

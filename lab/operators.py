@@ -22,7 +22,8 @@ from console.documents import (
     sign_policy,
     sign_revocation,
 )
-from console.operating.kept import Kept
+from console.operating.acts import roll_event
+from console.operating.kept import Kept, text_of
 from console.operating.publishing import hand_over, open_term
 from console.operator import OperatorLine, operator_line
 from lab.council import (
@@ -41,6 +42,7 @@ from schemas.limits import BEACON_INTERVAL, SECOND
 from schemas.messages import Event
 from schemas.policy import Policy, dump
 from schemas.subjects import Kind, Party, subject
+from sealing.context import sha256
 from sealing.cose import unverified_payload
 from sealing.council import Council
 from sealing.documents import sign_by_operators
@@ -162,7 +164,7 @@ class Operators:
             return term
         # Others ordered it, or we did in an earlier life, which may have ended before it was through.
         try:
-            await hand_over(line, self._revocation_events(), self.policy.signed)
+            await hand_over(line, line.roll(), self._revocation_events(), self.policy.signed)
         except AdmissionRefusedError as error:
             log.info("the coordinator of term %d keeps the policy that it has: %s", line.term, error)
         return line.term
@@ -197,6 +199,8 @@ class Operators:
 
     async def _order(self, line: OperatorLine, term: int) -> None:
         before = stored_head(self._state.root, term - 1, self.council, self.mesh)
+        revocations = self._revocation_events()
+        roll = [sha256(text_of(each)) for each in revocations]
         order = sign_order(
             self.mesh,
             self._keys(),
@@ -205,8 +209,10 @@ class Operators:
             policy_hash=self.policy.policy_hash,
             time=_now(),
             log_head=before.claims.root if before else None,
+            roll=roll,
         )
-        await open_term(line, Event("order", order, None, ()), self._revocation_events(), self.policy.signed)
+        event = Event("order", order, None, ())
+        await open_term(line, event, roll_event(roll) if roll else None, revocations, self.policy.signed)
 
     def _revocation_events(self) -> list[Event]:
         # Of who decided, former operators among them, a coordinator is told by those of now.

@@ -81,6 +81,7 @@ class Order(Message, frozen=True):
     instance: Bytes32
     policy_hash: Bytes32 | None
     log_head: Bytes32 | None
+    revocations: Bytes32  # the hash of the roll: what has to be revoked before the first policy
     time: Moment
 
 

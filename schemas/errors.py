@@ -74,6 +74,7 @@ class Reason(StrEnum):
     PREDECESSOR_MISMATCH = "predecessor-mismatch"
     FORKED = "forked"
     VERSION_GAP = "version-gap"
+    REVOCATIONS_MISSING = "revocations-missing"
     FORMER_OPERATOR = "former-operator"
     KEY_NOT_PROVEN = "key-not-proven"
     EXPIRED = "expired"

@@ -13,6 +13,7 @@ REVOKED_PAGE = 64 * 1024  # of instances and entries, beside views and keys that
 MAX_REVOKED_PAGES = 1_024  # twenty times what all the parties that a coordinator remembers would fill
 MAX_ENTRY = 8 * 1024  # of the audit log; the longest, with sixteen roles, is a quarter of it
 MAX_DOCUMENT = 512 * 1024  # a signed policy with a thousand rules is about 120 KiB
+ROLL_MOST = 15_000  # revocations that an order asks for: 34 bytes each, as a document may have
 
 CHALLENGE_LIFETIME = 30 * SECOND  # a quote takes 40 ms; a throttled chip some seconds
 HANDSHAKE_LIFETIME = 5 * SECOND  # a half-open session holds a secret: it must not linger

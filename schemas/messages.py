@@ -10,7 +10,14 @@ from msgspec import Meta
 
 from schemas.codec import Message
 from schemas.evidence import Endorsements, Evidence
-from schemas.limits import MAX_DOCUMENT, MAX_ENTRY, MAX_HANDSHAKE, MAX_MESSAGE, MAX_REVOKED_PAGES
+from schemas.limits import (
+    MAX_DOCUMENT,
+    MAX_ENTRY,
+    MAX_HANDSHAKE,
+    MAX_MESSAGE,
+    MAX_REVOKED_PAGES,
+    ROLL_MOST,
+)
 
 Bytes8 = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -63,6 +70,9 @@ class Succession(Message, frozen=True):
     text: Annotated[bytes, Meta(max_length=16 * 1024)]
     signatures: Annotated[tuple[Signature, ...], Meta(max_length=128)]
 
+
+# Digests of the revocations that are to hold before a term's first policy, in their order.
+Roll = Annotated[tuple[Bytes32, ...], Meta(max_length=ROLL_MOST)]
 
 Chain = Annotated[tuple[Succession, ...], Meta(max_length=CHANGES_OF_OPERATORS)]  # from the anchor on
 
@@ -243,7 +253,8 @@ class Get(Message, frozen=True):
     """Ask the coordinator for something.
 
     `directory` (arg: role), `holdings`, `revoked` (arg: page), `log` (arg: index), `log-proof` (arg: sizes);
-    operators for `status` (arg: page), `policy` and `break-glass` (arg: number), each as it was signed.
+    operators for `status` (arg: page), `policy` and `break-glass` (arg: number), each as it was signed, and
+    `revocations` (arg: index).
     """
 
     what: Name
@@ -312,12 +323,20 @@ class Event(Message, frozen=True):
     """A document that the operators signed: `order`, `policy`, `revocation`, `renewal`, `break-glass`.
 
     Or `operators`: all changes of them, with the term's order and the profile as the new ones signed them.
+    Or `roll`: one document, the roll as CBOR, which the order names by its hash; nobody signs it.
     """
 
     kind: Annotated[str, Meta(max_length=16)]
     documents: SignedByOperators
     profile: SignedByOperators | None  # comes with a policy
     operators: Chain
+
+
+class RevocationPage(Message, frozen=True):
+    """What operators revoked in this term, as they signed it, from an index on, of so many."""
+
+    total: Count
+    signed: tuple[SignedByOperators, ...]
 
 
 class Receipt(Message, frozen=True):

@@ -18,7 +18,7 @@ from console.operating.doubts import Known
 from console.operating.kept import text_of
 from console.operating.memory import RememberedError, check_policy
 from console.operating.naming import digest_of, of_kind
-from console.operating.publishing import hand_over
+from console.operating.publishing import open_term
 from console.operating.reasons import LOUD_REASON, REASON
 from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
 from console.operating.striking import Struck, strike, struck_data
@@ -29,11 +29,13 @@ from schemas import codec
 from schemas.decisions import check_addition
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason, UsageError
-from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis
+from schemas.limits import ROLL_MOST
+from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis, Roll
 from schemas.rules import Rule
 from schemas.words import sentence
 from sealing import cose
 from sealing.errors import SealingError
+from sealing.roll import EMPTY, open_roll, roll_hash
 
 ORDERED = "ordered on the command line"
 
@@ -91,7 +93,13 @@ def new_order(
 
     async def work() -> int:
         who = await waiting_coordinator(desk, verified) if instance is None else digest_of(instance)
-        made = acts.act_of(order_for(desk, verified, who, term))
+        made = order_for(desk, verified, who, term)
+        for file in desk.lacking(made.roll):
+            click.echo(
+                f"sealbus: the term waits for what {file} revokes, which too few have signed here: another "
+                "console may have it whole, or have it signed, or remove it if it was given up",
+                err=True,
+            )
         return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
     return anyio.run(work)
@@ -190,6 +198,8 @@ def _signed(desk: Desk, file: Path, act: Act, as_data: bool) -> int:
     if not desk.keys:
         raise UsageError("name your key with --key")
     signed = acts.sign(desk.council, desk.mesh, act, desk.keys)
+    if act.kind == acts.REVOCATION:
+        desk.keep_known(signed)  # before anybody else has the signature
     files.replace(file, codec.encode(signed))
     return _tell(desk, signed, as_data)
 
@@ -205,7 +215,7 @@ def sign_order(desk: Desk, file: Path, policy_file: Path | None, anyway: bool, a
     act = _read(file, acts.ORDER)
     named = read_policy(desk, policy_file) if policy_file else None
     said = codec.decode(act.text, Order)
-    doubts.refuse(doubts.of_order(said, known(desk, named), now()), anyway=anyway)
+    doubts.refuse(doubts.of_order(said, act.roll, known(desk, named), now()), anyway=anyway)
     return _signed(desk, file, act, as_data)
 
 
@@ -261,7 +271,7 @@ _common(glass, acts.GLASS)
 @policy_option
 @json_option
 def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) -> int:
-    """Send a signed order, and after it all revocations that were acknowledged here and the policy."""
+    """Send a signed order, and after it its roll, all revocations that are known here and the policy."""
     act = _read(file, acts.ORDER)
     event = acts.event_of(desk.council, desk.mesh, act)
     verified = read_policy(desk, policy_file)
@@ -269,8 +279,9 @@ def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) 
 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:
-            receipt = await line.send(event)
-            await hand_over(line, desk.revocations(), verified.signed if verified else None)
+            roll = acts.roll_event(act.roll) if act.roll else None
+            told = desk.revocations(act.roll)
+            receipt = await open_term(line, event, roll, told, verified.signed if verified else None)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
@@ -330,10 +341,17 @@ def _takes(made: Act, wanted: str) -> None:
         raise UsageError(f"this can't be signed: {wanted}") from error
 
 
-def order_for(desk: Desk, policy: VerifiedPolicy | None, instance: bytes, term: int | None) -> Order:
-    """Return an order of the next term for an instance."""
+def order_for(desk: Desk, policy: VerifiedPolicy | None, instance: bytes, term: int | None) -> Act:
+    """Return an order of the next term for an instance, that asks for every revocation that is known here."""
     number = term or desk.kept.memory().term + 1
-    return Order(desk.mesh.id, number, instance, policy.policy_hash if policy else None, None, now())
+    roll = desk.holding()
+    if len(roll) > ROLL_MOST:
+        raise UsageError(
+            f"{len(roll)} revocations are known here, and an order asks for {ROLL_MOST} at most: remove "
+            f"those of instances that are long gone from {desk.kept.root}, as every operator"
+        )
+    held = policy.policy_hash if policy else None
+    return acts.act_of(Order(desk.mesh.id, number, instance, held, None, roll_hash(roll), now()), roll)
 
 
 async def waiting_coordinator(desk: Desk, policy: VerifiedPolicy | None) -> bytes:
@@ -354,6 +372,18 @@ def sent_order(desk: Desk, instance: bytes, term: int) -> Event:
         f"the coordinator that answers serves term {term}, which was not ordered from here: it needs no "
         "order, and `sealbus policy publish FILE` puts a policy in force"
     )
+
+
+def roll_of(desk: Desk, order: Event) -> Roll:
+    """Return the roll of an order that was sent from here, or raise `UsageError`."""
+    named = codec.decode(text_of(order), Order).revocations
+    event = desk.kept.roll(named)
+    if event is None and named != EMPTY:
+        raise UsageError(
+            f"the list of revocations that the order names is gone from {desk.kept.root}: send the order's "
+            "file again, or start a new coordinator"
+        )
+    return open_roll(event.documents[0], named) if event else ()
 
 
 def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
@@ -390,7 +420,7 @@ def known(desk: Desk, policy: VerifiedPolicy | None) -> Known:
     return Known(
         desk.kept.memory(),
         {text_of(event) for event in desk.kept.orders()},
-        {text_of(event) for event in desk.kept.revocations()},
+        desk.holding(),
         policy.policy_hash if policy else None,
     )
 
@@ -431,16 +461,19 @@ def _read(path: Path, kind: str) -> Act:
 
 
 def _write(desk: Desk, act: Act, out: Path, as_data: bool) -> int:
+    if act.kind == acts.REVOCATION and act.signatures:
+        desk.keep_known(act)
     files.write_new(out, codec.encode(act))
     return _tell(desk, act, as_data)
 
 
 def _tell(desk: Desk, act: Act, as_data: bool) -> int:
     names = acts.signers(desk.council, desk.mesh, act)
+    holding = desk.holding() if act.kind == acts.ORDER else {}
     if as_data:
-        print_json(act_data(act, names, desk.council))
+        print_json(act_data(act, names, desk.council, holding))
     else:
-        say(act_lines(act, names, desk.council))
+        say(act_lines(act, names, desk.council, holding))
     return DONE
 
 

@@ -3,48 +3,68 @@
 Pure. An act's text is fixed when it is made; signatures are added to it until there are enough.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
 
 from schemas import codec
 from schemas.codec import Message
 from schemas.documents import BreakGlass, Order, Renewal, RevocationOrder
-from schemas.errors import MalformedError, Reason, UsageError
-from schemas.messages import Event, Name, Payload, SignedByOperators
+from schemas.errors import MalformedError, PeerError, Reason, UsageError
+from schemas.messages import CHIP, WORKLOAD, Event, Name, Payload, Roll, SignedByOperators
 from sealing import cose
 from sealing.context import Mesh
 from sealing.council import Council
-from sealing.documents import LABELS, sign_by_operators, signer_of
-from sealing.errors import SealingError, SignatureError
+from sealing.documents import LABELS, open_by_operators, sign_by_operators, signer_of
+from sealing.errors import NotAuthenticError, SealingError, SignatureError
 from sealing.keys import SigningKey
+from sealing.roll import encode_roll, open_roll
 
 ORDER, REVOCATION, RENEWAL, GLASS = "order", "revocation", "renewal", "break-glass"
-MAX_ACT = 256 * 1024
+ROLL = "roll"
+MAX_ACT = 1024 * 1024  # an order with the longest roll, and 64 signatures
 Document = Order | RevocationOrder | Renewal | BreakGlass
 _TYPES: tuple[type[Document], ...] = (Order, RevocationOrder, Renewal, BreakGlass)
 KINDS = {LABELS[kind]: kind for kind in _TYPES}
 
 
 class Act(Message, frozen=True):
-    """A document that operators sign, and who has; the label of its signatures is its kind."""
+    """A document that operators sign, and who has; the label of its signatures is its kind.
+
+    An order comes with the roll whose hash it names, so that whoever signs sees what stays revoked.
+    """
 
     kind: Name
     text: Payload
     signatures: SignedByOperators
+    roll: Roll = ()  # of an order: what it asks the coordinator to be told
 
 
-def act_of(document: Document) -> Act:
-    """Return the act of a document that nobody has signed."""
-    return Act(LABELS[type(document)], codec.encode(document), ())
+def act_of(document: Document, roll: Iterable[bytes] = ()) -> Act:
+    """Return the act of a document that nobody has signed; `roll`: that an order names."""
+    return Act(LABELS[type(document)], codec.encode(document), (), tuple(sorted(roll)))
 
 
 def decode_act(data: bytes, source: str) -> Act:
     """Read an act's file, or raise `UsageError` that names `source`."""
     try:
         act = codec.decode(data, Act)
-        document(act)
-    except MalformedError as error:
+        said = document(act)
+        if isinstance(said, Order):
+            open_roll(codec.encode(act.roll), said.revocations)
+    except (MalformedError, SealingError) as error:
         raise UsageError(f"{source} is damaged, or nothing that operators sign") from error
+    if isinstance(said, RevocationOrder) and not _can_be_taken(said):
+        raise UsageError(
+            f"{source} names nothing that a coordinator takes: an id has 64 digits, in small letters"
+        )
     return act
+
+
+def _can_be_taken(revocation: RevocationOrder) -> bool:
+    # A roll that asks for what no coordinator takes would keep its term waiting for ever.
+    return revocation.kind in (CHIP, WORKLOAD) or bool(re.fullmatch("[0-9a-f]{64}", revocation.value))
 
 
 def document(act: Act) -> Document:
@@ -56,7 +76,7 @@ def document(act: Act) -> Document:
 
 
 def signers(council: Council, mesh: Mesh, act: Act) -> tuple[str, ...]:
-    """Return who has signed an act, or raise a `PeerError`: each by an operator, all over its text."""
+    """Return who has signed an act, or raise a `PeerError`: different operators, all over its text."""
     if document(act).mesh != mesh.id:
         raise SealingError(Reason.WRONG_MESH, "it is of another mesh than the anchor")
     names = set()
@@ -64,6 +84,8 @@ def signers(council: Council, mesh: Mesh, act: Act) -> tuple[str, ...]:
         name = signer_of(council, mesh, act.kind, signature)
         if cose.unverified_payload(signature) != act.text:
             raise SignatureError(f"{name} signed another text of the {act.kind}")
+        if name in names:  # no coordinator takes a copy either
+            raise SignatureError(f"{name} has signed twice: `sign` and `join` leave the copy out")
         names.add(name)
     return tuple(sorted(names))
 
@@ -71,7 +93,7 @@ def signers(council: Council, mesh: Mesh, act: Act) -> tuple[str, ...]:
 def sign(council: Council, mesh: Mesh, act: Act, keys: Sequence[SigningKey]) -> Act:
     """Add operators' signatures to an act; each operator counts once."""
     added = sign_by_operators(keys, mesh, act.kind, act.text)
-    return join(council, mesh, act, Act(act.kind, act.text, added))
+    return join(council, mesh, act, replace(act, signatures=added))
 
 
 def join(council: Council, mesh: Mesh, first: Act, second: Act) -> Act:
@@ -82,7 +104,22 @@ def join(council: Council, mesh: Mesh, first: Act, second: Act) -> Act:
     for signature in (*first.signatures, *second.signatures):
         (name,) = signers(council, mesh, Act(first.kind, first.text, (signature,)))
         by_name.setdefault(name, signature)
-    return Act(first.kind, first.text, tuple(by_name[name] for name in sorted(by_name)))
+    return replace(first, signatures=tuple(by_name[name] for name in sorted(by_name)))
+
+
+def usable(council: Council, mesh: Mesh, act: Act) -> Act:
+    """Return an act with those signatures alone that count: operators may have followed since."""
+    return replace(
+        act, signatures=tuple(each for each in act.signatures if _counts(council, mesh, act, each))
+    )
+
+
+def _counts(council: Council, mesh: Mesh, act: Act, signature: bytes) -> bool:
+    try:
+        signers(council, mesh, replace(act, signatures=(signature,)))
+    except PeerError:
+        return False
+    return True
 
 
 def event_of(council: Council, mesh: Mesh, act: Act) -> Event:
@@ -96,3 +133,20 @@ def event_of(council: Council, mesh: Mesh, act: Act) -> Event:
             f"sign the {act.kind} before it is sent",
         )
     return Event(act.kind, act.signatures, None, ())
+
+
+def roll_event(roll: Iterable[bytes]) -> Event:
+    """Return the event that brings the roll of an order. Nobody signs it: the order names it."""
+    return Event(ROLL, (encode_roll(roll),), None, ())
+
+
+def signed(council: Council, label: str, documents: Sequence[bytes]) -> tuple[bytes, tuple[str, ...]]:
+    """Return what operators signed, and who: those of now, or those of before if nobody signed it again."""
+    for each in council.lineage:
+        try:
+            text = open_by_operators(each, council.mesh, label, documents)
+            names = {signer_of(each, council.mesh, label, document) for document in documents}
+        except SealingError:
+            continue
+        return text, tuple(sorted(names))
+    raise NotAuthenticError(f"the coordinator shows a {label} that no threshold of operators signed")

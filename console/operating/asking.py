@@ -1,9 +1,8 @@
 """Having a coordinator tell what `explain` needs: all of one moment, and what operators signed verified."""
 
-from collections.abc import Sequence
-
 from agent_runtime.coordination import UnreachableError
 from agent_runtime.joining import AdmissionRefusedError
+from console.operating.acts import signed
 from console.operating.asked import Broken, Told
 from console.operator import NO_TERM, PAGES_TRIED, OperatorLine
 from schemas import codec
@@ -12,9 +11,6 @@ from schemas.errors import Reason, UsageError
 from schemas.messages import Event, MeshStatus
 from schemas.policy import Policy, from_compiled
 from sealing.context import sha256
-from sealing.council import Council
-from sealing.documents import open_by_operators, signer_of
-from sealing.errors import NotAuthenticError, SealingError
 
 
 async def ask(line: OperatorLine) -> Told:
@@ -67,15 +63,3 @@ async def _broken(line: OperatorLine, status: MeshStatus) -> tuple[Broken, ...] 
             raise
         return None
     return tuple(found)
-
-
-def signed(council: Council, label: str, documents: Sequence[bytes]) -> tuple[bytes, tuple[str, ...]]:
-    """Return what operators signed, and who: those of now, or those of before if nobody signed it again."""
-    for each in council.lineage:
-        try:
-            text = open_by_operators(each, council.mesh, label, documents)
-            names = {signer_of(each, council.mesh, label, document) for document in documents}
-        except SealingError:
-            continue
-        return text, tuple(sorted(names))
-    raise NotAuthenticError(f"the coordinator shows a {label} that no threshold of operators signed")

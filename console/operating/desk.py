@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -10,19 +10,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from msgspec.structs import replace
 
 from console import operator_key
 from console.documents import open_signed_policy
+from console.operating import acts
+from console.operating.acts import REVOCATION, Act, signed
 from console.operating.kept import Kept, default_state, text_of
 from console.operating.publishing import is_signed, tell
+from console.operating.roll import holding, takes_away
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
-from schemas.documents import Profile
+from schemas import codec
+from schemas.documents import Profile, RevocationOrder
 from schemas.errors import UsageError
 from schemas.messages import Event
 from schemas.words import count
-from sealing.context import Mesh
+from sealing.context import Mesh, sha256
 from sealing.council import Council
 from sealing.errors import SealingError
 from sealing.keys import SigningKey
@@ -34,6 +39,7 @@ Whose = Callable[[Council, Path | None], tuple[Council, ...]]
 BROKER_URL, BROKER_SEED = "SEALBUS_NATS_URL", "SEALBUS_NKEY_SEED"
 DONE, REFUSED = 0, 1
 MAX_SEED = 4_096
+MOST_SIGNATURES = 64
 ANCHOR = "anchor.cbor"
 
 credentials_option = click.option(
@@ -81,18 +87,72 @@ class Desk:
                 click.echo(
                     f"sealbus: term {line.term} was told {count(told, 'revocation')} of before", err=True
                 )
+            if line.term:
+                await self._learn(line)
             yield line
 
-    def revocations(self) -> list[Event]:
-        """Return every revocation that was sent from here, of those that operators of now have signed."""
-        return self._believed(self.council, self.kept.revocations())
+    def holding(self) -> dict[bytes, RevocationOrder]:
+        """Return what is to hold in the next term, by its digest: what was sent from here, or signed."""
+        known = self.kept.known()
+        # What was only signed ends no quarantine: it may have been given up.
+        ends = {act.text for act in known if not takes_away(acts.document(act)) and self._is_whole(act)}
+        sent = {text_of(each) for each in self.kept.revocations()}
+        return holding(sent | ends, [act.text for act in known])
+
+    def _is_whole(self, act: Act) -> bool:
+        return len(acts.usable(self.council, self.mesh, act).signatures) >= self.council.threshold
+
+    def keep_known(self, *made: Act) -> None:
+        """Keep revocations that are signed here, or in force, with the signatures that are known of them."""
+        before = {act.text: act.signatures for act in self.kept.known()}
+        for act in made:
+            signatures = dict.fromkeys((*act.signatures, *before.get(act.text, ())))
+            self.kept.keep_known(replace(act, signatures=tuple(signatures)[:MOST_SIGNATURES]))
+
+    async def _learn(self, line: OperatorLine) -> None:
+        """Keep what others revoked in this term: an order that leaves it out is not to pass here."""
+        memory = self.kept.memory()
+        first = memory.revocations if memory.term == line.term else 0
+        if not (told := await line.revocations(first)):
+            return
+        shown = [Act(REVOCATION, signed(line.council, REVOCATION, each)[0], each) for each in told]
+        made = [acts.decode_act(codec.encode(each), "what the coordinator shows") for each in shown]
+        sent = {text_of(each) for each in self.kept.revocations() if is_signed(line.council, each)}
+        self.keep_known(*(act for act in made if act.text not in sent))
+        line.saw_revocations(first + len(told))
+
+    def revocations(self, roll: Collection[bytes] = ()) -> list[Event]:
+        """Return every revocation that was sent from here, of those that operators of now have signed.
+
+        And what was signed here, or seen in force, if enough of those have and a roll asks for it.
+        """
+        sent = self._believed(self.council, self.kept.revocations())
+        there = {text_of(each) for each in sent}
+        wanted = [act for act in self.kept.known() if sha256(act.text) in roll and act.text not in there]
+        return sent + [
+            acts.event_of(self.council, self.mesh, acts.usable(self.council, self.mesh, act))
+            for act in wanted
+            if self._is_whole(act)
+        ]
+
+    def lacking(self, roll: Collection[bytes]) -> list[Path]:
+        """Return a file of each revocation of a roll that is known here, and has too few signatures."""
+        known = {act.text: act for act in self.kept.known()}
+        ready = {text_of(each) for each in self.revocations(roll)}
+        texts = [codec.encode(each) for digest, each in self.holding().items() if digest in roll]
+        return [
+            self.kept.keep_known(
+                acts.usable(self.council, self.mesh, known.get(text, Act(REVOCATION, text, ())))
+            )
+            for text in sorted(set(texts) - ready)
+        ]
 
     def _believed(self, council: Council, revocations: list[Event]) -> list[Event]:
         believed = {text_of(each): each for each in revocations if is_signed(council, each)}
         if lost := {text_of(each) for each in revocations} - believed.keys():
             click.echo(
                 f"sealbus: not sent, for former operators signed it: {count(len(lost), 'revocation')} of "
-                "before; sign again with `sealbus revoke new`",
+                "before; the next order asks for them and says what to sign again",
                 err=True,
             )
         return list(believed.values())

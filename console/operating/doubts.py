@@ -4,24 +4,27 @@ Pure. Whoever signs is answerable for each document in a file; one that this con
 and is signed only by somebody who says so.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from console.operating import acts
 from console.operating.acts import ORDER, Act
 from console.operating.memory import NO_HASH, Memory
-from console.operating.succession import Change
+from console.operating.roll import Holding, in_words
+from console.operating.succession import Change, order_text
 from console.policy.signatures import date
 from schemas import codec
 from schemas.documents import Order, RevocationOrder
 from schemas.errors import UsageError
 from schemas.limits import DAY, MINUTE
 from schemas.messages import Millis
-from schemas.toml_place import printable
+from schemas.words import count
 from sealing.context import sha256
 
 AHEAD = 5 * MINUTE  # as coordinators take it
 OLD = 7 * DAY  # an order is for a coordinator that is waiting: signing it apart takes days at most
+NAMED = 8  # revocations that a doubt names
+JUMP = 2**20  # terms are counted one by one: a number far ahead leaves few after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Known:
 
     memory: Memory
     orders: Collection[bytes]  # texts that were sent from here
-    revocations: Collection[bytes]
+    holding: Holding  # revocations that were sent from here, or signed
     policy_hash: bytes | None  # of a policy that was named for this
 
     def knows_policy(self, digest: bytes) -> bool:
@@ -47,11 +50,18 @@ def refuse(doubts: Iterable[str], *, anyway: bool) -> None:
         )
 
 
-def of_order(order: Order, known: Known, now: Millis) -> list[str]:
+def of_order(order: Order, roll: Collection[bytes], known: Known, now: Millis) -> list[str]:
     """Say what stands against an order of a term that is to be opened."""
     memory, found = known.memory, []
-    if order.term <= memory.term and sha256(codec.encode(order)) != memory.order_hash:
+    if order.term > 1 and not memory.term:
+        found.append(f"it orders term {order.term}, and this console has seen none")
+    elif order.term <= memory.term and sha256(codec.encode(order)) != memory.order_hash:
         found.append(f"it orders term {order.term}, and term {memory.term} was seen here")
+    elif order.term > memory.term + JUMP:
+        found.append(
+            f"it orders term {order.term}, far beyond term {memory.term}, which was seen here: few are left "
+            "after it"
+        )
     if order.policy_hash is None and memory.policy_version:
         found.append(
             f"it names no policy, so that any is its first, and version {memory.policy_version} was seen in "
@@ -64,17 +74,40 @@ def of_order(order: Order, known: Known, now: Millis) -> list[str]:
         )
     if order.log_head is not None and order.log_head != memory.log_root:
         found.append(f"the log's head {order.log_head.hex()} is not the one that was seen here")
+    if lost := [each for digest, each in known.holding.items() if digest not in roll]:
+        found.append(f"it leaves out {_names(lost)}, which the new term would not know of")
     if not now - OLD <= order.time <= now + AHEAD:
         found.append(f"it is of {date(order.time)}, which is not now")
     return found
 
 
 def of_change(change: Change, known: Known) -> list[str]:
-    """Say what this console does not know of all that is signed again with a change of operators."""
+    """Say what this console does not know of all that is signed again with a change, and what is missing."""
+    memory = known.memory
     found = [each for act in change.acts if (each := _of_act(act, known))]
-    if change.policy is not None and not known.knows_policy(digest := sha256(change.policy)):
+    if change.policy is None:
+        if memory.policy_version:
+            found.append(
+                f"it signs no policy again, and version {memory.policy_version} was seen in force here"
+            )
+    elif not known.knows_policy(digest := sha256(change.policy)):
         found.append(f"the policy {digest.hex()} was not seen in force here: name it with --policy")
-    return found
+    if memory.term and order_text(change) is None:
+        found.append(f"it signs no order again, and that of term {memory.term} was seen here")
+    return found + _left_out(change, known)
+
+
+def _left_out(change: Change, known: Known) -> list[str]:
+    """Name what counts no more after the change, for nobody signs it again."""
+    there = {sha256(act.text) for act in change.acts}
+    lost = [each for digest, each in known.holding.items() if digest not in there]
+    return [f"it does not sign again {_names(lost)}"] if lost else []
+
+
+def _names(known: Sequence[RevocationOrder]) -> str:
+    told = ", ".join(f"the {in_words(each)}" for each in known[:NAMED])
+    more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+    return f"{count(len(known), 'revocation')} of what was sent or signed here: {told}{more}"
 
 
 def _of_act(act: Act, known: Known) -> str | None:
@@ -84,6 +117,6 @@ def _of_act(act: Act, known: Known) -> str | None:
         ours = known.memory.order_hash == sha256(act.text)
         sent = act.text in known.orders and said.term == known.memory.term and not seen
         return None if ours or sent else f"the order of term {said.term} is not the one that was seen here"
-    if isinstance(said, RevocationOrder) and act.text not in known.revocations:
-        return f"the revocation of {said.kind} {printable(said.value)} was not sent from here"
+    if isinstance(said, RevocationOrder) and sha256(act.text) not in known.holding:
+        return f"the {in_words(said)} was neither sent nor signed here"
     return None

@@ -6,13 +6,14 @@ one that is killed take the memory back.
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from console.council_files import CHAIN, encode_chain, followed
-from console.operating.memory import Memory, Sighting, advance, empty, learn
+from console.operating.acts import REVOCATION, ROLL, Act, decode_act
+from console.operating.memory import NO_HASH, Memory, Sighting, advance, empty, learn
 from console.policy import files
 from schemas import codec
 from schemas.codec import Message
@@ -28,8 +29,9 @@ from sealing.errors import SignatureError
 STATE = "SEALBUS_STATE"
 MAX_KEPT = 4 * 1024 * 1024  # an event of a MiB, its receipt, and room
 MEMORY, LOCK, RECEIPTS, POLICY = "seen.cbor", "lock", "receipts", "policy.signed"
+REVOCATIONS, ACT = "revocations", ".act"
 PENDING = ".pending"  # in `receipts`, so that what could keep no receipt is not sent
-REVOCATION = "revocation"
+NOTHING = Sighting(0, NO_HASH, 0, NO_HASH, 0, None)
 
 T = TypeVar("T")
 
@@ -103,9 +105,9 @@ class Kept:
         """Return what was seen so far, or raise `UsageError` if the file is no memory of this mesh."""
         path = self.root / MEMORY
         if not _is_there(path):
-            if self._receipts(".cbor"):
+            if beside := self._beside():
                 raise UsageError(
-                    f"{path} is gone, and receipts lie beside it: take it from a backup; without it this "
+                    f"{path} is gone, and {beside} beside it: take it from a backup; without it this "
                     "console believes whatever coordinator the operators ever ordered"
                 )
             return empty(self._mesh)
@@ -119,6 +121,14 @@ class Kept:
         if memory.mesh != self._mesh:
             raise UsageError(f"{path} is about another mesh: put it where it came from")
         return memory
+
+    def _beside(self) -> str:
+        """Say what tells that there was a memory: it is written before anything else is."""
+        if self._receipts(".cbor") or self._receipts(PENDING):
+            return "receipts lie"
+        if self._names(REVOCATIONS, ACT):
+            return "revocations lie"
+        return next((f"{name} lies" for name in (POLICY, CHAIN) if _is_there(self.root / name)), "")
 
     def note(self, seen: Sighting) -> None:
         """Remember what a coordinator showed, or raise `RememberedError` and remember nothing."""
@@ -164,6 +174,30 @@ class Kept:
         """Return every revocation that this console sent and no coordinator refused, in their order."""
         return [event for event, _ in self._revocations()]
 
+    def keep_known(self, act: Act) -> Path:
+        """Keep a revocation that was signed here or is in force, with those who signed it."""
+        path = self.root / REVOCATIONS / f"{sha256(act.text).hex()}{ACT}"
+        self.learn(NOTHING)  # the memory is written before anything else
+        with self._locked():
+            self._folder(path.parent)
+            self._replace(path, codec.encode(act))
+        return path
+
+    def known(self) -> list[Act]:
+        """Return every revocation that was signed here, whatever became of it, or seen in force."""
+        found = [decode_act(files.read(path, MAX_KEPT), str(path)) for path in self._names(REVOCATIONS, ACT)]
+        if any(act.kind != REVOCATION for act in found):
+            raise UsageError(f"{self.root / REVOCATIONS} holds more than that: take it from a backup")
+        return found
+
+    def roll(self, named: bytes) -> Event | None:
+        """Return the roll that an order names, if it was sent from here."""
+        events = [_read(path, KeptReceipt).event for path in self._receipts(f"-{ROLL}.cbor")]
+        for event in events + self._sent(ROLL):
+            if sha256(event.documents[0]) == named:
+                return event
+        return None
+
     def unheard(self, term: int) -> list[Event]:
         """Return the revocations that no coordinator of this term or a later one has acknowledged here."""
         found = self._revocations()
@@ -173,24 +207,31 @@ class Kept:
 
     def _revocations(self) -> list[tuple[Event, int]]:
         """Return each revocation with the last term that acknowledged it, 0 for one without a receipt."""
+        keys = {each.term: each.key for each in self.memory().keys}
         found: dict[tuple[bytes, ...], tuple[Event, int]] = {}
         for path in self._receipts(f"-{REVOCATION}.cbor"):
             kept = _read(path, KeptReceipt)
             first, last = found.get(kept.event.documents, (kept.event, 0))
-            found[kept.event.documents] = (first, max(last, self._term(kept, path)))
+            found[kept.event.documents] = (first, max(last, self._term(kept, path, keys)))
         for event in self._sent(REVOCATION):
             found.setdefault(event.documents, (event, 0))
         return _last_words(list(found.values()))
 
-    def _term(self, kept: KeptReceipt, path: Path) -> int:
-        """Return the term of a receipt as the coordinator signed it: a file's name is anybody's word."""
+    def _term(self, kept: KeptReceipt, path: Path, keys: Mapping[int, bytes]) -> int:
+        """Return the term of a receipt as the coordinator signed it: a file's name is anybody's word.
+
+        So is the key in it. It has to be the one that was seen of that term; of a term that was not, or was
+        forgotten, a receipt tells nothing, and what it is for is told again.
+        """
         for suite in SUITES:
             try:
                 receipt = open_message(kept.receipt, kept.key, Mesh(self._mesh, suite), "receipt", LogReceipt)
             except (MalformedError, SignatureError):
                 continue
             if receipt.event == sha256(codec.encode(kept.event)):
-                return receipt.term
+                if keys.get(receipt.term, kept.key) != kept.key:
+                    break
+                return receipt.term if receipt.term in keys else 0
         raise UsageError(f"{path} is no receipt of what is in it: take it from a backup, or remove it")
 
     def orders(self) -> list[Event]:
@@ -204,7 +245,10 @@ class Kept:
         return [event for event in waiting if event.kind == kind]
 
     def _receipts(self, ending: str) -> list[Path]:
-        folder = self.root / RECEIPTS
+        return self._names(RECEIPTS, ending)
+
+    def _names(self, folder_name: str, ending: str) -> list[Path]:
+        folder = self.root / folder_name
         if not _is_there(folder):
             return []
         try:

@@ -40,6 +40,7 @@ class Memory(Message, frozen=True):
     operators_version: Count = 0  # of changes of operators that were seen
     operators_hash: Bytes32 = NO_HASH
     order_hash: Bytes32 = NO_HASH  # of the order of `term`; none: it was not seen
+    revocations: Count = 0  # of `term`, in the order in which its coordinator took them, that are known
 
     @property
     def head(self) -> tuple[int, bytes] | None:
@@ -67,6 +68,7 @@ class Sighting:
     operators_version: int = 0
     operators_hash: bytes = NO_HASH
     order_hash: bytes = NO_HASH
+    revocations: int = 0
 
 
 class RememberedError(PeerError):
@@ -194,9 +196,19 @@ def learn(memory: Memory, seen: Sighting) -> Memory:
         profile_version=max(memory.profile_version, seen.profile_version),
     )
     if seen.operators_version > memory.operators_version:
-        grown = replace(grown, operators_version=seen.operators_version, operators_hash=seen.operators_hash)
+        # Those who followed sign again what is in force: it is asked for anew.
+        grown = replace(
+            grown,
+            operators_version=seen.operators_version,
+            operators_hash=seen.operators_hash,
+            revocations=0,
+        )
     if seen.term > memory.term:
-        grown = replace(grown, log_size=seen.log_size, log_root=None, root_size=0, order_hash=NO_HASH)
+        grown = replace(
+            grown, log_size=seen.log_size, log_root=None, root_size=0, order_hash=NO_HASH, revocations=0
+        )
+    if seen.revocations > grown.revocations:
+        grown = replace(grown, revocations=seen.revocations)
     if seen.order_hash != NO_HASH:
         grown = replace(grown, order_hash=seen.order_hash)
     head = grown.head

@@ -15,6 +15,7 @@ from console.operating.act_commands import (
     order_for,
     policy_option,
     read_policy,
+    roll_of,
     sent_order,
     tell_receipts,
 )
@@ -71,12 +72,26 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
             if line.term:
                 # The same again: an earlier run may have ended between the order and the policy.
                 event = sent_order(desk, line.coordinator, line.term)
+                roll = roll_of(desk, event)
             else:
-                act = acts.act_of(order_for(desk, verified, line.coordinator, term))
-                signatures = acts.sign(desk.council, desk.mesh, act, desk.keys)
-                event = acts.event_of(desk.council, desk.mesh, signatures)
-            signed = verified.signed if verified else None
-            receipt = await open_term(line, event, desk.revocations(), signed)
+                act = order_for(desk, verified, line.coordinator, term)
+                if lacking := desk.lacking(act.roll):
+                    raise UsageError(
+                        "too few have signed here what the term would wait for: have it signed with `sealbus "
+                        "revoke sign`, or remove what was given up; nothing was sent: "
+                        + ", ".join(map(str, lacking))
+                    )
+                event = acts.event_of(
+                    desk.council, desk.mesh, acts.sign(desk.council, desk.mesh, act, desk.keys)
+                )
+                roll = act.roll
+            receipt = await open_term(
+                line,
+                event,
+                acts.roll_event(roll) if roll else None,
+                desk.revocations(roll),
+                verified.signed if verified else None,
+            )
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 

@@ -24,7 +24,6 @@ from console.operating.act_commands import (
 )
 from console.operating.acts import ORDER, REVOCATION, Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
-from console.operating.kept import text_of
 from console.operating.reasons import LOUD_REASON
 from console.operating.succession import Change
 from console.operating.succession_screen import change_data, change_lines, council_data, council_lines
@@ -98,12 +97,9 @@ def new(
 
     async def work() -> int:
         order = await _order_in_force(desk, policy)
-        again = [] if order is None else [_act(ORDER, order)]
-        # Those that were signed again before are there twice, of one text.
-        revocations = {text_of(event): event.documents for event in desk.kept.revocations()}
-        told = [_act(REVOCATION, documents) for documents in revocations.values()]
+        again = [] if order is None else [Act(ORDER, cose.unverified_payload(order[0]), ())]
         # The end of a quarantine gives something back: it is signed by itself, or not at all.
-        again += [act for act in told if succession.takes_away(acts.document(act))]
+        again += [acts.act_of(each) for each in desk.holding().values()]
         made = succession.make(
             desk.council,
             people,
@@ -113,7 +109,7 @@ def new(
             policy=policy.policy if policy else None,
             again=again,
         )
-        change = succession.sign(desk.council, made, desk.keys)
+        change = _signed(desk, made)
         files.write_new(out, codec.encode(change))
         _tell(desk, change, as_data)
         return DONE
@@ -148,7 +144,7 @@ def sign(desk: Desk, file: Path, policy_file: Path | None, anyway: bool, as_data
     change = _read(file)
     named = read_policy(desk, policy_file) if policy_file else None
     doubts.refuse(doubts.of_change(change, known(desk, named)), anyway=anyway)
-    change = succession.sign(desk.council, change, desk.keys)
+    change = _signed(desk, change)
     files.replace(file, codec.encode(change))
     _tell(desk, change, as_data)
     return DONE
@@ -261,8 +257,11 @@ def _write_chain(desk: Desk, council: Council) -> None:
     files.replace(desk.anchor_file.with_name(CHAIN), encode_chain(council))
 
 
-def _act(kind: str, documents: SignedByOperators) -> Act:
-    return Act(kind, cose.unverified_payload(documents[0]), ())
+def _signed(desk: Desk, change: Change) -> Change:
+    change = succession.sign(desk.council, change, desk.keys)
+    if desk.keys:  # whoever signs a revocation knows of it
+        desk.keep_known(*(act for act in change.acts if act.kind == REVOCATION))
+    return change
 
 
 def _read(path: Path) -> Change:

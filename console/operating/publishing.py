@@ -1,7 +1,8 @@
 """Bringing what operators signed to a coordinator. Nothing counts as done without its signed receipt.
 
-The order of a term is followed by every revocation that a coordinator ever acknowledged, because coordinators
-keep them in memory, and only then by the policy, without which nobody is admitted.
+The order of a term is followed by its roll, which says what is to be revoked, and by every revocation that a
+coordinator ever acknowledged, because coordinators keep them in memory; only then by the policy, without
+which nobody is admitted, and which no coordinator takes before all of the roll.
 """
 
 from collections.abc import Iterable
@@ -32,16 +33,29 @@ def is_signed(council: Council, revocation: Event) -> bool:
 
 
 async def open_term(
-    line: OperatorLine, order: Event, revocations: Iterable[Event], policy: SignedPolicy | None
+    line: OperatorLine,
+    order: Event,
+    roll: Event | None,
+    revocations: Iterable[Event],
+    policy: SignedPolicy | None,
 ) -> LogReceipt:
     """Open a coordinator's term, and hand it what its predecessor knew; return the receipt of the order."""
+    if roll is not None:
+        line.keep(roll)  # an order whose roll is lost opens a term that stays empty
     receipt = await line.send(order)
-    await hand_over(line, revocations, policy)
+    await hand_over(line, roll, revocations, policy)
     return receipt
 
 
-async def hand_over(line: OperatorLine, revocations: Iterable[Event], policy: SignedPolicy | None) -> None:
-    """Tell a coordinator all revocations, and then its policy, unless it has that or a later one."""
+async def hand_over(
+    line: OperatorLine,
+    roll: Event | None,
+    revocations: Iterable[Event],
+    policy: SignedPolicy | None,
+) -> None:
+    """Tell a coordinator roll and revocations, and then its policy, unless it has that or a later one."""
+    if roll is not None:
+        await line.send(roll)
     await tell(line, revocations)
     if policy is None:
         return

@@ -7,24 +7,30 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from console.operating.acts import Act, document
+from console.operating.acts import ORDER, Act, document
 from console.operating.desk import Desk
+from console.operating.roll import Holding, in_words
 from console.operator import NO_TERM
 from console.policy.signatures import date
-from schemas.documents import BreakGlass, LogReceipt, Order, Renewal
+from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.limits import SECOND
-from schemas.messages import LIFT, MEASUREMENT, OPERATOR, QUARANTINE, Event, MeshStatus, Millis, PartyStatus
+from schemas.messages import OPERATOR, Event, MeshStatus, Millis, PartyStatus
 from schemas.toml_place import printable
 from schemas.words import count
 from sealing.council import Council
+from sealing.roll import EMPTY
 
 SHOWN = 16  # digits of an id that tell it from the others of a mesh
+_NONE: Holding = {}
 MEASUREMENT_SHOWN = 12  # of fewer: so that a row fits a terminal
 
 
-def act_lines(act: Act, names: tuple[str, ...], council: Council) -> list[str]:
-    """Say in words what an act says and who has signed it."""
+def act_lines(act: Act, names: tuple[str, ...], council: Council, holding: Holding = _NONE) -> list[str]:
+    """Say in words what an act says and who has signed it; `holding`: revocations that are known here."""
     lines = said_lines(act)
+    if act.roll:
+        lines.append(f"to be revoked before the first policy: {count(len(act.roll), 'revocation')}")
+        lines += [f"  {_listed(digest, holding)}" for digest in act.roll]
     lines += [f"{name} has signed" for name in names]
     lines += [f"{each.name} has not signed" for each in council.operators if each.name not in names]
     have, need = len(names), council.threshold
@@ -47,25 +53,40 @@ def said_lines(act: Act) -> list[str]:
             f"  coordinator {said.instance.hex()}",
             f"  policy {held}",
             f"  log head {head}",
+            f"  revocations {said.revocations.hex() if said.revocations != EMPTY else 'none are named'}",
         ]
     elif isinstance(said, BreakGlass):
         lines = [
             f"break-glass: {said.role} may {said.may} {said.what}, whatever the policy says",
+            f"  in term {said.term}",
             f"  until {date(said.until)}",
             f"  because: {printable(said.reason)}",
         ]
     elif isinstance(said, Renewal):
         lines = [f"renewal of the operators' lease in term {said.term}"]
     else:
-        lines = [f"{_does(said.kind)} {printable(said.value)}", f"  because: {printable(said.reason)}"]
+        lines = [in_words(said), f"  because: {printable(said.reason)}"]
     return [*lines, f"  of {date(said.time)}"]
 
 
-def act_data(act: Act, names: tuple[str, ...], council: Council) -> dict[str, Any]:
+def _listed(digest: bytes, holding: Holding) -> str:
+    known = holding.get(digest)
+    return f"{digest.hex()}, which is unknown here" if known is None else in_words(known)
+
+
+def act_data(act: Act, names: tuple[str, ...], council: Council, holding: Holding = _NONE) -> dict[str, Any]:
     """Return the same as plain data."""
     others = [each.name for each in council.operators if each.name not in names]
     lacking = max(0, council.threshold - len(names))
-    return said_data(act) | {"signed": list(names), "not_signed": others, "lacking": lacking}
+    told = said_data(act) | {"signed": list(names), "not_signed": others, "lacking": lacking}
+    if act.kind == ORDER:
+        told["roll"] = [_listed_data(digest, holding.get(digest)) for digest in act.roll]
+    return told
+
+
+def _listed_data(digest: bytes, known: RevocationOrder | None) -> dict[str, str | None]:
+    kind, value = (known.kind, known.value) if known else (None, None)
+    return {"revocation": digest.hex(), "revokes": kind, "value": value}
 
 
 def said_data(act: Act) -> dict[str, Any]:
@@ -78,6 +99,7 @@ def said_data(act: Act) -> dict[str, Any]:
             "instance": said.instance.hex(),
             "policy_hash": said.policy_hash.hex() if said.policy_hash else None,
             "log_head": said.log_head.hex() if said.log_head else None,
+            "revocations": said.revocations.hex(),
         }
     elif isinstance(said, BreakGlass):
         fields |= {"term": said.term, "role": said.role, "may": said.may, "what": said.what}
@@ -87,14 +109,6 @@ def said_data(act: Act) -> dict[str, Any]:
     else:
         fields |= {"revokes": said.kind, "value": said.value, "reason": said.reason}
     return fields
-
-
-def _does(kind: str) -> str:
-    if kind == QUARANTINE:
-        return "quarantine of instance"
-    if kind == LIFT:
-        return "end of the quarantine of instance"
-    return "taint of measurement" if kind == MEASUREMENT else f"revocation of {kind}"
 
 
 def receipt_lines(desk: Desk, event: Event, receipt: LogReceipt) -> list[str]:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
 from console.operating import acts
-from console.operating.acts import ORDER, REVOCATION, Act, Document
+from console.operating.acts import ORDER, REVOCATION, Act
+from console.operating.roll import takes_away
 from console.policy import signatures
 from console.policy.operators import majority
 from schemas import codec
 from schemas.codec import Message
-from schemas.documents import OperatorKey, Operators, Order, RevocationOrder
+from schemas.documents import OperatorKey, Operators, Order
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
-from schemas.messages import LIFT, Event, Millis, Payload, Succession
+from schemas.messages import Event, Millis, Payload, Succession
 from schemas.policy import Policy, compiled, from_compiled
 from sealing import council as councils
 from sealing.council import Council
@@ -114,11 +115,6 @@ def decode(data: bytes, source: str) -> Change:
             "wants signatures for something else"
         )
     return change
-
-
-def takes_away(document: Document) -> bool:
-    """Tell whether a document only takes away: what gives something is never signed among other things."""
-    return isinstance(document, RevocationOrder) and document.kind != LIFT
 
 
 def before(council: Council, change: Change) -> Council:

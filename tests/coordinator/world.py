@@ -51,6 +51,7 @@ from sealing.council import founders
 from sealing.documents import open_admission, sign_by_operators
 from sealing.keys import PartyKeys, SigningKey, instance
 from sealing.profile import profile_of
+from sealing.roll import EMPTY
 from sealing.session import Peer, PendingSession, Session
 
 START = 1_800_000_000_000
@@ -204,6 +205,7 @@ class World:
             "instance": self.keys.instance,
             "policy_hash": None,
             "log_head": None,
+            "revocations": EMPTY,
             "time": self.now,
         }
         order = Order(**{**fields, **changes})

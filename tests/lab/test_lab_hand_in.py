@@ -8,6 +8,7 @@ import pytest
 from console.council_files import CHAIN
 from console.documents import make_anchor, open_signed_policy, sign_policy
 from console.operating.kept import Kept
+from console.operating.memory import Sighting
 from lab.council import (
     SEEN,
     MissingKeysError,
@@ -86,7 +87,9 @@ def test_a_lab_learns_of_a_change_like_a_console_and_says_whose_keys_it_lacks(
     state: State, tmp_path: Path
 ) -> None:
     after = replaced(state, tmp_path / "desk")
-    Kept(state.root / SEEN, after.mesh.id).keep_council(after)
+    kept = Kept(state.root / SEEN, after.mesh.id)
+    kept.note(Sighting(0, bytes(32), 0, bytes(32), 0, None))
+    kept.keep_council(after)
     assert lab_council(state)[0] == after
     with pytest.raises(MissingKeysError, match=r"keys of 2 of its operators, and 3 have to sign.*hand-in"):
         operator_keys(state)

@@ -32,6 +32,13 @@ class Line:
         self.term = 0
         self.heard: list[str] = []
         self.fails: dict[str, Exception] = {}
+        self.kept: Event | None = None
+
+    def keep(self, event: Event) -> None:
+        self.kept = event
+
+    def roll(self) -> Event | None:
+        return self.kept
 
     async def send(self, event: Event) -> None:
         if error := self.fails.pop(event.kind, None):
@@ -65,10 +72,10 @@ async def test_a_coordinator_hears_of_revocations_before_it_can_admit_anybody(
     await operators.revoke("chip", "00ff", "test")
     line.heard.clear()
     await operators.open_term()
-    assert line.heard == ["order", "revocation", "policy"]
+    assert line.heard == ["order", "roll", "revocation", "policy"]
 
 
-@pytest.mark.parametrize("lost", ["order", "revocation", "policy"])
+@pytest.mark.parametrize("lost", ["order", "roll", "revocation", "policy"])
 async def test_what_was_interrupted_goes_on_from_where_it_had_come_to(
     operators: Operators, line: Line, lost: str
 ) -> None:
@@ -76,7 +83,7 @@ async def test_what_was_interrupted_goes_on_from_where_it_had_come_to(
     line.heard.clear()
     line.fails[lost] = UnreachableError("no answer to event")
     await operators.open_term()
-    assert line.heard[-2:] == ["revocation", "policy"]
+    assert line.heard[-3:] == ["roll", "revocation", "policy"]
     assert line.heard.count("order") == 1
 
 

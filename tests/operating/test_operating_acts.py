@@ -16,13 +16,14 @@ from schemas.errors import PeerError, Reason, UsageError
 from sealing.context import SUITE_GCM
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
+from sealing.roll import EMPTY
 
 KEYS = [SigningKey(os.urandom(32)) for _ in range(3)]
 ANCHOR, MESH = open_anchor(
     make_anchor([(f"op{n}", key.public) for n, key in enumerate(KEYS)], 2, ["ab" * 32], 1, SUITE_GCM)
 )
 DOCUMENTS: list[acts.Document] = [
-    Order(MESH.id, 1, bytes(32), None, None, 5),
+    Order(MESH.id, 1, bytes(32), None, None, EMPTY, 5),
     RevocationOrder(MESH.id, "chip", "c0", "stolen", 5),
     Renewal(MESH.id, 1, 5),
 ]
@@ -69,7 +70,7 @@ def test_one_operator_is_too_few_and_a_stranger_is_none() -> None:
 
 
 def test_a_signature_over_another_text_or_for_another_purpose_names_its_signer_or_is_none() -> None:
-    order, other = acts.act_of(DOCUMENTS[0]), acts.act_of(Order(MESH.id, 2, bytes(32), None, None, 5))
+    order, other = acts.act_of(DOCUMENTS[0]), acts.act_of(Order(MESH.id, 2, bytes(32), None, None, EMPTY, 5))
     signed = acts.sign(ANCHOR, MESH, other, KEYS[:1])
     with pytest.raises(PeerError, match="op0 signed another text"):
         acts.signers(ANCHOR, MESH, Act(order.kind, order.text, signed.signatures))
@@ -77,6 +78,15 @@ def test_a_signature_over_another_text_or_for_another_purpose_names_its_signer_o
     with pytest.raises(PeerError) as refusal:
         acts.signers(ANCHOR, MESH, Act(order.kind, order.text, renewal.signatures))
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
+
+
+def test_a_copied_signature_completes_nothing_and_the_next_who_signs_leaves_it_out() -> None:
+    act = acts.sign(ANCHOR, MESH, acts.act_of(DOCUMENTS[1]), KEYS[:1])
+    copied = Act(act.kind, act.text, act.signatures * 2)
+    for step in (acts.signers, acts.event_of):
+        with pytest.raises(PeerError, match="op0 has signed twice"):
+            step(ANCHOR, MESH, copied)
+    assert acts.signers(ANCHOR, MESH, acts.sign(ANCHOR, MESH, copied, KEYS[1:2])) == ("op0", "op1")
 
 
 def test_an_act_of_another_mesh_is_not_signed() -> None:

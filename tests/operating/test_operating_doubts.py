@@ -18,6 +18,7 @@ from schemas.messages import LIFT, WORKLOAD, Event, Succession
 from schemas.policy import Policy, compiled
 from schemas.rules import Rule
 from sealing.context import sha256
+from sealing.roll import EMPTY
 from tests.operating.world import Mesh
 
 NOW = time.time_ns() // 1_000_000
@@ -26,7 +27,7 @@ ROOT, OTHER = b"r" * 32, b"o" * 32
 
 def order_of(mesh: Mesh, **changes: object) -> Order:
     digest = sha256(compiled(mesh.policy))
-    return replace(Order(mesh.mesh.id, 4, b"i" * 32, digest, None, NOW), **changes)
+    return replace(Order(mesh.mesh.id, 4, b"i" * 32, digest, None, EMPTY, NOW), **changes)
 
 
 def remember(mesh: Mesh) -> Order:
@@ -100,7 +101,11 @@ def test_what_this_console_never_saw_is_signed_only_by_who_says_so(mesh: Mesh, s
     said_again = {
         "order": ((order_of(mesh, instance=b"e" * 32),), policy, "the order of term 4 is not the one"),
         "policy": ((order,), evil, "was not seen in force here"),
-        "revocation": ((order, evicted), policy, "the revocation of workload vault was not sent from here"),
+        "revocation": (
+            (order, evicted),
+            policy,
+            "the revocation of workload vault was neither sent nor signed",
+        ),
     }
     again, named, text = said_again[strange]
     write_change(mesh, *again, policy=named)
@@ -134,6 +139,8 @@ def test_a_revocation_that_was_sent_from_here_and_a_policy_that_is_named_are_kno
     ("changes", "text"),
     [
         ({"term": 3}, "it orders term 3, and term 4 was seen here"),
+        ({"term": 5 + 2**20}, f"it orders term {5 + 2**20}, far beyond term 4"),
+        ({"term": 2**31 - 1}, "far beyond term 4"),
         ({"policy_hash": OTHER}, f"its policy {OTHER.hex()} is not version 1"),
         ({"policy_hash": None}, "it names no policy"),
         ({"log_head": OTHER}, f"the log's head {OTHER.hex()} is not the one"),
@@ -151,6 +158,60 @@ def test_an_order_has_to_follow_what_was_seen_here(mesh: Mesh, changes: dict[str
     assert file.read_bytes() == before
     code, said = run(mesh, "order", "sign", str(file), "--anyway")
     assert (code, "bob has signed" in said) == (0, True), said
+
+
+@pytest.mark.parametrize("term", [1, 2, 7])
+def test_a_console_that_has_seen_nothing_signs_the_first_order_alone(mesh: Mesh, term: int) -> None:
+    file = mesh.home / "order.act"
+    file.write_bytes(codec.encode(acts.act_of(order_of(mesh, term=term, policy_hash=None))))
+    code, said = run(mesh, "order", "sign", str(file))
+    assert (code, f"it orders term {term}, and this console has seen none" in said) == (
+        (0, False) if term == 1 else (2, True)
+    ), said
+    assert run(mesh, "order", "sign", str(file), "--anyway")[0] == 0
+
+
+def test_a_term_not_too_far_ahead_is_no_jump(mesh: Mesh) -> None:
+    remember(mesh)
+    file = mesh.home / "order.act"
+    file.write_bytes(codec.encode(acts.act_of(order_of(mesh, term=4 + 2**20))))
+    assert run(mesh, "order", "sign", str(file))[0] == 0
+
+
+def known_revocations(mesh: Mesh, *documents: Document) -> None:
+    """Have this console know of revocations that it sent."""
+    for each in documents:
+        signed = acts.sign(mesh.anchor, mesh.mesh, acts.act_of(each), list(mesh.keys.values())[:2])
+        event = Event("revocation", signed.signatures, None, ())
+        Kept(mesh.home / "state", mesh.mesh.id).pend(event)
+
+
+@pytest.mark.parametrize("left_out", ["order", "policy", "revocation"])
+def test_what_a_change_leaves_out_is_named(mesh: Mesh, left_out: str) -> None:
+    order = remember(mesh)
+    evicted = RevocationOrder(mesh.mesh.id, WORKLOAD, "vault", "", NOW)
+    lift = RevocationOrder(mesh.mesh.id, LIFT, "bb" * 32, "", NOW)  # is signed again by itself, or not at all
+    known_revocations(mesh, evicted, lift)
+    again: dict[str, Document] = {"order": order, "revocation": evicted}
+    again.pop(left_out, None)
+    write_change(mesh, *again.values(), policy=None if left_out == "policy" else mesh.policy)
+    words = ("operators", "sign", mesh.file("operators.change"))
+    code, said = run(mesh, *words)
+    text = {
+        "order": "it signs no order again, and that of term 4 was seen here",
+        "policy": "it signs no policy again, and version 1 was seen in force here",
+        "revocation": "it does not sign again 1 revocation of what was sent or signed here: the revocation "
+        "of workload vault",
+    }[left_out]
+    assert (code, f"not signed: {text}. `show`" in said) == (2, True), said
+    assert run(mesh, *words, "--anyway")[0] == 0
+
+
+def test_a_break_glass_is_shown_with_its_term(mesh: Mesh) -> None:
+    file = mesh.home / "glass.act"
+    file.write_bytes(codec.encode(acts.act_of(gifts(mesh)["break-glass"])))
+    _, said = run(mesh, "glass", "show", str(file))
+    assert "whatever the policy says in term 4 until" in said
 
 
 def test_an_order_that_follows_is_signed_and_shown_whole(mesh: Mesh) -> None:

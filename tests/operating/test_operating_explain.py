@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from agent_runtime.joining import AdmissionRefusedError
 from console import cli
-from console.operating.asking import signed
+from console.operating.acts import signed
 from schemas import codec
 from schemas.documents import BreakGlass
 from schemas.evidence import NITRO

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from console.operating.kept import Kept
+from console.operating.memory import Sighting
 from schemas.errors import UsageError
+from sealing.keys import SigningKey
 from tests.operating.world import Coordinator, Mesh, kept_receipt, signed_revocation
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +51,7 @@ async def test_what_could_keep_no_receipt_is_not_sent(mesh: Mesh) -> None:
 
 def test_a_revocation_without_a_receipt_is_unheard_until_it_has_one_or_was_refused(tmp_path: Path) -> None:
     kept = Kept(tmp_path, b"m" * 32)
+    kept.note(Sighting(3, SigningKey(b"k" * 32).public, 0, bytes(32), 1, None))
     event, refused = signed_revocation(b"1"), signed_revocation(b"2")
     for each in (event, refused):
         kept.pend(each)
@@ -61,6 +64,7 @@ def test_a_revocation_without_a_receipt_is_unheard_until_it_has_one_or_was_refus
 
 def test_of_what_was_said_of_a_quarantine_the_last_word_is_kept(tmp_path: Path) -> None:
     kept, one, two = Kept(tmp_path, b"m" * 32), b"1" * 32, b"2" * 32
+    kept.note(Sighting(1, SigningKey(b"k" * 32).public, 0, bytes(32), 1, None))
     said = [
         signed_revocation(instance, kind, time)
         for instance, kind, time in (

@@ -1,6 +1,7 @@
 """What a console has seen: it only rises, survives being killed, and says what is wrong in a sentence."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.council_files import CHAIN
 from console.operating.kept import Kept, KeptReceipt
 from console.operating.memory import Memory, RememberedError, Sighting, advance, check, empty, learn
 from schemas import codec
 from schemas.errors import Reason, UsageError
 from schemas.messages import Event
+from sealing.keys import SigningKey
 from tests.operating.world import kept_receipt, signed_revocation
 
 MESH, KEY = b"m" * 32, b"k" * 32
@@ -165,8 +168,16 @@ def test_a_memory_of_another_mesh_is_not_taken(tmp_path: Path) -> None:
         kept.memory()
 
 
+def remembered(folder: Path, *terms: int, key: bytes = KEY) -> Kept:
+    """Return the files of a console that has seen some terms, all with the key of `kept_receipt`."""
+    kept = Kept(folder, MESH)
+    for term in terms:
+        kept.note(Sighting(term, SigningKey(key).public, 0, bytes(32), 1, None))
+    return kept
+
+
 def test_revocations_that_were_acknowledged_are_found_again_each_once(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, MESH)
+    kept = remembered(tmp_path, 1, 2)
     first, second = signed_revocation(b"1"), signed_revocation(b"2")
     for term, index, event in ((1, 4, first), (1, 9, second), (2, 3, first)):
         kept.keep(kept_receipt(event, term, index, MESH), term=term, index=index)
@@ -174,15 +185,33 @@ def test_revocations_that_were_acknowledged_are_found_again_each_once(tmp_path: 
     assert kept.revocations() == [first, second]
 
 
-def test_a_memory_that_is_gone_beside_receipts_is_damage(tmp_path: Path) -> None:
+def keep_chain(kept: Kept) -> None:
+    (kept.root / CHAIN).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("leave", "told"),
+    [
+        (
+            lambda kept: kept.keep(kept_receipt(signed_revocation(b"1"), 1, 4, MESH), term=1, index=4),
+            "receipts lie",
+        ),
+        (lambda kept: kept.pend(signed_revocation(b"1")), "receipts lie"),
+        (lambda kept: kept.keep_policy(b"signed"), "policy.signed lies"),
+        (keep_chain, "operators.signed lies"),
+    ],
+)
+def test_a_memory_that_is_gone_beside_what_came_after_it_is_damage(
+    tmp_path: Path, leave: Callable[[Kept], object], told: str
+) -> None:
     kept = Kept(tmp_path, MESH)
     kept.note(Sighting(0, KEY, 0, bytes(32), 1, None))  # before the order
-    kept.keep(kept_receipt(signed_revocation(b"1"), 1, 4, MESH), term=1, index=4)
+    leave(kept)
     assert kept.memory() == empty(MESH)
     (kept.root / "seen.cbor").unlink()
-    with pytest.raises(UsageError, match="is gone, and receipts lie beside it"):
+    with pytest.raises(UsageError, match=f"is gone, and {told} beside it"):
         kept.memory()
-    with pytest.raises(UsageError, match="is gone, and receipts lie beside it"):
+    with pytest.raises(UsageError, match=f"is gone, and {told} beside it"):
         kept.note(SEEN)
 
 
@@ -190,7 +219,7 @@ def test_a_memory_that_is_gone_beside_receipts_is_damage(tmp_path: Path) -> None
 def test_the_term_of_a_receipt_is_what_the_coordinator_signed_whatever_its_file_is_called(
     tmp_path: Path, name: str
 ) -> None:
-    kept, event = Kept(tmp_path, MESH), signed_revocation(b"1")
+    kept, event = remembered(tmp_path, 2), signed_revocation(b"1")
     path = kept.keep(kept_receipt(event, 2, 4, MESH), term=2, index=4)
     path.rename(path.with_name(name))
     assert (kept.unheard(2), kept.unheard(3)) == ([], [event])
@@ -206,7 +235,28 @@ def test_a_receipt_for_another_event_or_signed_by_nobody_is_damage(tmp_path: Pat
             KeptReceipt(one, b"signed", true.key),
         )
     ):
-        kept = Kept(tmp_path / str(number), MESH)
+        kept = remembered(tmp_path / str(number), 1)
         kept.keep(wrong, term=1, index=4)
         with pytest.raises(UsageError, match="no receipt of what is in it"):
             kept.revocations()
+
+
+def test_a_receipt_by_a_key_that_was_not_seen_of_its_term_proves_nothing(tmp_path: Path) -> None:
+    event = signed_revocation(b"1")
+    # The key beside a receipt is anybody's word: that of its term was seen.
+    kept = remembered(tmp_path / "other", 2, key=b"z" * 32)
+    kept.keep(kept_receipt(event, 2, 4, MESH), term=2, index=4)
+    with pytest.raises(UsageError, match="no receipt of what is in it"):
+        kept.revocations()
+    # Of a term that nobody saw here it is no receipt either: the next coordinator is told.
+    kept = remembered(tmp_path / "none", 2)
+    kept.keep(kept_receipt(event, 999, 4, MESH), term=999, index=4)
+    assert kept.unheard(3) == kept.revocations() == [event]
+
+
+def test_revocations_of_a_term_are_asked_for_once_and_again_when_operators_followed(memory: Memory) -> None:
+    memory = learn(memory, replace(SEEN, revocations=7))
+    assert learn(memory, SEEN).revocations == 7
+    assert learn(memory, replace(SEEN, operators_version=3)).revocations == 0
+    assert learn(memory, replace(SEEN, term=4)).revocations == 0
+    assert learn(memory, replace(SEEN, term=4, revocations=2)).revocations == 2

@@ -14,6 +14,7 @@ from schemas.messages import CHAIN_BYTES, CHANGES_OF_OPERATORS, Signature, Succe
 from sealing import cose
 from sealing.council import LABEL, Council, follow, signers_of, succeed
 from sealing.documents import open_act, open_by_operators, sign_by_operators
+from sealing.roll import EMPTY
 from tests.sealing.council_world import KEYS, NAMES, change, council, operators, signed
 
 FOUNDERS = council()
@@ -30,7 +31,7 @@ def refusal(held: Council, *chain: Succession) -> Reason:
 
 
 def order_by(names: tuple[str, ...]) -> tuple[bytes, ...]:
-    text = codec.encode(Order(FOUNDERS.mesh.id, 1, bytes(32), None, None, 9))
+    text = codec.encode(Order(FOUNDERS.mesh.id, 1, bytes(32), None, None, EMPTY, 9))
     return sign_by_operators([KEYS[name] for name in names], FOUNDERS.mesh, "order", text)
 
 

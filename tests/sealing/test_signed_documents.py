@@ -44,6 +44,7 @@ from sealing.documents import (
 )
 from sealing.errors import SealingError, SignatureError
 from sealing.keys import SigningKey
+from sealing.roll import EMPTY
 from tests.sealing.world import ALICE, BOB, OTHER_MESH
 
 ROOT, OTHER_ROOT, *_ = VENDOR_ROOTS[SEV_SNP]
@@ -220,7 +221,7 @@ def test_a_policy_is_of_this_mesh_and_named_by_the_hash_of_what_was_signed() -> 
 
 
 def test_an_order_and_a_revocation_are_of_this_mesh_and_each_its_own_kind() -> None:
-    order = Order(MESH.id, 1, ALICE.instance, None, None, 9)
+    order = Order(MESH.id, 1, ALICE.instance, None, None, EMPTY, 9)
     revocation = RevocationOrder(MESH.id, "instance", ALICE.instance.hex(), "stolen", 9)
     assert open_act(ANCHOR, MESH, by_two("order", order), Order) == order
     assert open_act(ANCHOR, MESH, by_two("revocation", revocation), RevocationOrder) == revocation

@@ -54,6 +54,7 @@ from schemas.messages import (
     Refused,
     ResultBody,
     Revocation,
+    RevocationPage,
     RevokedPage,
     SenderPackage,
     Signature,
@@ -72,6 +73,7 @@ from sealing.context import Mesh
 from sealing.council import Council, founders
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
+from sealing.roll import digest, encode_roll, roll_hash
 from tests.vectors.world import AGENT_KEM, COORDINATOR_KEM, PEER_KEM, TIME, Party, fixed
 
 COORDINATOR = Party("coordinator", COORDINATOR_KEM)
@@ -176,7 +178,6 @@ PROFILE = Profile(
     reference_values=POLICY.coordinator_values(),
     grace=10_000,
 )
-ORDER = Order(MESH.id, 7, COORDINATOR.instance, fixed("a policy"), None, TIME)
 PARTY_STATUS = PartyStatus(
     PEER.instance,
     "enclave",
@@ -192,6 +193,8 @@ PARTY_STATUS = PartyStatus(
 GLASS = BreakGlass(MESH.id, 7, "desk", "call", "pseudonym", "a recall", TIME + 7, TIME + 3_600_007)
 RENEWAL = Renewal(MESH.id, 7, TIME + 6)
 REVOCATION = RevocationOrder(MESH.id, "instance", PEER.instance.hex(), "its host was seized", TIME + 5)
+ROLL = (fixed("a revocation"), digest(REVOCATION), fixed("another revocation"))
+ORDER = Order(MESH.id, 7, COORDINATOR.instance, fixed("a policy"), None, roll_hash(ROLL), TIME)
 VIEW = View(
     7,
     "redactor",
@@ -373,8 +376,10 @@ BODIES: tuple[Message, ...] = (
     Event("policy", (fixed("a policy signed"),), (fixed("its profile signed"),), ()),
     STEP,
     STEP.signatures[0],
+    Event("roll", (encode_roll(ROLL),), None, ()),
     Event("operators", (fixed("the order again"),), (fixed("the profile again"),), (STEP,)),
     RevokedPage(REVOKED),
+    RevocationPage(2, ((fixed("a signature"), fixed("another")),)),
     LogPage(fixed("a head"), (codec.encode(ENTRIES[0]), codec.encode(ENTRIES[1]))),
     LogProof((fixed("a node"), fixed("another"))),
     TaskBody("redact", _ID, TIME, TIME + 1, bytes(32), 9, _ID, b"payload"),

@@ -31,6 +31,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "signatures": signed.signatures,
     "documents": signed.signed_documents,
     "operators": signed.changes_of_operators,
+    "rolls": signed.rolls,
     "cwts": signed.cwts,
     "seals": primitives.seals,
     "frames": primitives.frames,

@@ -341,6 +341,12 @@ def revoked(i: In) -> In:
     return {"revoked_hash": h(cbor(i["revoked"]))}
 
 
+def rolls(i: In) -> In:
+    digests = [h(cbor(each)) for each in i["revocations"]]
+    data = cbor(sorted(digests))
+    return {"digests": digests, "roll": data, "hash": h(data)}
+
+
 def half_of(leaves: list[bytes]) -> int:
     return 1 << (len(leaves) - 1).bit_length() - 1
 
@@ -409,6 +415,7 @@ SECTIONS = {
         subjects,
         streams,
         revoked,
+        rolls,
         logs,
     )
 }

@@ -11,9 +11,11 @@ from schemas.documents import OperatorKey
 from schemas.errors import PeerError
 from schemas.messages import Chain, Signature, Succession
 from sealing import cose, council
+from sealing.context import sha256
 from sealing.documents import open_anchor
 from sealing.frames import KIND_SESSION, SESSION_HEADER, aead, check_shape, open_frame, seal
 from sealing.padding import pad, unpad
+from sealing.roll import encode_roll, open_roll, roll_hash
 from tests.vectors import examples as ex
 from tests.vectors.examples import of
 from tests.vectors.world import KEMS, fixed
@@ -162,6 +164,19 @@ def _flipped(step: Succession) -> Succession:
     return Succession(step.text, (wrong, *rest))
 
 
+def rolls() -> Iterator[tuple[str, Given]]:
+    one, two = sorted(ex.ROLL)[:2]
+    honest = encode_roll((one, two))
+    yield "another roll than is named", {"named": sha256(honest), "data": encode_roll((one,))}
+    for name, digests in (
+        ("out of order", [two, one]),
+        ("a revocation twice", [one, one]),
+        ("a digest of 31 bytes", [one[:31]]),
+    ):
+        data = codec.encode(digests)
+        yield name, {"named": sha256(data), "data": data}
+
+
 def seals() -> Iterator[tuple[str, Given]]:
     kem = next(iter(KEMS.values()))
     info = MESH.ctx("init", ex.PEER.instance)
@@ -188,6 +203,7 @@ def honest() -> dict[str, Given]:
             "known": codec.encode(()),
             "chain": codec.encode((step,)),
         },
+        "rolls": {"named": roll_hash(ex.ROLL), "data": encode_roll(ex.ROLL)},
         "cbor": {"data": bytes.fromhex("a2000001" + "81" * 22 + "00")},
         "peers": {"data": bytes.fromhex("919203c410" + "00" * 16)},
         "padding": {"data": pad(b"body")},
@@ -227,6 +243,7 @@ SECTIONS: dict[str, tuple[Callable[[], Iterator[tuple[str, Given]]], Opening]] =
     "padding": (padded, lambda given: unpad(given["data"])),
     "signatures": (signatures, _open_signed),
     "operators": (changes_of_operators, _follow),
+    "rolls": (rolls, lambda given: open_roll(given["data"], given["named"])),
     "frames": (frames, _open_frame),
     "seals": (seals, _open_sealed),
 }

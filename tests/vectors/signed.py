@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from schemas import codec
 from schemas.policy import compiled
-from sealing import cose, council, documents
+from sealing import cose, council, documents, roll
 from sealing.context import Mesh, sha256
 from sealing.keys import SigningKey
 from tests.vectors import examples as ex
@@ -81,6 +83,17 @@ def changes_of_operators() -> Iterator[Case]:
         {**of(MESH), "changes": changes},
         {"chain": codec.encode(held.chain), "hashes": hashes},
     )
+
+
+def rolls() -> Iterator[Case]:
+    named = (ex.REVOCATION, replace(ex.REVOCATION, kind="chip", value="c0"), replace(ex.REVOCATION, time=1))
+    for revocations in ((), named):
+        digests = [roll.digest(each) for each in revocations]
+        data = roll.encode_roll(digests)
+        assert roll.open_roll(data, roll.roll_hash(digests)) == tuple(sorted(digests))
+        given = {"revocations": [values(each) for each in revocations]}
+        out = {"digests": digests, "roll": data, "hash": sha256(data)}
+        yield f"{len(revocations)} revocations", given, out
 
 
 def cwts() -> Iterator[Case]:
