@@ -32,7 +32,7 @@ async def test_a_term_that_was_opened_elsewhere_is_told_the_revocations_of_befor
     async with mesh.up(state="bobs") as second:
         assert revoked(second) == []
         code, said = await mesh.run(*(mesh.file(word) if "." in word else word for word in words))
-        assert (code, "term 2 was told 1 revocations" in said) == (0, True), said
+        assert (code, "term 2 was told 1 revocation of" in said) == (0, True), said
         assert revoked(second) == ["c0" * 16]
         # Once is enough.
         code, said = await mesh.run("mesh", "status")

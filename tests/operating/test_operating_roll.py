@@ -212,7 +212,7 @@ async def test_a_term_waits_for_what_its_opener_cannot_bring(mesh: Mesh) -> None
         # Any command of whoever has it whole brings it.
         words = ("mesh", "status", "--profile", mesh.file("policy.toml.signed"))
         code, said = await mesh.run(*words, keys=("carol",), state="carols")
-        assert (code, "was told 1 revocations" in said) == (0, True), said
+        assert (code, "was told 1 revocation of" in said) == (0, True), said
         await mesh.data("order", "send", out, "--policy", policy, state="alices")
         assert (authority.standing.policy_version, revoked(coordinator)) == (1, [CHIP_ID])
 
