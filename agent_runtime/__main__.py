@@ -32,8 +32,8 @@ from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.loop import run
 from agent_runtime.node import Identity, Node
 from attestation import Machine, report_own_keys
-from attestation.carried import CarryingMachine, carried_by
-from attestation.own_machine import add_machine_arguments, open_machine
+from attestation.attesters.own_machine import add_machine_arguments, open_machine
+from attestation.bundles.carried import CarryingMachine, carried_by
 from schemas.errors import PeerError, SealbusError, UsageError
 from sealing.documents import open_anchor
 from transport import Credentials, TransportError, connect

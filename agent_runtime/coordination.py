@@ -21,8 +21,8 @@ from agent_runtime.refusals import Refusals
 from agent_runtime.trust import joined
 from agent_runtime.witness import Witness
 from attestation import Memory, appraise
-from attestation.attester import Attester
-from attestation.carried import Carried
+from attestation.attesters.attester import Attester
+from attestation.bundles.carried import Carried
 from schemas import codec
 from schemas.documents import Profile
 from schemas.errors import PeerError, Reason

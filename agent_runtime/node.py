@@ -37,7 +37,7 @@ from agent_runtime.submitting import Origin, Submissions
 from agent_runtime.witness import Witness
 from agent_runtime.working import Working
 from attestation import Attester
-from attestation.carried import Carried
+from attestation.bundles.carried import Carried
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.messages import BREAK_GLASS, CLIENT, ENCLAVE

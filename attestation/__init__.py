@@ -1,7 +1,7 @@
 """Why a peer is trusted: Evidence of SEV-SNP, TDX and Nitro, verified and appraised behind one door."""
 
 from attestation.appraise import appraise, workload_id
-from attestation.attester import Attester, DescriptorAttester, Machine
+from attestation.attesters.attester import Attester, DescriptorAttester, Machine
 from attestation.errors import (
     AttestationError,
     AttesterError,

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attestation import nitro, sev_snp, subjects, tdx
+from attestation import nitro, sev_snp, tdx
+from attestation.bundles import subjects
+from attestation.bundles.subjects import Subject
 from attestation.errors import EvidenceMalformedError, NotGenuineError, UnsupportedPlatformError
 from attestation.sev_snp.certificate import PRODUCTS, line_of, read_endorsed
 from attestation.sev_snp.parse import Report, SigningKey
-from attestation.subjects import Subject
 from attestation.tdx.collateral import read_chain
 from attestation.tdx.parse import parse_quote
 from attestation.tdx.pck import read_pck

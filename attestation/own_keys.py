@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from attestation.attester import Machine
+from attestation.attesters.attester import Machine
 from sealing.erasure import held_secrets
 from sealing.own_keys import OwnKeys, look_for
 

@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from attestation.bundle import add_signatures, decode_signed, issued_at, open_bundle, sign_bundle
+from attestation.bundles.bundle import add_signatures, decode_signed, issued_at, open_bundle, sign_bundle
 from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource
 from attestation.endorsements.gather import check_entries, refuse_older
 from attestation.endorsements.newer import Kept

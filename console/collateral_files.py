@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attestation.amd_names import ARK_FILE, ASK_FILE, CRL_FILE, VCEK_FILE, VLEK_FILE
-from attestation.bundle import decode_file, decode_signed, issued_at, open_bundle, unverified_bundle
+from attestation.bundles.bundle import decode_file, decode_signed, issued_at, open_bundle, unverified_bundle
 from attestation.missing import CODES, missing_of
 from attestation.moments import rfc3339
 from attestation.tdx.collateral import NAMES

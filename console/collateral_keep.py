@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from attestation.bundle import encode_file
+from attestation.bundles.bundle import encode_file
+from attestation.bundles.subjects import Files
 from attestation.endorsements import Fetched
 from attestation.endorsements.gather import entry_of, merge
 from attestation.endorsements.newer import Kept, choose
-from attestation.subjects import Files
 from console.collateral_files import read_unsigned, save, save_beside
 from console.evidence_files import read_endorsements
 from schemas.collateral import CollateralEntry, Entries

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attestation.dated import DOCUMENTS
+from attestation.bundles.dated import DOCUMENTS
+from attestation.bundles.outranking import outranking
 from attestation.endorsements.facts import Fact, facts_of
 from attestation.moments import rfc3339
-from attestation.outranking import outranking
 from schemas.collateral import Entries
 from schemas.evidence import Endorsements
 

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from attestation.assess import Assessment
-from attestation.detect import Detected, detect
-from attestation.own_machine import OwnMachine
+from attestation.attesters.detect import Detected, detect
+from attestation.attesters.own_machine import OwnMachine
 from attestation.result import Basis
 from console.collateral_screen import BAD, SOON_DAYS, rows_of_entries, short
 from console.evidence import anchor_option, build, collateral_entries, collateral_option

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from attestation import nitro
 from attestation.assess import assess, assess_by_policy
-from attestation.bundle import completed
+from attestation.bundles.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
 from attestation.explain import explain, explain_failure

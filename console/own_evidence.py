@@ -7,8 +7,8 @@ from typing import Any
 from attestation import Attester, AttesterError, nitro
 from attestation.appraise import CHALLENGE_SIZE, KEY_BINDING_SIZE
 from attestation.assess import Assessment, assess, assess_by_policy
-from attestation.bundle import completed
-from attestation.dated import older_in
+from attestation.bundles.bundle import completed
+from attestation.bundles.dated import older_in
 from attestation.result import Basis, as_json
 from schemas.collateral import Entries
 from schemas.evidence import ReferenceValues

@@ -19,8 +19,8 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from attestation import AttesterError, Machine, report_own_keys
-from attestation.carried import CarryingMachine, carried_by
-from attestation.own_machine import add_machine_arguments, open_machine
+from attestation.attesters.own_machine import add_machine_arguments, open_machine
+from attestation.bundles.carried import CarryingMachine, carried_by
 from coordinator.clock import coordinator_clock
 from coordinator.service import Service
 from schemas.errors import PeerError, UsageError

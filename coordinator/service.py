@@ -16,7 +16,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from attestation import Attester, Memory, appraise
-from attestation.carried import Carried
+from attestation.bundles.carried import Carried
 from coordinator.actions import Action, AppraisalRequest, Publish, Subscribe, Unsubscribe
 from coordinator.core import Core
 from coordinator.errors import RefusedError

@@ -4,7 +4,7 @@ Frames both ways are a length (u32, big-endian) and one deterministic CBOR array
 `["evidence", key_binding 64, challenge 32]` -> `["evidence", type, value, endorsements]`;
 `["host"]` -> `["host", {text: text}]`, settings that nothing measures; else `["error", code]`.
 
-Pure: bytes in, bytes out. `attestation.attester.DescriptorAttester` is the other end.
+Pure: bytes in, bytes out. `attestation.attesters.attester.DescriptorAttester` is the other end.
 """
 
 import struct

@@ -4,6 +4,7 @@ Verification takes endorsements as an argument and fetches nothing: `attestation
 this package.
 """
 
+from attestation.bundles.subjects import Subject, Validity
 from attestation.endorsements.cache import Cache
 from attestation.endorsements.collect import Services, collect, merged
 from attestation.endorsements.errors import (
@@ -17,7 +18,6 @@ from attestation.endorsements.http import Clock, Http, Patience
 from attestation.endorsements.kds import AMD_KDS, Kds
 from attestation.endorsements.pcs import INTEL_PCS, Pcs, PcsSource
 from attestation.needs import Needs, needs_of
-from attestation.subjects import Subject, Validity
 
 __all__ = [
     "AMD_KDS",

@@ -4,11 +4,11 @@ from collections.abc import Collection
 from datetime import datetime
 
 from attestation.amd_names import ARK_FILE, ASK_FILE, AUTHORITY, CRL_FILE, SUBJECT, VCEK_FILE
+from attestation.bundles.subjects import Files, Validity
 from attestation.endorsements.authority import check_authority, check_listing
 from attestation.errors import NotGenuineError
 from attestation.missing import refuse_without
 from attestation.sev_snp.certificate import read_endorsed, unpack_tcb
-from attestation.subjects import Files, Validity
 from attestation.x509 import Certificate, read_certificate, read_revocation_list, verify_chain
 from schemas.errors import Reason
 from schemas.evidence import VCEK

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from attestation.subjects import Files
+from attestation.bundles.subjects import Files
 from attestation.whole_files import write_whole
 from schemas import codec
 from schemas.codec import Message

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from attestation import amd_names, subjects
+from attestation import amd_names
+from attestation.bundles import subjects
+from attestation.bundles.subjects import Files, Subject, Validity
 from attestation.endorsements import amd, intel
 from attestation.endorsements.errors import judged
 from attestation.errors import EvidenceMalformedError
-from attestation.subjects import Files, Subject, Validity
 from attestation.tdx import collateral
 
 Check = Callable[[tuple[str, ...], Files, Collection[str], datetime], Validity]

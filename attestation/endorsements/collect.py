@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from attestation.amd_names import VCEK_FILE, VLEK_FILE
+from attestation.bundles.subjects import Subject
 from attestation.endorsements.errors import EndorsementError, NoSuchDocumentError, WrongDocumentError
 from attestation.endorsements.fetcher import Fetched
 from attestation.endorsements.kds import Kds
 from attestation.endorsements.pcs import Pcs
 from attestation.needs import Needs, SnpNeeds
-from attestation.subjects import Subject
 from schemas.errors import Reason
 from schemas.evidence import VCEK, VLEK, Endorsements
 

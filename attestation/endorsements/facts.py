@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from attestation.dated import read_dated
+from attestation.bundles.dated import read_dated
 from attestation.errors import AttestationError
 from attestation.missing import CODES
 from attestation.sev_snp.certificate import HARDWARE_ID

@@ -8,13 +8,13 @@ from enum import StrEnum
 
 import anyio.to_thread
 
+from attestation.bundles.subjects import Files, Subject, Validity
 from attestation.endorsements.cache import Cache, Entry
 from attestation.endorsements.checks import check
 from attestation.endorsements.errors import EndorsementError, WrongDocumentError
 from attestation.endorsements.flights import Flights
 from attestation.endorsements.http import Clock, Http, Response
 from attestation.endorsements.newer import Kept, choose
-from attestation.subjects import Files, Subject, Validity
 from schemas.errors import Reason
 
 log = logging.getLogger("sealbus.endorsements")

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
+from attestation.bundles.subjects import Subject
 from attestation.endorsements.checks import check
 from attestation.endorsements.errors import WrongDocumentError
 from attestation.endorsements.fetcher import Fetched
 from attestation.endorsements.newer import Kept, choose
-from attestation.subjects import Subject
 from schemas.collateral import CollateralEntry, Entries
 from schemas.errors import Reason
 

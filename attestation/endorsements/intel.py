@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from datetime import datetime
 
+from attestation.bundles.subjects import Files, Validity
 from attestation.endorsements.authority import check_authority, check_listing, check_root
 from attestation.errors import NotGenuineError
 from attestation.missing import refuse_without
 from attestation.needs import PCK_AUTHORITIES
-from attestation.subjects import Files, Validity
 from attestation.tdx.collateral import (
     PCK_CRL,
     PCK_CRL_CHAIN,

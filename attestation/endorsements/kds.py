@@ -6,14 +6,14 @@ evidence or not at all.
 
 from urllib.parse import urlencode
 
-from attestation import subjects
 from attestation.amd_names import ARK_FILE, ASK_FILE, CRL_FILE, VCEK_FILE
+from attestation.bundles import subjects
+from attestation.bundles.subjects import Files, Subject
 from attestation.endorsements.errors import WrongDocumentError, judged
 from attestation.endorsements.fetcher import DAILY, LASTING, Fetched, Fetcher, Wanted
 from attestation.endorsements.http import Response
 from attestation.endorsements.pem import certificates_in
 from attestation.sev_snp.certificate import PRODUCTS, unpack_tcb
-from attestation.subjects import Files, Subject
 from attestation.x509 import MAX_CERTIFICATE, MAX_CRL
 from schemas.errors import Reason
 

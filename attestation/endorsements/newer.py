@@ -4,11 +4,11 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from attestation.dated import Age, age_of, document_in
+from attestation.bundles.dated import Age, age_of, document_in
+from attestation.bundles.subjects import Files, Subject
 from attestation.endorsements.checks import NAMES, check
 from attestation.endorsements.errors import EndorsementError
 from attestation.errors import AttestationError
-from attestation.subjects import Files, Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from attestation import subjects
+from attestation.bundles import subjects
+from attestation.bundles.subjects import Files, Subject
 from attestation.endorsements.fetcher import DAILY, Fetched, Fetcher, Wanted
 from attestation.endorsements.http import Response
 from attestation.endorsements.pem import chain_header, crl_in
-from attestation.subjects import Files, Subject
 from attestation.tdx.collateral import (
     PCK_CRL,
     PCK_CRL_CHAIN,

@@ -5,15 +5,16 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
-from attestation import amd_names, subjects
-from attestation.dated import read_dated
+from attestation import amd_names
+from attestation.bundles import subjects
+from attestation.bundles.dated import read_dated
+from attestation.bundles.subjects import Files, Subject
 from attestation.endorsements.checks import NAMES, check
 from attestation.endorsements.errors import EndorsementError
 from attestation.errors import AttestationError, EvidenceMalformedError
 from attestation.missing import refuse_without
 from attestation.needs import PCK_AUTHORITIES
 from attestation.sev_snp.certificate import pack_tcb, read_endorsed
-from attestation.subjects import Files, Subject
 from attestation.tdx import collateral
 from attestation.tdx.collateral import read_chain
 from attestation.x509 import read_certificate

@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from agent_runtime import Identity, Node
 from agent_runtime.joining import AdmissionRefusedError
-from attestation.attester import DescriptorAttester
+from attestation.attesters.attester import DescriptorAttester
 from benchmarks.crowd.agent import agent
 from transport import Credentials, connect
 

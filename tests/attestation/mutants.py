@@ -10,8 +10,8 @@ TDX_VERIFY, TDX_TCB, TDX_COLLATERAL = "tdx/verify.py", "tdx/tcb.py", "tdx/collat
 TDX_PCK, NITRO_PARSE, NITRO_VERIFY = "tdx/pck.py", "nitro/parse.py", "nitro/verify.py"
 X509, JUDGE, FIRMWARE = "x509.py", "acceptable.py", "firmware.py"
 MOMENTS = "moments.py"
-DATED, NEWER = "dated.py", "test_dated.py"
-TSM, RACES = "tsm.py", "test_tsm_races.py"
+DATED, NEWER = "bundles/dated.py", "test_dated.py"
+TSM, RACES = "attesters/tsm.py", "test_tsm_races.py"
 
 
 class Mutant(NamedTuple):
@@ -737,8 +737,8 @@ MUTANTS = [
     Mutant(DATED, " and not age.falls_behind(held)", "", NEWER, "earlier_evaluation"),
     Mutant(DATED, "for name in group if", "for name in group[:1] if", NEWER, "gives_way"),
     # What a carried bundle had newer
-    Mutant("outranking.py", "in reversed(above)", "in above", "test_carried.py", "in_the_shadow"),
-    Mutant("outranking.py", "overtaken.add(entry.subject)", "pass", "test_carried.py", "never_stood"),
+    Mutant("bundles/outranking.py", "in reversed(above)", "in above", "test_carried.py", "in_the_shadow"),
+    Mutant("bundles/outranking.py", "overtaken.add(entry.subject)", "pass", "test_carried.py", "never_stood"),
     # Dates of certificates, of strangers' documents, and of policies
     Mutant(MOMENTS, "suppress(ValueError)", "suppress(KeyError)", VERIFY, "end_of_time"),
     Mutant(

@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from attestation import Attester, AttesterError, DescriptorAttester, attester
+from attestation import Attester, AttesterError, DescriptorAttester
+from attestation.attesters import attester
 from schemas.codec import decode_any, encode
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, MAX_EVIDENCE

@@ -7,7 +7,7 @@ import pytest
 from anyio import to_thread
 
 from attestation import AttesterError
-from attestation.blocking import OneAtATime
+from attestation.attesters.blocking import OneAtATime
 from schemas.errors import Reason
 
 

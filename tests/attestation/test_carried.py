@@ -9,9 +9,9 @@ import pytest
 from cryptography import x509
 
 from attestation import AttestationError, AttesterError, nitro, sev_snp, tdx
-from attestation.bundle import SKEW, encode_file, sign_bundle
-from attestation.carried import Carried, CarryingMachine, carried_by
-from attestation.own_machine import COLLATERAL, OwnMachine
+from attestation.attesters.own_machine import COLLATERAL, OwnMachine
+from attestation.bundles.bundle import SKEW, encode_file, sign_bundle
+from attestation.bundles.carried import Carried, CarryingMachine, carried_by
 from attestation.tdx.collateral import NAMES
 from console.documents import make_anchor
 from lab.simulate import certificates

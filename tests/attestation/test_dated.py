@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from attestation.dated import newer_of
+from attestation.bundles.dated import newer_of
 from attestation.tdx.collateral import NAMES
 from lab.simulate.tdx_issuer import tcb_info
 from schemas.evidence import Endorsements

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from attestation import AttesterError
-from attestation.ioctl import Memory, iowr, kernel_ioctl, opened
-from attestation.nitro import device as nitro_device
-from attestation.sev_snp import device as snp_device
+from attestation.attesters import nsm as nitro_device
+from attestation.attesters import sev_guest as snp_device
+from attestation.attesters.ioctl import Memory, iowr, kernel_ioctl, opened
 from schemas.errors import Reason
 
 

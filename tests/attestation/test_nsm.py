@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation import AttesterError, nitro
-from attestation.nitro.device import (
+from attestation.attesters.nsm import (
     ERROR_CODES,
     NSM_IOCTL_RAW,
     NsmAttester,

@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from attestation import Attester, AttesterError, DescriptorAttester, Machine
-from attestation.detect import Interface, detect
-from attestation.nitro.device import NsmAttester
-from attestation.own_machine import OwnMachine, add_machine_arguments, open_machine, read_endorsements
-from attestation.sev_snp.device import SevGuestAttester
-from attestation.tsm import TsmAttester
+from attestation.attesters.detect import Interface, detect
+from attestation.attesters.nsm import NsmAttester
+from attestation.attesters.own_machine import (
+    OwnMachine,
+    add_machine_arguments,
+    open_machine,
+    read_endorsements,
+)
+from attestation.attesters.sev_guest import SevGuestAttester
+from attestation.attesters.tsm import TsmAttester
 from coordinator import __main__ as coordinator
 from schemas.codec import convert
 from schemas.errors import Reason, UsageError

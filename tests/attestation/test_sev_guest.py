@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from attestation import AttesterError, sev_snp
-from attestation.sev_snp.device import (
+from attestation.attesters.sev_guest import (
     BUSY_TRIES,
     SNP_GET_EXT_REPORT,
     SNP_GET_REPORT,
@@ -316,6 +316,6 @@ async def test_certificates_that_are_too_large_together_are_refused(
     driver: Driver, device: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The driver's room is smaller than what a verifier takes, so the limit comes down.
-    monkeypatch.setattr("attestation.asked.MAX_ENDORSEMENTS", 10)
+    monkeypatch.setattr("attestation.attesters.asked.MAX_ENDORSEMENTS", 10)
     driver.table = table_of({"vcek.der": bytes(5), "ask.der": bytes(6)})
     assert (await refused(driver, device)).reason is Reason.TOO_LARGE

@@ -13,7 +13,7 @@ import pytest
 from anyio import to_thread
 
 from attestation import AttesterError, sev_snp, tdx
-from attestation.tsm import TRIES, TsmAttester
+from attestation.attesters.tsm import TRIES, TsmAttester
 from lab.simulate.sev_snp import SevSnpChip
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_EVIDENCE

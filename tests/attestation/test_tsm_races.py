@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from attestation import AttesterError, sev_snp, tsm
-from attestation.tsm import TRIES, TsmAttester
+from attestation import AttesterError, sev_snp
+from attestation.attesters import tsm
+from attestation.attesters.tsm import TRIES, TsmAttester
 from lab.simulate.sev_snp import SevSnpChip
 from schemas.errors import Reason
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from attestation import AttesterError
-from attestation.detect import Detected, Interface
+from attestation.attesters.detect import Detected, Interface
 from attestation.endorsements.sort import Unfit, sort
 from console import cli, laptop
 from console.doctor import Diagnosis, diagnose, plain, show

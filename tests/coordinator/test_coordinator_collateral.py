@@ -10,10 +10,11 @@ from msgspec.structs import replace
 import coordinator.__main__ as entry
 from agent_runtime.coordination import _appraise
 from agent_runtime.joining import Appraisal
-from attestation import AttestationError, Memory, own_machine
-from attestation.bundle import sign_bundle
-from attestation.carried import Carried
-from attestation.detect import detect
+from attestation import AttestationError, Memory
+from attestation.attesters import own_machine
+from attestation.attesters.detect import detect
+from attestation.bundles.bundle import sign_bundle
+from attestation.bundles.carried import Carried
 from coordinator import Service
 from coordinator.clock import coordinator_clock, wall
 from lab.simulate import nitro, tdx

@@ -15,11 +15,11 @@ import pytest
 
 from agent_runtime import __main__ as agent
 from attestation import Attester, appraise
-from attestation.detect import detect
+from attestation.attesters.detect import detect
+from attestation.attesters.nsm import NsmAttester
+from attestation.attesters.own_machine import OwnMachine
+from attestation.attesters.sev_guest import SevGuestAttester
 from attestation.nitro import cbor
-from attestation.nitro.device import NsmAttester
-from attestation.own_machine import OwnMachine
-from attestation.sev_snp.device import SevGuestAttester
 from coordinator import AppraisalRequest
 from lab.broker import Broker
 from lab.simulate import nitro, sev_snp
@@ -36,11 +36,11 @@ from tests.coordinator.world import Party, Refusal, World
 START = """
 import sys
 from pathlib import Path
-import attestation.own_machine
-from attestation.detect import detect
+import attestation.attesters.own_machine
+from attestation.attesters.detect import detect
 from coordinator.__main__ import main
 root = Path(sys.argv.pop(1))
-attestation.own_machine.detect = lambda _: detect(root)
+attestation.attesters.own_machine.detect = lambda _: detect(root)
 sys.exit(main())
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from attestation import tdx
-from attestation.bundle import (
+from attestation.bundles.bundle import (
     SKEW,
     add_signatures,
     decode_file,

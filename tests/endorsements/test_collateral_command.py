@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attestation import tdx
-from attestation.bundle import completed, decode_file, encode_file, open_bundle, sign_bundle
+from attestation.bundles.bundle import completed, decode_file, encode_file, open_bundle, sign_bundle
 from attestation.endorsements.sort import Unfit, sort
 from console import cli
 from console.collateral_files import default_cache, save_beside

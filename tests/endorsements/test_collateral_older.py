@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from attestation.bundle import decode_file, encode_file, sign_bundle, unverified_bundle
-from attestation.bundle import decode_signed as decode
+from attestation.bundles.bundle import decode_file, encode_file, sign_bundle, unverified_bundle
+from attestation.bundles.bundle import decode_signed as decode
+from attestation.bundles.subjects import Subject
 from attestation.endorsements.errors import WrongDocumentError
 from attestation.endorsements.gather import merge, refuse_older
 from attestation.endorsements.newer import choose
-from attestation.subjects import Subject
 from console import cli, collateral_keep
 from lab.simulate.tdx_issuer import tcb_info
 from schemas.collateral import CollateralEntry, Entries

@@ -8,7 +8,7 @@ import pytest
 
 from attestation import sev_snp as snp
 from attestation import tdx
-from attestation.bundle import completed
+from attestation.bundles.bundle import completed
 from attestation.endorsements import (
     Cache,
     EndorsementError,

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from attestation.assess import assess
-from attestation.bundle import completed
+from attestation.bundles.bundle import completed
+from attestation.bundles.subjects import CRL, VCEK, Subject
 from attestation.endorsements import WrongDocumentError, needs_of
 from attestation.endorsements.checks import NAMES, check
 from attestation.endorsements.sort import Unfit, sort
 from attestation.needs import Needs, SnpNeeds
-from attestation.subjects import CRL, VCEK, Subject
 from attestation.vendors import VENDOR_ROOTS
 from console.evidence_files import Found, read
 from schemas.collateral import CollateralEntry

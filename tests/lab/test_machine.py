@@ -83,7 +83,7 @@ print(json.dumps({
 """,
     "ask": """
 import anyio, json
-from attestation.attester import DescriptorAttester
+from attestation.attesters.attester import DescriptorAttester
 async def main():
     device = DescriptorAttester(3)
     evidence, endorsements = await device.evidence(bytes(range(64)), bytes(range(32)))

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from attestation.attester import Attester
-from attestation.nitro.device import NsmAttester
-from attestation.sev_snp.device import SevGuestAttester
-from attestation.tsm import TsmAttester
+from attestation.attesters.attester import Attester
+from attestation.attesters.nsm import NsmAttester
+from attestation.attesters.sev_guest import SevGuestAttester
+from attestation.attesters.tsm import TsmAttester
 from schemas.evidence import NITRO, SEV_SNP, TDX
 
 TSM_REPORTS = "sys/kernel/config/tsm/report"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from attestation.amd_names import VCEK_FILE
-from attestation.dated import newer_of
+from attestation.bundles.dated import newer_of
+from attestation.bundles.subjects import Subject
 from attestation.needs import Needs, SnpNeeds, needs_of
-from attestation.subjects import Subject
 from schemas import codec
 from schemas.collateral import (
     MAX_COLLATERAL,

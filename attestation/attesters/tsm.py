@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from attestation import sev_snp, tdx
-from attestation.asked import check_answer, check_question
-from attestation.blocking import DEADLINE, OneAtATime
+from attestation.attesters.asked import check_answer, check_question
+from attestation.attesters.blocking import DEADLINE, OneAtATime
+from attestation.attesters.ioctl import advice
 from attestation.errors import AttesterError, EvidenceMalformedError
-from attestation.ioctl import advice
 from attestation.sev_snp.table import MAX_TABLE, read_table
 from schemas.errors import Reason
 from schemas.evidence import MAX_EVIDENCE, Endorsements, Evidence

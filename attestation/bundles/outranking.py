@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from attestation.dated import age_of, document_in, expires_of
+from attestation.bundles.dated import age_of, document_in, expires_of
 from attestation.errors import AttestationError
 from schemas.collateral import CollateralEntry, Entries
 

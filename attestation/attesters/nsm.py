@@ -10,10 +10,10 @@ from pathlib import Path
 
 import cbor2
 
-from attestation.asked import check_answer, check_question
-from attestation.blocking import OneAtATime
+from attestation.attesters.asked import check_answer, check_question
+from attestation.attesters.blocking import OneAtATime
+from attestation.attesters.ioctl import Ioctl, Memory, iowr, kernel_ioctl, opened
 from attestation.errors import AttesterError, EvidenceMalformedError
-from attestation.ioctl import Ioctl, Memory, iowr, kernel_ioctl, opened
 from attestation.nitro import MEDIA_TYPE, cbor
 from schemas.errors import Reason
 from schemas.evidence import Endorsements, Evidence

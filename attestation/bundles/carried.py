@@ -16,11 +16,11 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from attestation.attester import Machine
-from attestation.bundle import SKEW, completed, decode_signed, open_bundle, unverified_bundle
+from attestation.attesters.attester import Machine
+from attestation.attesters.own_machine import COLLATERAL
+from attestation.bundles.bundle import SKEW, completed, decode_signed, open_bundle, unverified_bundle
+from attestation.bundles.outranking import Outranking, outranking, standing
 from attestation.errors import AttesterError
-from attestation.outranking import Outranking, outranking, standing
-from attestation.own_machine import COLLATERAL
 from schemas.collateral import MAX_COLLATERAL, Entries
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENTS, Endorsements, Evidence

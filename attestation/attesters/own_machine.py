@@ -11,13 +11,13 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from attestation.attester import Attester, DescriptorAttester, Machine
-from attestation.detect import detect
+from attestation.attesters.attester import Attester, DescriptorAttester, Machine
+from attestation.attesters.detect import detect
 from attestation.errors import AttesterError
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_ENDORSEMENT_NAME, MAX_ENDORSEMENTS, Endorsements, Evidence
 
-COLLATERAL = "collateral"  # the setting by which `attestation.carried` finds a bundle
+COLLATERAL = "collateral"  # the setting by which `attestation.bundles.carried` finds a bundle
 URL_VARIABLE = "SEALBUS_NATS_URL"
 SEED_VARIABLE = "SEALBUS_NKEY_SEED"  # not an argument: those can be read by everybody on the machine
 

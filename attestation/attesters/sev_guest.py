@@ -12,10 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from attestation.asked import check_answer, check_question
-from attestation.blocking import DEADLINE, OneAtATime
+from attestation.attesters.asked import check_answer, check_question
+from attestation.attesters.blocking import DEADLINE, OneAtATime
+from attestation.attesters.ioctl import Ioctl, Memory, iowr, kernel_ioctl, opened
 from attestation.errors import AttesterError, EvidenceMalformedError
-from attestation.ioctl import Ioctl, Memory, iowr, kernel_ioctl, opened
 from attestation.sev_snp import MEDIA_TYPE
 from attestation.sev_snp.parse import REPORT_SIZE
 from attestation.sev_snp.table import read_table
