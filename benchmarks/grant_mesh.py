@@ -90,7 +90,7 @@ class LargeMesh:
             tracemalloc.stop()
 
     def _sign(self, label: str, payload: bytes) -> tuple[bytes, ...]:
-        return sign_by_operators(self.operators[:2], self.mesh, label, payload)
+        return sign_by_operators(self.operators[:2], self.anchor, label, payload)
 
     def _event(self, policy: Policy) -> Event:
         profile = codec.encode(profile_of(self.mesh, policy))

@@ -138,7 +138,9 @@ def _operator(mesh: RunningMesh) -> AbstractAsyncContextManager[OperatorLine]:
 def _revocation(mesh: RunningMesh, instance: str) -> Event:
     now = time.time_ns() // 1_000_000
     keys = operator_keys(mesh.state)
-    signed = sign_revocation(mesh.mesh, keys, kind="instance", value=instance, reason="bench", time=now)
+    signed = sign_revocation(
+        mesh.operators.council, keys, kind="instance", value=instance, reason="bench", time=now
+    )
     return Event("revocation", signed, None, ())
 
 

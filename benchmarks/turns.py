@@ -113,9 +113,8 @@ class LargeMesh:
         self._operators = operators
         self._mesh = Mesh(sha256(codec.encode(anchor)), anchor.suite)
         self._keys = PartyKeys()
-        self._core = Core(
-            founders(anchor, self._mesh), self._mesh, self._keys, random=os.urandom, emit=lambda _: None
-        )
+        self._council = founders(anchor, self._mesh)
+        self._core = Core(self._council, self._mesh, self._keys, random=os.urandom, emit=lambda _: None)
         self._now = START
         self._operator = self._join(OPERATOR, "operator", operators[0])
         self._event("order", Order(self._mesh.id, 1, self._keys.instance, None, None, EMPTY, START))
@@ -194,7 +193,7 @@ class LargeMesh:
         )
 
     def _signed(self, label: str, payload: bytes) -> tuple[bytes, ...]:
-        return sign_by_operators(self._operators, self._mesh, label, payload)
+        return sign_by_operators(self._operators, self._council, label, payload)
 
     def _policy(self) -> None:
         policy = Policy(

@@ -34,12 +34,12 @@ class SignedPolicy(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     profile: SignedByOperators
 
 
-def sign_policy(mesh: Mesh, keys: Sequence[SigningKey], policy: Policy) -> SignedPolicy:
+def sign_policy(council: Council, keys: Sequence[SigningKey], policy: Policy) -> SignedPolicy:
     """Have operators sign a policy and the profile that follows from it."""
-    profile = profile_of(mesh, policy)
+    profile = profile_of(council.mesh, policy)
     return SignedPolicy(
-        sign_by_operators(keys, mesh, "policy", compiled(policy)),
-        sign_by_operators(keys, mesh, "profile", codec.encode(profile)),
+        sign_by_operators(keys, council, "policy", compiled(policy)),
+        sign_by_operators(keys, council, "profile", codec.encode(profile)),
     )
 
 
@@ -75,7 +75,7 @@ def open_signed_policy(
 
 
 def sign_order(
-    mesh: Mesh,
+    council: Council,
     keys: Sequence[SigningKey],
     *,
     term: int,
@@ -90,13 +90,13 @@ def sign_order(
     `log_head` is the root of the last term's audit log, as far as they hold it; `roll` the digests of the
     revocations that are to hold.
     """
-    order = Order(mesh.id, term, instance, policy_hash, log_head, roll_hash(roll), time)
-    return sign_by_operators(keys, mesh, "order", codec.encode(order))
+    order = Order(council.mesh.id, term, instance, policy_hash, log_head, roll_hash(roll), time)
+    return sign_by_operators(keys, council, "order", codec.encode(order))
 
 
 def sign_revocation(
-    mesh: Mesh, keys: Sequence[SigningKey], *, kind: str, value: str, reason: str, time: Millis
+    council: Council, keys: Sequence[SigningKey], *, kind: str, value: str, reason: str, time: Millis
 ) -> tuple[bytes, ...]:
     """Have operators revoke an instance, a chip or a workload."""
-    order = RevocationOrder(mesh.id, kind, value, reason, time)
-    return sign_by_operators(keys, mesh, "revocation", codec.encode(order))
+    order = RevocationOrder(council.mesh.id, kind, value, reason, time)
+    return sign_by_operators(keys, council, "revocation", codec.encode(order))

@@ -76,7 +76,7 @@ def signed_policy(state: State) -> VerifiedPolicy:
     except SealingError as error:
         if error.reason not in (Reason.FORMER_OPERATOR, Reason.SIGNATURES_TOO_FEW):
             raise
-    again = sign_policy(mesh, operator_keys(state), written_policy(state).policy)
+    again = sign_policy(council, operator_keys(state), written_policy(state).policy)
     return open_signed_policy(council, mesh, codec.encode(again))
 
 

@@ -202,7 +202,7 @@ class Operators:
         revocations = self._revocation_events()
         roll = [sha256(text_of(each)) for each in revocations]
         order = sign_order(
-            self.mesh,
+            self.council,
             self._keys(),
             term=term,
             instance=line.coordinator,
@@ -217,7 +217,7 @@ class Operators:
     def _revocation_events(self) -> list[Event]:
         # Of who decided, former operators among them, a coordinator is told by those of now.
         texts = [unverified_payload(documents[0]) for documents in self._revocations()]
-        signed = [sign_by_operators(self._keys(), self.mesh, "revocation", text) for text in texts]
+        signed = [sign_by_operators(self._keys(), self.council, "revocation", text) for text in texts]
         return [Event("revocation", documents, None, ()) for documents in signed]
 
     def next_policy(self) -> Policy:
@@ -227,7 +227,7 @@ class Operators:
 
     def sign(self, policy: Policy) -> SignedPolicy:
         """Have as many operators as have to sign a policy; nothing is written."""
-        return sign_policy(self.mesh, self._keys(), policy)
+        return sign_policy(self.council, self._keys(), policy)
 
     async def send(self, event: Event) -> None:
         """Bring an event to the coordinator; return with its signed receipt, or raise its no."""
@@ -248,7 +248,7 @@ class Operators:
         Whatever happens on the way, every later coordinator is told: only what this one refuses is not.
         """
         documents = sign_revocation(
-            self.mesh, self._keys(), kind=kind, value=value, reason=reason, time=_now()
+            self.council, self._keys(), kind=kind, value=value, reason=reason, time=_now()
         )
         before = self._revocations()
         # Written before it is sent: what was acknowledged to us just before a crash must hold after it.

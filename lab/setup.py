@@ -145,9 +145,9 @@ def _roots(state: State) -> dict[str, str]:
 
 
 def _sign(state: State, policy: Policy) -> None:
-    _, mesh = open_anchor(state.load(ANCHOR))
+    council, _ = open_anchor(state.load(ANCHOR))
     state.save(POLICY_TEXT, dump(policy).encode())
-    state.save(POLICY, codec.encode(sign_policy(mesh, operator_keys(state), policy)))
+    state.save(POLICY, codec.encode(sign_policy(council, operator_keys(state), policy)))
 
 
 def _millis() -> int:

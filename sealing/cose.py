@@ -21,9 +21,9 @@ _TAIL = cbor2.dumps(bytes(SIGNATURE_SIZE))[:-SIGNATURE_SIZE]  # what says how lo
 _AFTER = len(_TAIL) + SIGNATURE_SIZE  # bytes behind the payload
 
 
-def sign(key: SigningKey, mesh: Mesh, label: str, payload: bytes) -> bytes:
-    """Return the protocol's `SIGN(label; payload)`."""
-    signature = sign_detached(key, mesh, label, payload)
+def sign(key: SigningKey, mesh: Mesh, label: str, payload: bytes, *values: bytes) -> bytes:
+    """Return the protocol's `SIGN(label, values...; payload)`."""
+    signature = key.sign(_to_be_signed(mesh, label, payload, *values))
     return cbor2.dumps([_PROTECTED, {}, payload, signature], canonical=True)
 
 
@@ -37,10 +37,13 @@ def check_detached(public: bytes, signature: bytes, mesh: Mesh, label: str, payl
     verify(public, signature, _to_be_signed(mesh, label, payload))
 
 
-def open_signed(data: bytes, public: bytes, mesh: Mesh, label: str) -> bytes:
-    """Return the payload that `public` signed for `label`; raise `MalformedError` or `SignatureError`."""
+def open_signed(data: bytes, public: bytes, mesh: Mesh, label: str, *values: bytes) -> bytes:
+    """Return the payload that `public` signed for `label` and values of it, or raise.
+
+    `MalformedError` for what is no signed text, `SignatureError` for one by another, or for something else.
+    """
     encoded, payload, signature = _parts(data)
-    verify(public, signature, _start(mesh, label) + encoded)
+    verify(public, signature, _start(mesh, label, *values) + encoded)
     return payload
 
 
@@ -62,12 +65,12 @@ def _parts(data: bytes) -> tuple[bytes, bytes, bytes]:
     raise MalformedError("not a COSE_Sign1 with EdDSA")
 
 
-def _to_be_signed(mesh: Mesh, label: str, payload: bytes) -> bytes:
+def _to_be_signed(mesh: Mesh, label: str, payload: bytes, *values: bytes) -> bytes:
     # An array of four: what one label's have in common, then the payload.
-    return _start(mesh, label) + cbor2.dumps(payload)
+    return _start(mesh, label, *values) + cbor2.dumps(payload)
 
 
 @lru_cache(maxsize=64)
-def _start(mesh: Mesh, label: str) -> bytes:
-    parts = ("Signature1", _PROTECTED, mesh.ctx(label))
+def _start(mesh: Mesh, label: str, *values: bytes) -> bytes:
+    parts = ("Signature1", _PROTECTED, mesh.ctx(label, *values))
     return b"\x84" + b"".join(cbor2.dumps(part, canonical=True) for part in parts)

@@ -48,6 +48,15 @@ class Council:
         return frozenset(operator.key for operator in self.operators)
 
     @property
+    def binding(self) -> tuple[bytes, ...]:
+        """What stands in the context of all that these operators sign, beside its label.
+
+        Nothing for those of the anchor, which the mesh's id is. For others it is their hash: what is signed
+        before they are in force counts from then on and not before, and what was signed before them no more.
+        """
+        return (self.digest,) if self.version else ()
+
+    @property
     def lineage(self) -> tuple["Council", ...]:
         """This council and all before it, the newest first."""
         return (self, *(self.before.lineage if self.before else ()))

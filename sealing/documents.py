@@ -20,6 +20,7 @@ from schemas.documents import (
     Condition,
     Constraints,
     Grant,
+    OperatorKey,
     Order,
     Profile,
     Renewal,
@@ -94,25 +95,40 @@ def _by_operators(
 
 
 def signer_of(council: Council, mesh: Mesh, label: str, document: bytes) -> str:
-    """Return the operator who signed a document for `label`; raise `SealingError` for anybody else."""
-    names = {operator.key: operator.name for each in council.lineage[::-1] for operator in each.operators}
-    # Those of now first: the others are asked only to tell a former operator from a stranger.
-    for key in sorted(names, key=lambda key: key not in council.keys):
-        try:
-            cose.open_signed(document, key, mesh, label)
-        except SignatureError:
-            continue
-        if key not in council.keys:
-            raise not_an_operator(council, key)
-        return names[key]
+    """Return the operator of now who signed a document for `label` as such, or raise `SealingError`."""
+    for operator in council.operators:
+        if _signed_by(operator.key, mesh, label, document, council.binding):
+            return operator.name
+    # The rest only tells what was signed in the past, or by who was an operator then, from a stranger's.
+    for each in council.lineage[1:]:
+        for operator in each.operators:
+            if _signed_by(operator.key, mesh, label, document, council.binding):
+                raise not_an_operator(council, operator.key)
+            if _signed_by(operator.key, mesh, label, document, each.binding):
+                raise _overtaken(council, operator)
     raise SignatureError("not an operator of this mesh")
 
 
+def _signed_by(key: bytes, mesh: Mesh, label: str, document: bytes, binding: tuple[bytes, ...]) -> bool:
+    try:
+        cose.open_signed(document, key, mesh, label, *binding)
+    except SignatureError:
+        return False
+    return True
+
+
+def _overtaken(council: Council, operator: OperatorKey) -> SealingError:
+    if operator.key not in council.keys:
+        return not_an_operator(council, operator.key)
+    told = f"{operator.name} signed it before others followed: it has to be signed again"
+    return SealingError(Reason.FORMER_OPERATOR, told)
+
+
 def sign_by_operators(
-    keys: Sequence[SigningKey], mesh: Mesh, label: str, payload: bytes
+    keys: Sequence[SigningKey], council: Council, label: str, payload: bytes
 ) -> tuple[bytes, ...]:
-    """Return `SIGN_OPS(label; payload)` by these keys."""
-    return tuple(cose.sign(key, mesh, label, payload) for key in keys)
+    """Return `SIGN_OPS(label; payload)` by these keys, as operators of this council."""
+    return tuple(cose.sign(key, council.mesh, label, payload, *council.binding) for key in keys)
 
 
 def open_profile(council: Council, mesh: Mesh, signed: Sequence[bytes]) -> Profile:

@@ -25,7 +25,7 @@ from schemas.messages import Millis
 from sealing import cose
 from sealing.context import Mesh
 from sealing.council import Council, follow
-from sealing.documents import open_by_operators, sign_by_operators
+from sealing.documents import open_by_operators, sign_by_operators, signer_of
 from sealing.errors import SealingError
 from sealing.keys import SigningKey
 
@@ -62,9 +62,7 @@ def unverified_bundle(signed: SignedCollateral) -> CollateralBundle:
 def sign_bundle(council: Council, keys: Sequence[SigningKey], entries: Entries, *, issued: Millis) -> bytes:
     """Return a bundle that these operators signed."""
     payload = codec.encode(CollateralBundle(mesh=council.mesh.id, issued=issued, entries=entries))
-    return codec.encode(
-        SignedCollateral(sign_by_operators(keys, council.mesh, LABEL, payload), council.chain)
-    )
+    return codec.encode(SignedCollateral(sign_by_operators(keys, council, LABEL, payload), council.chain))
 
 
 def add_signatures(
@@ -78,8 +76,18 @@ def add_signatures(
     _of_mesh(mesh, bundle)
     _not_of_the_future(bundle, now)
     # Ed25519 signs the same text in the same way, so an operator who signs again adds nothing.
-    more = sign_by_operators(keys, mesh, LABEL, cose.unverified_payload(signed.signatures[0]))
-    return codec.encode(SignedCollateral(tuple(dict.fromkeys((*signed.signatures, *more))), council.chain))
+    more = sign_by_operators(keys, council, LABEL, cose.unverified_payload(signed.signatures[0]))
+    kept = [each for each in signed.signatures if _counts(council, each)]
+    return codec.encode(SignedCollateral(tuple(dict.fromkeys((*kept, *more))), council.chain))
+
+
+def _counts(council: Council, signature: bytes) -> bool:
+    # What was signed before others followed would keep the bundle from ever being whole.
+    try:
+        signer_of(council, council.mesh, LABEL, signature)
+    except SealingError as error:
+        return error.reason is not Reason.FORMER_OPERATOR
+    return True
 
 
 def open_bundle(

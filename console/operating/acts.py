@@ -92,7 +92,7 @@ def signers(council: Council, mesh: Mesh, act: Act) -> tuple[str, ...]:
 
 def sign(council: Council, mesh: Mesh, act: Act, keys: Sequence[SigningKey]) -> Act:
     """Add operators' signatures to an act; each operator counts once."""
-    added = sign_by_operators(keys, mesh, act.kind, act.text)
+    added = sign_by_operators(keys, council, act.kind, act.text)
     return join(council, mesh, act, replace(act, signatures=added))
 
 

@@ -141,7 +141,7 @@ def sign(council: Council, mesh: Mesh, key: SigningKey, policy: Policy, held: Si
     if key.public not in [operator.key for operator in council.operators]:
         raise SignatureError("the key is none of this mesh's operators")
     check_roots(council, policy.platforms, "the policy")
-    return join(council, mesh, of_now(council, mesh, held), sign_policy(mesh, [key], policy))
+    return join(council, mesh, of_now(council, mesh, held), sign_policy(council, [key], policy))
 
 
 def join(

@@ -52,12 +52,12 @@ def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     operators = {name: SigningKey() for name in ("ada", "ben", "cyd")}
     public = [(name, key.public) for name, key in operators.items()]
     anchor = make_anchor(public, 2, POLICY.platforms["nitro"].roots, ISSUED, 1)
-    mesh = open_anchor(anchor)[1]
+    council, mesh = open_anchor(anchor)
     bare = dump(but(mesh=mesh.id.hex(), rules=(), messages={"note": "planner"}))
     written = bare.replace("rules = []\n", "") + RULES
     Path("policy.toml").write_text(written)
     Path("anchor.cbor").write_bytes(anchor)
-    signed = sign_policy(mesh, [operators["ada"], operators["cyd"]], parse(written))
+    signed = sign_policy(council, [operators["ada"], operators["cyd"]], parse(written))
     Path("policy.toml.signed").write_bytes(codec.encode(signed))
     return written
 

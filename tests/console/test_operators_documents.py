@@ -54,7 +54,7 @@ def test_a_policy_and_its_profile_come_out_of_one_act(
 ) -> None:
     anchor, mesh = opened
     policy = policy_of(mesh)
-    verified = open_signed_policy(anchor, mesh, codec.encode(sign_policy(mesh, operators[:2], policy)))
+    verified = open_signed_policy(anchor, mesh, codec.encode(sign_policy(anchor, operators[:2], policy)))
     assert verified.policy == policy
     assert verified.profile.version == policy.version
     assert verified.profile.reference_values == policy.coordinator_values()
@@ -62,7 +62,7 @@ def test_a_policy_and_its_profile_come_out_of_one_act(
 
 def test_one_operator_alone_signs_nothing(operators: list[SigningKey], opened: tuple[Council, Mesh]) -> None:
     anchor, mesh = opened
-    signed = codec.encode(sign_policy(mesh, operators[:1], policy_of(mesh)))
+    signed = codec.encode(sign_policy(anchor, operators[:1], policy_of(mesh)))
     with pytest.raises(PeerError) as refusal:
         open_signed_policy(anchor, mesh, signed)
     assert refusal.value.reason is Reason.SIGNATURES_TOO_FEW
@@ -72,7 +72,7 @@ def test_one_operator_twice_signs_nothing_either(
     operators: list[SigningKey], opened: tuple[Council, Mesh]
 ) -> None:
     anchor, mesh = opened
-    signed = codec.encode(sign_policy(mesh, [operators[0], operators[0]], policy_of(mesh)))
+    signed = codec.encode(sign_policy(anchor, [operators[0], operators[0]], policy_of(mesh)))
     with pytest.raises(PeerError) as refusal:
         open_signed_policy(anchor, mesh, signed)
     assert refusal.value.reason is Reason.SIGNATURE_INVALID
@@ -82,8 +82,8 @@ def test_signatures_of_two_policies_do_not_add_up(
     operators: list[SigningKey], opened: tuple[Council, Mesh]
 ) -> None:
     anchor, mesh = opened
-    first = sign_policy(mesh, operators[:1], policy_of(mesh, 1))
-    second = sign_policy(mesh, operators[1:2], policy_of(mesh, 2))
+    first = sign_policy(anchor, operators[:1], policy_of(mesh, 1))
+    second = sign_policy(anchor, operators[1:2], policy_of(mesh, 2))
     mixed = SignedPolicy(first.policy + second.policy, first.profile + second.profile)
     with pytest.raises(PeerError) as refusal:
         open_signed_policy(anchor, mesh, codec.encode(mixed))
@@ -100,8 +100,8 @@ def test_orders_and_revocations_are_not_interchangeable(
     operators: list[SigningKey], opened: tuple[Council, Mesh]
 ) -> None:
     anchor, mesh = opened
-    order = sign_order(mesh, operators[:2], term=1, instance=bytes(32), policy_hash=None, time=5)
-    revocation = sign_revocation(mesh, operators[:2], kind="workload", value="w", reason="", time=5)
+    order = sign_order(anchor, operators[:2], term=1, instance=bytes(32), policy_hash=None, time=5)
+    revocation = sign_revocation(anchor, operators[:2], kind="workload", value="w", reason="", time=5)
     assert open_act(anchor, mesh, order, Order).term == 1
     assert open_act(anchor, mesh, revocation, RevocationOrder).value == "w"
     with pytest.raises(PeerError) as refusal:

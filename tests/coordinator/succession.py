@@ -2,6 +2,7 @@
 
 from schemas import codec
 from schemas.documents import OperatorKey, Operators
+from schemas.errors import PeerError
 from schemas.messages import Event, Succession
 from sealing.council import Council, add_signatures, would_be
 from sealing.documents import sign_by_operators
@@ -44,13 +45,21 @@ def event_of(world: World, step: Succession | None = None, *, by: list[SigningKe
     chain = (*world.council.chain, step or signed_change(world))
     if standing.order is None:
         return Event("operators", (), None, chain)
-    keys = by or heirs_of(world)
-    order = sign_by_operators(keys, world.mesh, "order", codec.encode(standing.order))
+    keys, heirs = by or heirs_of(world), would_follow(world, chain[-1])
+    order = sign_by_operators(keys, heirs, "order", codec.encode(standing.order))
     profile = None
     if standing.policy is not None:
         text = codec.encode(profile_of(world.mesh, standing.policy))
-        profile = sign_by_operators(keys, world.mesh, "profile", text)
+        profile = sign_by_operators(keys, heirs, "profile", text)
     return Event("operators", order, profile, chain)
+
+
+def would_follow(world: World, step: Succession) -> Council:
+    """Return as whom those of after a change sign; those of now if it cannot follow."""
+    try:
+        return would_be(world.council, step)
+    except PeerError:
+        return world.council
 
 
 def went_over(world: World, step: Succession) -> Council:

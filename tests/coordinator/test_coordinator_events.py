@@ -253,7 +253,7 @@ def test_what_is_in_force_brought_again_changes_nothing_and_has_the_receipt_of_i
 
 def test_the_same_policy_with_the_signatures_of_others_is_in_force_already(world: World) -> None:
     party, policy = world.up(), world.policy()
-    others = sign_by_operators(world.operators[1:], world.mesh, "policy", compiled(policy))
+    others = sign_by_operators(world.operators[1:], world.council, "policy", compiled(policy))
     party.event(Event("policy", others, world.policy_event(policy).profile, ()))
     assert world.core.authority.standing.policy_version == 1
 
@@ -288,7 +288,7 @@ def test_offers_carry_as_many_signatures_as_are_needed_whoever_else_signed(world
     assert len(offer.term_record) == 2
     # Others who bring the same again replace the profile too.
     others = sign_by_operators(
-        sorted(world.operators, key=lambda key: key.public)[1:], world.mesh, "profile", text
+        sorted(world.operators, key=lambda key: key.public)[1:], world.council, "profile", text
     )
     world.up_again().event(Event("policy", world.signed("policy", compiled(policy)), others, ()))
     assert world.offer()[1].profile == others

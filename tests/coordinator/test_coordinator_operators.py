@@ -12,13 +12,14 @@ from agent_runtime.witness import Witness
 from coordinator.terms import AHEAD
 from schemas import codec
 from schemas.audit import AuditEntry, open_entry
-from schemas.documents import Beacon, LogReceipt, Order
+from schemas.documents import Beacon, LogReceipt, Order, RevocationOrder
 from schemas.errors import PeerError, Reason
 from schemas.limits import MINUTE
 from schemas.messages import OPERATOR, Admitted, Event, EvidenceAnswer, Get, Hello, MeshStatus, Offer
 from schemas.subjects import Kind, subject
 from sealing.context import sha256
-from sealing.council import add_signatures, follow
+from sealing.cose import unverified_payload
+from sealing.council import add_signatures, follow, would_be
 from sealing.documents import open_act, open_message, open_profile, sign_by_operators
 from sealing.keys import SigningKey
 from tests.agent_runtime.world import beat, enclave, signed_beacon
@@ -161,7 +162,7 @@ def test_order_and_profile_are_signed_again_by_the_new_ones_as_they_are(
     standing = world.core.authority.standing
     assert standing.order is not None
     text = codec.encode(replace(standing.order, time=standing.order.time + 1))
-    other = sign_by_operators(heirs_of(world), world.mesh, "order", text)
+    other = sign_by_operators(heirs_of(world), would_be(world.council, event.operators[-1]), "order", text)
     assert refusal_of(operator, replace(event, documents=other)) == "constraint-violated"
     assert world.core.authority.standing == standing
 
@@ -174,7 +175,8 @@ def test_the_former_threshold_decides_nothing_any_more(world: World, operator: P
     heirs, world.operators = world.operators, former
     by_former = world.policy_event(world.next_policy(policy), 3)
     whole = world.revocation("chip", "ab")
-    two_who_stay = replace(whole, documents=whole.documents[:2])
+    text = unverified_payload(whole.documents[0])
+    two_who_stay = replace(whole, documents=sign_by_operators(heirs[:2], world.council, "revocation", text))
     world.operators = heirs
     assert refusal_of(operator, by_former) == "former-operator"
     assert refusal_of(operator, whole) == "former-operator"
@@ -263,15 +265,34 @@ def test_a_fresh_coordinator_learns_no_change_of_a_time_to_come() -> None:
     assert not world.core.authority.ledger.parties()
 
 
-def test_a_draft_that_too_few_signed_counts_once_fewer_are_enough(world: World, operator: Party) -> None:
-    # Documented in decision 0029: who signs says so to every set that he will be one of.
+def test_a_draft_that_too_few_signed_counts_for_no_later_set(world: World, operator: Party) -> None:
     draft = world.revocation("instance", "ab" * 32, signers=1)
     assert refusal_of(operator, draft) == "signatures-too-few"
     alone = (world.council.operators[0],)
     step = add_signatures(world.council, change_of(world, operators=alone, threshold=1), world.operators[:2])
     operator.event(event_of(world, step, by=world.operators[:1]))
-    operator.event(draft)
+    assert refusal_of(operator, draft) == "former-operator"
+
+
+def test_what_is_signed_for_the_next_set_counts_once_that_is_in_force(world: World, operator: Party) -> None:
+    """Two who stay, enough before the change, sign again what they would have in force after it."""
+    event, text = event_of(world), codec.encode(RevocationOrder(world.mesh.id, "chip", "ab", "", world.now))
+    heirs = would_be(world.council, event.operators[-1])
+    ahead = Event("revocation", sign_by_operators(world.operators[:2], heirs, "revocation", text), None, ())
+    assert refusal_of(operator, ahead) == "signature-invalid"
+    assert refusal_of(operator, replace(event, kind="order")) == "signature-invalid"
+    operator.event(event)
+    assert refusal_of(operator, ahead) == "signatures-too-few"
+    third = sign_by_operators([DAN], heirs, "revocation", text)
+    operator.event(replace(ahead, documents=ahead.documents + third))
     assert entries(world)[-1].decision == "revoked"
+
+
+def test_what_two_sets_signed_makes_no_whole(world: World, operator: Party) -> None:
+    whole = world.revocation("chip", "ab", signers=2)
+    succeeded(world, operator)
+    (third,) = sign_by_operators([DAN], world.council, "revocation", unverified_payload(whole.documents[0]))
+    assert refusal_of(operator, replace(whole, documents=(*whole.documents, third))) == "former-operator"
 
 
 def test_a_stranger_teaches_nothing_and_a_running_coordinator_does_not_learn_so(
@@ -345,8 +366,8 @@ def test_a_fresh_agent_believes_profile_and_order_of_the_present_operators_alone
     before = world.offer()[1]
     succeeded(world, operator)
     witness = Witness(World().council)
-    assert offer_refusal(world, witness, profile=before.profile) is Reason.SIGNATURES_TOO_FEW
-    assert offer_refusal(world, witness, term_record=before.term_record) is Reason.SIGNATURES_TOO_FEW
+    assert offer_refusal(world, witness, profile=before.profile) is Reason.FORMER_OPERATOR
+    assert offer_refusal(world, witness, term_record=before.term_record) is Reason.FORMER_OPERATOR
 
 
 def test_a_broker_that_leaves_the_change_out_makes_an_offer_that_no_one_answers(

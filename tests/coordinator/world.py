@@ -194,7 +194,7 @@ class World:
     def signed(self, label: str, payload: bytes, signers: int | None = None) -> tuple[bytes, ...]:
         """Return `SIGN_OPS` by the first so many operators; by as many as have to if it is not said."""
         return sign_by_operators(
-            self.operators[: signers or self.council.threshold], self.mesh, label, payload
+            self.operators[: signers or self.council.threshold], self.council, label, payload
         )
 
     def order(self, **changes: Any) -> Event:

@@ -60,7 +60,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
         workloads={"w": Workload(roles=("r",), on={"sev-snp": MEASURED})},
     )
     state.save(POLICY_TEXT, dump(policy).encode())
-    state.save(POLICY, codec.encode(sign_policy(mesh, operator_keys(state), policy)))
+    state.save(POLICY, codec.encode(sign_policy(lab_council(state)[0], operator_keys(state), policy)))
     return state
 
 

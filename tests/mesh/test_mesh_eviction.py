@@ -115,7 +115,7 @@ async def test_a_revoked_set_of_several_pages_reaches_who_is_here_and_who_comes(
         async with operators.line() as line:
             for each in sorted(revoked):
                 documents = sign_revocation(
-                    operators.mesh,
+                    operators.council,
                     operators._keys(),
                     kind="instance",
                     value=each.hex(),

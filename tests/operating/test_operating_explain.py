@@ -184,6 +184,6 @@ def test_what_no_threshold_signed_is_not_believed_of_a_coordinator(mesh: Mesh) -
     glass = codec.encode(BreakGlass(mesh.mesh.id, 1, "vault", "submit", "survey", "because", 1, 2))
     keys = [mesh.keys["alice"], mesh.keys["alice"]]
     with pytest.raises(NotAuthenticError, match="no threshold"):
-        signed(mesh.anchor, "break-glass", sign_by_operators(keys, mesh.mesh, "break-glass", glass))
-    both = sign_by_operators([mesh.keys[name] for name in BOTH], mesh.mesh, "break-glass", glass)
+        signed(mesh.anchor, "break-glass", sign_by_operators(keys, mesh.anchor, "break-glass", glass))
+    both = sign_by_operators([mesh.keys[name] for name in BOTH], mesh.anchor, "break-glass", glass)
     assert signed(mesh.anchor, "break-glass", both) == (glass, BOTH)

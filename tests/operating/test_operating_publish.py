@@ -221,7 +221,7 @@ async def test_whoever_publishes_a_coordinators_first_policy_tells_it_the_revoca
         # An order was sent, and what should follow it was not.
         policy, keys = mesh.file("policy.toml"), [mesh.keys["alice"], mesh.keys["bob"]]
         instance, core = second.service.core.keys.instance, second.service.core
-        signed = sign_order(mesh.mesh, keys, term=2, instance=instance, policy_hash=None, time=2**40)
+        signed = sign_order(mesh.anchor, keys, term=2, instance=instance, policy_hash=None, time=2**40)
         core.authority.open_term(Event("order", signed, None, ()), now=2**40, ahead=lambda time: time)
         await mesh.data("policy", "publish", policy)
         decisions = [each["decision"] for each in mesh.entries(second)]

@@ -184,7 +184,7 @@ async def test_what_a_coordinator_shows_and_no_threshold_signed_is_not_kept(mesh
     async with mesh.up() as coordinator:
         text = codec.encode(RevocationOrder(mesh.mesh.id, CHIP, CHIP_ID, "", NOW))
         order = codec.decode(text, RevocationOrder)
-        (one,) = sign_by_operators([mesh.keys["alice"]], mesh.mesh, "revocation", text)
+        (one,) = sign_by_operators([mesh.keys["alice"]], mesh.anchor, "revocation", text)
         coordinator.service.core.authority.revocations.enter(order, (one,), 1)
         code, said = await mesh.run("mesh", "status", keys=("bob",), state="bobs")
         assert (code, "that no threshold of operators signed" in said) == (1, True), said

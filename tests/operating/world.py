@@ -148,7 +148,7 @@ class Mesh:
     def write(self, name: str, policy: Policy, signers: int = 2) -> None:
         """Write a policy, and its signatures beside it."""
         (self.home / name).write_text(dump(policy))
-        signed = sign_policy(self.mesh, [self.keys[each] for each in NAMES[:signers]], policy)
+        signed = sign_policy(self.anchor, [self.keys[each] for each in NAMES[:signers]], policy)
         (self.home / f"{name}.signed").write_bytes(codec.encode(signed))
 
     def signed(self, name: str) -> SignedPolicy:

@@ -87,7 +87,7 @@ def test_whoever_signed_another_text_is_named_with_its_version() -> None:
 
 
 def test_a_profile_that_does_not_follow_from_the_policy_is_refused() -> None:
-    foreign = sign_policy(MESH, [KEYS["bob"]], replace(OURS, issued=ISSUED + 1))
+    foreign = sign_policy(ANCHOR, [KEYS["bob"]], replace(OURS, issued=ISSUED + 1))
     mixed = SignedPolicy(signed("bob").policy, foreign.profile)
     with pytest.raises(SignatureError, match="bob signed another text of the profile"):
         read(mixed)
@@ -110,14 +110,14 @@ def test_a_stranger_can_neither_sign_nor_be_slipped_in() -> None:
     stranger = SigningKey(b"\x09" * 32)
     with pytest.raises(SignatureError, match="none of this mesh's operators"):
         signatures.sign(ANCHOR, MESH, stranger, OURS, signatures.NOBODY)
-    mine, theirs = signed("alice"), sign_policy(MESH, [stranger], OURS)
+    mine, theirs = signed("alice"), sign_policy(ANCHOR, [stranger], OURS)
     mixed = SignedPolicy(mine.policy + theirs.policy, mine.profile + theirs.profile)
     with pytest.raises(SignatureError, match="not an operator of this mesh"):
         read(mixed)
 
 
 def test_signatures_for_this_mesh_of_a_policy_that_names_another_are_refused() -> None:
-    names_another = sign_policy(MESH, [KEYS["alice"], KEYS["bob"]], POLICY)
+    names_another = sign_policy(ANCHOR, [KEYS["alice"], KEYS["bob"]], POLICY)
     with pytest.raises(SignatureError, match="of another mesh than the anchor"):
         read(names_another)
 
@@ -128,7 +128,7 @@ def test_a_policy_of_another_mesh_is_not_signed() -> None:
 
 
 def test_a_signed_text_that_is_no_policy_is_refused() -> None:
-    junk = sign_by_operators([KEYS["alice"]], MESH, "policy", b"\x80")
+    junk = sign_by_operators([KEYS["alice"]], ANCHOR, "policy", b"\x80")
     with pytest.raises(PeerError) as refusal:
         read(SignedPolicy(junk, junk))
     assert refusal.value.reason is Reason.MALFORMED

@@ -30,14 +30,14 @@ def refusal(held: Council, *chain: Succession) -> Reason:
     return refused.value.reason
 
 
-def order_by(names: tuple[str, ...]) -> tuple[bytes, ...]:
+def order_by(names: tuple[str, ...], as_of: Council = FOUNDERS) -> tuple[bytes, ...]:
     text = codec.encode(Order(FOUNDERS.mesh.id, 1, bytes(32), None, None, EMPTY, 9))
-    return sign_by_operators([KEYS[name] for name in names], FOUNDERS.mesh, "order", text)
+    return sign_by_operators([KEYS[name] for name in names], as_of, "order", text)
 
 
 def order_refusal(held: Council, names: tuple[str, ...]) -> Reason:
     with pytest.raises(PeerError) as refused:
-        open_act(held, held.mesh, order_by(names), Order)
+        open_act(held, held.mesh, order_by(names, held), Order)
     return refused.value.reason
 
 
@@ -49,13 +49,32 @@ def test_a_lost_key_is_replaced_by_the_others() -> None:
 
 def test_documents_are_believed_of_the_present_operators_alone() -> None:
     assert open_act(FOUNDERS, FOUNDERS.mesh, order_by(("ben", "cyd")), Order).term == 1
-    assert open_act(HEIRS, FOUNDERS.mesh, order_by(("ada", "dan", "eve")), Order).term == 1
+    assert open_act(HEIRS, FOUNDERS.mesh, order_by(("ada", "dan", "eve"), HEIRS), Order).term == 1
     # The old threshold, of whom some are still operators: too few. One who is none any more: told as that.
     assert order_refusal(HEIRS, ("ada", "ben")) is Reason.SIGNATURES_TOO_FEW
     assert order_refusal(HEIRS, ("ada", "cyd")) is Reason.FORMER_OPERATOR
     assert order_refusal(HEIRS, ("ada", "ben", "dan", "cyd")) is Reason.FORMER_OPERATOR
     assert order_refusal(HEIRS, ("ada", "ben", "fay")) is Reason.SIGNATURE_INVALID
     assert order_refusal(FOUNDERS, ("ada", "ben", "dan")) is Reason.SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize(
+    ("held", "as_of", "names", "reason"),
+    [
+        # Signed for a set that is not in force, by those who are operators now and will be.
+        (FOUNDERS, HEIRS, ("ada", "ben"), Reason.SIGNATURE_INVALID),
+        # Signed by those of before, who are so still.
+        (HEIRS, FOUNDERS, ("ada", "ben", "cyd"), Reason.FORMER_OPERATOR),
+        (HEIRS, FOUNDERS, ("ada", "ben"), Reason.FORMER_OPERATOR),
+        (HEIRS, FOUNDERS, ("dan", "eve"), Reason.SIGNATURE_INVALID),
+    ],
+)
+def test_a_signature_counts_for_the_set_that_it_names_alone(
+    held: Council, as_of: Council, names: tuple[str, ...], reason: Reason
+) -> None:
+    with pytest.raises(PeerError) as refused:
+        open_act(held, held.mesh, order_by(names, as_of), Order)
+    assert refused.value.reason is reason
 
 
 @pytest.mark.parametrize(
@@ -169,7 +188,7 @@ def test_a_name_may_get_a_new_key_which_has_to_be_proven() -> None:
     heirs = succeed(FOUNDERS, signed(FOUNDERS, step, ("ada", "ben", "dan")))
     assert heirs.name_of(KEYS["dan"].public) == "cyd"
     assert heirs.is_former(KEYS["cyd"].public)
-    assert open_act(heirs, heirs.mesh, order_by(("ada", "dan")), Order).term == 1
+    assert open_act(heirs, heirs.mesh, order_by(("ada", "dan"), heirs), Order).term == 1
     assert order_refusal(heirs, ("ada", "cyd")) is Reason.FORMER_OPERATOR
 
 
@@ -213,7 +232,7 @@ def test_the_reference_of_ten_lines_agrees(old: list[str], new: list[str], data:
     heirs = follow(held, (step,))
     # And then exactly the new ones decide, with exactly their threshold.
     by = data.draw(st.lists(st.sampled_from(new), unique=True, min_size=1))
-    document = sign_by_operators([KEYS[name] for name in by], held.mesh, "renewal", b"text")
+    document = sign_by_operators([KEYS[name] for name in by], heirs, "renewal", b"text")
     if len(by) >= need_new:
         assert open_by_operators(heirs, held.mesh, "renewal", document) == b"text"
         return

@@ -1,6 +1,7 @@
 """Signed documents: by those who may, over one text, of this mesh, and saying nothing more."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -96,51 +97,51 @@ def test_operators_share_neither_key_nor_name() -> None:
 
 def test_enough_different_operators_over_one_text_are_believed() -> None:
     for signers in (KEYS[:2], KEYS[1:], KEYS[::-1], KEYS):
-        signed = sign_by_operators(signers, MESH, "order", b"text")
+        signed = sign_by_operators(signers, ANCHOR, "order", b"text")
         assert open_by_operators(ANCHOR, MESH, "order", signed) == b"text"
 
 
 def test_too_few_refuse() -> None:
     refused(Reason.SIGNATURES_TOO_FEW, ANCHOR, MESH, "order", ())
     refused(
-        Reason.SIGNATURES_TOO_FEW, ANCHOR, MESH, "order", sign_by_operators(KEYS[:1], MESH, "order", b"t")
+        Reason.SIGNATURES_TOO_FEW, ANCHOR, MESH, "order", sign_by_operators(KEYS[:1], ANCHOR, "order", b"t")
     )
 
 
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_an_operator_who_signed_twice_refuses_however_many_others_did(others: int) -> None:
-    twice = sign_by_operators([KEYS[0], *KEYS[1 : 1 + others], KEYS[0]], MESH, "order", b"text")
+    twice = sign_by_operators([KEYS[0], *KEYS[1 : 1 + others], KEYS[0]], ANCHOR, "order", b"text")
     refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, "order", twice)
 
 
 def test_what_is_handed_on_is_the_threshold_in_the_order_of_keys() -> None:
     by_key = sorted(KEYS, key=lambda key: key.public)
     for signers in (KEYS, KEYS[::-1]):
-        signed = sign_by_operators(signers, MESH, "order", b"text")
+        signed = sign_by_operators(signers, ANCHOR, "order", b"text")
         kept = fewest(ANCHOR, MESH, "order", signed)
-        assert kept == sign_by_operators(by_key[:2], MESH, "order", b"text")
+        assert kept == sign_by_operators(by_key[:2], ANCHOR, "order", b"text")
     refused(Reason.SIGNATURES_TOO_FEW, ANCHOR, MESH, "order", signed[:1], by=fewest)
 
 
 def test_signatures_over_different_texts_refuse() -> None:
-    one = sign_by_operators(KEYS[:1], MESH, "order", b"one")
-    other = sign_by_operators(KEYS[1:], MESH, "order", b"other")
+    one = sign_by_operators(KEYS[:1], ANCHOR, "order", b"one")
+    other = sign_by_operators(KEYS[1:], ANCHOR, "order", b"other")
     refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, "order", (*one, *other))
 
 
 def test_a_stranger_among_enough_operators_refuses() -> None:
-    signed = sign_by_operators([*KEYS[:2], SigningKey()], MESH, "order", b"text")
+    signed = sign_by_operators([*KEYS[:2], SigningKey()], ANCHOR, "order", b"text")
     refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, "order", signed)
 
 
 def test_signatures_for_another_label_or_mesh_refuse() -> None:
     for mesh, label in ((MESH, "policy"), (OTHER_MESH, "order"), (Mesh(MESH.id, 2), "order")):
-        signed = sign_by_operators(KEYS[:2], mesh, label, b"text")
+        signed = sign_by_operators(KEYS[:2], replace(ANCHOR, mesh=mesh), label, b"text")
         refused(Reason.SIGNATURE_INVALID, ANCHOR, MESH, "order", signed)
 
 
 def test_what_is_no_signature_is_malformed() -> None:
-    (good,) = sign_by_operators(KEYS[:1], MESH, "order", b"text")
+    (good,) = sign_by_operators(KEYS[:1], ANCHOR, "order", b"text")
     refused(Reason.MALFORMED, ANCHOR, MESH, "order", (good, b""))
     refused(Reason.MALFORMED, ANCHOR, MESH, "order", (good[:-1], good))
 
@@ -155,7 +156,7 @@ def profile(**changes: Any) -> Profile:
 
 
 def by_two(label: str, document: Any) -> tuple[bytes, ...]:
-    return sign_by_operators(KEYS[:2], MESH, label, codec.encode(document))
+    return sign_by_operators(KEYS[:2], ANCHOR, label, codec.encode(document))
 
 
 def test_a_profile_is_read_and_one_of_another_mesh_below_the_floor_or_past_the_roots_refuses() -> None:
@@ -196,9 +197,9 @@ def test_a_policy_names_no_root_that_the_anchor_does_not(kind: str, known: str, 
         return {SEV_SNP: msgspec.convert({kind: roots}, PlatformValues)}
 
     held = msgspec.structs.replace(policy(MESH), platforms=naming(known))
-    assert open_policy(ANCHOR, MESH, sign_by_operators(KEYS[:2], MESH, "policy", compiled(held)))[0] == held
+    assert open_policy(ANCHOR, MESH, sign_by_operators(KEYS[:2], ANCHOR, "policy", compiled(held)))[0] == held
     strange = msgspec.structs.replace(policy(MESH), platforms=naming(known, other))
-    signed = sign_by_operators(KEYS[:2], MESH, "policy", compiled(strange))
+    signed = sign_by_operators(KEYS[:2], ANCHOR, "policy", compiled(strange))
     refused(Reason.ROOT_NOT_IN_POLICY, ANCHOR, MESH, signed, by=open_policy)
 
 
@@ -214,9 +215,9 @@ def policy(mesh: Mesh) -> Policy:
 
 
 def test_a_policy_is_of_this_mesh_and_named_by_the_hash_of_what_was_signed() -> None:
-    signed = sign_by_operators(KEYS[:2], MESH, "policy", compiled(policy(MESH)))
+    signed = sign_by_operators(KEYS[:2], ANCHOR, "policy", compiled(policy(MESH)))
     assert open_policy(ANCHOR, MESH, signed) == (policy(MESH), sha256(compiled(policy(MESH))))
-    other = sign_by_operators(KEYS[:2], MESH, "policy", compiled(policy(OTHER_MESH)))
+    other = sign_by_operators(KEYS[:2], ANCHOR, "policy", compiled(policy(OTHER_MESH)))
     refused(Reason.WRONG_MESH, ANCHOR, MESH, other, by=open_policy)
 
 

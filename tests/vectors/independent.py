@@ -97,7 +97,8 @@ def pad(body: bytes) -> bytes:
 
 
 def signed(i: In, seed: bytes, label: str, message: bytes) -> In:
-    structure = cbor(["Signature1", b"\xa1\x01\x27", ctx(i, label), message])
+    bound = [i["operators"]] if "operators" in i else []
+    structure = cbor(["Signature1", b"\xa1\x01\x27", ctx(i, label, *bound), message])
     signature = SigningKey(seed).sign(structure).signature
     return {
         "payload": message,

@@ -70,12 +70,15 @@ SIGNED = (
     "receipt",
     "head",
 )
+BY_OPERATORS = ("profile", "policy", "order", "revocation", "renewal", "break-glass", "collateral")
 CONTEXTS: dict[str, tuple[tuple[Any, ...], ...]] = {
     "role": (("redactor",),),
     "key binding": (("agent", fixed("challenge"), bytes(32), fixed("signing"), fixed("kem", 1216)),),
     "leaf": ((),),
     "audit": ((),),
     **dict.fromkeys(SIGNED, ((),)),
+    # From the first change of operators on these have the hash of the set that signs.
+    **dict.fromkeys(BY_OPERATORS, ((), (fixed("operators"),))),
     "init": ((), (ex.PEER.instance,)),
     "accept": ((), (fixed("th1"),)),
     **KEYS,

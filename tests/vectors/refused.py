@@ -86,6 +86,8 @@ def signatures() -> Iterator[tuple[str, Given]]:
     yield "another key", {**given, "public": ex.PEER.signing.public, "data": honest}
     yield "another payload", {**given, "data": honest.replace(b"payload", b"paylOad")}
     yield "a signature with one bit changed", {**given, "data": honest[:-1] + bytes([honest[-1] ^ 1])}
+    heirs = cose.sign(key, MESH, "order", b"payload", fixed("operators"))
+    yield "operators of another set", {**given, "label": "order", "data": heirs}
     for name, parts in (
         ("a tag", cbor2.CBORTag(18, [protected, {}, payload, signature])),
         ("another algorithm", [bytes.fromhex("a10126"), {}, payload, signature]),

@@ -20,11 +20,11 @@ from tests.vectors.world import (
 MESH = ex.MESH
 
 
-def signing(mesh: Mesh, key: SigningKey, label: str, payload: bytes) -> dict[str, Any]:
+def signing(mesh: Mesh, key: SigningKey, label: str, payload: bytes, *bound: bytes) -> dict[str, Any]:
     """Return SIGN with what the signature is over."""
-    data = cose.sign(key, mesh, label, payload)
-    assert cose.open_signed(data, key.public, mesh, label) == payload
-    structure = cose._to_be_signed(mesh, label, payload)
+    data = cose.sign(key, mesh, label, payload, *bound)
+    assert cose.open_signed(data, key.public, mesh, label, *bound) == payload
+    structure = cose._to_be_signed(mesh, label, payload, *bound)
     return {"payload": payload, "sig_structure": structure, "signed": data}
 
 
@@ -66,6 +66,37 @@ def signed_documents() -> Iterator[Case]:
         given = {**of(MESH), "seeds": seeds, "label": label, "fields": values(document)}
         yield label, given, {**each[0], "hash": sha256(each[0]["payload"]), "signed": signed}
     assert compiled(ex.POLICY) == codec.encode(ex.POLICY)
+    yield _by_heirs("revocation", ex.REVOCATION)
+    yield _by_heirs("order", ex.ORDER)
+
+
+def _by_heirs(label: str, document: Any) -> Case:
+    """Return what those sign who followed the anchor's operators."""
+    names, threshold, signers = ex.CHANGES[0]
+    step = ex.signed_change(ex.COUNCIL, ex.change(ex.COUNCIL, names, threshold), signers)
+    heirs = council.succeed(ex.COUNCIL, step)
+    keys = [key for name, key in sorted(ex.PEOPLE.items()) if key.public in heirs.keys][:threshold]
+    each = [signing(MESH, key, label, codec.encode(document), heirs.digest) for key in keys]
+    signed = [one["signed"] for one in each]
+    kind = type(document)
+    assert documents.open_act(heirs, MESH, signed, kind) == document
+    seeds = [key.secrets()[0] for key in keys]
+    given = {
+        **of(MESH),
+        "seeds": seeds,
+        "label": label,
+        "operators": heirs.digest,
+        "fields": values(document),
+    }
+    return (
+        f"{label} by operators who followed",
+        given,
+        {
+            **each[0],
+            "hash": sha256(each[0]["payload"]),
+            "signed": signed,
+        },
+    )
 
 
 def changes_of_operators() -> Iterator[Case]:
