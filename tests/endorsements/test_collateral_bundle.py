@@ -143,6 +143,12 @@ def test_a_bundle_brings_the_changes_by_which_its_signers_are_operators(entries:
     with pytest.raises(SealingError) as caught:
         open_bundle(founders, founders.mesh, by_former, now=ISSUED)
     assert caught.value.reason is Reason.FORMER_OPERATOR
+    # What those signed who stay is signed again: it was good for the set of before.
+    before = decode_signed(sign_bundle(founders, (KEYS["ada"], KEYS["cyd"]), entries, issued=ISSUED))
+    ada = add_signatures(heirs, (KEYS["ada"],), before, now=ISSUED)
+    again = add_signatures(heirs, (KEYS["dan"],), decode_signed(ada), now=ISSUED)
+    assert len(decode_signed(again).signatures) == 2
+    assert open_bundle(heirs, heirs.mesh, again, now=ISSUED).entries == entries
     # And one that knows of the change takes none of before it.
     old = sign_bundle(founders, (KEYS["ada"], KEYS["cyd"]), entries, issued=ISSUED)
     with pytest.raises(SealingError) as caught:
