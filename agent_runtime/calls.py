@@ -233,6 +233,9 @@ class Calls:
     async def _ask(self, link: Link, call: Call, within: float) -> Reply:
         if self._outgoing.congested:
             await self._outgoing.room()
+            if link.retired:
+                # Left meanwhile: nobody would tell this call of it, for it waits for nothing yet.
+                raise _UnheardError("the session was left while the broker did not read")
         # Where no other call is under way, nothing else is about to be said. An answer is read in a later
         # turn: what waits for it is made while the peer works.
         self._outgoing.say(link, encode_message(call), at_once=not self._waiting)

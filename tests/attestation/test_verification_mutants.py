@@ -18,9 +18,11 @@ import pytest
 from tests.attestation.mutants import MUTANTS, Mutant
 
 HOME = Path(__file__).parents[2]
-PARTS = ("schemas", "sealing", "attestation", "lab", "tests/attestation")
+PARTS = ("schemas", "sealing", "attestation", "console", "lab", "tests/attestation", "tests/sealing")
 # Less than the project's own settings: a run of a few tests starts in half the time.
-SETTINGS = "[pytest]\naddopts = --import-mode=importlib\nmarkers = slow\nfilterwarnings = error\n"
+SETTINGS = (
+    "[pytest]\naddopts = --import-mode=importlib\nmarkers =\n    slow\n    anyio\nfilterwarnings = error\n"
+)
 LIMIT = 100  # seconds
 FAILED = 1  # pytest's exit code for failed tests; 5 would say that no test has such a name
 

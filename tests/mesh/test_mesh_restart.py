@@ -117,6 +117,26 @@ async def test_a_call_that_has_to_be_asked_again_while_nobody_is_live_waits_unti
     assert ran == {"a": 1, "b": 1}
 
 
+async def test_a_session_that_is_left_while_the_broker_does_not_read_is_not_spoken_on(
+    mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: Counter[str] = Counter()
+    async with joined(mesh, client_identity(mesh)) as desk, counting(mesh, "only", ran) as called:
+        only(desk, called.membership.held(), monkeypatch=monkeypatch)
+        assert await ask(desk, "a") == ["only"]
+        (link,) = desk.calls._peering._links.values()
+
+        async def breathe() -> None:
+            desk.calls.unheard(link.hint)
+
+        monkeypatch.setattr(desk.calls._outgoing._transport, "breathe", breathe)
+        desk.calls._outgoing.congested = True
+        assert await ask(desk, "b") == ["only"]
+        # On another: on the first an answer may never come.
+        assert len(desk.calls._peering._links) == 2
+    assert ran == {"a": 1, "b": 1}
+
+
 async def test_a_broker_that_lies_loses_nothing_and_costs_a_handshake_a_second(
     mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
