@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 refused or signatures missing, 2 unreadable, 3 no coordinator or no receipt.
 """
 
-import time
 from pathlib import Path
 
 import anyio
@@ -13,24 +12,26 @@ from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
 from console.evidence import print_json
 from console.operating import acts, doubts
 from console.operating.acts import Act
-from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
+from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option, now
 from console.operating.doubts import Known
 from console.operating.kept import text_of
 from console.operating.memory import RememberedError, check_policy
 from console.operating.naming import digest_of, of_kind
 from console.operating.publishing import open_term
 from console.operating.reasons import LOUD_REASON, REASON
+from console.operating.roll import has_to_wait
 from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
 from console.operating.striking import Struck, strike, struck_data
 from console.policy import files
 from console.policy.screen import say
+from console.policy.signatures import date
 from console.policy.signing_commands import File, signed_path
 from schemas import codec
 from schemas.decisions import check_addition
 from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason, UsageError
 from schemas.limits import ROLL_MOST
-from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Millis, Roll
+from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Roll
 from schemas.rules import Rule
 from schemas.words import sentence
 from sealing import cose
@@ -46,6 +47,7 @@ reason_option = click.option(
 unseen_option = click.option(
     "--anyway", is_flag=True, help="Sign also what this console has not seen: compare it with the others."
 )
+untimely_option = click.option("--anyway", is_flag=True, help="Sign it also if its time is not now.")
 anyway_option = click.option("--anyway", is_flag=True, help="Send it also if it names nobody.")
 
 
@@ -223,10 +225,14 @@ def _apart(group: click.Group, kind: str) -> None:
     @group.command()
     @click.argument("file", type=File)
     @desk_options
+    @untimely_option
     @json_option
-    def sign(desk: Desk, file: Path, as_data: bool) -> int:
-        """Add your signature to FILE, after reading what it says."""
-        return _signed(desk, file, _read(file, kind), as_data)
+    def sign(desk: Desk, file: Path, anyway: bool, as_data: bool) -> int:
+        """Add your signature to FILE, after reading what it says: it has to be of now, or known here."""
+        act = _read(file, kind)
+        again = kind == acts.REVOCATION and act.text in {each.text for each in desk.kept.known()}
+        doubts.refuse(doubts.of_time(acts.document(act), now(), again=again), anyway=anyway)
+        return _signed(desk, file, act, as_data)
 
 
 _apart(revoke, acts.REVOCATION)
@@ -274,6 +280,8 @@ def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) 
     """Send a signed order, and after it its roll, all revocations that are known here and the policy."""
     act = _read(file, acts.ORDER)
     event = acts.event_of(desk.council, desk.mesh, act)
+    if early := [each for digest, each in desk.waiting().items() if digest in act.roll]:
+        raise UsageError(f"{doubts.too_early(early)}; nothing was sent")
     verified = read_policy(desk, policy_file)
     _check_order(desk, act, verified)
 
@@ -297,6 +305,11 @@ def send_revocation(desk: Desk, file: Path, anyway: bool, as_data: bool) -> int:
     """Send a revocation that enough operators signed, and say how many instances it struck."""
     act = _read(file, acts.REVOCATION)
     acts.event_of(desk.council, desk.mesh, act)  # not before enough have signed
+    said = codec.decode(act.text, RevocationOrder)
+    if has_to_wait(said, now()):  # what is kept as sent would count here until a coordinator refuses it
+        raise UsageError(
+            f"{file} is of {date(said.time)}, and no coordinator takes it before; nothing was sent"
+        )
 
     async def work() -> int:
         async with desk.line() as line:
@@ -422,6 +435,7 @@ def known(desk: Desk, policy: VerifiedPolicy | None) -> Known:
         {text_of(event) for event in desk.kept.orders()},
         desk.holding(),
         policy.policy_hash if policy else None,
+        desk.waiting(),
     )
 
 
@@ -475,8 +489,3 @@ def _tell(desk: Desk, act: Act, as_data: bool) -> int:
     else:
         say(act_lines(act, names, desk.council, holding))
     return DONE
-
-
-def now() -> Millis:
-    """Return the time of this computer."""
-    return time.time_ns() // 1_000_000

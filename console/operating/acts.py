@@ -50,16 +50,24 @@ def decode_act(data: bytes, source: str) -> Act:
     """Read an act's file, or raise `UsageError` that names `source`."""
     try:
         act = codec.decode(data, Act)
-        said = document(act)
+        said = check(act, source)
         if isinstance(said, Order):
             open_roll(codec.encode(act.roll), said.revocations)
+        elif act.roll:
+            raise MalformedError("a roll of what is no order")
     except (MalformedError, SealingError) as error:
         raise UsageError(f"{source} is damaged, or nothing that operators sign") from error
+    return act
+
+
+def check(act: Act, source: str) -> Document:
+    """Return what an act says, or raise: `MalformedError`, or `UsageError` for what no coordinator takes."""
+    said = document(act)
     if isinstance(said, RevocationOrder) and not _can_be_taken(said):
         raise UsageError(
             f"{source} names nothing that a coordinator takes: an id has 64 digits, in small letters"
         )
-    return act
+    return said
 
 
 def _can_be_taken(revocation: RevocationOrder) -> bool:
@@ -108,18 +116,39 @@ def join(council: Council, mesh: Mesh, first: Act, second: Act) -> Act:
 
 
 def usable(council: Council, mesh: Mesh, act: Act) -> Act:
-    """Return an act with those signatures alone that count: operators may have followed since."""
-    return replace(
-        act, signatures=tuple(each for each in act.signatures if _counts(council, mesh, act, each))
-    )
+    """Return an act with those signatures alone that count, one of each operator.
+
+    Operators may have followed since; and a key makes any number of signatures over one text.
+    """
+    made: dict[str, bytes] = {}
+    for signature in act.signatures:
+        for name in _who(council, mesh, act, signature):
+            made.setdefault(name, signature)
+    return replace(act, signatures=tuple(made[name] for name in sorted(made)))
 
 
-def _counts(council: Council, mesh: Mesh, act: Act, signature: bytes) -> bool:
+def is_whole(council: Council, mesh: Mesh, act: Act) -> bool:
+    """Tell whether enough different operators of this council have signed, whatever else is with it."""
+    return len(usable(council, mesh, act).signatures) >= council.threshold
+
+
+def one_of_each(council: Council, mesh: Mesh, act: Act) -> Act:
+    """Return an act with one signature of each operator as of now, and then as of each set before.
+
+    What counts for none of these stays: it may be of operators who are about to follow.
+    """
+    counting = [each for one in council.lineage for each in usable(one, mesh, act).signatures]
+    strange = [
+        each for each in act.signatures if not any(_who(one, mesh, act, each) for one in council.lineage)
+    ]
+    return replace(act, signatures=tuple(dict.fromkeys((*counting, *strange))))
+
+
+def _who(council: Council, mesh: Mesh, act: Act, signature: bytes) -> tuple[str, ...]:
     try:
-        signers(council, mesh, replace(act, signatures=(signature,)))
+        return signers(council, mesh, replace(act, signatures=(signature,)))
     except PeerError:
-        return False
-    return True
+        return ()
 
 
 def event_of(council: Council, mesh: Mesh, act: Act) -> Event:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ from console.operating import acts
 from console.operating.acts import REVOCATION, Act, signed
 from console.operating.kept import Kept, default_state, text_of
 from console.operating.publishing import is_signed, tell
-from console.operating.roll import holding, takes_away
+from console.operating.roll import holding, takes_away, waiting
 from console.operator import OperatorLine, operator_line
 from console.policy import files
 from console.policy.signing_commands import File, read_anchor
 from schemas import codec
 from schemas.documents import Profile, RevocationOrder
 from schemas.errors import UsageError
-from schemas.messages import Event
+from schemas.messages import Event, Millis
 from schemas.words import count
 from sealing.context import Mesh, sha256
 from sealing.council import Council
@@ -95,19 +96,29 @@ class Desk:
         """Return what is to hold in the next term, by its digest: what was sent from here, or signed."""
         known = self.kept.known()
         # What was only signed ends no quarantine: it may have been given up.
-        ends = {act.text for act in known if not takes_away(acts.document(act)) and self._is_whole(act)}
+        ends = {act.text for act in known if not takes_away(acts.document(act)) and self._was_whole(act)}
         sent = {text_of(each) for each in self.kept.revocations()}
-        return holding(sent | ends, [act.text for act in known])
+        return holding(sent | ends, [act.text for act in known], now())
+
+    def waiting(self) -> dict[bytes, RevocationOrder]:
+        """Return what was sent from here or signed, and no coordinator takes yet, by its digest."""
+        sent = {text_of(each) for each in self.kept.revocations()}
+        return waiting(sent | {act.text for act in self.kept.known()}, now())
 
     def _is_whole(self, act: Act) -> bool:
-        return len(acts.usable(self.council, self.mesh, act).signatures) >= self.council.threshold
+        return acts.is_whole(self.council, self.mesh, act)
+
+    def _was_whole(self, act: Act) -> bool:
+        # The end of a quarantine is never signed again: operators who follow leave it ended.
+        return any(acts.is_whole(each, self.mesh, act) for each in self.council.lineage)
 
     def keep_known(self, *made: Act) -> None:
         """Keep revocations that are signed here, or in force, with the signatures that are known of them."""
         before = {act.text: act.signatures for act in self.kept.known()}
         for act in made:
-            signatures = dict.fromkeys((*act.signatures, *before.get(act.text, ())))
-            self.kept.keep_known(replace(act, signatures=tuple(signatures)[:MOST_SIGNATURES]))
+            both = replace(act, signatures=(*act.signatures, *before.get(act.text, ())))
+            kept = acts.one_of_each(self.council, self.mesh, both)
+            self.kept.keep_known(replace(kept, signatures=kept.signatures[:MOST_SIGNATURES]))
 
     async def _learn(self, line: OperatorLine) -> None:
         """Keep what others revoked in this term: an order that leaves it out is not to pass here."""
@@ -301,3 +312,8 @@ def credentials_of(path: Path | None) -> Credentials | None:
         seed = os.environ.get(BROKER_SEED)
         return Credentials(seed=seed) if seed else None
     return Credentials(seed=files.read_text(path, MAX_SEED).strip())
+
+
+def now() -> Millis:
+    """Return the time of this computer."""
+    return time.time_ns() // 1_000_000

@@ -8,21 +8,20 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from console.operating import acts
-from console.operating.acts import ORDER, Act
+from console.operating.acts import ORDER, Act, Document
 from console.operating.memory import NO_HASH, Memory
-from console.operating.roll import Holding, in_words
+from console.operating.roll import Holding, in_words, is_early
 from console.operating.succession import Change, order_text
 from console.policy.signatures import date
 from schemas import codec
 from schemas.documents import Order, RevocationOrder
 from schemas.errors import UsageError
-from schemas.limits import DAY, MINUTE
+from schemas.limits import DAY
 from schemas.messages import Millis
 from schemas.words import count
 from sealing.context import sha256
 
-AHEAD = 5 * MINUTE  # as coordinators take it
-OLD = 7 * DAY  # an order is for a coordinator that is waiting: signing it apart takes days at most
+OLD = 7 * DAY  # signing apart takes days at most
 NAMED = 8  # revocations that a doubt names
 JUMP = 2**20  # terms are counted one by one: a number far ahead leaves few after it
 
@@ -35,6 +34,7 @@ class Known:
     orders: Collection[bytes]  # texts that were sent from here
     holding: Holding  # revocations that were sent from here, or signed
     policy_hash: bytes | None  # of a policy that was named for this
+    waiting: Holding  # revocations that were sent or signed, and that no coordinator takes yet
 
     def knows_policy(self, digest: bytes) -> bool:
         """Tell whether this is the policy that was seen in force, or that was named."""
@@ -76,9 +76,22 @@ def of_order(order: Order, roll: Collection[bytes], known: Known, now: Millis) -
         found.append(f"the log's head {order.log_head.hex()} is not the one that was seen here")
     if lost := [each for digest, each in known.holding.items() if digest not in roll]:
         found.append(f"it leaves out {_names(lost)}, which the new term would not know of")
-    if not now - OLD <= order.time <= now + AHEAD:
-        found.append(f"it is of {date(order.time)}, which is not now")
-    return found
+    if early := [each for digest, each in known.waiting.items() if digest in roll]:
+        found.append(too_early(early))
+    return found + of_time(order, now)
+
+
+def of_time(document: Document, now: Millis, *, again: bool = False) -> list[str]:
+    """Say that a document is not of now; `again`: it is known here, and may be as old as it likes."""
+    if is_early(document, now) or (document.time < now - OLD and not again):
+        return [f"it is of {date(document.time)}, which is not now"]
+    return []
+
+
+def too_early(early: Sequence[RevocationOrder]) -> str:
+    """Say of an order that its term would wait for what no coordinator takes before its time."""
+    told = ", ".join(f"the {in_words(each)} of {date(each.time)}" for each in early[:NAMED])
+    return f"it asks for what no coordinator takes before its time has come: {told}"
 
 
 def of_change(change: Change, known: Known) -> list[str]:

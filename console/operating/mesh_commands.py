@@ -11,7 +11,6 @@ from console.evidence import print_json
 from console.operating import acts
 from console.operating.act_commands import (
     keep_policy,
-    now,
     order_for,
     policy_option,
     read_policy,
@@ -19,7 +18,7 @@ from console.operating.act_commands import (
     sent_order,
     tell_receipts,
 )
-from console.operating.desk import DONE, Desk, desk_options, json_option
+from console.operating.desk import DONE, Desk, desk_options, json_option, now
 from console.operating.memory import check_policy
 from console.operating.publishing import open_term, policy_event
 from console.operating.screen import agents_table, status_data, status_lines

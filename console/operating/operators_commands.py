@@ -16,14 +16,13 @@ from console.operating import acts, doubts, succession
 from console.operating.act_commands import (
     keep_policy,
     known,
-    now,
     policy_option,
     read_policy,
     tell_receipts,
     unseen_option,
 )
 from console.operating.acts import ORDER, REVOCATION, Act
-from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
+from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option, now
 from console.operating.reasons import LOUD_REASON
 from console.operating.succession import Change
 from console.operating.succession_screen import change_data, change_lines, council_data, council_lines

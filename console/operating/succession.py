@@ -105,7 +105,9 @@ def decode(data: bytes, source: str) -> Change:
     try:
         change = codec.decode(data, Change)
         codec.decode(change.step.text, Operators)
-        said = [acts.document(each) for each in change.acts]
+        said = [acts.check(each, source) for each in change.acts]
+        if any(each.roll for each in change.acts):
+            raise MalformedError("a roll of an order that is in force already")
     except MalformedError as error:
         raise UsageError(f"{source} is damaged, or no change of operators") from error
     orders = sum(isinstance(each, Order) for each in said)

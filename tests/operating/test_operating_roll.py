@@ -14,11 +14,11 @@ from console import cli
 from console.operating import act_commands, acts
 from console.operating.kept import Kept
 from console.operating.publishing import open_term
-from console.operating.roll import holding
+from console.operating.roll import AHEAD, holding
 from schemas import codec
 from schemas.documents import Order, RevocationOrder
 from schemas.errors import UsageError
-from schemas.limits import ROLL_MOST
+from schemas.limits import CLOCK_AHEAD, ROLL_MOST
 from schemas.messages import CHIP, INSTANCE, LIFT, QUARANTINE, WORKLOAD, Event
 from sealing.context import sha256
 from sealing.documents import sign_by_operators
@@ -351,9 +351,18 @@ def texts(*documents: tuple[str, str, int]) -> list[bytes]:
         ([(LIFT, "bb", 5)], [(INSTANCE, "bb", 1)], ["bb"]),
         # A lift that was only signed may have been given up.
         ([(QUARANTINE, "bb", 4)], [(LIFT, "bb", 5)], ["bb"]),
+        # Of several the last counts, and none before its time has come.
+        ([(LIFT, "bb", 5), (LIFT, "bb", 2)], [(QUARANTINE, "bb", 4)], []),
+        ([(LIFT, "bb", 2), (LIFT, "bb", 5)], [(QUARANTINE, "bb", 4)], []),
+        ([(LIFT, "bb", NOW + CLOCK_AHEAD)], [(QUARANTINE, "bb", 4)], []),
+        ([(LIFT, "bb", NOW + CLOCK_AHEAD + 1)], [(QUARANTINE, "bb", 4)], ["bb"]),
+        # No coordinator takes a quarantine of a time to come. All else it takes, and a roll may ask for it.
+        ([], [(QUARANTINE, "bb", NOW + AHEAD)], ["bb"]),
+        ([(QUARANTINE, "cc", NOW + AHEAD + 1)], [(QUARANTINE, "bb", NOW + AHEAD + 1)], []),
+        ([], [(CHIP, "c0", NOW + AHEAD + 1)], ["c0"]),
     ],
 )
 def test_what_takes_away_holds_unless_operators_ended_it(
     sent: list[tuple[str, str, int]], signed: list[tuple[str, str, int]], held: list[str]
 ) -> None:
-    assert [each.value for each in holding(texts(*sent), texts(*signed)).values()] == held
+    assert [each.value for each in holding(texts(*sent), texts(*signed), NOW).values()] == held
