@@ -4,7 +4,7 @@ from coordinator.ledger import Ledger, Party
 from coordinator.terms import Standing
 from schemas.messages import Bytes32, MeshStatus, Millis, PartyStatus
 
-PARTIES_A_PAGE = 512  # half a KiB each, to fit a message
+PARTIES_A_PAGE = 256  # some 2.5 KiB each at most, with all roles and chips, to fit a message
 
 ADMITTED, QUARANTINED, MUST_PROVE = "admitted", "quarantined", "must-prove"
 
@@ -50,8 +50,8 @@ def _status(ledger: Ledger, party: Party) -> PartyStatus:
         party.workload,
         found.workload_id if found else b"",
         party.platform,
-        # The last that it named: by that it can be put out.
-        party.chips[-1] if party.chips else "",
+        # By each of them it can be put out.
+        party.chips,
         party.evidence,
         party.expires,
         _state(ledger, party),

@@ -289,7 +289,7 @@ class PartyStatus(Message, frozen=True):
     workload: str
     workload_id: bytes  # empty: not an enclave
     platform: str
-    chip: str
+    chips: tuple[str, ...]  # all that it named while it is remembered, the last one last
     evidence: bytes  # SHA-256 of the Evidence that it was admitted by; empty: not an enclave
     expires: Millis  # of its admission
     state: str  # `admitted`, `quarantined`, `must-prove`

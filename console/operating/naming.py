@@ -80,7 +80,7 @@ def instance_of(told: Registry | None, text: str) -> str:
 
 def named(told: Registry, kind: str, value: str) -> list[PartyStatus]:
     """Return everyone of a registry whom a revocation names, and has something to do with."""
-    found = [each for each in told if _of(each, kind) == value]
+    found = [each for each in told if value in _of(each, kind)]
     return [each for each in found if each.state == QUARANTINED] if kind == LIFT else found
 
 
@@ -94,18 +94,19 @@ def nobody(told: Registry, listed: Iterable[Revocation], kind: str, value: str) 
         return f"{text}: it is revoked already"
     if kind in (INSTANCE, QUARANTINE, LIFT):
         return text + _nearest(told, value)
-    known = {of for each in told if (of := _of(each, kind))}
+    known = {of for each in told for of in _of(each, kind) if of}
     return text + (did_you_mean(value, known) if known else f"; no {what} at all is admitted")
 
 
-def _of(party: PartyStatus, kind: str) -> str:
+def _of(party: PartyStatus, kind: str) -> tuple[str, ...]:
+    # A coordinator puts out by every chip that it was told, not by the last alone.
     return {
-        INSTANCE: party.instance.hex(),
-        QUARANTINE: party.instance.hex(),
-        LIFT: party.instance.hex(),
-        CHIP: party.chip,
-        WORKLOAD: party.workload,
-        MEASUREMENT: party.workload_id.hex(),
+        INSTANCE: (party.instance.hex(),),
+        QUARANTINE: (party.instance.hex(),),
+        LIFT: (party.instance.hex(),),
+        CHIP: party.chips,
+        WORKLOAD: (party.workload,),
+        MEASUREMENT: (party.workload_id.hex(),),
     }[kind]
 
 

@@ -164,7 +164,8 @@ def party_data(party: PartyStatus) -> dict[str, Any]:
         "workload": party.workload or None,
         "measurement": party.workload_id.hex() or None,
         "platform": party.platform or None,
-        "chip": party.chip or None,
+        "chip": party.chips[-1] if party.chips else None,  # the one that it named last
+        "chips": list(party.chips),
         "evidence": party.evidence.hex() or None,
         "expires": party.expires,
         "state": party.state,

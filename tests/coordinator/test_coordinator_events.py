@@ -727,14 +727,15 @@ def test_whoever_named_a_chip_once_is_out_with_it_at_once(world: World, then: st
     assert set(before).isdisjoint(epochs(planner.holdings(), "redactor"))
 
 
-def test_operators_are_told_the_last_chip_that_was_named(world: World) -> None:
+def test_operators_are_told_every_chip_that_was_named_the_last_one_last(world: World) -> None:
     party = world.up()
     hidden = Party.enclave(world, "redactor").join()
-    hidden.chip = ""
-    hidden.join()
+    for chip in (OTHER_CHIP, ""):
+        hidden.chip = chip
+        hidden.join()
     told = codec.convert(party.request("get", Get("status", "0"), "got"), MeshStatus)
     (shown,) = [each for each in told.parties if each.instance == hidden.keys.instance]
-    assert shown.chip == CHIP
+    assert shown.chips == (CHIP, OTHER_CHIP)
 
 
 def test_no_instance_names_more_chips_than_are_remembered(world: World) -> None:

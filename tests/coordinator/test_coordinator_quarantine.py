@@ -4,13 +4,14 @@ import msgspec
 import pytest
 
 from coordinator.beacons import revoked_hash
+from coordinator.ledger import CHIPS_MOST
 from coordinator.quarantine import LIFT_AHEAD
 from coordinator.telling import PARTIES_A_PAGE
 from coordinator.terms import AHEAD
 from schemas import codec
 from schemas.documents import Beacon
 from schemas.evidence import SEV_SNP
-from schemas.limits import MINUTE
+from schemas.limits import MAX_BODY, MINUTE
 from schemas.messages import Get, Holdings, MeshStatus, Millis
 from schemas.pinning import Pinned
 from schemas.policy import Workload
@@ -272,6 +273,26 @@ def test_nobody_else_is_told(world: World) -> None:
     for party in (Party.enclave(world, "vault"), Party.client(world)):
         with pytest.raises(Refusal, match="role-not-permitted"):
             status(party.join())
+
+
+def test_a_page_of_those_who_take_the_most_room_fits_a_message(world: World) -> None:
+    world.up()
+    ledger = world.core.authority.ledger
+    known = Party.enclave(world, "redactor").join()
+    party = ledger.admitted(known.keys.instance)
+    assert party is not None
+    most = msgspec.structs.replace(
+        party,
+        roles=tuple(f"{number:064}" for number in range(16)),
+        chip="00" * 64,
+    )
+    for number in range(PARTIES_A_PAGE):
+        instance = number.to_bytes(32, "big")
+        for chip in range(CHIPS_MOST):
+            ledger.enter(msgspec.structs.replace(most, instance=instance, chip=f"{chip:02x}" * 64))
+    told = status(world.up_again())
+    assert {len(each.chips) for each in told.parties} == {CHIPS_MOST}
+    assert len(codec.encode(told)) < MAX_BODY * 0.8  # it is padded, by an eighth at most
 
 
 def test_a_registry_of_many_comes_in_pages_that_hold_each_party_once(world: World) -> None:

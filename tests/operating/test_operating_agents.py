@@ -7,6 +7,7 @@ from typing import cast
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from agent_runtime import Agent, Context, Node
 from agent_runtime.errors import CallFailedError
@@ -239,7 +240,7 @@ def test_a_name_means_what_is_admitted_and_what_is_pinned_and_says_what_a_publis
     key = Publisher(key="ab" * 48)
     vault = Workload(on={"tdx": Pinned(measurements={"mrtd": "ab"}), "nitro": Pinned(publisher=key)})
     policy = SimpleNamespace(workloads={"vault": vault})
-    old = PartyStatus(b"i", "enclave", ("vault",), "vault", b"m" * 32, "tdx", "", b"", 0, "admitted")
+    old = PartyStatus(b"i", "enclave", ("vault",), "vault", b"m" * 32, "tdx", (), b"", 0, "admitted")
     known = measured([old], cast("Policy", policy))
     found = measured_as(known, "vault")
     assert sorted((each.platform, each.is_pinned, bool(each.note)) for each in found) == [
@@ -302,6 +303,21 @@ async def test_what_nobody_has_is_revoked_if_that_is_meant_and_said_to_have_stru
         assert (code, "it is revoked already" in said) == (2, True)
 
 
+async def test_who_moved_is_evicted_by_the_chip_that_it_named_before(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator:
+        with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
+            async with mesh.agent("vault"):
+                ledger = coordinator.service.core.authority.ledger
+                (party,) = _enclaves(coordinator)
+                ledger.enter(replace(party, chip="i-0123456789abcdef0"))
+                (told,) = (await mesh.data("agents", "list"))["agents"]
+                assert told["chips"] == [party.chip, "i-0123456789abcdef0"]
+                assert told["chip"] == "i-0123456789abcdef0"
+                sent = await mesh.data("agents", "evict", "--chip", party.chip, keys=("alice", "bob"))
+                assert sent["receipts"][0]["struck"] == 1
+                await anyio.sleep_forever()
+
+
 async def test_ids_are_taken_as_people_paste_them_and_it_is_said_how_many_went(mesh: Mesh) -> None:
     async with mesh.up():
         with pytest.RaisesGroup(AdmissionRefusedError, flatten_subgroups=True):
@@ -315,7 +331,7 @@ async def test_ids_are_taken_as_people_paste_them_and_it_is_said_how_many_went(m
 def test_a_beginning_that_several_ids_share_is_told_with_all_of_them() -> None:
     def party(digit: str) -> PartyStatus:
         one = bytes.fromhex("ab" * 8 + digit * 48)
-        return PartyStatus(one, "enclave", ("vault",), "vault", b"", "nitro", "", b"", 0, "admitted")
+        return PartyStatus(one, "enclave", ("vault",), "vault", b"", "nitro", (), b"", 0, "admitted")
 
     registry = [party("1"), party("2")]
     with pytest.raises(UsageError, match=r"names 2 of those who are admitted.*abab.*\(vault\), abab"):
@@ -324,7 +340,7 @@ def test_a_beginning_that_several_ids_share_is_told_with_all_of_them() -> None:
 
 
 def test_a_registry_that_names_a_day_after_the_last_is_shown() -> None:
-    one = PartyStatus(bytes(32), "enclave", ("vault",), "vault", b"", "nitro", "", b"", 2**63 - 1, "admitted")
+    one = PartyStatus(bytes(32), "enclave", ("vault",), "vault", b"", "nitro", (), b"", 2**63 - 1, "admitted")
     table = agents_table([one])
     assert list(table.columns[-1].cells) == [f"{2**63 - 1} ms"]
 

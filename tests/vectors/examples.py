@@ -185,7 +185,7 @@ PARTY_STATUS = PartyStatus(
     "redactor",
     fixed("a workload"),
     SEV_SNP,
-    "c0",
+    ("c1", "c0"),
     fixed("its evidence"),
     TIME + 9,
     "admitted",
