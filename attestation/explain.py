@@ -156,7 +156,7 @@ _SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.RUNTIME_UNMEASURED: (
         "Nothing that was booted is measured here; a paravisor, such as Azure's, measures it into a vTPM",
-        "MRTD is the paravisor's alone and says nothing of your image: run where RTMRs are measured",
+        "under a paravisor MRTD is that one's and says nothing of your image: run where RTMRs are measured",
     ),
     Reason.SEPT_VE_ENABLED: (
         "The host can steer the guest's exception handler",

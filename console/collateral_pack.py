@@ -98,7 +98,7 @@ def pack(
     if as_data:
         print_json(
             {
-                "file": str(out),
+                "file": str(out) if packed else None,
                 "documents": [{"subject": each.subject, "files": sorted(each.files)} for each in packed],
                 "left_out": left_out,
                 "kept": [{"subject": str(each.subject), "why": each.why} for each in kept],

@@ -55,6 +55,7 @@ BROKER_PATIENCE = 10.0  # a broker that is up answers at once
 RETRY = 0.2
 RECEIPT_DEADLINE = 15.0  # a new policy may judge ten thousand agents first
 # What a console says of a coordinator that waits for the operators' order: nobody else would.
+NO_PROFILE = "one that has no policy yet needs the signed one from here: --profile FILE.signed"
 NO_TERM = "no term is open: `sealbus mesh open --policy FILE` orders it, with as many keys as have to sign"
 PAGES_TRIED = 4  # a registry that changes between pages is asked for from the beginning
 
@@ -360,6 +361,9 @@ async def _join(coordination: Coordination, patience: float) -> None:
                 raise UnreachableError(f"no acceptable offer from a coordinator: {NO_TERM}") from error
             if coordination.witness.equivocated:
                 raise
+            unknown = isinstance(error, UnreachableError) and error.refused is Reason.SIGNATURES_TOO_FEW
+            if unknown and anyio.current_time() >= deadline:
+                raise UnreachableError(f"{error}; {NO_PROFILE}", Reason.SIGNATURES_TOO_FEW) from error
             if anyio.current_time() >= deadline:
                 raise
             await anyio.sleep(RETRY)

@@ -96,12 +96,7 @@ def new_order(
     async def work() -> int:
         who = await waiting_coordinator(desk, verified) if instance is None else digest_of(instance)
         made = order_for(desk, verified, who, term)
-        for file in desk.lacking(made.roll):
-            click.echo(
-                f"sealbus: the term waits for what {file} revokes, which too few have signed here: another "
-                "console may have it whole, or have it signed, or remove it if it was given up",
-                err=True,
-            )
+        desk.tell_lacking(made.roll)
         return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
     return anyio.run(work)
@@ -289,7 +284,8 @@ def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) 
         async with desk.line(verified.profile if verified else None) as line:
             roll = acts.roll_event(act.roll) if act.roll else None
             told = desk.revocations(act.roll)
-            receipt = await open_term(line, event, roll, told, verified.signed if verified else None)
+            with desk.naming_lacking(act.roll):
+                receipt = await open_term(line, event, roll, told, verified.signed if verified else None)
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 
@@ -475,9 +471,11 @@ def _read(path: Path, kind: str) -> Act:
 
 
 def _write(desk: Desk, act: Act, out: Path, as_data: bool) -> int:
-    if act.kind == acts.REVOCATION and act.signatures:
-        desk.keep_known(act)
-    files.write_new(out, codec.encode(act))
+    def keep() -> None:
+        if act.kind == acts.REVOCATION and act.signatures:
+            desk.keep_known(act)  # before anybody else has the signature
+
+    files.write_new(out, codec.encode(act), before=keep)
     return _tell(desk, act, as_data)
 
 

@@ -243,9 +243,12 @@ def _signed(desk: Desk, named: list[tuple[str, str]], reason: str) -> list[Act]:
 
 def _write(desk: Desk, made: list[Act], out: Path, as_data: bool) -> int:
     (act,) = made
-    if act.signatures:
-        desk.keep_known(act)  # before anybody else has the signature
-    files.write_new(out, codec.encode(act))
+
+    def keep() -> None:
+        if act.signatures:
+            desk.keep_known(act)  # before anybody else has the signature
+
+    files.write_new(out, codec.encode(act), before=keep)
     names = acts.signers(desk.council, desk.mesh, act)
     if as_data:
         print_json({"done": False, "file": str(out)} | act_data(act, names, desk.council))

@@ -3,8 +3,8 @@
 import dataclasses
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from msgspec.structs import replace
 
+from agent_runtime.joining import AdmissionRefusedError
 from console import operator_key
 from console.documents import open_signed_policy
 from console.operating import acts
@@ -25,7 +26,7 @@ from console.policy import files
 from console.policy.signing_commands import File, read_anchor
 from schemas import codec
 from schemas.documents import Profile, RevocationOrder
-from schemas.errors import UsageError
+from schemas.errors import Reason, UsageError
 from schemas.messages import Event, Millis
 from schemas.words import count
 from sealing.context import Mesh, sha256
@@ -157,6 +158,26 @@ class Desk:
             )
             for text in sorted(set(texts) - ready)
         ]
+
+    def tell_lacking(self, roll: Collection[bytes]) -> None:
+        """Name what a term with this roll waits for, and too few have signed here."""
+        for file in self.lacking(roll):
+            click.echo(
+                f"sealbus: the term waits for what {file} revokes, which too few have signed here: another "
+                "console may have it whole, or have it signed with `sealbus revoke sign FILE --mesh ANCHOR`, "
+                "or remove it if it was given up",
+                err=True,
+            )
+
+    @contextmanager
+    def naming_lacking(self, roll: Collection[bytes]) -> Iterator[None]:
+        """Where a coordinator says that revocations are missing, name those that are half signed here."""
+        try:
+            yield
+        except AdmissionRefusedError as error:
+            if error.reason is Reason.REVOCATIONS_MISSING:
+                self.tell_lacking(roll)
+            raise
 
     def _believed(self, council: Council, revocations: list[Event]) -> list[Event]:
         believed = {text_of(each): each for each in revocations if is_signed(council, each)}

@@ -84,13 +84,14 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
                     desk.council, desk.mesh, acts.sign(desk.council, desk.mesh, act, desk.keys)
                 )
                 roll = act.roll
-            receipt = await open_term(
-                line,
-                event,
-                acts.roll_event(roll) if roll else None,
-                desk.revocations(roll),
-                verified.signed if verified else None,
-            )
+            with desk.naming_lacking(roll):
+                receipt = await open_term(
+                    line,
+                    event,
+                    acts.roll_event(roll) if roll else None,
+                    desk.revocations(roll),
+                    verified.signed if verified else None,
+                )
         keep_policy(desk, verified)
         return tell_receipts(desk, [(event, receipt)], as_data)
 

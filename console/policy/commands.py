@@ -217,7 +217,7 @@ def replay(
 ) -> int:
     """Judge recorded EVIDENCE, and decisions of a --log, by the policy FILE.
 
-    Exit 1 if it refuses any, 2 if some can't be read.
+    Exit 1 if it refuses any, or pins what is revoked, 2 if some can't be read.
     """
     if not evidence and not logs:
         raise UsageError("name folders of evidence, or an audit log with --log")

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -63,10 +64,21 @@ def read(path: Path, limit: int) -> bytes:
     return read_bounded(path, limit)
 
 
-def write_new(path: Path, data: bytes, mode: int = PUBLIC) -> None:
-    """Write a file that is not there yet, or raise `UsageError`: nobody's key or policy is overwritten."""
+def write_new(
+    path: Path, data: bytes, mode: int = PUBLIC, *, before: Callable[[], None] | None = None
+) -> None:
+    """Write a file that is not there yet, or raise `UsageError`: nobody's key or policy is overwritten.
+
+    `before` is done once it is sure that the file can be there, and before anything is in it.
+    """
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            try:
+                if before is not None:
+                    before()
+            except BaseException:
+                path.unlink()
+                raise
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

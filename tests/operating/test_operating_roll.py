@@ -207,8 +207,12 @@ async def test_a_term_waits_for_what_its_opener_cannot_bring(mesh: Mesh) -> None
         assert (code, "the term waits for what" in said) == (0, True), said
         code, said = await mesh.run("order", "send", out, "--policy", policy, state="alices")
         assert (code, "revocations-missing" in said, "1 of 1 revocation" in said) == (1, True, True), said
+        assert "which too few have signed here" in said  # whose turn it is: the file is this console's own
         authority = coordinator.service.core.authority
         assert (authority.standing.term, authority.standing.policy_version) == (2, 0)
+        # A console that knows no policy yet is told what it lacks.
+        code, said = await mesh.run("mesh", "status", "--wait", "1", keys=("bob",), state="bobs")
+        assert (code, "--profile FILE.signed" in said) == (3, True), said
         # Any command of whoever has it whole brings it.
         words = ("mesh", "status", "--profile", mesh.file("policy.toml.signed"))
         code, said = await mesh.run(*words, keys=("carol",), state="carols")
@@ -301,6 +305,18 @@ def test_what_no_coordinator_takes_is_not_signed(mesh: Mesh, value: str) -> None
         file.write_bytes(codec.encode(acts.act_of(RevocationOrder(mesh.mesh.id, kind, value, "", NOW))))
         code, said = apart(mesh, "revoke", "sign", str(file), key="bob")
         assert (code, "names nothing that a coordinator takes" in said) == (2, True), said
+
+
+@pytest.mark.parametrize("out", ["there.act", "nowhere/revocation.act"])
+@pytest.mark.parametrize("words", [EVICT, ("revoke", "new", CHIP, CHIP_ID)], ids=["evict", "new"])
+def test_a_command_that_could_not_write_its_file_leaves_no_revocation_behind(
+    mesh: Mesh, words: tuple[str, ...], out: str
+) -> None:
+    (mesh.home / "there.act").write_bytes(b"another's")
+    code, said = apart(mesh, *words, "--out", mesh.file(out), key="alice")
+    assert (code, out in said) == (2, True), said
+    assert Kept(mesh.home / "state", mesh.mesh.id).known() == []
+    assert (mesh.home / "there.act").read_bytes() == b"another's"
 
 
 def test_a_signature_is_given_to_nobody_before_the_console_knows_of_it(mesh: Mesh) -> None:
