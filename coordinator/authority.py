@@ -26,6 +26,7 @@ from coordinator.telling import mesh_status
 from coordinator.terms import Standing, take_order, take_policy, take_profile
 from coordinator.turning import Turning
 from schemas import codec
+from schemas.audit import BY_REVOCATION, SUCCEEDED, UNPROVEN
 from schemas.documents import Beacon, BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
 from schemas.errors import MalformedError, Reason
 from schemas.limits import DAY, SECOND
@@ -248,7 +249,7 @@ class Authority:
         self._operators_index = succession.note(self.audit, before, council, event=event, now=now)
         dropped: frozenset[bytes] = frozenset()
         for party in succession.former(self.ledger, council):
-            dropped |= self._strike(INSTANCE, party.instance.hex(), [party], now)
+            dropped |= self._strike(INSTANCE, party.instance.hex(), [party], SUCCEEDED, now)
         return self._settle(now, dropped=dropped, everyone=True)
 
     def renew(self, event: Event, now: Millis) -> tuple[int, Effect]:
@@ -320,7 +321,7 @@ class Authority:
         self.ledger.ban(order.kind, order.value)
         # It may hold an admission of the term before, under the limits of any policy.
         until = now + DAY + GRACE_MOST if order.kind == INSTANCE else 0
-        dropped = self._strike(order.kind, order.value, struck, now, until)
+        dropped = self._strike(order.kind, order.value, struck, BY_REVOCATION, now, until)
         if order.kind == CHIP:
             dropped |= self._striking.by_chip(limits=self.standing.limits, now=now)
         return index, self._settle(now, dropped=dropped, everyone=True)
@@ -386,7 +387,7 @@ class Authority:
         dropped = {party.instance for party in ended}
         overdue = self.ledger.overdue(now)
         for party in overdue:
-            dropped |= self._strike(INSTANCE, party.instance.hex(), [party], now)
+            dropped |= self._strike(INSTANCE, party.instance.hex(), [party], UNPROVEN, now)
         changed = self.ledger.forget(now) or bool(overdue)
         settled = self._settle(now, everyone=True) if changed and self.standing.order else NO_EFFECT
         return Effect(frozenset(dropped), settled.roles, settled.everyone)
@@ -398,9 +399,10 @@ class Authority:
             self.audit.append("fork", now=now, version=fork.version, held=held, other=other)
 
     def _strike(
-        self, kind: str, value: str, struck: list[Party], now: Millis, until: Millis = 0
+        self, kind: str, value: str, struck: list[Party], cause: str, now: Millis, until: Millis = 0
     ) -> frozenset[bytes]:
-        return self._striking.strike(kind, value, struck, limits=self.standing.limits, now=now, until=until)
+        limits = self.standing.limits
+        return self._striking.strike(kind, value, struck, cause=cause, limits=limits, now=now, until=until)
 
     def _settle(self, now: Millis, *, everyone: bool, dropped: Iterable[bytes] = ()) -> Effect:
         roles = self._views.update(self.standing, self._epochs)

@@ -48,8 +48,9 @@ class Glass:
         # 2.
         if glass.time > now + AHEAD:
             raise RefusedError(Reason.NOT_YET_VALID, "break-glass of a time to come")
-        if glass.until <= now:
-            raise RefusedError(Reason.EXPIRED, "break-glass")
+        if _end(glass) * SECOND <= now:
+            # Grants end with a second: within this one nothing would be given, and everybody told of it.
+            raise RefusedError(Reason.EXPIRED, "break-glass that has ended, or ends within this second")
         if glass.until <= glass.time or glass.until - min(glass.time, now) > MOST:
             raise RefusedError(Reason.CONSTRAINT_VIOLATED, "break-glass for more than a day, or for no time")
         # 3.
@@ -123,8 +124,12 @@ def _right(glass: BreakGlass) -> str:
 
 def _rule(glass: BreakGlass) -> Rule:
     # Its end is in the grant too: what waits for its turn is asked about by the grant that let it pass.
-    until = datetime.fromtimestamp(glass.until // SECOND, UTC)
+    until = datetime.fromtimestamp(_end(glass), UTC)
     return Rule(role=glass.role, may=glass.may, what=glass.what, until=until)
+
+
+def _end(glass: BreakGlass) -> int:
+    return glass.until // SECOND
 
 
 def _rules(opened: Iterable[BreakGlass]) -> tuple[Rule, ...]:

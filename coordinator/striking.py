@@ -9,6 +9,7 @@ from coordinator.audit import AuditLog
 from coordinator.changes import Changes
 from coordinator.ledger import Ledger, Party
 from coordinator.turning import Turning
+from schemas.audit import BY_POLICY, UNPROVEN
 from schemas.limits import MINUTE, SECOND
 from schemas.messages import ENCLAVE, INSTANCE, WORKLOAD, Millis
 from schemas.policy import Limits, Policy
@@ -24,7 +25,15 @@ class Striking:
         self._ledger, self._turning, self._changes, self._audit = ledger, turning, changes, audit
 
     def strike(
-        self, kind: str, value: str, struck: list[Party], *, limits: Limits, now: Millis, until: Millis = 0
+        self,
+        kind: str,
+        value: str,
+        struck: list[Party],
+        *,
+        cause: str,
+        limits: Limits,
+        now: Millis,
+        until: Millis = 0,
     ) -> frozenset[bytes]:
         """Put parties out under one entry of the revoked set; return whose sessions end."""
         grace = limits.grace_seconds * SECOND
@@ -33,7 +42,8 @@ class Striking:
         named = [bytes.fromhex(value)] if kind == INSTANCE else []
         self._changes.revoked([*named, *(party.instance for party in struck)], now)
         for party in struck:
-            self._audit.append("evicted", now=now, instance=party.instance.hex(), roles=party.roles)
+            instance = party.instance.hex()
+            self._audit.append("evicted", now=now, instance=instance, roles=party.roles, cause=cause)
         for role in sorted({role for party in struck if party.kind == ENCLAVE for role in party.roles}):
             # Its members' secret is with the evicted: nothing under it is believed from here on.
             self._turning.hard(role, now)
@@ -50,7 +60,7 @@ class Striking:
             entries.setdefault(entry, []).append(party)
         dropped: frozenset[bytes] = frozenset()
         for (kind, value), parties in sorted(entries.items()):
-            dropped |= self.strike(kind, value, parties, limits=new.limits, now=now)
+            dropped |= self.strike(kind, value, parties, cause=BY_POLICY, limits=new.limits, now=now)
         # Whoever cannot be judged by what it proved loses its session, and with it its keys' renewal.
         return dropped | self._must_prove(
             [party for party, verdict in verdicts.values() if verdict is eviction.Verdict.MUST_PROVE],
@@ -67,7 +77,8 @@ class Striking:
         for party in parties:
             if self._ledger.admitted(party.instance) is None:
                 # Its admission is over and its keys are not: it has no session in which it could prove.
-                self.strike(INSTANCE, party.instance.hex(), [party], limits=limits, now=now)
+                instance = party.instance.hex()
+                self.strike(INSTANCE, instance, [party], cause=UNPROVEN, limits=limits, now=now)
                 continue
             self._ledger.must_prove(party.instance, now + PROVE_WITHIN)
             self._audit.append("must-prove", now=now, instance=party.instance.hex())

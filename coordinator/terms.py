@@ -95,7 +95,9 @@ def take_policy(standing: Standing, mesh: Mesh, event: Event, *, now: Millis) ->
         raise ForkError(policy.version, known[policy.version], digest)
     if policy.version <= standing.policy_version:
         raise RefusedError(Reason.VERSION_NOT_NEWER, f"policy: version {standing.policy_version} is in force")
-    most = FIRST_VERSION_MOST if standing.policy is None else NUMBERS_END - 1
+    # Of a mesh that goes on, the order names what was in force, and that may be any.
+    goes_on = standing.order.term > 1 and standing.order.policy_hash is not None
+    most = NUMBERS_END - 1 if standing.policy is not None or goes_on else FIRST_VERSION_MOST
     if policy.version > most:
         raise RefusedError(Reason.CONSTRAINT_VIOLATED, f"a policy's version: {most} at most is taken here")
     # What was left out could be signed later, and nobody could say which of the two was meant.

@@ -8,12 +8,17 @@ from pathlib import Path
 
 from agent_runtime.node import FORK
 from lab.plan import COORDINATOR
+from schemas.audit import BY_POLICY, BY_REVOCATION, UNPROVEN
 from sealing.own_keys import OwnKeys
 
 ID_SHOWN = 16  # an instance id's first characters, as agents print them
 _OWN_KEYS = re.compile(r"own keys: (\d+) searched for, found (\d+) times, control (found|missed)\n")
 _ADMITTED = " admitted as "
 _ADMISSION = frozenset({"admitted", "must-prove", "evicted", "expired"})
+_CAUSES = {
+    BY_POLICY: "by a policy that the operators signed since",
+    UNPROVEN: "it did not prove again in time",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +105,17 @@ def standing(logs: Path, names: Iterable[str]) -> list[Admitted]:
 def evicted(logs: Path, names: Iterable[str]) -> dict[str, str]:
     """Return which machines' agents the coordinator evicted and has not admitted since, and by what."""
     last: dict[str, str] = {}
-    cause = ""
+    revoked = ""
     for entry in read_audit(logs / f"{COORDINATOR}.log"):
         decision = entry.get("decision")
         if decision == "evicted":
-            last[str(entry["instance"])] = cause
+            cause = str(entry.get("cause"))
+            # Those whom a revocation names follow it, before any other revocation.
+            last[str(entry["instance"])] = revoked if cause == BY_REVOCATION else _CAUSES.get(cause, "")
         elif decision == "revoked":
-            cause = f"{entry['kind']} revoked by the operators: {entry['reason']}"
-        elif decision != "turned":  # comes between the evictions of one revocation
-            cause = "by a policy that the operators signed since"
-            if decision in _ADMISSION:
-                last.pop(str(entry["instance"]), None)
+            revoked = f"{entry['kind']} revoked by the operators: {entry['reason']}"
+        elif decision in _ADMISSION:
+            last.pop(str(entry["instance"]), None)
     return {agent.name: last[agent.instance] for agent in admitted(logs, names) if agent.instance in last}
 
 

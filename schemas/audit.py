@@ -36,9 +36,13 @@ FACTS: dict[str, tuple[str, ...]] = {
     "refused-more": ("asked", "reason", "count"),
     "must-prove": ("instance",),
     "expired": ("instance",),
-    "evicted": ("instance", "roles"),
+    "evicted": ("instance", "roles", "cause"),
     "turned": ("group", "epoch", "cause"),
 }
+
+# Why a party was put out: operators named it, and it stays out; a policy does not name it any more; it did
+# not prove again in time; it is no operator any more.
+BY_REVOCATION, BY_POLICY, UNPROVEN, SUCCEEDED = "revoked", "policy", "unproven", "operators"
 
 
 class AuditEntry(Message, frozen=True):

@@ -44,5 +44,5 @@ SEEN_TASKS = 200_000  # about 40 MiB; full means handing tasks back, never forge
 GROUP_SENDERS = 4_096  # handles with a replay window each; the longest silent one goes
 
 NUMBERS_END = 2**31  # of terms and policies' versions
-VERSIONS_LEFT = 2**20  # after a coordinator's first policy: one signed by mistake must not be the last
+VERSIONS_LEFT = 2**20  # after a mesh's first policy: one signed by mistake must not be the last
 FIRST_VERSION_MOST = NUMBERS_END - VERSIONS_LEFT - 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from attestation.appraise import workload_id
-from schemas.audit import AuditEntry
+from schemas.audit import BY_REVOCATION, AuditEntry
 from schemas.decisions import Decision, permitted
 from schemas.errors import Reason
 from schemas.messages import CLIENT, ENCLAVE, INSTANCE, MEASUREMENT, OPERATOR, WORKLOAD
@@ -18,7 +18,6 @@ from schemas.words import count
 from sealing.keys import client_instance
 
 NAMED, ADMITTED, REFUSED = "named", "admitted", "refused"
-_FOLLOWS = ("evicted", "turned")  # entries of what a revocation does
 LEFT_OPEN = ("measurements", "chips", "the demands on platforms")  # of enclaves: no entry has them
 
 
@@ -72,14 +71,12 @@ def replay_log(policy: Policy, entries: Iterable[AuditEntry]) -> Replayed:
     admitted: dict[Party, set[str]] = {}
     banned: set[tuple[str, str]] = set()
     refusals: list[tuple[str, str]] = []
-    struck = False
     for entry in entries:
         facts: dict[str, Any] = entry.facts
-        # Whom a policy put out, another may name again; whom operators put out stays out.
-        struck = entry.decision == "revoked" or (struck and entry.decision in _FOLLOWS)
         if entry.decision == "revoked":
             banned.add((facts["kind"], facts["value"]))
-        elif entry.decision == "evicted" and struck:
+        elif entry.decision == "evicted" and facts["cause"] == BY_REVOCATION:
+            # Whom a policy put out, another may name again, and who was late may prove; these stay out.
             banned.add((INSTANCE, facts["instance"]))
         elif entry.decision == "refused":
             refusals.append((facts["instance"], facts["reason"]))

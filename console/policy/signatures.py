@@ -170,7 +170,7 @@ def join(
 def chain(policy: Policy, previous: Signed | None) -> list[Finding]:
     """Say where a policy does not follow the one before; without that, only what can be seen alone."""
     if previous is None and policy.version > FIRST_VERSION_MOST:
-        most = f"no coordinator takes one above {FIRST_VERSION_MOST} as its first"
+        most = f"a mesh takes none above {FIRST_VERSION_MOST} as its first"
         text = f"version {policy.version} leaves too few after it: {most}"
         return [Finding("version-jump", ("version",), text)]
     if previous is None:

@@ -394,6 +394,22 @@ def test_terms_and_versions_leave_room_for_the_next(world: World) -> None:
     assert refusal_of(party, world.policy_event(beyond)) == "constraint-violated"
 
 
+def test_a_mesh_whose_first_version_was_the_highest_goes_on_after_a_restart() -> None:
+    first = World().policy(version=2**31 - 2**20 - 1)
+    following = World().next_policy(first)
+    for held in (first, following):
+        world = World()
+        party = operator(world)
+        party.event(world.order(term=2, policy_hash=sha256(compiled(held))))
+        operator(world).event(world.policy_event(following))
+        assert world.core.authority.standing.policy_version == following.version
+    # In a first term nothing was in force, and what no order names is anything.
+    for changes in ({"policy_hash": sha256(compiled(following))}, {"term": 2}):
+        world = World()
+        operator(world).event(world.order(**changes))
+        assert refusal_of(operator(world), world.policy_event(following)) == "constraint-violated"
+
+
 def test_a_revocation_handed_over_outlives_every_admission_of_the_term_before(world: World) -> None:
     party = operator(world)
     party.event(world.order())

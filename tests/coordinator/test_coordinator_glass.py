@@ -159,6 +159,7 @@ def test_what_is_not_signed_has_no_reason_or_names_nothing_is_refused(
         (4 * MINUTE, MOST, "constraint-violated"),  # a day from when it is taken
         (-HOUR, HOUR, "expired"),
         (0, 0, "expired"),
+        (0, SECOND - 1, "expired"),  # a grant ends with a second
         (6 * MINUTE, HOUR, "not-yet-valid"),
         (2 * MINUTE, -MINUTE, "constraint-violated"),
     ],
@@ -168,6 +169,14 @@ def test_it_is_for_a_day_at_most_and_of_now(
 ) -> None:
     event = glass(world, time=world.now + begins, until=world.now + begins + lasts)
     assert refusal_of(operator, event) == reason
+
+
+def test_what_is_taken_gives_something_however_short_it_is(world: World, operator: Party) -> None:
+    vault, planner = enclave(world, "vault"), enclave(world, "planner")
+    operator.event(glass(world, until=world.now + SECOND))
+    planner.refresh()
+    vault.refresh()
+    assert may_call(vault, planner) == ""
 
 
 def test_what_the_policy_denies_is_neither_given_nor_told(world: World, operator: Party) -> None:

@@ -27,6 +27,10 @@ def admit(instance: str) -> dict[str, str]:
     return decided("admitted", instance, platform="tdx", workload="greeter")
 
 
+def put_out(instance: str, cause: str = "revoked") -> dict[str, str]:
+    return decided("evicted", instance, cause=cause)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, instance in (("greeter-1", ONE), ("greeter-2", OTHER)):
@@ -44,15 +48,13 @@ REVOKED = decided("revoked", kind="instance", value=ONE, reason="it was stolen")
 
 
 def test_who_was_revoked_is_named_with_the_operators_reason(folder: Path) -> None:
-    found = evicted(folder, admit(ONE), admit(OTHER), REVOKED, decided("evicted", ONE), decided("turned"))
+    found = evicted(folder, admit(ONE), admit(OTHER), REVOKED, put_out(ONE), decided("turned"))
     assert found == {"greeter-1": "instance revoked by the operators: it was stolen"}
 
 
 def test_all_that_one_revocation_struck_have_its_reason(folder: Path) -> None:
     revoked = decided("revoked", kind="workload", value="greeter", reason="a bug")
-    found = evicted(
-        folder, admit(ONE), admit(OTHER), revoked, decided("evicted", ONE), decided("evicted", OTHER)
-    )
+    found = evicted(folder, admit(ONE), admit(OTHER), revoked, put_out(ONE), put_out(OTHER))
     assert set(found.values()) == {"workload revoked by the operators: a bug"}
     assert len(found) == 2
 
@@ -63,15 +65,17 @@ def test_a_policy_s_eviction_is_not_told_as_an_earlier_revocation(folder: Path) 
         admit(ONE),
         admit(OTHER),
         REVOKED,
-        decided("evicted", ONE),
+        put_out(ONE),
         decided("policy"),
-        decided("evicted", OTHER),
+        put_out(OTHER, "policy"),
     )
     assert "policy" in found["greeter-2"]
+    late = (REVOKED, put_out(ONE), put_out(OTHER, "unproven"))
+    assert "prove again" in evicted(folder, admit(ONE), admit(OTHER), *late)["greeter-2"]
 
 
 def test_who_was_admitted_again_is_not_evicted(folder: Path) -> None:
-    assert evicted(folder, admit(ONE), REVOKED, decided("evicted", ONE), admit(ONE)) == {}
+    assert evicted(folder, admit(ONE), REVOKED, put_out(ONE), admit(ONE)) == {}
     assert evicted(folder) == {}
 
 

@@ -155,6 +155,35 @@ def test_whom_a_policy_put_out_the_next_may_name_again(recorded: Recorded) -> No
     assert (code, [each["verdict"] for each in told["decisions"]]) == (0, ["named"])
 
 
+def test_whom_no_revocation_named_and_who_may_prove_again_is_not_told_as_out(recorded: Recorded) -> None:
+    world = recorded.world
+    hidden = Party.enclave(world, "redactor", chip="").join()
+    recorded.revoke("chip", "ab" * 64)
+    world.now += 61_000
+    recorded.operator = world.up_again()
+    # What is overdue goes just after a revocation of somebody else.
+    recorded.revoke("workload", "nobody")
+    world.tick(1)
+    hidden.chip = "cd" * 64
+    hidden.join()
+    recorded.operator = world.up_again()
+    code, told = recorded.data(recorded.policy)
+    assert (code, [each["verdict"] for each in told["decisions"]]) == (0, ["named"])
+
+
+def test_whose_admission_was_over_when_a_chip_was_revoked_is_not_told_as_out(recorded: Recorded) -> None:
+    world = recorded.world
+    hidden = Party.enclave(world, "redactor", chip="").join()
+    world.tick(600_000)
+    recorded.operator = world.up_again()
+    recorded.revoke("chip", "ab" * 64)
+    hidden.chip = "cd" * 64
+    hidden.join()
+    recorded.operator = world.up_again()
+    code, told = recorded.data(recorded.policy)
+    assert (code, [each["verdict"] for each in told["decisions"]]) == (0, ["named"])
+
+
 def test_a_log_that_does_not_verify_judges_nothing(recorded: Recorded) -> None:
     recorded.admit("redactor")
     assert recorded.replay(recorded.policy)[0] == 0
