@@ -194,7 +194,8 @@ def _check_glass(policy: VerifiedPolicy | None, rule: Rule) -> None:
 def _signed(desk: Desk, file: Path, act: Act, as_data: bool) -> int:
     if not desk.keys:
         raise UsageError("name your key with --key")
-    signed = acts.sign(desk.council, desk.mesh, act, desk.keys)
+    # Signatures of before operators followed count no more, and are no reason not to sign now.
+    signed = acts.sign(desk.council, desk.mesh, acts.without_former(desk.council, desk.mesh, act), desk.keys)
     if act.kind == acts.REVOCATION:
         desk.keep_known(signed)  # before anybody else has the signature
     files.replace(file, codec.encode(signed))

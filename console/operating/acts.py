@@ -127,6 +127,19 @@ def usable(council: Council, mesh: Mesh, act: Act) -> Act:
     return replace(act, signatures=tuple(made[name] for name in sorted(made)))
 
 
+def without_former(council: Council, mesh: Mesh, act: Act) -> Act:
+    """Return an act without the signatures of before operators followed: they count no more."""
+    return replace(act, signatures=tuple(s for s in act.signatures if not _is_former(council, mesh, act, s)))
+
+
+def _is_former(council: Council, mesh: Mesh, act: Act, signature: bytes) -> bool:
+    try:
+        signers(council, mesh, replace(act, signatures=(signature,)))
+    except PeerError as error:
+        return error.reason is Reason.FORMER_OPERATOR
+    return False
+
+
 def is_whole(council: Council, mesh: Mesh, act: Act) -> bool:
     """Tell whether enough different operators of this council have signed, whatever else is with it."""
     return len(usable(council, mesh, act).signatures) >= council.threshold

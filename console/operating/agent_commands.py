@@ -183,10 +183,11 @@ def taint(desk: Desk, workload: str, reason: str, out: Path, anyway: bool, as_da
             value = await _one_measurement(desk, workload)
             return _write(desk, _signed(desk, [(MEASUREMENT, value)], reason), out, as_data)
         async with desk.line() as line:
+            here = desk.of(line.council)
             meant = measured_as(await _measured(line), workload)
-            made = _signed(desk, [(MEASUREMENT, each.value) for each in meant], reason)
-            struck = await strike(line, desk, made, anyway=anyway)
-        return tell_struck(desk, struck, as_data)
+            made = _signed(here, [(MEASUREMENT, each.value) for each in meant], reason)
+            struck = await strike(line, here, made, anyway=anyway)
+        return tell_struck(here, struck, as_data)
 
     return anyio.run(work)
 
@@ -219,9 +220,10 @@ def _decide(desk: Desk, naming: Naming, reason: str, out: Path, anyway: bool, as
         if len({key.public for key in desk.keys}) < desk.council.threshold:
             return _write(desk, _signed(desk, await _one_named(desk, naming), reason), out, as_data)
         async with desk.line() as line:
-            made = _signed(desk, naming((await line.status()).parties), reason)
-            struck = await strike(line, desk, made, anyway=anyway)
-        return tell_struck(desk, struck, as_data)
+            here = desk.of(line.council)
+            made = _signed(here, naming((await line.status()).parties), reason)
+            struck = await strike(line, here, made, anyway=anyway)
+        return tell_struck(here, struck, as_data)
 
     return anyio.run(work)
 

@@ -81,7 +81,8 @@ class Desk:
         """Open a line as the first operator whose key was given; `profile`: of what is about to be sent.
 
         A coordinator whose term is newer than a revocation's receipt may never have heard of that: it is told
-        first, whoever opened its term.
+        first, whoever opened its term. Its `council` may be newer than this desk's: what is signed on the
+        line is signed as of that.
         """
         async with self._line(profile) as line:
             unheard = self._believed(line.council, self.kept.unheard(line.term))

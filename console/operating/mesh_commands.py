@@ -68,28 +68,29 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:
+            here = desk.of(line.council)
             if line.term:
                 # The same again: an earlier run may have ended between the order and the policy.
-                event = sent_order(desk, line.coordinator, line.term)
-                roll = roll_of(desk, event)
+                event = sent_order(here, line.coordinator, line.term)
+                roll = roll_of(here, event)
             else:
-                act = order_for(desk, verified, line.coordinator, term)
-                if lacking := desk.lacking(act.roll):
+                act = order_for(here, verified, line.coordinator, term)
+                if lacking := here.lacking(act.roll):
                     raise UsageError(
                         "too few have signed here what the term would wait for: have it signed with `sealbus "
                         "revoke sign`, or remove what was given up; nothing was sent: "
                         + ", ".join(map(str, lacking))
                     )
                 event = acts.event_of(
-                    desk.council, desk.mesh, acts.sign(desk.council, desk.mesh, act, desk.keys)
+                    here.council, here.mesh, acts.sign(here.council, here.mesh, act, here.keys)
                 )
                 roll = act.roll
-            with desk.naming_lacking(roll):
+            with here.naming_lacking(roll):
                 receipt = await open_term(
                     line,
                     event,
                     acts.roll_event(roll) if roll else None,
-                    desk.revocations(roll),
+                    here.revocations(roll),
                     verified.signed if verified else None,
                 )
         keep_policy(desk, verified)
@@ -107,9 +108,8 @@ def renew(desk: Desk, as_data: bool) -> int:
     async def work() -> int:
         async with desk.line() as line:
             made = acts.act_of(Renewal(desk.mesh.id, line.term, now()))
-            event = acts.event_of(
-                desk.council, desk.mesh, acts.sign(desk.council, desk.mesh, made, desk.keys)
-            )
+            council = line.council
+            event = acts.event_of(council, desk.mesh, acts.sign(council, desk.mesh, made, desk.keys))
             receipt = await line.send(event)
         return tell_receipts(desk, [(event, receipt)], as_data)
 

@@ -147,6 +147,45 @@ async def test_the_others_consoles_learn_of_it_and_then_know_it_offline(mesh: Me
         assert len(chain) == 1
 
 
+EVICT_CHIP = ("agents", "evict", "--chip", "c0" * 16, "--anyway")
+BEHIND = {"evict": EVICT_CHIP, "renew": ("mesh", "renew")}
+
+
+@pytest.mark.parametrize("words", BEHIND.values(), ids=BEHIND.keys())
+async def test_a_console_that_is_behind_signs_as_of_the_set_that_is_in_force(
+    mesh: Mesh, words: tuple[str, ...]
+) -> None:
+    async with mesh.up():
+        await mesh.data("mesh", "status", keys=("bob",), state="bobs")
+        await dave_for_carol(mesh)
+        code, said = await mesh.run(*words, keys=BOTH, state="bobs")
+        assert code == 0, said
+
+
+async def test_who_signed_before_others_followed_signs_the_same_file_again(mesh: Mesh) -> None:
+    async with mesh.up():
+        await mesh.data("mesh", "status", keys=("bob",), state="bobs")
+        await dave_for_carol(mesh)
+        file = mesh.file("evict.act")
+        # Offline, by a console that has not heard of the change.
+        words = (*EVICT_CHIP, "--out", file)
+        code, said = await mesh.run(*words, keys=("bob",), state="bobs")
+        assert (code, "1 of 2 signatures" in said) == (1, True), said
+        code, said = await mesh.run("revoke", "sign", file, keys=("alice",))
+        assert (code, "1 of 2 signatures" in said) == (0, True), said
+        code, said = await mesh.run("revoke", "sign", file, keys=("bob",))
+        assert (code, "2 of 2 signatures" in said) == (0, True), said
+        await mesh.data("revoke", "send", file, "--anyway")
+
+
+async def dave_for_carol(mesh: Mesh) -> None:
+    words = ("operators", "new", "--remove", "carol", "--reason", "lost", "--add", mesh.file("dave.pub"))
+    await mesh.data(*words, "--out", mesh.file("operators.change"), keys=("alice",))
+    sign_offline(mesh, "operators.change", "bob", "dave")
+    await mesh.data("operators", "publish", mesh.file("operators.change"))
+    mesh.home.joinpath("operators.signed").unlink()
+
+
 async def test_a_fresh_coordinator_hears_it_from_who_came_and_of_the_revocations_too(mesh: Mesh) -> None:
     chip = ("agents", "evict", "--chip", "c0" * 16, "--anyway")
     async with mesh.up() as first:
