@@ -151,8 +151,13 @@ def read_endorsements(folder: Path) -> Endorsements:
 
 
 def _read_beside(file: Path) -> bytes:
-    if not file.is_file():
-        what = "leads nowhere" if file.is_symlink() and not file.exists() else "is no regular file"
+    try:
+        what = "" if stat.S_ISREG(file.stat().st_mode) else "is no regular file"
+    except FileNotFoundError:
+        what = "leads nowhere"
+    except OSError as error:
+        what = f"can't be read ({error.strerror})"
+    if what:
         raise UsageError(f"{file} {what}: put the endorsement itself there, or take it away to do without")
     return read_bounded(file, MAX_ENDORSEMENTS)
 

@@ -42,6 +42,8 @@ _ONLY = {
     "max_evidence_seconds": (NITRO,),
 }
 SHA256_DIGITS = 64
+# What is meant for one of Intel's: the number of somebody else's is another advisory's.
+_INTELS = re.compile("(intel[-_ ]?)?(sa[-_ ]?)?[0-9]", re.IGNORECASE)
 _ADVISORY, _DIGITS = re.compile("INTEL-SA-[0-9]{5,}"), re.compile("[0-9]{1,9}$")
 
 
@@ -157,7 +159,7 @@ def _no_advisory(name: str) -> str:
     """Say why a name is none that Intel gives, "" if it may be: what matches nothing would go unnoticed."""
     if _ADVISORY.fullmatch(name):
         return ""
-    digits = _DIGITS.search(name)
+    digits = _DIGITS.search(name) if _INTELS.match(name) else None
     meant = f"INTEL-SA-{digits[0]:0>5}" if digits else ""
     of = f": did you mean {meant!r}?" if meant else ", which are written as INTEL-SA-00837"
     return f"{name!r} is none of Intel's advisories{of}"

@@ -397,6 +397,7 @@ UNREADABLE: dict[str, Callable[[Path], None]] = {
     "a folder": Path.mkdir,
     "a dangling link": lambda file: file.symlink_to("nowhere"),
     "a link to a device": lambda file: file.symlink_to("/dev/null"),
+    "a link to too long a name": lambda file: file.symlink_to("x" * 300),
     "a link to itself": lambda file: file.symlink_to(file.name),
     "empty": Path.touch,
 }
@@ -420,6 +421,8 @@ def test_an_endorsement_that_is_there_and_can_not_be_read_does_not_count_as_abse
     assert (said.out, str(tmp_path / name) in said.err) == ("", True)
     assert "or take it away to do without" in said.err
     assert "/dev/stdin" not in said.err
+    assert run(["collateral", "status", str(tmp_path)]) == 2
+    assert "or take it away to do without" in capsys.readouterr().err
 
 
 def test_evidence_that_is_there_and_can_not_be_read_is_told_by_its_name(

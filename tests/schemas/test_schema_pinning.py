@@ -430,6 +430,7 @@ def test_an_exception_until_a_day_that_nobody_can_write_down_is_refused(accept: 
         ("intel-sa-00960", "did you mean 'INTEL-SA-00960'?"),
         ("SA-960", "did you mean 'INTEL-SA-00960'?"),
         ("INTEL-SA-00960 ", "written as INTEL-SA-00837"),
+        ("CVE-2024-12345", "written as INTEL-SA-00837"),
         ("milan-vcek-extractable", "written as INTEL-SA-00837"),
     ],
 )
