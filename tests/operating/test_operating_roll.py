@@ -328,20 +328,20 @@ def test_a_signature_that_could_not_be_written_leaves_no_revocation_behind(mesh:
     assert Kept(mesh.home / "state", mesh.mesh.id).known() == []
 
 
-def test_a_file_is_as_it_was_if_the_console_cannot_know_of_its_signature(mesh: Mesh) -> None:
-    kept = Kept(mesh.home / "state", mesh.mesh.id)
-    kept.root.mkdir(parents=True)
+def test_a_file_is_as_it_was_if_the_console_cannot_know_of_its_signature(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = mesh.home / "evict.act"
-    text = codec.encode(acts.act_of(RevocationOrder(mesh.mesh.id, CHIP, CHIP_ID, "", NOW)))
-    file.write_bytes(text)
-    kept.keep_known(acts.act_of(RevocationOrder(mesh.mesh.id, CHIP, "c1", "", NOW)))
-    (folder,) = kept.root.glob("revocations")
-    (name,) = folder.iterdir()
-    name.unlink()
-    (folder / f"{sha256(codec.decode(text, acts.Act).text).hex()}.act").mkdir()  # it takes no such file
+    act = acts.act_of(RevocationOrder(mesh.mesh.id, CHIP, CHIP_ID, "", NOW))
+    file.write_bytes(codec.encode(act))
+
+    def full(*_: object) -> None:
+        raise UsageError("no space left")
+
+    monkeypatch.setattr(Kept, "keep_known", full)
     code, said = apart(mesh, "revoke", "sign", str(file), key="alice")
-    assert code == 2, said
-    assert file.read_bytes() == text
+    assert (code, "no space left" in said) == (2, True), said
+    assert file.read_bytes() == codec.encode(act)
     assert not list(mesh.home.glob(".evict*"))
 
 
