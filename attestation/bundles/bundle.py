@@ -62,7 +62,8 @@ def unverified_bundle(signed: SignedCollateral) -> CollateralBundle:
 def sign_bundle(council: Council, keys: Sequence[SigningKey], entries: Entries, *, issued: Millis) -> bytes:
     """Return a bundle that these operators signed."""
     payload = codec.encode(CollateralBundle(mesh=council.mesh.id, issued=issued, entries=entries))
-    return codec.encode(SignedCollateral(sign_by_operators(keys, council, LABEL, payload), council.chain))
+    made = sign_by_operators(keys, council, LABEL, payload)
+    return codec.encode(SignedCollateral(tuple(dict.fromkeys(made)), council.chain))
 
 
 def add_signatures(
@@ -75,19 +76,24 @@ def add_signatures(
     bundle, mesh = unverified_bundle(signed), council.mesh
     _of_mesh(mesh, bundle)
     _not_of_the_future(bundle, now)
-    # Ed25519 signs the same text in the same way, so an operator who signs again adds nothing.
-    more = sign_by_operators(keys, council, LABEL, cose.unverified_payload(signed.signatures[0]))
-    kept = [each for each in signed.signatures if _counts(council, each)]
-    return codec.encode(SignedCollateral(tuple(dict.fromkeys((*kept, *more))), council.chain))
+    payload = cose.unverified_payload(signed.signatures[0])
+    more = sign_by_operators(keys, council, LABEL, payload)
+    # A key can make any number of signatures over one text, and two of one operator are never whole.
+    made: dict[str | bytes, bytes] = {}
+    for each in (*signed.signatures, *more):
+        if (whose := _whose(council, payload, each)) is not None:
+            made.setdefault(whose, each)
+    return codec.encode(SignedCollateral(tuple(made.values()), council.chain))
 
 
-def _counts(council: Council, signature: bytes) -> bool:
-    # What was signed before others followed would keep the bundle from ever being whole.
+def _whose(council: Council, payload: bytes, signature: bytes) -> str | bytes | None:
+    # What was signed before others followed, or over another text, would keep the bundle from ever being
+    # whole. A stranger's stays, for whoever opens it to refuse.
     try:
-        signer_of(council, council.mesh, LABEL, signature)
+        name = signer_of(council, council.mesh, LABEL, signature)
     except SealingError as error:
-        return error.reason is not Reason.FORMER_OPERATOR
-    return True
+        return None if error.reason is Reason.FORMER_OPERATOR else signature
+    return name if cose.unverified_payload(signature) == payload else None
 
 
 def open_bundle(

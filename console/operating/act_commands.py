@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 refused or signatures missing, 2 unreadable, 3 no coordinator or no receipt.
 """
 
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -195,10 +196,9 @@ def _signed(desk: Desk, file: Path, act: Act, as_data: bool) -> int:
     if not desk.keys:
         raise UsageError("name your key with --key")
     # Signatures of before operators followed count no more, and are no reason not to sign now.
-    signed = acts.sign(desk.council, desk.mesh, acts.without_former(desk.council, desk.mesh, act), desk.keys)
-    if act.kind == acts.REVOCATION:
-        desk.keep_known(signed)  # before anybody else has the signature
-    files.replace(file, codec.encode(signed))
+    current = acts.without_former(desk.council, desk.mesh, act)
+    signed = acts.sign(desk.council, desk.mesh, current, desk.keys)
+    files.replace(file, codec.encode(signed), before=partial(_keep, desk, signed))
     return _tell(desk, signed, as_data)
 
 
@@ -472,12 +472,13 @@ def _read(path: Path, kind: str) -> Act:
 
 
 def _write(desk: Desk, act: Act, out: Path, as_data: bool) -> int:
-    def keep() -> None:
-        if act.kind == acts.REVOCATION and act.signatures:
-            desk.keep_known(act)  # before anybody else has the signature
-
-    files.write_new(out, codec.encode(act), before=keep)
+    files.write_new(out, codec.encode(act), before=partial(_keep, desk, act))
     return _tell(desk, act, as_data)
+
+
+def _keep(desk: Desk, act: Act) -> None:
+    if act.kind == acts.REVOCATION and act.signatures:
+        desk.keep_known(act)  # before anybody else has the signature
 
 
 def _tell(desk: Desk, act: Act, as_data: bool) -> int:

@@ -16,7 +16,7 @@ from schemas.messages import CHIP, WORKLOAD, Event, Name, Payload, Roll, SignedB
 from sealing import cose
 from sealing.context import Mesh
 from sealing.council import Council
-from sealing.documents import LABELS, open_by_operators, sign_by_operators, signer_of
+from sealing.documents import LABELS, open_by_operators, own_signer, sign_by_operators, signer_of
 from sealing.errors import NotAuthenticError, SealingError, SignatureError
 from sealing.keys import SigningKey
 from sealing.roll import encode_roll, open_roll
@@ -150,18 +150,26 @@ def one_of_each(council: Council, mesh: Mesh, act: Act) -> Act:
 
     What counts for none of these stays: it may be of operators who are about to follow.
     """
-    counting = [each for one in council.lineage for each in usable(one, mesh, act).signatures]
-    strange = [
-        each for each in act.signatures if not any(_who(one, mesh, act, each) for one in council.lineage)
-    ]
-    return replace(act, signatures=tuple(dict.fromkeys((*counting, *strange))))
+    counting: dict[tuple[int, str], bytes] = {}
+    strange: list[bytes] = []
+    for each in act.signatures:
+        # As one set at most: its hash is in what is signed.
+        whose = ((-one.version, name) for one in council.lineage for name in _who(one, mesh, act, each))
+        if (first := next(whose, None)) is None:
+            strange.append(each)
+        else:
+            counting.setdefault(first, each)
+    return replace(act, signatures=(*(counting[whom] for whom in sorted(counting)), *dict.fromkeys(strange)))
 
 
 def _who(council: Council, mesh: Mesh, act: Act, signature: bytes) -> tuple[str, ...]:
     try:
-        return signers(council, mesh, replace(act, signatures=(signature,)))
+        if document(act).mesh != mesh.id or cose.unverified_payload(signature) != act.text:
+            return ()
+        name = own_signer(council, mesh, act.kind, signature)
     except PeerError:
         return ()
+    return () if name is None else (name,)
 
 
 def event_of(council: Council, mesh: Mesh, act: Act) -> Event:
@@ -185,6 +193,8 @@ def roll_event(roll: Iterable[bytes]) -> Event:
 def signed(council: Council, label: str, documents: Sequence[bytes]) -> tuple[bytes, tuple[str, ...]]:
     """Return what operators signed, and who: those of now, or those of before if nobody signed it again."""
     for each in council.lineage:
+        if documents and own_signer(each, council.mesh, label, documents[0]) is None:
+            continue  # why it is not theirs takes long to find out
         try:
             text = open_by_operators(each, council.mesh, label, documents)
             names = {signer_of(each, council.mesh, label, document) for document in documents}

@@ -29,6 +29,7 @@ from schemas.documents import Profile, RevocationOrder
 from schemas.errors import Reason, UsageError
 from schemas.messages import Event, Millis
 from schemas.words import count
+from sealing import council as councils
 from sealing.context import Mesh, sha256
 from sealing.council import Council
 from sealing.errors import SealingError
@@ -111,8 +112,15 @@ class Desk:
         return acts.is_whole(self.council, self.mesh, act)
 
     def _was_whole(self, act: Act) -> bool:
-        # The end of a quarantine is never signed again: operators who follow leave it ended.
-        return any(acts.is_whole(each, self.mesh, act) for each in self.council.lineage)
+        # The end of a quarantine is never signed again: operators who follow leave it ended. What is of later
+        # is not theirs who went: whoever has their keys would end what was quarantined since.
+        time = acts.document(act).time
+        ends = [councils.read(self.mesh, step).time for step in self.council.chain]
+        return any(
+            acts.is_whole(each, self.mesh, act)
+            for each in self.council.lineage
+            if each is self.council or time <= ends[each.version]
+        )
 
     def keep_known(self, *made: Act) -> None:
         """Keep revocations that are signed here, or in force, with the signatures that are known of them."""

@@ -88,12 +88,18 @@ def write_new(
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file whole in place of an older one, or raise `UsageError` and leave that."""
+def replace(path: Path, data: bytes, *, before: Callable[[], None] | None = None) -> None:
+    """Write a file whole in place of an older one, or raise `UsageError` and leave that.
+
+    `before` is done once all of it is written, and before it takes the older one's place.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     write_new(temporary, data)
     try:
+        if before is not None:
+            before()
         temporary.rename(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import pytest
 
 from attestation import tdx
 from attestation.bundles.bundle import (
+    LABEL,
     SKEW,
     add_signatures,
     decode_file,
@@ -24,6 +25,7 @@ from schemas import codec
 from schemas.collateral import CollateralEntry, CollateralFile, Entries, SignedCollateral
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.evidence import Evidence
+from sealing import cose
 from sealing.context import SUITE_GCM
 from sealing.council import succeed
 from sealing.documents import open_anchor
@@ -32,6 +34,7 @@ from sealing.keys import SigningKey
 from tests.attestation.tdx_forge import Forge
 from tests.endorsements.world import NOW
 from tests.sealing.council_world import KEYS, change, council, signed
+from tests.sealing.world import signed_anew
 
 ALICE, BOB, CAROL, MALLORY = (SigningKey() for _ in "four")
 ANCHOR, MESH = open_anchor(
@@ -92,6 +95,24 @@ def test_an_operator_who_signs_twice_counts_once(entries: Entries) -> None:
         ANCHOR, (ALICE,), decode_signed(sign_bundle(ANCHOR, (ALICE,), entries, issued=ISSUED)), now=ISSUED
     )
     assert len(decode_signed(twice).signatures) == 1
+
+
+def test_two_signatures_of_one_operator_are_one_and_keep_no_bundle_from_being_whole(entries: Entries) -> None:
+    (mine,) = decode_signed(sign_bundle(ANCHOR, (CAROL, CAROL), entries, issued=ISSUED)).signatures
+    other = signed_anew(CAROL, MESH, LABEL, cose.unverified_payload(mine))
+    assert other != mine
+    twice = SignedCollateral((mine, other), ())
+    still_one = decode_signed(add_signatures(ANCHOR, (CAROL,), twice, now=ISSUED))
+    assert still_one.signatures == (mine,)
+    by_two = add_signatures(ANCHOR, (ALICE,), twice, now=ISSUED)
+    assert open_bundle(ANCHOR, MESH, by_two, now=ISSUED).entries == entries
+
+
+def test_an_operators_signature_over_another_text_keeps_no_bundle_from_being_whole(entries: Entries) -> None:
+    (mine,) = decode_signed(sign_bundle(ANCHOR, (ALICE,), entries, issued=ISSUED)).signatures
+    (other,) = decode_signed(sign_bundle(ANCHOR, (BOB,), entries, issued=ISSUED + 1)).signatures
+    by_two = add_signatures(ANCHOR, (BOB,), SignedCollateral((mine, other), ()), now=ISSUED)
+    assert open_bundle(ANCHOR, MESH, by_two, now=ISSUED).issued == ISSUED
 
 
 def test_a_bundle_that_nobody_signed_is_none() -> None:

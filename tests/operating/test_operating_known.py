@@ -1,14 +1,12 @@
 """What a console knows of revocations is not steered by the one operator who writes their files."""
 
-import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
-import cbor2
 import pytest
 from msgspec.structs import replace
-from nacl import bindings
 
 from console.documents import make_anchor
 from console.operating import acts, succession
@@ -28,6 +26,7 @@ from sealing.keys import SigningKey
 from sealing.roll import roll_hash
 from tests.operating.test_operating_roll import BOTH, CHIP_ID, alone, apart, revoked
 from tests.operating.world import Mesh
+from tests.sealing.world import signed_anew
 
 pytestmark = pytest.mark.anyio
 
@@ -54,21 +53,7 @@ def by(desk: Desk, act: Act, *names: str) -> Act:
 
 
 def another(key: SigningKey, desk: Desk | Mesh, act: Act) -> bytes:
-    """Sign as RFC 8032 does, with a nonce that is drawn: each time another good signature."""
-    (seed,) = key.secrets()
-    scalar = bytearray(hashlib.sha512(seed).digest()[:32])
-    scalar[0] &= 248
-    scalar[31] = scalar[31] & 127 | 64
-    secret = bindings.crypto_core_ed25519_scalar_reduce(bytes(scalar) + bytes(32))
-    nonce = bindings.crypto_core_ed25519_scalar_reduce(os.urandom(64))
-    point = bindings.crypto_scalarmult_ed25519_base_noclamp(nonce)
-    text = cose._to_be_signed(desk.mesh, act.kind, act.text)
-    challenge = hashlib.sha512(point + key.public + text).digest()
-    product = bindings.crypto_core_ed25519_scalar_mul(
-        bindings.crypto_core_ed25519_scalar_reduce(challenge), secret
-    )
-    made = point + bindings.crypto_core_ed25519_scalar_add(nonce, product)
-    return cbor2.dumps([cose._PROTECTED, {}, act.text, made], canonical=True)
+    return signed_anew(key, desk.mesh, act.kind, act.text)
 
 
 # One operator counts once.
@@ -236,6 +221,61 @@ def test_what_was_lifted_stays_lifted_when_operators_follow(tmp_path: Path) -> N
     after.keep_known(by(desk, said(desk, LIFT, NOW - 1, other), "alice"))
     after.keep_known(by(after, said(desk, LIFT, NOW - 1, other), "dave"))
     assert [each.value for each in after.holding().values()] == [other]
+
+
+def test_keys_that_were_replaced_end_nothing_that_was_quarantined_since(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path, ("alice", "bob", "carol"), 2)
+    come = [OperatorKey(name, KEYS[name].public) for name in ("dave", "erin")]
+    people = succession.replaced(desk.council, ["bob", "carol"], come)
+    made = NOW - 1000
+    change = succession.make(desk.council, people, None, reason="r", time=made, policy=None, again=[])
+    change = succession.sign(desk.council, change, list(KEYS.values()))
+    after = desk.of(succession.follow(desk.council, change))
+    former, latter = said(desk, QUARANTINE, made - 1), said(desk, QUARANTINE, made + 1)
+    desk.keep_known(by(desk, former, "bob", "carol"))
+    after.keep_known(by(after, latter, "alice", "dave"))
+    # Learned of a coordinator that went by the former set, when this console did too.
+    late = said(desk, LIFT, made + 2)
+    desk.keep_known(by(desk, late, "bob", "carol"))
+    assert after.holding().keys() == {sha256(former.text), sha256(latter.text)}
+    # What they ended in their time stays ended, and whatever they date back ends nothing of later.
+    desk.keep_known(by(desk, said(desk, LIFT, made), "bob", "carol"))
+    assert after.holding().keys() == {sha256(latter.text)}
+    # Those of now end it with the same text.
+    after.keep_known(by(after, late, "alice", "erin"))
+    assert after.holding() == {}
+
+
+def test_after_many_changes_a_revocation_is_kept_without_a_search_for_who_signed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desk_of(tmp_path, ("alice", "bob", "carol"), 2)
+    council, changes = first.council, 8
+    for number in range(changes):
+        gone, come = ("carol", "dave") if number % 2 == 0 else ("dave", "carol")
+        people = succession.replaced(council, [gone], [OperatorKey(come, KEYS[come].public)])
+        change = succession.make(council, people, None, reason="r", time=NOW, policy=None, again=[])
+        change = succession.sign(council, change, [KEYS[name] for name in ("alice", "bob", come)])
+        council = succession.follow(council, change)
+    desk, tried = first.of(council), []
+
+    def counted(data: bytes, public: bytes, *rest: Any) -> bytes:
+        tried.append(public)
+        return opened(data, public, *rest)
+
+    opened = cose.open_signed
+    monkeypatch.setattr(cose, "open_signed", counted)
+    act = said(desk, CHIP, NOW, "c0")
+    both = [*by(first, act, "alice", "bob").signatures, *by(desk, act, "alice", "bob").signatures]
+    tried.clear()
+    desk.keep_known(replace(act, signatures=tuple(both)))
+    (known,) = desk.kept.known()
+    assert known.signatures == (*both[2:], *both[:2])
+    # Each key of each set once for each signature, at most.
+    assert len(tried) <= len(both) * 3 * (changes + 1)
+    tried.clear()
+    assert acts.signed(council, act.kind, both[:2])[1] == ("alice", "bob")
+    assert len(tried) <= len(both) * 3 * (changes + 1)
 
 
 def test_signatures_for_operators_who_are_about_to_follow_are_kept(tmp_path: Path) -> None:

@@ -319,6 +319,32 @@ def test_a_command_that_could_not_write_its_file_leaves_no_revocation_behind(
     assert (mesh.home / "there.act").read_bytes() == b"another's"
 
 
+def test_a_signature_that_could_not_be_written_leaves_no_revocation_behind(mesh: Mesh) -> None:
+    act = acts.act_of(RevocationOrder(mesh.mesh.id, CHIP, CHIP_ID, "", NOW))
+    file = mesh.home / ("x" * 250)  # one more character, and there is no such file
+    file.write_bytes(codec.encode(act))
+    code, said = apart(mesh, "revoke", "sign", str(file), key="alice")
+    assert (code, "cannot write" in said) == (2, True), said
+    assert Kept(mesh.home / "state", mesh.mesh.id).known() == []
+
+
+def test_a_file_is_as_it_was_if_the_console_cannot_know_of_its_signature(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = mesh.home / "evict.act"
+    act = acts.act_of(RevocationOrder(mesh.mesh.id, CHIP, CHIP_ID, "", NOW))
+    file.write_bytes(codec.encode(act))
+
+    def full(*_: object) -> None:
+        raise UsageError("no space left")
+
+    monkeypatch.setattr(Kept, "keep_known", full)
+    code, said = apart(mesh, "revoke", "sign", str(file), key="alice")
+    assert (code, "no space left" in said) == (2, True), said
+    assert file.read_bytes() == codec.encode(act)
+    assert not list(mesh.home.glob(".evict*"))
+
+
 def test_a_signature_is_given_to_nobody_before_the_console_knows_of_it(mesh: Mesh) -> None:
     kept = Kept(mesh.home / "state", mesh.mesh.id)
     kept.root.mkdir(parents=True)

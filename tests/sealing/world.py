@@ -1,11 +1,16 @@
 """Two parties back to back, without a bus: what one returns, the other is handed."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 
+import cbor2
+from nacl import bindings
+
 from schemas.messages import Accept, Init, MemberPackage
+from sealing import cose
 from sealing.context import SUITE_GCM, SUITE_GCM_SIV, Mesh
-from sealing.keys import PartyKeys
+from sealing.keys import PartyKeys, SigningKey
 from sealing.session import OpenedInit, Peer, PendingSession, Session, accept_init, open_init
 
 MESH = Mesh(b"\x01" * 32, SUITE_GCM)
@@ -92,3 +97,21 @@ def flipped(data: bytes, bit: int) -> bytes:
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
+
+
+def signed_anew(key: SigningKey, mesh: Mesh, label: str, text: bytes) -> bytes:
+    """Sign as RFC 8032 does, with a nonce that is drawn: each time another good signature."""
+    (seed,) = key.secrets()
+    scalar = bytearray(hashlib.sha512(seed).digest()[:32])
+    scalar[0] &= 248
+    scalar[31] = scalar[31] & 127 | 64
+    secret = bindings.crypto_core_ed25519_scalar_reduce(bytes(scalar) + bytes(32))
+    nonce = bindings.crypto_core_ed25519_scalar_reduce(os.urandom(64))
+    point = bindings.crypto_scalarmult_ed25519_base_noclamp(nonce)
+    signed = cose._to_be_signed(mesh, label, text)
+    challenge = hashlib.sha512(point + key.public + signed).digest()
+    product = bindings.crypto_core_ed25519_scalar_mul(
+        bindings.crypto_core_ed25519_scalar_reduce(challenge), secret
+    )
+    made = point + bindings.crypto_core_ed25519_scalar_add(nonce, product)
+    return cbor2.dumps([cose._PROTECTED, {}, text, made], canonical=True)
