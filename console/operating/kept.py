@@ -70,6 +70,12 @@ def _read(path: Path, kind: type[T]) -> T:
         raise UsageError(f"{path} is damaged: take it from a backup, or remove it") from error
 
 
+def _no_more_than_is_read(data: bytes, what: str) -> bytes:
+    if len(data) > MAX_KEPT:
+        raise UsageError(f"a {what} of {len(data)} bytes is too long to be kept: {MAX_KEPT} at most")
+    return data
+
+
 def text_of(event: Event) -> bytes:
     """Return what an event says, whoever signed it."""
     return unverified_payload(event.documents[0])
@@ -149,9 +155,10 @@ class Kept:
     def pend(self, event: Event) -> None:
         """Keep what is about to be sent, or raise `UsageError`: what is in force later is known here then."""
         path = self._pending(event)
+        data = _no_more_than_is_read(codec.encode(event), event.kind)
         with self._locked():
             self._folder(path.parent)
-            self._replace(path, codec.encode(event))
+            self._replace(path, data)
 
     def unpend(self, event: Event) -> None:
         """Forget what was to be sent: it was refused, or its receipt is kept."""
@@ -175,12 +182,16 @@ class Kept:
         return [event for event, _ in self._revocations()]
 
     def keep_known(self, act: Act) -> Path:
-        """Keep a revocation that was signed here or is in force, with those who signed it."""
+        """Keep a revocation that was signed here or is in force, with those who signed it.
+
+        Raise `UsageError` for more than can be read again.
+        """
         path = self.root / REVOCATIONS / f"{sha256(act.text).hex()}{ACT}"
+        data = _no_more_than_is_read(codec.encode(act), act.kind)
         self.learn(NOTHING)  # the memory is written before anything else
         with self._locked():
             self._folder(path.parent)
-            self._replace(path, codec.encode(act))
+            self._replace(path, data)
         return path
 
     def known(self) -> list[Act]:

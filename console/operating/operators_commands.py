@@ -23,6 +23,7 @@ from console.operating.act_commands import (
 )
 from console.operating.acts import ORDER, REVOCATION, Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option, now
+from console.operating.publishing import bring
 from console.operating.reasons import LOUD_REASON
 from console.operating.succession import Change
 from console.operating.succession_screen import change_data, change_lines, council_data, council_lines
@@ -55,7 +56,7 @@ def operators() -> None:
 def show(desk: Desk, file: Path | None, out: Path | None, as_data: bool) -> int:
     """Say who the operators are, or what the change FILE says and who has signed it: exit 1 if too few."""
     if file is not None:
-        return DONE if _tell(desk, _read(file), as_data) else REFUSED
+        return DONE if _tell(desk, _usable(desk, file), as_data) else REFUSED
     if out is not None:
         files.replace(out, encode_chain(desk.council))
     if as_data:
@@ -140,7 +141,7 @@ def sign(desk: Desk, file: Path, policy_file: Path | None, anyway: bool, as_data
     """
     if not desk.keys:
         raise UsageError("name your key with --key")
-    change = _read(file)
+    change = _usable(desk, file)
     named = read_policy(desk, policy_file) if policy_file else None
     doubts.refuse(doubts.of_change(change, known(desk, named)), anyway=anyway)
     change = _signed(desk, change)
@@ -156,9 +157,9 @@ def sign(desk: Desk, file: Path, policy_file: Path | None, anyway: bool, as_data
 @json_option
 def join(desk: Desk, file: Path, others: tuple[Path, ...], as_data: bool) -> int:
     """Add to FILE the signatures that others made elsewhere."""
-    change = _read(file)
+    change = _usable(desk, file)
     for other in others:
-        change = succession.join(desk.council, change, _read(other))
+        change = succession.join(desk.council, change, _usable(desk, other))
     files.replace(file, codec.encode(change))
     _tell(desk, change, as_data)
     return DONE
@@ -173,18 +174,21 @@ def publish(desk: Desk, file: Path, as_data: bool) -> int:
 
     It is sent by an operator of before; by one of after where the coordinator has no term yet.
     """
-    change = _read(file)
+    change = _usable(desk, file)
+    # All of it is signed by enough before any of it is sent.
     council = succession.follow(desk.council, change)
     policy = succession.policy_of(council, change)
+    revocations = succession.revocations_of(council, change)
 
     async def work() -> int:
         async with _sending(desk, council).line(policy.profile if policy else None) as line:
             event = succession.event_of(council, change, running=bool(line.term))
             _check_order(line, change)
             receipts = [(event, await line.send(event))]
-            receipts += await _revoke_again(desk, line, council, change)
-        keep_policy(desk, policy)
-        _write_chain(desk, council)
+            # The change is in force, whatever becomes of the rest.
+            keep_policy(desk, policy)
+            _write_chain(desk, council)
+            receipts += await _revoke_again(desk, line, council, revocations)
         if not as_data:
             say([f"every change so far: {desk.anchor_file.with_name(CHAIN)}, for the others' consoles too"])
         return tell_receipts(desk, receipts, as_data)
@@ -230,19 +234,14 @@ def _check_order(line: OperatorLine, change: Change) -> None:
 
 
 async def _revoke_again(
-    desk: Desk, line: OperatorLine, council: Council, change: Change
+    desk: Desk, line: OperatorLine, council: Council, revocations: list[Event]
 ) -> list[tuple[Event, LogReceipt]]:
     """Bring the revocations as the new operators signed them, so that later coordinators can be told."""
-    revocations = succession.revocations_of(council, change)
-    if not line.term:
-        for event in revocations:
-            desk.kept.pend(event)  # told with the order
-        return []
-    if desk.keys[0].public not in council.keys:
-        for event in revocations:
-            desk.kept.pend(event)
-        return []
-    return [(event, await line.send(event)) for event in revocations]
+    for event in revocations:
+        desk.kept.pend(event)
+    if not line.term or desk.keys[0].public not in council.keys:
+        return []  # told with the order, or by one of those who are the operators now
+    return await bring(line, revocations)
 
 
 def _sending(desk: Desk, council: Council) -> Desk:
@@ -264,7 +263,11 @@ def _signed(desk: Desk, change: Change) -> Change:
 
 
 def _read(path: Path) -> Change:
-    return succession.decode(files.read(path, succession.MAX_CHANGE), str(path))
+    return succession.decode(files.read(path, succession.MAX_CHANGE), str(path), now())
+
+
+def _usable(desk: Desk, path: Path) -> Change:
+    return succession.usable(desk.council, _read(path))
 
 
 def _tell(desk: Desk, change: Change, as_data: bool) -> bool:

@@ -69,14 +69,17 @@ async def hand_over(
 
 async def tell(line: OperatorLine, revocations: Iterable[Event]) -> int:
     """Tell a coordinator revocations of before; return how many of them it took."""
-    told = 0
+    return len(await bring(line, revocations))
+
+
+async def bring(line: OperatorLine, revocations: Iterable[Event]) -> list[tuple[Event, LogReceipt]]:
+    """Bring a coordinator revocations of before; return those that it took, with its receipts."""
+    taken = []
     for revocation in revocations:
         try:
-            await line.send(revocation)
+            taken.append((revocation, await line.send(revocation)))
         except AdmissionRefusedError as error:
             # A quarantine, or its end: operators elsewhere have said otherwise since.
             if error.reason is not Reason.REPLAYED:
                 raise
-        else:
-            told += 1
-    return told
+    return taken

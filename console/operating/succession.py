@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
 from console.operating import acts
 from console.operating.acts import ORDER, REVOCATION, Act
-from console.operating.roll import takes_away
+from console.operating.roll import has_to_wait, in_words, takes_away
 from console.policy import signatures
 from console.policy.operators import majority
 from schemas import codec
 from schemas.codec import Message
-from schemas.documents import OperatorKey, Operators, Order
+from schemas.documents import OperatorKey, Operators, Order, RevocationOrder
 from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.messages import Event, Millis, Payload, Succession
 from schemas.policy import Policy, compiled, from_compiled
@@ -45,8 +45,9 @@ class Progress:
     after: Council
     signed: tuple[str, ...]
     unproven: tuple[str, ...]  # who came and has not shown the new key
+    partly: tuple[str, ...]  # who signed the change, and not all that is signed again with it
     former_missing: int
-    new_missing: int
+    new_missing: int  # of the change, or of what fewest have signed again
 
     @property
     def whole(self) -> bool:
@@ -94,17 +95,18 @@ def make(
     text = None if policy is None else compiled(policy)
     change = Change(Succession(codec.encode(named), ()), text, signatures.NOBODY, unsigned)
     try:
-        after(council, decode(codec.encode(change), "it"))
+        after(council, decode(codec.encode(change), "it", time))
     except PeerError as error:
         raise UsageError(f"these operators cannot follow: {error}") from error
     return change
 
 
-def decode(data: bytes, source: str) -> Change:
+def decode(data: bytes, source: str, now: Millis) -> Change:
     """Read a change's file, or raise `UsageError` that names `source`."""
     try:
         change = codec.decode(data, Change)
-        codec.decode(change.step.text, Operators)
+        mesh = codec.decode(change.step.text, Operators).mesh
+        policy = None if change.policy is None else from_compiled(change.policy)
         said = [acts.check(each, source) for each in change.acts]
         if any(each.roll for each in change.acts):
             raise MalformedError("a roll of an order that is in force already")
@@ -116,7 +118,28 @@ def decode(data: bytes, source: str) -> Change:
             f"{source} has more signed again than the order in force and revocations: whoever wrote it "
             "wants signatures for something else"
         )
+    if any(each.mesh != mesh for each in said) or (policy is not None and policy.mesh != mesh.hex()):
+        raise UsageError(f"{source} has something of another mesh signed again")
+    for each in said:
+        if isinstance(each, RevocationOrder) and has_to_wait(each, now):
+            raise UsageError(
+                f"{source} has the {in_words(each)} of {signatures.date(each.time)} signed again, which no "
+                "coordinator takes before its time"
+            )
     return change
+
+
+def usable(council: Council, change: Change) -> Change:
+    """Return a change with those signatures alone of what is signed again that count.
+
+    Whoever has the file can put others beside them, which nobody is to keep, nor send, nor be stopped by.
+    """
+    new = after(council, change)
+    again = tuple(acts.usable(new, new.mesh, act) for act in change.acts)
+    signed = signatures.NOBODY
+    if change.policy is not None:
+        signed = signatures.usable(new, new.mesh, change.signed, from_compiled(change.policy))
+    return Change(change.step, change.policy, signed, again)
 
 
 def before(council: Council, change: Change) -> Council:
@@ -167,14 +190,25 @@ def progress(council: Council, change: Change) -> Progress:
     """Say who has signed a change, or raise a `PeerError` for a signature that is none."""
     old, new = before(council, change), after(council, change)
     keys = councils.signers_of(old, change.step)
+    new_signers = {each.name for each in new.operators if each.key in keys}
+    again = [set(acts.signers(new, new.mesh, act)) for act in change.acts]
+    if change.policy is not None:
+        again.append(_signers_of_policy(new, change))
     return Progress(
         old,
         new,
         tuple(sorted(new.name_of(key) or old.name_of(key) or "" for key in keys)),
         tuple(each.name for each in new.operators if each.key not in old.keys | keys),
+        tuple(sorted(new_signers - new_signers.intersection(*again))),
         max(0, old.threshold - len(keys & old.keys)),
-        max(0, new.threshold - len(keys & new.keys)),
+        max(0, new.threshold - min(len(each) for each in (new_signers, *again))),
     )
+
+
+def _signers_of_policy(new: Council, change: Change) -> set[str]:
+    if not change.signed.policy:
+        return set()
+    return set(signatures.read_signed(new, new.mesh, change.signed).signers)
 
 
 def follow(council: Council, change: Change) -> Council:

@@ -56,6 +56,7 @@ def change_lines(change: Change, progress: Progress, held: Policy | None) -> lis
         lines += ["signed again by those of after:", *(f"  {each}" for each in again)]
     lines += [f"{name} has signed" for name in progress.signed]
     lines += [f"{name} has to sign with the new key" for name in progress.unproven]
+    lines += [f"{name} has not signed all that is signed again" for name in progress.partly]
     if progress.whole:
         return [*lines, "complete: publish it with `sealbus operators publish`"]
     return [
@@ -78,6 +79,7 @@ def change_data(change: Change, progress: Progress, held: Policy | None) -> dict
         "again": _again_data(change, held),
         "signed": list(progress.signed),
         "unproven": list(progress.unproven),
+        "partly": list(progress.partly),
         "lacking": {"before": progress.former_missing, "after": progress.new_missing},
         "complete": progress.whole,
     }

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from console.documents import SignedPolicy, sign_policy
 from console.policy.finding import Finding
 from schemas import codec
-from schemas.errors import MalformedError, Reason, UsageError
+from schemas.errors import MalformedError, PeerError, Reason, UsageError
 from schemas.limits import FIRST_VERSION_MOST, SECOND
 from schemas.messages import Millis
 from schemas.policy import Policy, compiled, from_compiled
@@ -90,6 +90,26 @@ def of_now(council: Council, mesh: Mesh, signed: SignedPolicy) -> SignedPolicy:
         tuple(each for each in signed.policy if not _is_former(council, mesh, "policy", each)),
         tuple(each for each in signed.profile if not _is_former(council, mesh, "profile", each)),
     )
+
+
+def usable(council: Council, mesh: Mesh, signed: SignedPolicy, policy: Policy) -> SignedPolicy:
+    """Return those signatures alone that count for `policy`, of each operator who signed its profile too."""
+    made = _counting(council, mesh, "policy", signed.policy, compiled(policy))
+    profiled = _counting(council, mesh, "profile", signed.profile, codec.encode(profile_of(mesh, policy)))
+    names = sorted(made.keys() & profiled.keys())
+    return SignedPolicy(tuple(made[name] for name in names), tuple(profiled[name] for name in names))
+
+
+def _counting(
+    council: Council, mesh: Mesh, label: str, documents: Iterable[bytes], text: bytes
+) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for document in documents:
+        try:
+            found = _signers(council, mesh, label, (document,), text) | found
+        except PeerError:
+            continue
+    return found
 
 
 def _is_former(council: Council, mesh: Mesh, label: str, document: bytes) -> bool:

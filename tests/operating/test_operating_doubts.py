@@ -240,5 +240,5 @@ def test_a_change_that_is_made_here_leaves_out_the_end_of_a_quarantine(mesh: Mes
     words = ("--remove", "carol", "--reason", "x", "--mesh", mesh.file("anchor.cbor"), "--out", str(out))
     code, said = run(mesh, "operators", "new", *words)
     assert code == 0, said
-    change = succession.decode(out.read_bytes(), "it")
+    change = succession.decode(out.read_bytes(), "it", NOW)
     assert [acts.document(act) for act in change.acts] == [order, evicted]
