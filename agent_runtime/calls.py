@@ -90,11 +90,12 @@ class Calls:
         take: TakeMessage,
         context_of: ContextOf,
     ) -> None:
-        self._coordination = coordination
         self._membership = membership
         self._gate = gate
         self._peering = peering
         self._refusals = refusals
+        # An id is this process and a number: who answers forgets old ones by it.
+        self._process, self._asked = coordination.party.random(8), 0
         # By peer and request: no peer can answer, or cancel, what is another's.
         self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
         self._probing: asyncio.TimerHandle | None = None
@@ -122,7 +123,8 @@ class Calls:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
         way = way.of_size(len(arguments))
         deadline = way.now + int(within * SECOND)
-        request = self._coordination.party.random(16)
+        self._asked += 1
+        request = self._process + self._asked.to_bytes(8, "big")
         call = Call(request, tool, arguments, deadline, idempotency)
         tried: set[bytes] = set()
         link, remaining = self.links.direct(way), within

@@ -247,13 +247,40 @@ class Gate:
         return granted
 
 
+_PROCESS = 8  # bytes of a request's id that name the process which asks; a number follows
+PROCESSES_PER_PEER = 16
+
+
 @dataclass(slots=True)
 class _Requests:
     """What one peer asked: ids with how long each is kept, and the replies that are kept."""
 
     ids: OrderedDict[bytes, Millis] = field(default_factory=OrderedDict)
     replies: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
+    # By the part of an id that names a process: the highest number forgotten, and until when it counts.
+    floors: dict[bytes, tuple[int, Millis]] = field(default_factory=dict)
     size: int = 0
+
+    def is_below_floor(self, request: bytes) -> bool:
+        """Tell whether an id may be one that was forgotten."""
+        floor = self.floors.get(request[:_PROCESS])
+        return floor is not None and int.from_bytes(request[_PROCESS:], "big") <= floor[0]
+
+    def drop_id(self) -> int | None:
+        """Forget the oldest id, and take none any more up to its number; return its reply's size.
+
+        None where too many processes of the peer have such a number: who draws ids by chance has one each.
+        """
+        request, until = next(iter(self.ids.items()))
+        process, number = request[:_PROCESS], int.from_bytes(request[_PROCESS:], "big")
+        highest, lasts = self.floors.get(process, (0, 0))
+        if not lasts and len(self.floors) >= PROCESSES_PER_PEER:
+            return None
+        self.floors[process] = max(highest, number), max(lasts, until)
+        del self.ids[request]
+        gone = len(self.replies.pop(request, b""))
+        self.size -= gone
+        return gone
 
     def drop_reply(self) -> int:
         """Let go of the oldest reply and return its size."""
@@ -266,7 +293,8 @@ class RequestMemory:
     """Requests by peer instance: one repeated on any session is answered, not run again.
 
     An id is kept for as long as the gate would let its request pass; replies within a limit, which costs
-    the peer that holds the most of it. A repeat whose reply is gone is refused, never run.
+    the peer that holds the most of it. A repeat whose reply is gone is refused, never run. Of a peer that
+    asks for more than can be kept the oldest is forgotten, and all ids of its process up to that number.
     """
 
     def __init__(self, reply_bytes: int = REPLY_BYTES_KEPT, requests: int = REQUESTS_PER_PEER) -> None:
@@ -283,8 +311,13 @@ class RequestMemory:
             if reply is None:
                 raise ReplayedError("the request was here before")
             return reply
+        if asked.floors and asked.is_below_floor(request):
+            raise ReplayedError("the request was here before, or is too late to tell")
         if len(asked.ids) >= self._requests:
-            raise RefusedError(Reason.UNAVAILABLE, "too many requests of one peer are under way")
+            gone = asked.drop_id()
+            if gone is None:
+                raise RefusedError(Reason.UNAVAILABLE, "too many requests of one peer are under way")
+            self._size -= gone
         asked.ids[request] = until
         return None
 
@@ -307,7 +340,8 @@ class RequestMemory:
                 gone = len(asked.replies.pop(request, b""))
                 asked.size -= gone
                 self._size -= gone
-            if not asked.ids:
+            asked.floors = {each: floor for each, floor in asked.floors.items() if floor[1] >= highest}
+            if not (asked.ids or asked.floors):
                 del self._peers[peer]
 
 

@@ -76,6 +76,8 @@ class Serving:
             kept = self._requests.begin(link.peer.subject, call.request, until=until)
         except PeerError as refusal:
             self._refusals.caught("call", refusal)
+            if refusal.reason is Reason.UNAVAILABLE:
+                self._outgoing.say(link, encode_message(_refusal(call, refusal.reason, refusal.detail)))
             return
         if kept is not None:
             self._outgoing.say(link, kept)

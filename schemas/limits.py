@@ -28,7 +28,7 @@ SESSION_MAX_BYTES = 64 * 1024**3  # both far below the limits of AES-GCM with co
 SESSION_IDLE_SEND = 4 * MINUTE  # senders stop before receivers forget, so no frame falls between
 SESSION_IDLE_RECEIVE = 5 * MINUTE
 REPLY_BYTES_KEPT = 32 * 1024 * 1024  # over all peers, against repeats of a request on another session
-REQUESTS_PER_PEER = 100_000  # about 15 MiB; ids of calls whose deadlines have not passed
+REQUESTS_PER_PEER = 100_000  # about 15 MiB; the last ids of calls whose deadlines have not passed
 SESSIONS_PER_PEER = 16  # a renewal needs two, a lost answer one more; old ones carry only replies
 
 CHANGES_MOST = 64  # views that a beacon lists as changed: whoever it does not suffice for asks

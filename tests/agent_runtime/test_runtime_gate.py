@@ -1,5 +1,6 @@
 """The gate, step by step: one change to a task or call that would run, and the one thing that stops it."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from agent_runtime.errors import HandBackError, RefusedError
-from agent_runtime.gate import Gate, RequestMemory
+from agent_runtime.gate import PROCESSES_PER_PEER, Gate, RequestMemory
 from agent_runtime.rates import Uses
 from agent_runtime.seen import SeenTasks
 from schemas.errors import MalformedError, PeerError, Reason
@@ -515,15 +516,48 @@ def test_room_of_what_was_forgotten_is_free_again() -> None:
     assert memory.begin(PEER, number(2), until=100) == bytes(10)
 
 
-def test_peer_may_have_so_many_requests_and_others_theirs() -> None:
+def test_a_peer_that_asks_for_more_than_can_be_kept_is_answered_and_old_requests_never_run_again() -> None:
     memory = RequestMemory(requests=2)
-    for n in (1, 2):
-        memory.begin(PEER, number(n), until=100)
+    for n in range(1, 9):
+        assert memory.begin(PEER, number(n), until=100 + n) is None
+        memory.finish(PEER, number(n), b"reply")
+    for n in range(1, 7):
+        with pytest.raises(ReplayedError):
+            memory.begin(PEER, number(n), until=200)
+    assert memory.begin(PEER, number(7), until=200) == b"reply"
+    assert memory.begin(OTHER, number(1), until=100) is None
+    assert memory._size == 2 * len(b"reply")
+    # Another process of the peer counts for itself.
+    assert memory.begin(PEER, b"process2" + bytes(8), until=200) is None
+    # When the last that was forgotten could not pass the gate any more, neither could the others.
+    memory.forget(106)
+    with pytest.raises(ReplayedError):
+        memory.begin(PEER, number(1), until=200)
+    memory.forget(300)
+    assert memory._peers == {}
+
+
+def test_who_draws_ids_by_chance_may_have_so_many_and_then_no_more() -> None:
+    memory = RequestMemory(requests=2)
+    for n in range(2 + PROCESSES_PER_PEER):
+        memory.begin(PEER, n.to_bytes(8, "big") + bytes(8), until=100)
     with pytest.raises(RefusedError, match="unavailable"):
-        memory.begin(PEER, number(3), until=100)
-    assert memory.begin(OTHER, number(3), until=100) is None
+        memory.begin(PEER, b"\xff" * 16, until=100)
+    assert memory.begin(OTHER, b"\xff" * 16, until=100) is None
     memory.forget(101)
-    assert memory.begin(PEER, number(3), until=200) is None
+    assert memory.begin(PEER, b"\xff" * 16, until=200) is None
+
+
+@given(asked=st.lists(st.tuples(st.sampled_from([b"process1", b"process2"]), st.integers(0, 9)), max_size=60))
+def test_however_requests_come_none_runs_twice(asked: list[tuple[bytes, int]]) -> None:
+    memory, ran = RequestMemory(requests=3), set()
+    for process, n in asked:
+        request = process + n.to_bytes(8, "big")
+        with suppress(ReplayedError):
+            memory.begin(PEER, request, until=100)
+            assert request not in ran
+            ran.add(request)
+        assert len(memory._peers[PEER].ids) <= 3
 
 
 STEPS = st.lists(
