@@ -9,47 +9,47 @@ from pathlib import Path
 import anyio
 import click
 
-from console.documents import SignedPolicy, VerifiedPolicy, open_signed_policy
+from console.documents import VerifiedPolicy
 from console.evidence import print_json
 from console.operating import acts, doubts
 from console.operating.acts import Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option, now
-from console.operating.doubts import Known
-from console.operating.kept import text_of
-from console.operating.memory import RememberedError, check_policy
-from console.operating.naming import digest_of, of_kind
+from console.operating.drafts import (
+    check_order,
+    keep_policy,
+    known,
+    order_for,
+    read_policy,
+    refuse_untakable,
+    revocation,
+    waiting_coordinator,
+)
+from console.operating.memory import check_policy
+from console.operating.naming import digest_of
+from console.operating.options import (
+    anyway_option,
+    policy_option,
+    reason_option,
+    unseen_option,
+    untimely_option,
+)
 from console.operating.publishing import open_term
-from console.operating.reasons import LOUD_REASON, REASON
+from console.operating.reasons import LOUD_REASON
+from console.operating.receipts import tell_receipts, tell_struck
 from console.operating.roll import has_to_wait
-from console.operating.screen import act_data, act_lines, receipt_data, receipt_lines
-from console.operating.striking import Struck, strike, struck_data
+from console.operating.screen import act_data, act_lines
+from console.operating.striking import strike
 from console.policy import files
 from console.policy.screen import say
 from console.policy.signatures import date
-from console.policy.signing_commands import File, signed_path
+from console.policy.signing_commands import File
 from schemas import codec
 from schemas.decisions import check_addition
-from schemas.documents import BreakGlass, LogReceipt, Order, Renewal, RevocationOrder
-from schemas.errors import MalformedError, Reason, UsageError
-from schemas.limits import ROLL_MOST
-from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD, Event, Roll
+from schemas.documents import BreakGlass, Order, Renewal, RevocationOrder
+from schemas.errors import UsageError
+from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD
 from schemas.rules import Rule
 from schemas.words import sentence
-from sealing import cose
-from sealing.errors import SealingError
-from sealing.roll import EMPTY, open_roll, roll_hash
-
-ORDERED = "ordered on the command line"
-
-policy_option = click.option("--policy", "policy_file", type=File, help="The signed policy of the term.")
-reason_option = click.option(
-    "--reason", default=ORDERED, type=REASON, help="Goes into the coordinator's log."
-)
-unseen_option = click.option(
-    "--anyway", is_flag=True, help="Sign also what this console has not seen: compare it with the others."
-)
-untimely_option = click.option("--anyway", is_flag=True, help="Sign it also if its time is not now.")
-anyway_option = click.option("--anyway", is_flag=True, help="Send it also if it names nobody.")
 
 
 @click.group()
@@ -164,7 +164,7 @@ def new_glass(
     until = begins + int(hours * 3_600_000)
     number = term or desk.kept.memory().term
     made = acts.act_of(BreakGlass(desk.mesh.id, number, role, may, what, reason, begins, until))
-    _takes(made, "names have lower-case letters, digits, '.', '_' and '-', 64 at most")
+    refuse_untakable(made, "names have lower-case letters, digits, '.', '_' and '-', 64 at most")
     return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
 
@@ -279,7 +279,7 @@ def send_order(desk: Desk, file: Path, policy_file: Path | None, as_data: bool) 
     if early := [each for digest, each in desk.waiting().items() if digest in act.roll]:
         raise UsageError(f"{doubts.too_early(early)}; nothing was sent")
     verified = read_policy(desk, policy_file)
-    _check_order(desk, act, verified)
+    check_order(desk, act, verified)
 
     async def work() -> int:
         async with desk.line(verified.profile if verified else None) as line:
@@ -335,133 +335,6 @@ def _sent(group: click.Group, kind: str) -> None:
 
 _sent(renewal, acts.RENEWAL)
 _sent(glass, acts.GLASS)
-
-
-def revocation(desk: Desk, kind: str, value: str, reason: str) -> Act:
-    """Return an unsigned revocation, or raise `UsageError`."""
-    made = acts.act_of(RevocationOrder(desk.mesh.id, kind, of_kind(kind, value), reason, now()))
-    _takes(made, f"a {kind} to revoke has 1 to 256 characters")
-    return made
-
-
-def _takes(made: Act, wanted: str) -> None:
-    try:
-        acts.document(made)
-    except MalformedError as error:
-        raise UsageError(f"this can't be signed: {wanted}") from error
-
-
-def order_for(desk: Desk, policy: VerifiedPolicy | None, instance: bytes, term: int | None) -> Act:
-    """Return an order of the next term for an instance, that asks for every revocation that is known here."""
-    number = term or desk.kept.memory().term + 1
-    roll = desk.holding()
-    if len(roll) > ROLL_MOST:
-        raise UsageError(
-            f"{len(roll)} revocations are known here, and an order asks for {ROLL_MOST} at most: remove "
-            f"those of instances that are long gone from {desk.kept.root}, as every operator"
-        )
-    held = policy.policy_hash if policy else None
-    return acts.act_of(Order(desk.mesh.id, number, instance, held, None, roll_hash(roll), now()), roll)
-
-
-async def waiting_coordinator(desk: Desk, policy: VerifiedPolicy | None) -> bytes:
-    """Return the instance of the coordinator that answers and has no term, or raise `UsageError`."""
-    async with desk.line(policy.profile if policy else None) as line:
-        if line.term:
-            raise UsageError(f"the coordinator that answers serves term {line.term}: it needs no order")
-        return line.coordinator
-
-
-def sent_order(desk: Desk, instance: bytes, term: int) -> Event:
-    """Return the order of a coordinator's term that was sent from here, or raise `UsageError`."""
-    for event in desk.kept.orders():
-        order = codec.decode(cose.unverified_payload(event.documents[0]), Order)
-        if (order.instance, order.term) == (instance, term):
-            return event
-    raise UsageError(
-        f"the coordinator that answers serves term {term}, which was not ordered from here: it needs no "
-        "order, and `sealbus policy publish FILE` puts a policy in force"
-    )
-
-
-def roll_of(desk: Desk, order: Event) -> Roll:
-    """Return the roll of an order that was sent from here, or raise `UsageError`."""
-    named = codec.decode(text_of(order), Order).revocations
-    event = desk.kept.roll(named)
-    if event is None and named != EMPTY:
-        raise UsageError(
-            f"the list of revocations that the order names is gone from {desk.kept.root}: send the order's "
-            "file again, or start a new coordinator"
-        )
-    return open_roll(event.documents[0], named) if event else ()
-
-
-def _check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
-    memory, order = desk.kept.memory(), codec.decode(act.text, Order)
-    if policy is not None:
-        check_policy(memory, policy.policy, policy.policy_hash)
-    named = {None, memory.policy_hash, policy.policy_hash if policy else None}
-    if memory.policy_version and order.policy_hash not in named:
-        raise RememberedError(
-            Reason.STATE_ROLLED_BACK,
-            f"the order names the policy {(order.policy_hash or b'').hex()}, and version "
-            f"{memory.policy_version} was seen in force here: give a later one that it names with "
-            "--policy; nothing was sent",
-        )
-
-
-def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
-    """Return the policy that a file holds or, without one, that was last seen in force."""
-    data = desk.kept.policy() if file is None else files.read(signed_path(file), files.MAX_SIGNED)
-    try:
-        source = str(signed_path(file)) if file else "the policy that was seen in force"
-        return None if data is None else open_signed_policy(desk.council, desk.mesh, data, source)
-    except SealingError as error:
-        if file is not None:
-            raise
-        raise UsageError(
-            f"the policy that was seen in force is not signed by the operators of now ({error}): name it as "
-            "they signed it with --policy"
-        ) from error
-
-
-def known(desk: Desk, policy: VerifiedPolicy | None) -> Known:
-    """Return what this console knows of what is in force; `policy`: what was named besides."""
-    return Known(
-        desk.kept.memory(),
-        {text_of(event) for event in desk.kept.orders()},
-        desk.holding(),
-        policy.policy_hash if policy else None,
-        desk.waiting(),
-    )
-
-
-def keep_policy(desk: Desk, policy: VerifiedPolicy | None) -> None:
-    """Remember a policy that a coordinator acknowledged."""
-    if policy is not None:
-        signed: SignedPolicy = policy.signed
-        desk.kept.keep_policy(codec.encode(signed))
-
-
-def tell_receipts(desk: Desk, held: list[tuple[Event, LogReceipt]], as_data: bool) -> int:
-    """Say what is in force, by receipts that are here."""
-    if as_data:
-        print_json({"done": True, "receipts": [receipt_data(desk, event, each) for event, each in held]})
-    else:
-        for event, each in held:
-            say(receipt_lines(desk, event, each))
-    return DONE
-
-
-def tell_struck(desk: Desk, struck: list[Struck], as_data: bool) -> int:
-    """Say which revocations are in force, and how many instances each put out."""
-    if as_data:
-        told = [receipt_data(desk, each.event, each.receipt) | struck_data(each) for each in struck]
-        print_json({"done": True, "receipts": told})
-    else:
-        for each in struck:
-            say([*receipt_lines(desk, each.event, each.receipt), str(each)])
-    return DONE
 
 
 def _read(path: Path, kind: str) -> Act:

@@ -15,11 +15,13 @@ from rich.console import Console
 
 from console.evidence import print_json
 from console.operating import acts
-from console.operating.act_commands import anyway_option, reason_option, revocation, tell_struck
 from console.operating.acts import Act
 from console.operating.asking import policy_in_force
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option
+from console.operating.drafts import revocation
 from console.operating.naming import ALONE, FULL, Registry, UnknownHereError, digest_of, instance_of, tidy
+from console.operating.options import anyway_option, reason_option
+from console.operating.receipts import tell_struck
 from console.operating.screen import act_data, act_lines, agents_table, party_data
 from console.operating.striking import strike
 from console.operating.tainting import Measured, measured, measured_as

@@ -9,18 +9,12 @@ from rich.console import Console
 from console.documents import open_signed_policy
 from console.evidence import print_json
 from console.operating import acts
-from console.operating.act_commands import (
-    keep_policy,
-    order_for,
-    policy_option,
-    read_policy,
-    roll_of,
-    sent_order,
-    tell_receipts,
-)
 from console.operating.desk import DONE, Desk, desk_options, json_option, now
+from console.operating.drafts import keep_policy, order_for, read_policy, roll_of, sent_order
 from console.operating.memory import check_policy
+from console.operating.options import policy_option
 from console.operating.publishing import open_term, policy_event
+from console.operating.receipts import tell_receipts
 from console.operating.screen import agents_table, status_data, status_lines
 from console.policy import files
 from console.policy.screen import say

@@ -13,18 +13,13 @@ from console.council_files import CHAIN, encode_chain
 from console.documents import VerifiedPolicy
 from console.evidence import print_json
 from console.operating import acts, doubts, succession
-from console.operating.act_commands import (
-    keep_policy,
-    known,
-    policy_option,
-    read_policy,
-    tell_receipts,
-    unseen_option,
-)
 from console.operating.acts import ORDER, REVOCATION, Act
 from console.operating.desk import DONE, REFUSED, Desk, desk_options, json_option, now
+from console.operating.drafts import keep_policy, known, read_policy
+from console.operating.options import policy_option, unseen_option
 from console.operating.publishing import bring
 from console.operating.reasons import LOUD_REASON
+from console.operating.receipts import tell_receipts
 from console.operating.succession import Change
 from console.operating.succession_screen import change_data, change_lines, council_data, council_lines
 from console.operator import OperatorLine

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from agent_runtime.coordination import UnreachableError
 from console import cli
-from console.operating import act_commands, acts
+from console.operating import acts, drafts
 from console.operating.kept import Kept
 from console.operating.publishing import open_term
 from console.operating.roll import AHEAD, holding
@@ -366,7 +366,7 @@ def test_a_lost_memory_beside_what_was_signed_is_damage(mesh: Mesh) -> None:
 
 def test_more_than_an_order_may_ask_for_is_said(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ROLL_MOST >= 10_000
-    monkeypatch.setattr(act_commands, "ROLL_MOST", 0)
+    monkeypatch.setattr(drafts, "ROLL_MOST", 0)
     code, said = apart(mesh, *EVICT, "--out", mesh.file("evict.act"), key="alice")
     words = ("order", "new", "--instance", "ab" * 32, "--out", mesh.file("order.act"))
     code, said = apart(mesh, *words, key="alice")
