@@ -10,6 +10,7 @@ import pytest
 
 from agent_runtime import Agent, Context, Node, RefusedError
 from agent_runtime.listings import Listing
+from agent_runtime.peering import Link
 from agent_runtime.trust import Trust
 from lab.mesh import RunningMesh
 from tests.mesh.world import client_identity, enclave_identity, joined
@@ -50,6 +51,18 @@ def only(desk: Node, *held: Trust, monkeypatch: pytest.MonkeyPatch) -> None:
 async def ask(desk: Node, what: str) -> list[str]:
     with anyio.fail_after(90):
         return list(await desk.context().call("read", what, dict[str, list[int]], within=80))
+
+
+@asynccontextmanager
+async def linked(
+    mesh: RunningMesh, ran: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Node, Link]]:
+    """A desk, and its session with the one counter, on which it has asked for `a`."""
+    async with joined(mesh, client_identity(mesh)) as desk, counting(mesh, "only", ran) as called:
+        only(desk, called.membership.held(), monkeypatch=monkeypatch)
+        assert await ask(desk, "a") == ["only"]
+        (link,) = desk.calls._peering._links.values()
+        yield desk, link
 
 
 async def test_a_call_to_who_is_gone_goes_to_his_successor_by_the_brokers_word(
@@ -100,10 +113,8 @@ async def test_a_call_that_has_to_be_asked_again_while_nobody_is_live_waits_unti
     mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: Counter[str] = Counter()
-    async with joined(mesh, client_identity(mesh)) as desk, counting(mesh, "only", ran) as called:
-        only(desk, called.membership.held(), monkeypatch=monkeypatch)
-        assert await ask(desk, "a") == ["only"]
-        held, (link,) = desk.membership.trust, desk.calls._peering._links.values()
+    async with linked(mesh, ran, monkeypatch) as (desk, link):
+        held = desk.membership.trust
         asking = asyncio.ensure_future(ask(desk, "b"))
         await asyncio.sleep(0)
         # The coordinator is another one, the peer has left its sessions for it, and we are not there yet.
@@ -121,10 +132,7 @@ async def test_a_session_that_is_left_while_the_broker_does_not_read_is_not_spok
     mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: Counter[str] = Counter()
-    async with joined(mesh, client_identity(mesh)) as desk, counting(mesh, "only", ran) as called:
-        only(desk, called.membership.held(), monkeypatch=monkeypatch)
-        assert await ask(desk, "a") == ["only"]
-        (link,) = desk.calls._peering._links.values()
+    async with linked(mesh, ran, monkeypatch) as (desk, link):
 
         async def breathe() -> None:
             desk.calls.unheard(link.hint)
