@@ -4,6 +4,7 @@ docs.nats.io, client protocol. nats-py's own parser is a coroutine that matches 
 of what a connection costs, that was the largest part.
 """
 
+import re
 from collections.abc import Callable
 from typing import Never, Protocol
 
@@ -15,6 +16,10 @@ MAX_INFO = 64 * 1024  # names of a large cluster's brokers
 # kernel's pages anew, which is dearer than all that is done with a small message.
 READ_SIZE = 256 * 1024
 _KEEP_MOST = 8 * READ_SIZE  # a buffer that one message made larger goes with it
+
+# Subject, subscription, reply; then sizes. Each word ends where the next begins, so a match costs its length.
+_MESSAGE = re.compile(rb"MSG\s+(\S+)\s+(\d{1,40})\s+(?:(\S+)\s+)?(\d{1,10})\s*")
+_WITH_HEADERS = re.compile(rb"HMSG\s+(\S+)\s+(\d{1,40})\s+(?:(\S+)\s+)?(\d{1,10})\s+(\d{1,10})\s*")
 
 
 class BrokenError(Exception):
@@ -33,13 +38,16 @@ class Listener(Protocol):
 
 
 class NatsParser:
-    """Cuts a stream of bytes into commands, wherever it was cut before; bytes come by `room` and `took`."""
+    """Cuts a stream of bytes into commands, wherever it was cut before.
+
+    The next bytes belong into `room`, which is never empty; `took` is told how many came.
+    """
 
     def __init__(self, listener: Listener, max_payload: int) -> None:
         self._listener = listener
         self._limit = max_payload
         self._buffer = bytearray(READ_SIZE)
-        self._view = memoryview(self._buffer)
+        self._view = self.room = memoryview(self._buffer)
         self._filled = 0
         self._wanted = 0  # bytes from the buffer's beginning that the message under way takes
         self._looked = 0  # bytes from there in which the line under way does not end
@@ -54,15 +62,11 @@ class NatsParser:
         """How many bytes wait for the rest of their command."""
         return self._filled
 
-    def room(self) -> memoryview:
-        """Return where the next bytes belong; never empty."""
-        return self._view[self._filled :]
-
     def feed(self, data: bytes) -> None:
         """Take bytes that were read elsewhere; else as `took`."""
         rest = memoryview(data)
         while rest:
-            room = self.room()
+            room = self.room
             count = min(len(room), len(rest))
             room[:count] = rest[:count]
             rest = rest[count:]
@@ -73,11 +77,13 @@ class NatsParser:
 
         What is raised, by a listener too, leaves nothing of the bytes: there is room again.
         """
+        # On the way of every message, so in one piece.
         buffer, end, look = self._buffer, self._filled + count, self._looked
         if end < self._wanted:
-            self._filled = end
+            self._keep(end)
             return
         at = self._filled = self._wanted = self._looked = 0
+        self.room = self._view
         while at < end:
             line_end = buffer.find(b"\r\n", look, min(at + MAX_INFO, end))
             if line_end < 0:
@@ -85,18 +91,30 @@ class NatsParser:
                 # Each byte is searched once, or a line in tiny pieces costs its length's square.
                 self._looked = end - at - 1
                 break
-            first = buffer[at]
+            first, start = buffer[at], line_end + 2
             if first == 77:  # M
-                after = self._message(at, line_end, end)
+                found = _MESSAGE.fullmatch(buffer, at, line_end)
+                if found is None:
+                    _break("a message whose line is none")
+                subject, sid, reply, size = found.groups(b"")
+                after = start + int(size) + 2
+                if not self._is_here(start, after, end):
+                    break
+                self._listener.on_message(int(sid), subject, reply, self._view[start : after - 2], b"")
             elif first == 72:  # H
                 after = self._with_headers(at, line_end, end)
+                if after < 0:
+                    break
             else:
                 self._line(bytes(self._view[at:line_end]))
-                after = line_end + 2
-            if after < 0:
-                break
+                after = start
             at = look = after
-        self._move(at, end)
+        if at < end or len(buffer) > _KEEP_MOST:
+            self._move(at, end)
+
+    def _keep(self, count: int) -> None:
+        self._filled = count
+        self.room = self._view[count:]
 
     def _move(self, at: int, end: int) -> None:
         """Bring what is left to the beginning of a buffer that has room for the rest of it."""
@@ -106,49 +124,35 @@ class NatsParser:
             grown = bytearray(max(READ_SIZE, self._wanted + 1))
             grown[:left] = self._view[at:end]
             self._buffer, self._view = grown, memoryview(grown)
-        elif left and at:
+        elif at:
             self._view[:left] = bytes(self._view[at:end])
-        self._filled = left
-
-    def _message(self, at: int, line_end: int, end: int) -> int:
-        words = bytes(self._view[at:line_end]).split()
-        count = len(words)
-        if not 4 <= count <= 5 or words[0] != b"MSG":
-            _break("a message whose line is none")
-        size, start = _number(words[-1], 10), line_end + 2
-        after = self._payload_end(start, size, end)
-        if after >= 0:
-            payload = self._view[start : after - 2]
-            reply = words[3] if count == 5 else b""
-            self._listener.on_message(_number(words[2], 40), words[1], reply, payload, b"")
-        return after
+        self._keep(left)
 
     def _with_headers(self, at: int, line_end: int, end: int) -> int:
-        words = bytes(self._view[at:line_end]).split()
-        count = len(words)
-        if not 5 <= count <= 6 or words[0] != b"HMSG":
+        found = _WITH_HEADERS.fullmatch(self._buffer, at, line_end)
+        if found is None:
             _break("a message whose line is none")
-        head, size, start = _number(words[-2], 10), _number(words[-1], 10), line_end + 2
-        if head > size:
+        subject, sid, reply, head, size = found.groups(b"")
+        start = line_end + 2
+        body, after = start + int(head), start + int(size) + 2
+        if body > after - 2:
             _break("headers larger than their message")
-        after = self._payload_end(start, size, end)
-        if after >= 0:
-            headers, payload = bytes(self._view[start : start + head]), self._view[start + head : after - 2]
-            reply = words[3] if count == 6 else b""
-            self._listener.on_message(_number(words[2], 40), words[1], reply, payload, headers)
+        if not self._is_here(start, after, end):
+            return -1
+        headers, payload = bytes(self._view[start:body]), self._view[body : after - 2]
+        self._listener.on_message(int(sid), subject, reply, payload, headers)
         return after
 
-    def _payload_end(self, start: int, size: int, end: int) -> int:
-        """Return where a message ends, -1 if it is not all here."""
-        if size > self._limit:
+    def _is_here(self, start: int, after: int, end: int) -> bool:
+        """Tell whether a payload with its end of line is all here, or raise."""
+        if after - start - 2 > self._limit:
             _break("a message larger than was agreed")
-        after = start + size + 2
         if after > end:
             self._wanted = after
-            return -1
+            return False
         if self._buffer[after - 2] != 13 or self._buffer[after - 1] != 10:
             _break("a message of another size than its line says")
-        return after
+        return True
 
     def _line(self, line: bytes) -> None:
         word = line.rstrip()
@@ -165,12 +169,6 @@ class NatsParser:
         limit = MAX_INFO if self._buffer.startswith(b"INFO", at) else MAX_LINE
         if end - at > limit:
             _break("a line without an end")
-
-
-def _number(word: bytes, most: int) -> int:
-    if not word.isdigit() or len(word) > most:
-        _break("a message whose line is none")
-    return int(word)
 
 
 def _nothing() -> None:

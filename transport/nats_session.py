@@ -42,6 +42,7 @@ REFUSED_MOST = (
     4_096  # subjects of a kind that are remembered and logged: a broker can refuse what nobody asked
 )
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 5.0
+_CLOSED = State.CLOSED  # an enumeration's members are looked up slowly
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ class NatsSession:
         self._on_state = on_state
         self._pace = pace
         self._tasks = tasks
-        self._wire: Wire | None = None
+        self.wire: Wire | None = None
         self._connected = asyncio.Event()
         self._routes: dict[int, Route] = {}
         self._takers: dict[int, Taker] = {}
@@ -137,7 +138,7 @@ class NatsSession:
             await self._say_goodbye()
 
     async def _say_goodbye(self) -> None:
-        wire = self._wire
+        wire = self.wire
         if wire is None:
             return
         try:
@@ -146,7 +147,7 @@ class NatsSession:
             await wire.ping(CLOSE_TIMEOUT)
         except UnavailableError:
             log.info("%s: the broker was gone before the connection was closed", self._name)
-        self._wire = None
+        self.wire = None
         await wire.abandon()
 
     def check_open(self) -> None:
@@ -178,8 +179,8 @@ class NatsSession:
         self._next_sid += 1
         sid = self._next_sid
         self._interests[sid] = (subject, queue)
-        if self._wire is not None:
-            self._wire.send(subscribe_frame(subject, queue, sid))
+        if self.wire is not None:
+            self.wire.send(subscribe_frame(subject, queue, sid))
         return sid
 
     def remove_route(self, sid: int) -> None:
@@ -221,18 +222,14 @@ class NatsSession:
         return wire.send(frame)
 
     def put(self, subject: bytes, size: int, parts: Sequence[bytes], reply: bytes = b"") -> bool:
-        """Do as `hand_over` with a PUB; it leaves at the next `push`, or with what else is sent."""
-        wire = self._live()
-        line = b"PUB %s %s %d\r\n" % (subject, reply, size)
-        if wire is None:
-            self._keep(b"".join((line, *parts, b"\r\n")))
+        """Do as `hand_over` with a PUB; it leaves when the wire is pushed, or with what else is sent."""
+        wire, command = self.wire, (b"PUB %s %s %d\r\n" % (subject, reply, size), *parts, b"\r\n")
+        if wire is None or wire.lost.is_set() or self.state is _CLOSED:
+            self.check_open()
+            self._live()
+            self._keep(b"".join(command))
             return False
-        return wire.put(size, (line, *parts, b"\r\n"))
-
-    def push(self) -> None:
-        """Write what is buffered, if the broker is there."""
-        if self._wire is not None:
-            self._wire.push()
+        return wire.put(size, command)
 
     async def breathe(self) -> None:
         """Wait while the broker does not read."""
@@ -271,7 +268,7 @@ class NatsSession:
                 return
 
     async def _supervise(self) -> None:
-        wire = self._wire
+        wire = self.wire
         while wire is not None:
             await self._until_lost(wire)
             self._drop(wire)
@@ -279,16 +276,16 @@ class NatsSession:
             wire = await self._connect(first=False)
 
     def _drop(self, wire: Wire) -> None:
-        if self._wire is wire and self.state is not State.CLOSED:
-            self._wire = None
+        if self.wire is wire and self.state is not State.CLOSED:
+            self.wire = None
             self._connected.clear()
             self._set_state(State.DISCONNECTED)
 
     def _live(self) -> Wire | None:
         # A wire is lost a moment before the supervisor hears of it; what is sent meanwhile must be kept.
-        if self._wire is not None and self._wire.lost.is_set():
-            self._drop(self._wire)
-        return self._wire
+        if self.wire is not None and self.wire.lost.is_set():
+            self._drop(self.wire)
+        return self.wire
 
     async def _until_lost(self, wire: Wire) -> None:
         while not wire.lost.is_set():
@@ -303,7 +300,7 @@ class NatsSession:
     async def _connect(self, *, first: bool) -> Wire:
         backoff = FIRST_BACKOFF
         while True:
-            wire = Wire(self._routes, self._takers, self._on_refused, self._after_reading, self._pace)
+            wire = Wire(self._routes, self._takers, self._on_refused, self.readers, self._pace)
             try:
                 await wire.open(self._urls[0], name=self._name, seed=self._seed, patience=CONNECT_TIMEOUT)
                 await self._adopt(wire)
@@ -315,7 +312,7 @@ class NatsSession:
             except UnavailableError:
                 log.debug("%s: no broker yet", self._name)
             finally:
-                if self._wire is not wire:
+                if self.wire is not wire:
                     with anyio.CancelScope(shield=True):
                         await wire.abandon()
             self._urls.rotate(-1)
@@ -340,7 +337,7 @@ class NatsSession:
         for sid in known - self._interests.keys():
             wire.send(unsubscribe_frame(sid))
         self.max_payload = wire.max_payload - HEADER_ROOM
-        self._wire = wire
+        self.wire = wire
         while self._outage:
             wire.send(self._outage.popleft())
         self._outage_bytes = 0
@@ -355,10 +352,6 @@ class NatsSession:
         log.info("%s: %s", self._name, state)
         if self._on_state is not None:
             self._on_state(state)
-
-    def _after_reading(self) -> None:
-        for reader in self.readers:
-            reader()
 
     def _on_refused(self, text: str) -> None:
         kind, subject = parse_refusal(text) or ("publish", "")

@@ -104,10 +104,9 @@ class NatsTransport:
 
     def post(self, subject: str, *parts: bytes, hint: str = "") -> bool:
         """Buffer a payload in parts until the next `push`; True asks the caller to `breathe` before more."""
-        session = self._session
-        session.check_open()
-        size = sum(map(len, parts))
+        session, size = self._session, sum(map(len, parts))
         if size > session.max_payload:
+            session.check_open()
             raise _too_large(size, session.max_payload)
         reply = (self._unheard + hint).encode() if hint else b""
         return session.put(_encoded(subject), size, parts, reply)
@@ -125,7 +124,9 @@ class NatsTransport:
 
     def push(self) -> None:
         """Send what was posted."""
-        self._session.push()
+        wire = self._session.wire
+        if wire is not None:
+            wire.push()
 
     def after_reading(self, call: Callable[[], None]) -> None:
         """Call after each read, when all that it brought has been handed on."""

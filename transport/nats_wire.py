@@ -11,7 +11,7 @@ So it never reconnects here: a wire lives once, `lost` says that it ended, and i
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -41,7 +41,6 @@ BUFFER_ROOM = 128 * 1024
 _PAUSE_LEAST = 0.0005
 _PONG = b"PONG\r\n"
 
-T = TypeVar("T")
 Route = Callable[[str, str, bytes, bytes], None]
 OnRefused = Callable[[str], None]
 
@@ -89,23 +88,28 @@ class _Reading(asyncio.BufferedProtocol):
         self._room.set()
 
     def get_buffer(self, _hint: int) -> memoryview:
-        return self._parser.room()
+        return self._parser.room
 
     def buffer_updated(self, count: int) -> None:
-        self._hand_on(self._parser.took, count)
+        wire = self._wire
+        if wire.lost.is_set():
+            return
+        try:
+            self._parser.took(count)
+        except (BrokenError, UnicodeDecodeError) as error:
+            wire.broken(error)
+        for reader in wire.readers:
+            reader()
 
     def early(self, data: bytes) -> None:
         """Take what was read before this stood here."""
-        self._hand_on(self._parser.feed, data)
-
-    def _hand_on(self, parse: Callable[[T], None], what: T) -> None:
-        if self._wire.lost.is_set():
-            return
-        try:
-            parse(what)
-        except (BrokenError, UnicodeDecodeError) as error:
-            self._wire.broken(error)
-        self._wire.after_reading()
+        rest = memoryview(data)
+        while rest:
+            room = self.get_buffer(-1)
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            rest = rest[count:]
+            self.buffer_updated(count)
 
     def eof_received(self) -> None:
         self._wire.lost.set()
@@ -170,12 +174,12 @@ class Wire(Client):
         routes: dict[int, Route],
         takers: dict[int, Taker],
         on_refused: OnRefused,
-        after_reading: Callable[[], None],
+        readers: Sequence[Callable[[], None]],
         pace: Pace | None = None,
     ) -> None:
         super().__init__()
         self._pace = pace
-        self.after_reading = after_reading
+        self.readers = readers  # told after each read, when all that it brought has been handed on
         self.lost = asyncio.Event()
         self.stuck = False  # the socket takes no more
         self._routes = routes

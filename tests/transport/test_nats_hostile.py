@@ -246,7 +246,7 @@ async def test_a_broker_that_reads_nothing_holds_the_publisher_and_not_the_closi
         flooding = asyncio.ensure_future(flood())
         await asyncio.wait((flooding,), timeout=0.3)
         assert not flooding.done()
-        wire = alice._session._wire
+        wire = alice._session.wire
         assert wire is not None
         assert wire._streams()[1].transport.get_write_buffer_size() < 4 * 1024 * 1024
         flooding.cancel()
@@ -275,10 +275,10 @@ async def test_a_broker_that_pings_and_reads_nothing_is_answered_once() -> None:
 
     stuck = asyncio.Event()
     async with hostile(script) as url, connect(url, name="alice") as alice:
-        wire = alice._session._wire
+        wire = alice._session.wire
         assert wire is not None
         seen = asyncio.Event()
-        wire.after_reading = lambda: seen.set() if pinged.is_set() else None
+        alice.after_reading(lambda: seen.set() if pinged.is_set() else None)
         transport = wire._streams()[1].transport
         while not wire.stuck:
             wire.send(b"PUB a 100000\r\n" + b"x" * 100_000 + b"\r\n")
@@ -311,7 +311,7 @@ async def test_what_a_broker_never_reads_ends_the_connection_before_it_fills_the
             lost.set()
 
     async with hostile(script) as url, connect(url, name="alice", on_state=on_state) as alice:
-        wire = alice._session._wire
+        wire = alice._session.wire
         assert wire is not None
         transport = wire._streams()[1].transport
         # What nobody waits with: acknowledgements, say.

@@ -107,16 +107,16 @@ def test_what_is_no_command_breaks_the_connection(noise: bytes) -> None:
         parser.feed(noise)
     assert heard.events == []
     assert parser.held == 0
-    assert parser.room()
+    assert parser.room
 
 
 def test_noise_that_fills_the_buffer_leaves_room_to_read_into() -> None:
     parser = NatsParser(Heard(), LIMIT)
-    room = parser.room()
+    room = parser.room
     room[:] = b"x" * len(room)
     with pytest.raises(BrokenError):
         parser.took(len(room))
-    assert len(parser.room()) == len(room)
+    assert len(parser.room) == len(room)
 
 
 @given(info=st.integers(0, MAX_INFO - 100), sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5))
@@ -126,7 +126,7 @@ def test_a_line_in_pieces_is_searched_once_and_read_as_if_it_were_whole(info: in
     heard = Heard()
     parser = NatsParser(heard, LIMIT)
     parser._buffer = searched = Searched(parser._buffer)
-    parser._view = memoryview(searched)
+    parser._view = parser.room = memoryview(searched)
     stream = b'INFO {"a":"%s"}\r\nPING\r\n' % (b"x" * info)
     pieces = itertools.cycle(sizes)
     at = count = 0

@@ -88,7 +88,7 @@ async def test_a_cancelled_block_closes_its_connection(broker: Broker) -> None:
             await anyio.sleep_forever()
     assert scope.cancelled_caught
     assert carol.state == "closed"
-    assert carol._session._wire is None
+    assert carol._session.wire is None
 
 
 async def test_two_errors_at_once_are_both_told(broker: Broker, unique: str) -> None:
@@ -168,8 +168,8 @@ async def test_a_broker_with_a_trusted_certificate_is_used(
         await alice.publish("a", b"x" * 500_000)
         async with asyncio.timeout(90):
             assert len(await heard.get()) == 500_000
-        assert alice._session._wire is not None
-        assert alice._session._wire._streams()[1].get_extra_info("cipher") is not None
+        assert alice._session.wire is not None
+        assert alice._session.wire._streams()[1].get_extra_info("cipher") is not None
 
 
 async def test_a_broker_with_another_certificate_is_not_used(tls_broker: tuple[Broker, Path]) -> None:
