@@ -15,7 +15,7 @@ from schemas.errors import Reason, UsageError
 from schemas.limits import MAX_BODY, MAX_MESSAGE
 from sealing.context import SUITE_GCM, SUITE_GCM_SIV, Mesh
 from sealing.errors import NotAuthenticError, SealingError
-from sealing.padding import pad_sized, unpad
+from sealing.padding import body_of, pad_sized
 
 KIND_SESSION = 1
 KIND_TASK = 2
@@ -55,36 +55,30 @@ def aead(mesh: Mesh, key: bytes) -> Aead:
 
 def seal(cipher: Aead, header: bytes, counter: int, body: bytes, subject: bytes = b"") -> bytes:
     """Return a frame. The caller never uses a counter twice under one key."""
-    return header + _encrypt(cipher, header, counter, len(body), (body,), subject)
+    return header + seal_parts(cipher, header, counter, len(body), (body,), subject)
 
 
-def seal_parts(cipher: Aead, header: bytes, counter: int, parts: Sequence[bytes], subject: bytes) -> bytes:
-    """Do as `seal` with a body in parts; return what follows the header."""
-    return _encrypt(cipher, header, counter, sum(map(len, parts)), parts, subject)
-
-
-def _encrypt(
+def seal_parts(
     cipher: Aead, header: bytes, counter: int, size: int, parts: Sequence[bytes], subject: bytes
 ) -> bytes:
+    """Do as `seal` with a body of `size` bytes in parts; return what follows the header."""
     if size > MAX_BODY:
         raise UsageError(f"{size} bytes do not fit one message: split them into parts of at most {MAX_BODY}")
     return cipher.encrypt(counter.to_bytes(12, "big"), pad_sized(size, parts), header + subject)
 
 
-def open_frame(cipher: Aead, frame: bytes, header_size: int, counter: int, subject: bytes = b"") -> bytes:
-    """Return the body of a frame, or raise `NotAuthenticError`."""
-    return unpad(open_padded(cipher, frame, header_size, counter, subject))
-
-
-def open_padded(
-    cipher: Aead, frame: bytes | memoryview, header_size: int, counter: int, subject: bytes
-) -> bytes:
-    """Do as `open_frame`, and leave the padding, which is not checked."""
+def open_frame(
+    cipher: Aead, frame: bytes | memoryview, header_size: int, counter: int, subject: bytes = b""
+) -> memoryview:
+    """Return the body of a frame, which is not looked at later, or raise `NotAuthenticError`."""
     header = bytes(frame[:header_size])
     try:
-        return cipher.decrypt(counter.to_bytes(12, "big"), memoryview(frame)[header_size:], header + subject)
+        padded = cipher.decrypt(
+            counter.to_bytes(12, "big"), memoryview(frame)[header_size:], header + subject
+        )
     except (InvalidTag, ValueError) as error:
         raise NotAuthenticError("frame") from error
+    return memoryview(padded)[body_of(padded)]
 
 
 def check_shape(mesh: Mesh, frame: bytes | memoryview, kind: int) -> None:

@@ -140,7 +140,7 @@ class Opener:
         _, _, named, epoch, handle, counter = GROUP_HEADER.unpack_from(frame)
         known = self._sender(named, epoch, handle)
         known.window.check(counter)
-        body = open_frame(known.cipher, frame, GROUP_HEADER.size, counter, subject.encode())
+        body = bytes(open_frame(known.cipher, frame, GROUP_HEADER.size, counter, subject.encode()))
         known.window.mark(counter)
         self._keep(handle, known)
         return known.sender, body
@@ -150,7 +150,7 @@ class Opener:
         check_shape(self._mesh, frame, KIND_TASK)
         _, _, named, epoch, handle, counter, task_id = TASK_HEADER.unpack_from(frame)
         known = self._sender(named, epoch, handle)
-        body = open_frame(known.cipher, frame, TASK_HEADER.size, counter)
+        body = bytes(open_frame(known.cipher, frame, TASK_HEADER.size, counter))
         self._keep(handle, known)
         return known.sender, task_id, body
 

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sealing.errors import NotAuthenticError
 
@@ -10,6 +11,7 @@ _SIZE = struct.Struct(">I")
 _LENGTH = _SIZE.size
 
 
+@lru_cache(maxsize=1024)
 def padme(length: int) -> int:
     """Return the padded size for `length` bytes."""
     if length <= MINIMUM:
@@ -32,16 +34,11 @@ def pad_sized(size: int, parts: Sequence[bytes]) -> bytes:
 
 def unpad(padded: bytes) -> bytes:
     """Return the body of what was authenticated as padded, or raise `NotAuthenticError`."""
-    return padded[_LENGTH : body_end(padded)]
+    return padded[body_of(padded)]
 
 
-def unpad_view(padded: bytes) -> memoryview:
-    """Do as `unpad` without a copy."""
-    return memoryview(padded)[_LENGTH : body_end(padded)]
-
-
-def body_end(padded: bytes) -> int:
-    """Return where the body of what was authenticated as padded ends, or raise `NotAuthenticError`."""
+def body_of(padded: bytes) -> slice:
+    """Return where the body stands in what was authenticated as padded, or raise `NotAuthenticError`."""
     size = len(padded)
     # The tag held, so wrong padding is the sender's doing: one honest form only, no covert channel.
     if size < MINIMUM:
@@ -49,4 +46,4 @@ def body_end(padded: bytes) -> int:
     end = _LENGTH + int.from_bytes(padded[:_LENGTH], "big")
     if size != padme(end) or not padded.endswith(bytes(size - end)):
         raise NotAuthenticError("padding")
-    return end
+    return slice(_LENGTH, end)

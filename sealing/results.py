@@ -63,6 +63,6 @@ def open_result(mesh: Mesh, reply_key: bytes, frame: bytes) -> bytes:
     header = parse_header(mesh, frame)
     cipher = aead(mesh, derive(reply_key, mesh, "result", header.task_id, header.salt))
     try:
-        return open_frame(cipher, frame, RESULT_HEADER.size, 0)
+        return bytes(open_frame(cipher, frame, RESULT_HEADER.size, 0))
     except NotAuthenticError as error:
         raise NotAuthenticError("result") from error

@@ -22,10 +22,10 @@ from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.erasure import erase_on_fork
 from sealing.errors import NotAuthenticError, SealingError
-from sealing.frames import KIND_SESSION, SESSION_HEADER, Aead, aead, check_shape, open_padded, seal_parts
+from sealing.frames import KIND_SESSION, SESSION_HEADER, Aead, aead, check_shape, open_frame, seal_parts
 from sealing.kdf import derive, extract
 from sealing.keys import KemKey, PartyKeys, seal_signed
-from sealing.padding import unpad, unpad_view
+from sealing.padding import unpad
 from sealing.window import ReplayWindow
 
 
@@ -86,12 +86,13 @@ class Session:
             or spent >= SESSION_MAX_BYTES
         ):
             raise NotAuthenticError("the session is not open for sending")
+        size = sum(map(len, parts))
         self._counter = counter + 1
-        self._bytes = spent = spent + sum(map(len, parts))
+        self._bytes = spent = spent + size
         # Half of either bound: the new handshake is made while this session still works.
         self.exhausted = counter + 1 >= SESSION_MAX_FRAMES // 2 or spent >= SESSION_MAX_BYTES // 2
         header = SESSION_HEADER.pack(self._mesh.suite, KIND_SESSION, self._peer_id, counter)
-        return header, seal_parts(self._sender, header, counter, parts, self._send_subject)
+        return header, seal_parts(self._sender, header, counter, size, parts, self._send_subject)
 
     def open(self, frame: bytes) -> bytes:
         """Return the body of a frame from the peer; state changes only after the tag has verified."""
@@ -106,8 +107,7 @@ class Session:
         if session_id != self.own_id:
             raise SealingError(Reason.SESSION_UNKNOWN)
         self._window.check(counter)
-        padded = open_padded(self._receiver, frame, SESSION_HEADER.size, counter, self._receive_subject)
-        body = unpad_view(padded)
+        body = open_frame(self._receiver, frame, SESSION_HEADER.size, counter, self._receive_subject)
         self._window.mark(counter)
         self.confirmed = True
         return body
