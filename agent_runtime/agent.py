@@ -156,9 +156,8 @@ def _hints(name: str, handler: Handler) -> dict[str, Any]:
         ) from error
 
 
-def encode_value(value: Any) -> bytes:
-    """Return an application value as msgpack."""
-    return msgspec.msgpack.encode(value)
+# An application value as MessagePack.
+encode_value: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
 def decode_value(data: bytes, kind: type[T]) -> T:

@@ -262,7 +262,7 @@ class Calls:
             self._waiting.pop(key, None)
 
     def _frame(self, frame: memoryview) -> None:
-        self._outgoing.read()
+        self._outgoing.reading = True
         try:
             link, messages = self._peering.receive(frame)
         except REFUSED as error:

@@ -57,6 +57,8 @@ class Way(NamedTuple):
 
     def of_size(self, size: int) -> "Way":
         """Return the way for an encoded payload of so many bytes, in the first own role that permits it."""
+        if size <= self.granted.most and not self.granted.is_timed:
+            return self
         refusal = self.granted.refusal(size, self.now)
         if refusal is None:
             return self
@@ -305,7 +307,9 @@ class RequestMemory:
 
     def begin(self, peer: bytes, request: bytes, *, until: Millis) -> bytes | None:
         """Return the kept reply of a repeat, None for a new request; raise for a repeat without one."""
-        asked = self._peers.setdefault(peer, _Requests())
+        asked = self._peers.get(peer)
+        if asked is None:
+            asked = self._peers[peer] = _Requests()
         if request in asked.ids:
             reply = asked.replies.get(request)
             if reply is None:

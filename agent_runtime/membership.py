@@ -142,7 +142,11 @@ class Membership:
 
     def live(self) -> bool:
         """Tell whether this process may take and send: recent beacon, unexpired admission, no fork seen."""
-        return self._standing() is not None
+        try:
+            self.require_live_now()
+        except RefusedError:
+            return False
+        return True
 
     def require_live(self) -> Trust:
         """Return the trust to decide by, or raise `not-live`."""
@@ -150,24 +154,18 @@ class Membership:
 
     def require_live_now(self) -> tuple[Trust, Millis]:
         """Return the trust to decide by and the highest time ever held, or raise `not-live`."""
-        standing = self._standing()
-        if standing is None:
-            self.held()
-            raise RefusedError(Reason.NOT_LIVE)
-        return standing
-
-    def _standing(self) -> tuple[Trust, Millis] | None:
         # On the way of every message, so in one piece.
-        trust, counted, (now, highest) = self.trust, self._counted, self.clock.both()
+        trust, counted, witness, (now, highest) = self.trust, self._counted, self.witness, self.clock.both()
+        if trust is None:
+            raise RefusedError(Reason.NOT_LIVE, "not admitted")
         if (
-            trust is None
-            or counted is None
+            counted is None
             or now is None
-            or self.witness.equivocated
+            or (witness.proof or witness.fork) is not None
             or now - counted > self.grace
             or highest >= trust.admission.expires * SECOND
         ):
-            return None
+            raise RefusedError(Reason.NOT_LIVE)
         return trust, highest
 
     def mesh_openers(self) -> list[Opener]:

@@ -35,6 +35,7 @@ class Outgoing:
 
     A turn ends with a read of the socket for what is said while it is handed on, else with the loop's turn.
     `ended` counts turns: what was true of a peer in this turn need not be asked again before the next.
+    While a read is handed on, at whose end `flush` is called, `reading` is set.
     """
 
     def __init__(self, peering: Peering, transport: Transport, refusals: Refusals) -> None:
@@ -44,7 +45,7 @@ class Outgoing:
         self._refusals = refusals
         self._said: dict[Link, _Batch] = {}
         self._scheduled = False
-        self._reading = False
+        self.reading = False
         self.congested = False
 
     def say(self, link: Link, message: bytes, *, at_once: bool = False, awaited: bool = True) -> None:
@@ -58,7 +59,7 @@ class Outgoing:
             raise UsageError(
                 f"{size} bytes do not fit one message: {MAX_BODY - _ARRAY} do; send them in parts"
             )
-        if at_once and not (self._said or self._reading):
+        if at_once and not (self._said or self.reading):
             self.ended += 1
             self._send(link, [message])
             self._transport.push()
@@ -66,7 +67,7 @@ class Outgoing:
         batch = self._said.get(link)
         if batch is None:
             batch = self._said[link] = _Batch(link)
-            if not (self._scheduled or self._reading):
+            if not (self._scheduled or self.reading):
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self._end_of_turn)
         elif (
@@ -78,13 +79,9 @@ class Outgoing:
         batch.messages.append(message)
         batch.size += size
 
-    def read(self) -> None:
-        """Note that a read is being handed on, at whose end `flush` is called."""
-        self._reading = True
-
     def flush(self) -> None:
         """Send what was said so far."""
-        self._reading = False
+        self.reading = False
         self.ended += 1
         if self._said:
             said, self._said = self._said, {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agent_runtime.gate import RequestMemory
 from agent_runtime.membership import Membership
-from agent_runtime.trust import MESH_GROUP
+from agent_runtime.trust import MESH_GROUP, Trust
 from schemas import codec
 from schemas.documents import Admission
 from schemas.errors import Reason
@@ -238,7 +238,9 @@ class Peering:
         link = self._links.get(session_id_of(frame))
         if link is None:
             raise SealingError(Reason.SESSION_UNKNOWN)
-        now = self._require_open(link)
+        trust, now = self._membership.require_live_now()
+        if link.peer.subject in trust.revoked or now >= link.expires:
+            raise _closed(link, trust)
         messages = decode_messages(link.session.open_view(frame))
         link.received, link.heard = now, True
         return link, messages
@@ -250,7 +252,9 @@ class Peering:
 
     def seal_encoded(self, link: Link, messages: Sequence[bytes]) -> tuple[str, bytes, bytes]:
         """Return the subject and the frame, in two parts, of messages that are encoded already."""
-        now = self._require_open(link)
+        trust, now = self._membership.require_live_now()
+        if link.peer.subject in trust.revoked or now >= link.expires:
+            raise _closed(link, trust)
         header, sealed = link.session.seal_parts((array_head(len(messages)), *messages))
         link.sent = now
         return link.session.send_subject, header, sealed
@@ -321,14 +325,6 @@ class Peering:
             self.abandon(accept_subject)
         return dropped
 
-    def _require_open(self, link: Link) -> Millis:
-        trust, now = self._membership.require_live_now()
-        if link.peer.subject in trust.revoked:
-            raise SealingError(Reason.INSTANCE_REVOKED)
-        if now >= link.expires:
-            raise SealingError(Reason.EXPIRED, "session")
-        return now
-
     def _establish(self, session: Session, peer: Admission, peer_role: str, own_role: str) -> Link:
         now = self._membership.clock.highest()
         own = self._membership.held().admission
@@ -356,3 +352,9 @@ class Peering:
 
     def _of(self, instance: bytes) -> Sequence[Link]:
         return self._by_peer.get(instance, ())
+
+
+def _closed(link: Link, trust: Trust) -> SealingError:
+    if link.peer.subject in trust.revoked:
+        return SealingError(Reason.INSTANCE_REVOKED)
+    return SealingError(Reason.EXPIRED, "session")

@@ -4,7 +4,7 @@ Not the deterministic CBOR of signed documents: nobody signs, hashes or stores t
 who wrote them, and msgspec reads and checks them in one pass in C, which no reader of ours does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -71,15 +71,11 @@ class Reopen(_Said, frozen=True, tag=5):
 
 PeerMessage = Confirm | Call | Reply | Cancel | Send | Reopen
 
-_encoder = msgspec.msgpack.Encoder()
+# One message as it stands in a frame.
+encode_message: Callable[[PeerMessage], bytes] = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[tuple[PeerMessage, ...]] = msgspec.msgpack.Decoder(
     Annotated[tuple[PeerMessage, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
 )
-
-
-def encode_message(message: PeerMessage) -> bytes:
-    """Return one message as it stands in a frame."""
-    return _encoder.encode(message)
 
 
 def join_messages(encoded: Sequence[bytes]) -> bytes:

@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
 
 from sealing.errors import NotAuthenticError
 
@@ -11,7 +10,6 @@ _SIZE = struct.Struct(">I")
 _LENGTH = _SIZE.size
 
 
-@lru_cache(maxsize=1024)
 def padme(length: int) -> int:
     """Return the padded size for `length` bytes."""
     if length <= MINIMUM:

@@ -10,25 +10,27 @@ class ReplayWindow:
     nothing; `mark` follows a successful open.
     """
 
-    __slots__ = ("_mask", "_seen", "_size", "_top")
+    __slots__ = ("_mask", "_missing", "_size", "_top")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._mask = (1 << size) - 1
         self._top = -1
-        self._seen = 0  # bit n: counter `top - n` was here
+        # Bit n: counter `top - n` was not here. Where all come in order it stays 0, the cheapest of numbers.
+        self._missing = 0
 
     def check(self, counter: int) -> None:
         """Raise `ReplayedError` if `counter` was here or is too old to know."""
         behind = self._top - counter
-        if behind >= self._size or (behind >= 0 and self._seen >> behind & 1):
+        if behind >= self._size or (behind >= 0 and not self._missing >> behind & 1):
             raise ReplayedError
 
     def mark(self, counter: int) -> None:
         """Remember an authenticated counter."""
         ahead = counter - self._top
-        if ahead > 0:
-            self._seen = (self._seen << ahead | 1) & self._mask if ahead < self._size else 1
-            self._top = counter
-        else:
-            self._seen |= 1 << -ahead
+        if ahead <= 0:
+            self._missing &= ~(1 << -ahead)
+            return
+        passed = min(ahead, self._size)
+        self._missing = (self._missing << passed | (1 << passed) - 2) & self._mask
+        self._top = counter

@@ -224,7 +224,7 @@ class NatsSession:
     def put(self, subject: bytes, size: int, parts: Sequence[bytes], reply: bytes = b"") -> bool:
         """Do as `hand_over` with a PUB; it leaves when the wire is pushed, or with what else is sent."""
         wire, command = self.wire, (b"PUB %s %s %d\r\n" % (subject, reply, size), *parts, b"\r\n")
-        if wire is None or wire.lost.is_set() or self.state is _CLOSED:
+        if wire is None or wire.is_lost or self.state is _CLOSED:
             self.check_open()
             self._live()
             self._keep(b"".join(command))
@@ -283,12 +283,12 @@ class NatsSession:
 
     def _live(self) -> Wire | None:
         # A wire is lost a moment before the supervisor hears of it; what is sent meanwhile must be kept.
-        if self.wire is not None and self.wire.lost.is_set():
+        if self.wire is not None and self.wire.is_lost:
             self._drop(self.wire)
         return self.wire
 
     async def _until_lost(self, wire: Wire) -> None:
-        while not wire.lost.is_set():
+        while not wire.is_lost:
             with anyio.move_on_after(KEEPALIVE):
                 await wire.lost.wait()
                 return

@@ -92,7 +92,7 @@ class _Reading(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         wire = self._wire
-        if wire.lost.is_set():
+        if wire.is_lost:
             return
         try:
             self._parser.took(count)
@@ -112,7 +112,7 @@ class _Reading(asyncio.BufferedProtocol):
             self.buffer_updated(count)
 
     def eof_received(self) -> None:
-        self._wire.lost.set()
+        self._wire.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         # asyncio closes a connection whose protocol raised: an error of a route is ours, not the broker's.
@@ -120,7 +120,7 @@ class _Reading(asyncio.BufferedProtocol):
             self.bug = exc
         self._room.set()
         self.closed.set()
-        self._wire.lost.set()
+        self._wire.end()
 
     def pause_writing(self) -> None:
         self._wire.stuck = True
@@ -162,7 +162,7 @@ class _PacedReading(_Reading):
         loop.call_later(max(self._pace.rest * (now - begun), _PAUSE_LEAST), self._go_on)
 
     def _go_on(self) -> None:
-        if not self._wire.lost.is_set():
+        if not self._wire.is_lost:
             self._transport.resume_reading()
 
 
@@ -181,6 +181,7 @@ class Wire(Client):
         self._pace = pace
         self.readers = readers  # told after each read, when all that it brought has been handed on
         self.lost = asyncio.Event()
+        self.is_lost = False  # the same, for who asks with every message
         self.stuck = False  # the socket takes no more
         self._routes = routes
         self._takers = takers
@@ -244,7 +245,7 @@ class Wire(Client):
         if not out:
             return
         unsent, self._out, self._unsent = self._unsent, [], 0
-        if not self.lost.is_set():
+        if not self.is_lost:
             transport = self._socket or self._streams()[1].transport
             if unsent < WRITE_IN_PARTS:
                 transport.write(b"".join(out))
@@ -275,12 +276,17 @@ class Wire(Client):
             pong.cancel()
         if not answered:
             # A broker that does not answer a PING holds a connection that is of no use.
-            self.lost.set()
+            self.end()
             raise UnavailableError("the broker does not answer")
+
+    def end(self) -> None:
+        """Say that the connection is of no more use."""
+        self.is_lost = True
+        self.lost.set()
 
     async def abandon(self) -> None:
         """Drop the socket with whatever is unsent, and raise what a route raised."""
-        self.lost.set()
+        self.end()
         self._status = Client.CLOSED
         if self._reading_task is not None:
             self._reading_task.cancel()
@@ -314,7 +320,7 @@ class Wire(Client):
     def broken(self, error: Exception) -> None:
         """End the connection, because what came on it is not NATS."""
         self._last_error = error
-        self.lost.set()
+        self.end()
 
     async def _note_error(self, error: Exception) -> None:
         self._last_error = error
@@ -335,7 +341,7 @@ class Wire(Client):
         if early:
             reading.early(early)
         if reader.at_eof():
-            self.lost.set()
+            self.end()
         socket.resume_reading()
         await self.lost.wait()
         if reading.bug is not None:
@@ -391,7 +397,7 @@ class Wire(Client):
             self._on_refused(text)
             return
         self._last_error = nats.errors.Error("the broker ended the connection")
-        self.lost.set()
+        self.end()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         # The brokers that it names are ignored: where to connect is the caller's word.

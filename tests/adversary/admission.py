@@ -230,7 +230,7 @@ class Admission:
             for own_id, link in core._links._links.items()
         ]
         joiners = [
-            (joiner.admitted, joiner.session is None or joiner.session._window._seen)
+            (joiner.admitted, joiner.session is None or joiner.session._window._missing)
             for joiner in self.joiners
         ]
         return links, joiners, len(core._handshakes._seen), self._parties()
@@ -287,7 +287,7 @@ class Admission:
 
 
 def _session(session: Session) -> tuple[object, ...]:
-    return session.confirmed, session._counter, session._window._top, session._window._seen
+    return session.confirmed, session._counter, session._window._top, session._window._missing
 
 
 MOVES = (*ADVERSE, *(Deed.PASS for _ in ADVERSE))

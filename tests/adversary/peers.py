@@ -264,7 +264,7 @@ class Peers:
             for own_id, link in member.peering._links.items()
         ]
         windows = [
-            (handle, known.window._top, known.window._seen)
+            (handle, known.window._top, known.window._missing)
             for opener in member.membership.mesh_openers()
             for handle, known in opener._known.items()
         ]
@@ -328,7 +328,7 @@ def _policy() -> Policy:
 
 
 def _session(session: Session) -> tuple[object, ...]:
-    return session.confirmed, session._counter, session._window._top, session._window._seen
+    return session.confirmed, session._counter, session._window._top, session._window._missing
 
 
 MOVES = (*ADVERSE, *(Deed.PASS for _ in ADVERSE))  # as often kind as not, or nothing would ever get anywhere

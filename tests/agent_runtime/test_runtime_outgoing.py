@@ -147,7 +147,7 @@ async def test_what_a_session_refuses_is_counted_and_the_rest_goes_out(
 
 
 async def test_what_is_said_in_a_read_leaves_with_its_end(wire: Wire, outgoing: Outgoing) -> None:
-    outgoing.read()
+    outgoing.reading = True
     vault = link()
     outgoing.say(vault, b"one")
     outgoing.say(vault, b"two", at_once=True)

@@ -54,7 +54,7 @@ class Defiance:
     def be_live(self) -> None:
         """Speak without being live."""
         member = self.node.membership
-        member._standing = lambda: (member.held(), member.clock.highest())  # type: ignore[method-assign]
+        member.require_live_now = lambda: (member.held(), member.clock.highest())  # type: ignore[method-assign]
 
 
 def epochs_of(node: Node, group: str) -> set[int]:

@@ -315,7 +315,7 @@ async def test_what_a_broker_never_reads_ends_the_connection_before_it_fills_the
         assert wire is not None
         transport = wire._streams()[1].transport
         # What nobody waits with: acknowledgements, say.
-        while not wire.lost.is_set():
+        while not wire.is_lost:
             alice._session.tell("a", b"x" * 100_000)
             await asyncio.sleep(0)
         assert transport.get_write_buffer_size() < 2 * 1024 * 1024
