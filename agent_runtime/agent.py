@@ -44,7 +44,7 @@ class Task(Protocol):
 
 
 # msgspec has an error of its own for all but text that is not UTF-8 and nesting without end.
-_NOT_OF_TYPE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_OF_TYPE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Context(Protocol):
@@ -102,8 +102,12 @@ class Endpoint:
         """Return the argument, or raise `arguments-invalid`."""
         try:
             return self.argument.decode(payload)
-        except _NOT_OF_TYPE as error:
-            raise RefusedError(Reason.ARGUMENTS_INVALID, f"not an argument of {self.name}") from error
+        except NOT_OF_TYPE as error:
+            raise self.misfit() from error
+
+    def misfit(self) -> RefusedError:
+        """Return what refuses bytes that are no argument."""
+        return RefusedError(Reason.ARGUMENTS_INVALID, f"not an argument of {self.name}")
 
 
 class Agent:
@@ -164,5 +168,5 @@ def decode_value(data: bytes, kind: type[T]) -> T:
     """Return an application value of the expected type, or raise `arguments-invalid`."""
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except _NOT_OF_TYPE as error:
+    except NOT_OF_TYPE as error:
         raise RefusedError(Reason.ARGUMENTS_INVALID, "the value is of another type than asked for") from error

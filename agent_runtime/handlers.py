@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from agent_runtime.agent import Context, Endpoint, encode_value
+from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
 from agent_runtime.errors import RefusedError
 from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
@@ -16,6 +16,9 @@ from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.limits import MAX_MESSAGE
 from schemas.messages import Millis
+
+# Begins the handler of a kind by payload and time, and returns what is left of it if it waits.
+Begin = Callable[[bytes, Millis], Awaitable[None] | None]
 
 log = logging.getLogger("sealbus.agent")
 
@@ -58,7 +61,7 @@ async def run(
         if endpoint.is_async:
             value = await endpoint.handler(argument, context)
         else:
-            value = await _in_thread(partial(endpoint.handler, argument, context))
+            value = await _in_thread(endpoint.handler, argument, context)
         if value is None:
             return _DONE
         encoded = encode_value(value)
@@ -70,33 +73,37 @@ async def run(
     return Ended("", "", encoded)
 
 
-def begin(
-    endpoint: Endpoint | None,
-    granted: Granted,
-    context: Context,
-    refusals: Refusals,
-    payload: bytes,
-    now: Millis,
-) -> Awaitable[None] | None:
-    """Do as `run` for what nobody answers, until the handler first waits; return what is left then."""
+def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refusals: Refusals) -> Begin:
+    """Return what does as `run` for what nobody answers, until the handler first waits."""
     if endpoint is None:
-        _no_handler(refusals)
-        return None
-    try:
-        argument = endpoint.decode(payload)
-        if granted.checks_arguments:
-            _check(endpoint, granted, argument, now)
-        if endpoint.is_async:
-            steps = endpoint.handler(argument, context)
-        else:
-            steps = _in_thread(partial(endpoint.handler, argument, context))
-        waits_for = steps.send(None)
-    except StopIteration:
-        return None
-    except Exception as error:  # noqa: BLE001 - as in `run`
-        _failed(endpoint, error, refusals)
-        return None
-    return _go_on(endpoint, Rest(steps, waits_for), refusals)
+        return partial(_unheeded, refusals)
+    # Called for each of thousands of messages in a frame: what is the same for all is looked up once.
+    decode, handler, checks = endpoint.argument.decode, endpoint.handler, granted.checks_arguments
+    start = handler if endpoint.is_async else partial(_in_thread, handler)
+
+    def begin(payload: bytes, now: Millis) -> Awaitable[None] | None:
+        try:
+            argument = decode(payload)
+        except NOT_OF_TYPE:
+            _failed(endpoint, endpoint.misfit(), refusals)
+            return None
+        try:
+            if checks:
+                _check(endpoint, granted, argument, now)
+            steps = start(argument, context)
+            waits_for = steps.send(None)
+        except StopIteration:
+            return None
+        except Exception as error:  # noqa: BLE001 - as in `run`
+            _failed(endpoint, error, refusals)
+            return None
+        return _go_on(endpoint, Rest(steps, waits_for), refusals)
+
+    return begin
+
+
+def _unheeded(refusals: Refusals, _payload: bytes, _now: Millis) -> None:
+    _no_handler(refusals)
 
 
 async def _go_on(endpoint: Endpoint, rest: Rest, refusals: Refusals) -> None:
@@ -130,9 +137,9 @@ def _failed(endpoint: Endpoint, error: Exception, refusals: Refusals) -> Ended:
     return Ended(Reason.HANDLER_FAILED.value, kind, b"")
 
 
-async def _in_thread(work: Callable[[], Any]) -> Any:
+async def _in_thread(handler: Handler, argument: Any, context: Context) -> Any:
     # Cancelled or not, this ends when the thread does: nothing stops a thread, and none must be left behind.
-    thread = asyncio.ensure_future(anyio.to_thread.run_sync(work))
+    thread = asyncio.ensure_future(anyio.to_thread.run_sync(handler, argument, context))
     try:
         return await asyncio.shield(thread)
     except asyncio.CancelledError:

@@ -22,8 +22,7 @@ from agent_runtime.clock import LocalClock, MeshClock, boottime
 from agent_runtime.context import NodeContext
 from agent_runtime.coordination import Coordination, Party, UnreachableError
 from agent_runtime.gate import Gate
-from agent_runtime.handlers import Ended
-from agent_runtime.handlers import begin as begin_handler
+from agent_runtime.handlers import Begin, Ended, beginner
 from agent_runtime.handlers import run as run_handler
 from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.journal import Journal
@@ -31,7 +30,6 @@ from agent_runtime.membership import Membership
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
 from agent_runtime.seen import SeenTasks
-from agent_runtime.serving import Begin
 from agent_runtime.submitter import Submitter
 from agent_runtime.submitting import Origin, Submissions
 from agent_runtime.witness import Witness
@@ -355,7 +353,7 @@ class Node:
 
     def _take_message(self, kind: str, granted: Granted, context: Context) -> Begin:
         endpoint = self._agent.messages.get(kind) if self._agent else None
-        return partial(begin_handler, endpoint, granted, context, self.refusals)
+        return beginner(endpoint, granted, context, self.refusals)
 
     async def _close(self) -> None:
         self.submitter.close()

@@ -19,7 +19,7 @@ FULL, FEW, FULL_OF_LARGE = 32 * 1024, 16, 256 * 1024
 _ARRAY = 3  # what a frame's array of messages costs at most
 
 
-class _Batch:
+class Batch:
     """What is to be said on one session at the end of this turn."""
 
     __slots__ = ("link", "messages", "size")
@@ -43,7 +43,7 @@ class Outgoing:
         self._peering = peering
         self._transport = transport
         self._refusals = refusals
-        self._said: dict[Link, _Batch] = {}
+        self._said: dict[Link, Batch] = {}
         self._scheduled = False
         self.reading = False
         self.congested = False
@@ -64,20 +64,29 @@ class Outgoing:
             self._send(link, [message])
             self._transport.push()
             return
+        batch = self._said.get(link) or self.batch(link)
+        if batch.size + size > (FULL if awaited and len(batch.messages) >= FEW else FULL_OF_LARGE) or (
+            len(batch.messages) >= MAX_MESSAGES
+        ):
+            self.send(batch)
+        batch.messages.append(message)
+        batch.size += size
+
+    def batch(self, link: Link) -> Batch:
+        """Return what is said on a session in this turn, of at most `FULL_OF_LARGE` and `MAX_MESSAGES`."""
         batch = self._said.get(link)
         if batch is None:
-            batch = self._said[link] = _Batch(link)
+            batch = self._said[link] = Batch(link)
             if not (self._scheduled or self.reading):
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self._end_of_turn)
-        elif (
-            batch.size + size > (FULL if awaited and len(batch.messages) >= FEW else FULL_OF_LARGE)
-            or len(batch.messages) >= MAX_MESSAGES
-        ):
-            self._send(link, batch.messages)
+        return batch
+
+    def send(self, batch: Batch) -> None:
+        """Send what is in a batch before the turn ends, so that there is room for more."""
+        if batch.messages:
+            self._send(batch.link, batch.messages)
             batch.messages, batch.size = [], 0
-        batch.messages.append(message)
-        batch.size += size
 
     def flush(self) -> None:
         """Send what was said so far."""

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from agent_runtime.agent import Context
 from agent_runtime.gate import Gate, RequestMemory
-from agent_runtime.handlers import Ended
+from agent_runtime.handlers import Begin, Ended
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
@@ -21,7 +21,6 @@ from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.limits import SECOND
-from schemas.messages import Millis
 from schemas.peer import Call, Reply, Send, encode_message
 
 AT_ONCE = 256  # handlers that run together
@@ -33,8 +32,6 @@ LOOK_MOST = 8
 ServeCall = Callable[[Link, Call, Granted], Awaitable[Ended]]
 # The messages of one frame have one context: what a handler may do for whoever sent them.
 ContextOf = Callable[[Link], Context]
-# Begins the handler of a kind by payload and time, and returns what is left of it if it waits.
-Begin = Callable[[bytes, Millis], Awaitable[None] | None]
 TakeMessage = Callable[[str, Granted, Context], Begin]
 
 

@@ -8,11 +8,11 @@ from typing import cast
 import pytest
 
 from agent_runtime.agent import Context
-from agent_runtime.handlers import Ended
+from agent_runtime.handlers import Begin, Ended
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
 from agent_runtime.refusals import Refusals
-from agent_runtime.serving import LOOK_MOST, Begin, Serving
+from agent_runtime.serving import LOOK_MOST, Serving
 from agent_runtime.trust import Trust
 from schemas.documents import Constraints
 from schemas.errors import Reason
