@@ -71,11 +71,9 @@ def open_frame(
     cipher: Aead, frame: bytes | memoryview, header_size: int, counter: int, subject: bytes = b""
 ) -> memoryview:
     """Return the body of a frame, which is not looked at later, or raise `NotAuthenticError`."""
-    header = bytes(frame[:header_size])
+    header, nonce = bytes(frame[:header_size]), counter.to_bytes(12, "big")
     try:
-        padded = cipher.decrypt(
-            counter.to_bytes(12, "big"), memoryview(frame)[header_size:], header + subject
-        )
+        padded = cipher.decrypt(nonce, memoryview(frame)[header_size:], header + subject)
     except (InvalidTag, ValueError) as error:
         raise NotAuthenticError("frame") from error
     return memoryview(padded)[body_of(padded)]

@@ -120,10 +120,10 @@ def users(function: str) -> set[str]:
 
 def test_invariant_04_there_is_one_way_to_a_handler_and_it_leads_through_the_gate() -> None:
     # What runs a handler, who calls that, and who calls those: each after the gate's word.
-    assert users("endpoint.handler") == {"handlers.py:run", "handlers.py:begin"}
+    assert users("endpoint.handler") == {"handlers.py:run", "handlers.py:beginner"}
     assert users("handlers.run") == {"working.py:_result"}
     assert users("run_handler") == {"node.py:_serve_call"}
-    assert users("begin_handler") == {"node.py:_take_message"}
+    assert users("beginner") == {"node.py:_take_message"}
     assert users("self._gate.task") == {"working.py:_take"}
     assert users("self._gate.call") == users("self._serve") == {"serving.py:_run"}
     assert users("self._gate.message") == {"serving.py:_heed"}

@@ -71,7 +71,7 @@ REFUSED_OTHERWISE = frozenset({"debug-enclave", "replayed-evidence", "forged-gra
 SEALING_OFF = (
     (
         "sealing/frames.py",
-        'cipher.decrypt(counter.to_bytes(12, "big"), memoryview(frame)[header_size:], header + subject)',
+        "cipher.decrypt(nonce, memoryview(frame)[header_size:], header + subject)",
         "bytes(frame[header_size:-_TAG])",
     ),
     (
