@@ -539,6 +539,15 @@ def test_nitro_among_folders_is_named_and_keeps_none_of_the_others_from_being_pa
     assert [each.files for each in decode_file(out.read_bytes())] == [
         each.files for each in decode_file(packed.read_bytes())
     ]
+    before = out.stat()
+    assert cli.run([*command, "--json"]) == 1
+    told = capsys.readouterr()
+    assert f"{out} was left as it was: there was nothing to pack" in told.err
+    assert (json.loads(told.out)["file"], json.loads(told.out)["documents"]) == (None, [])
+    late = ["--at", "2100-01-01T00:00:00Z"]
+    assert cli.run([*command, str(tmp_path / "usb"), *late]) == 2
+    assert f"{out} was left as it was: there is no collateral that is current" in capsys.readouterr().err
+    assert out.stat() == before
     out.unlink()
     assert cli.run(command) == 1
     assert "was not written: there was nothing to pack" in capsys.readouterr().err
