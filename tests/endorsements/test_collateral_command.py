@@ -172,6 +172,27 @@ def status_of(path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tup
     return code, data
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--anchor", "collateral.cbor"), "is no anchor"),
+        (("--previous", "root.der"), "is no collateral file: name one, or make it"),
+        (("--soon", "-1"), "is not in the range x>=0"),
+    ],
+)
+def test_an_option_of_status_that_can_not_be_read_is_no_verdict(
+    gathered: Path,
+    tmp_path: Path,
+    options: tuple[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["collateral", "status", str(gathered), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_status_says_how_each_document_stands(gathered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, data = status_of(gathered, capsys)
     assert code == 0
