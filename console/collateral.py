@@ -280,7 +280,9 @@ def _nothing_to_watch(path: Path, as_data: bool) -> int:
 def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tuple[str, bool]:
     opened = None if anchor is None else load_anchor(anchor)
     if found is None or found.signed is None or found.bundle is None:
-        return ("not signed", anchor is None)
+        if anchor is None:
+            return ("not signed", True)
+        return ("not signed: leave --anchor out, or have it signed with `sealbus collateral sign`", False)
     when = _when(found.bundle)
     if opened is None:
         count = len(found.signed.signatures)

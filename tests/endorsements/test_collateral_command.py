@@ -193,6 +193,13 @@ def test_an_option_of_status_that_can_not_be_read_is_no_verdict(
     assert said in capsys.readouterr().err
 
 
+def test_status_of_what_nobody_signed_says_what_to_do_about_the_anchor(
+    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, data = status_of(gathered, capsys, "--anchor", str(tmp_path / "anchor"))
+    assert (code, "sealbus collateral sign" in data["signatures"]) == (1, True)
+
+
 def test_status_says_how_each_document_stands(gathered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, data = status_of(gathered, capsys)
     assert code == 0
