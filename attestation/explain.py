@@ -224,7 +224,10 @@ _BY_HINT: dict[Hint, tuple[str, str]] = {
         "The policy pins no workload on this platform, so it accepts none of its evidence",
         "pin what may run there under workloads.NAME.on.PLATFORM; `sealbus policy generate` proposes it",
     ),
-    Hint.OTHER_SIZE: ("", "give the whole value in the policy: that one is of another length"),
+    Hint.OTHER_SIZE: (
+        "",
+        "give the whole value in the policy, and nothing behind it: that one is of another length",
+    ),
     Hint.EVALUATION: (
         "The collateral is of an older evaluation of TCBs than the policy asks for",
         "get it again with `sealbus collateral fetch` (--early: Intel's newest), or lower the floor",

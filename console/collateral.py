@@ -205,7 +205,13 @@ def sign(
     type=FILE,
     help="Also check that enough operators of this mesh signed the bundle.",
 )
-@click.option("--soon", default=SOON_DAYS, show_default=True, help="Days left from which to warn.")
+@click.option(
+    "--soon",
+    type=click.IntRange(0),
+    default=SOON_DAYS,
+    show_default=True,
+    help="Days left from which to warn.",
+)
 @click.option(
     "--strict", is_flag=True, help="Exit 1 also for what expires soon, or was in --previous and is gone."
 )
@@ -232,7 +238,9 @@ def status(
     if not rows and path.is_dir() and holds(path, NITRO):
         return _nothing_to_watch(path, as_data)
     if not rows:
-        raise UsageError(f"{path} holds no collateral: get some with sealbus collateral fetch")
+        raise UsageError(
+            f"{path} holds no collateral itself: name what does, or get some with sealbus collateral fetch"
+        )
     word, trusted = _signatures(found, path, anchor)
     if as_data:
         documents = [row.as_json() for row in rows]
@@ -270,15 +278,18 @@ def _nothing_to_watch(path: Path, as_data: bool) -> int:
 
 
 def _signatures(found: Gathered | None, path: Path, anchor: Path | None) -> tuple[str, bool]:
+    opened = None if anchor is None else load_anchor(anchor)
     if found is None or found.signed is None or found.bundle is None:
-        return ("not signed", anchor is None)
+        if anchor is None:
+            return ("not signed", True)
+        return ("not signed: leave --anchor out, or have it signed with `sealbus collateral sign`", False)
     when = _when(found.bundle)
-    if anchor is None:
+    if opened is None:
         count = len(found.signed.signatures)
         return (f"issued {when}; {count} signature(s), not checked: name the mesh with --anchor", True)
-    opened, mesh = load_anchor(anchor)
+    council, mesh = opened
     try:
-        open_bundle(opened, mesh, found.data, now=_now())
+        open_bundle(council, mesh, found.data, now=_now())
     except SignatureError as error:
         # However many have signed: with a stranger's among them it is nobody's to take.
         text = f"issued {when}; a signature in it does not count ({error.detail}): have it signed anew"

@@ -51,7 +51,9 @@ def read_gathered(path: Path) -> Gathered:
         signed = decode_signed(data)
         bundle = unverified_bundle(signed)
     except PeerError as error:
-        raise UsageError(f"{path} is no collateral file: make one with sealbus collateral fetch") from error
+        raise UsageError(
+            f"{path} is no collateral file: name one, or make it with sealbus collateral fetch or pack"
+        ) from error
     return Gathered(data, bundle.entries, signed, bundle)
 
 

@@ -52,7 +52,8 @@ def pack(
     """Make a collateral file of endorsements that lie in each FOLDER, or in one below it, offline.
 
     They have the names that verification takes them by, with evidence beside them or without. Each is
-    checked like one that is fetched. Exit 1 if some document was left out; the lines say which and why.
+    checked like one that is fetched. Exit 1 if some document was left out, or nothing had to be packed, and 2
+    if nothing is current; the lines say which and why.
     """
     if out.exists():
         read_unsigned(out)
@@ -85,15 +86,17 @@ def pack(
                 entry = CollateralEntry(subject=str(of), files=files, fetched=int(time.time()))
                 # Of those in folders the newest is meant: only what the file has already is told.
                 found, _ = merge(found, (entry,), roots=trusted)
-    packed, kept = put_into_file(out, found, roots=trusted)
-    if not packed and full:
-        raise UsageError(f"{out} was not written: there is no collateral that is current in there")
+    # What an older file holds is none of what was packed now.
+    unwritten = f"{out} was left as it was" if out.exists() else f"{out} was not written"
+    if not found and full:
+        raise UsageError(f"{unwritten}: there is no collateral that is current in there")
+    packed, kept = put_into_file(out, found, roots=trusted) if found else ((), ())
     for each_kept in kept:
         console.print(Text(f"{out}: kept {each_kept}", "yellow"), soft_wrap=True)
     left = f", {unfit} left out" if unfit else ""
     told = f"{out}: {count(len(packed), 'document')}{left}"
     if not packed:
-        told = f"{out} was not written: there was nothing to pack"
+        told = f"{unwritten}: there was nothing to pack"
     console.print(Text(told, "yellow" if unfit or not packed else "green"), soft_wrap=True)
     if as_data:
         print_json(

@@ -4,6 +4,7 @@ Exit codes: 0 accepted, 1 refused, 2 unreadable.
 """
 
 import json
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -64,6 +65,19 @@ class RFC3339(click.ParamType[datetime]):
         return moment
 
 
+class _EvidencePath(click.Path):
+    """A folder or file of evidence: not what is left of a path where a shell's variable is unset."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if value == "":  # to open it would be to judge whatever lies in this folder
+            self.fail("it is empty: name a folder or file of evidence, or . for this folder", param, ctx)
+        if value == "-" and not Path("-").exists():
+            self.fail("for what comes on standard input, name /dev/stdin", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _Hex(click.ParamType[bytes]):
     name = "HEX"
 
@@ -73,7 +87,7 @@ class _Hex(click.ParamType[bytes]):
         try:
             octets = bytes.fromhex(str(value))
         except ValueError:
-            self.fail(f"{value!r} is not hexadecimal", param, ctx)
+            self.fail(_no_octets(str(value)), param, ctx)
         if not octets:
             self.fail("there is no byte in it: leave the option out, or say which bytes", param, ctx)
         # Reports fill up with zeros, so evidence that was asked for with no nonce at all would carry it.
@@ -82,6 +96,15 @@ class _Hex(click.ParamType[bytes]):
                 "it is zeros only, which evidence over no nonce carries too: give the one sent", param, ctx
             )
         return octets
+
+
+def _no_octets(text: str) -> str:
+    digits = "".join(text.split())
+    if digits[:2].lower() == "0x":
+        return f"{text!r} is not hexadecimal: leave the 0x out"
+    if re.fullmatch("[0-9A-Fa-f]+", digits):
+        return f"{text!r} has {len(digits)} digits, and a byte has two: give all of them"
+    return f"{text!r} is not hexadecimal: write two of 0 to 9 and a to f for each byte"
 
 
 collateral_option = click.option(
@@ -104,7 +127,7 @@ def evidence() -> None:
 
 
 @evidence.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=_EvidencePath(path_type=Path))
 @click.option("--json", "as_data", is_flag=True, help="Print the fields as JSON.")
 def show(path: Path, as_data: bool) -> int:
     """Print what PATH says of itself. Nothing of it is believed: `verify` judges."""
@@ -132,7 +155,7 @@ def show(path: Path, as_data: bool) -> int:
 
 
 @evidence.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=_EvidencePath(path_type=Path))
 @click.option("--at", type=RFC3339(), default=None, help="Judge at this time; now if absent.")
 @click.option("--nonce", type=_Hex(), default=None, help="The nonce that the evidence has to carry.")
 @click.option(
@@ -206,7 +229,8 @@ def read_root(path: Path) -> str:
         self_signed = root.issuer == root.subject and is_signed_by(root.key_info, root)
     except AttestationError as error:
         raise UsageError(
-            f"{path} is no certificate, in DER or PEM: {error.detail or error.reason}"
+            f"{path} is no certificate, in DER or PEM: {error.detail or error.reason}; name the file of the "
+            "root that ends the chain"
         ) from error
     if not self_signed:
         raise UsageError(

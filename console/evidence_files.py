@@ -112,12 +112,19 @@ def _descriptor(path: Path) -> int | None:
     return int(number) if of_process else None
 
 
+def refuse_closed(folder: Path) -> None:
+    """Raise `UsageError` for a folder whose files nobody here may look at: they would count as absent."""
+    if not os.access(folder, os.X_OK):
+        raise UsageError(f"cannot look into {folder}: give this user the right to enter it (x)")
+
+
 def holds(folder: Path, platform: str) -> bool:
     """Say whether a folder has raw evidence of a platform."""
     return any(os.path.lexists(folder / name) for name, (of, _) in FILES.items() if of == platform)
 
 
 def _read_folder(folder: Path) -> Found:
+    refuse_closed(folder)
     present = [name for name in FILES if os.path.lexists(folder / name)]
     if len(present) != 1:
         what = "more than one of" if present else "none of"
@@ -132,6 +139,7 @@ def read_endorsements(folder: Path) -> Endorsements:
 
     Raise `UsageError` for one that is there and holds nothing: taken for absent, it would only be warned of.
     """
+    refuse_closed(folder)
     endorsements: Endorsements = {}
     table = folder / CERTIFICATE_TABLE
     if os.path.lexists(table):

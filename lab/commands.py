@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from console.operating.options import reason_option
 from lab import setup
 from lab.attached import BROKER_URL, UP, attach
 from lab.blueprint import installed_blueprint
@@ -176,7 +177,7 @@ def evidence(root: Path, out: Path, machine: bool) -> None:
 @lab.command()
 @directory
 @click.option("--kind", type=click.Choice(["instance", "chip", "workload"]), default="instance")
-@click.option("--reason", default="ordered on the command line", help="Goes into the audit log.")
+@reason_option
 @click.argument("value")
 def evict(root: Path, kind: str, reason: str, value: str) -> None:
     """Have the operators of a lab that is up revoke an instance, a chip or a workload."""

@@ -19,9 +19,8 @@ Chip = Annotated[str, Meta(pattern="^(([0-9a-f]{2})+|i-[0-9a-f]{8,32})\\Z", max_
 # SEV-SNP: the kind of key that signs reports. A VCEK is one chip's; a VLEK is a cloud's, on all of its chips.
 VCEK, VLEK = KEYS = ("vcek", "vlek")
 KeyKind = Annotated[str, Meta(pattern="^(vcek|vlek)\\Z")]
-Cloud = Annotated[
-    str, Meta(min_length=1, max_length=128)
-]  # CSP_ID as AMD writes it in the VLEK's certificate
+MAX_CLOUD = 128  # characters; those that AMD wrote so far have some dozens
+Cloud = Annotated[str, Meta(min_length=1, max_length=MAX_CLOUD)]  # CSP_ID as the VLEK's certificate has it
 
 Svn = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Floors = dict[Annotated[str, Meta(max_length=40)], Annotated[int, Meta(ge=0, le=2**32 - 1)]]

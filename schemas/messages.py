@@ -26,7 +26,8 @@ KemPublicKey = Annotated[bytes, Meta(min_length=1216, max_length=1216)]  # ML-KE
 Signed = Annotated[bytes, Meta(max_length=MAX_DOCUMENT)]  # COSE_Sign1 as received
 SignedByOperators = Annotated[tuple[Signed, ...], Meta(max_length=64)]
 Bytes64 = Annotated[bytes, Meta(min_length=64, max_length=64)]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9][a-z0-9._-]*\\Z")]
+MAX_NAME = 64  # characters
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME, pattern="^[a-z0-9][a-z0-9._-]*\\Z")]
 Millis = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 LAST_MOMENT = 253_402_300_799_999  # of the year 9999: whatever is later can't be written as a date
 Moment = Annotated[int, Meta(ge=0, le=LAST_MOMENT)]  # in what people sign

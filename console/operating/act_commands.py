@@ -24,6 +24,7 @@ from console.operating.drafts import (
     revocation,
     waiting_coordinator,
 )
+from console.operating.hours import Hours
 from console.operating.memory import check_policy
 from console.operating.naming import digest_of
 from console.operating.options import (
@@ -47,6 +48,7 @@ from schemas import codec
 from schemas.decisions import check_addition
 from schemas.documents import BreakGlass, Order, Renewal, RevocationOrder
 from schemas.errors import UsageError
+from schemas.limits import HOUR
 from schemas.messages import CHIP, INSTANCE, LIFT, MEASUREMENT, QUARANTINE, WORKLOAD
 from schemas.rules import Rule
 from schemas.words import sentence
@@ -133,7 +135,7 @@ def new_renewal(desk: Desk, term: int | None, out: Path, as_data: bool) -> int:
 @click.argument("may", type=click.Choice(["submit", "call"]))
 @click.argument("what")
 @click.option("--reason", required=True, type=LOUD_REASON, help="Stands in every log.")
-@click.option("--hours", type=click.FloatRange(0, 24, min_open=True), default=1.0, show_default=True)
+@click.option("--hours", type=Hours(), default=1.0, show_default=True)
 @click.option("--term", type=click.IntRange(1), help="The coordinator's; that which was seen last if absent.")
 @click.option(
     "--policy",
@@ -157,11 +159,11 @@ def new_glass(
     out: Path,
     as_data: bool,
 ) -> int:
-    """Write that ROLE may submit, or call, WHAT from now on for some hours: 24 at most."""
+    """Write that ROLE may submit, or call, WHAT from now on for some hours: a minute to 24 hours."""
     if not anyway:
         _check_glass(_policy_at_hand(desk, policy_file), Rule(role=role, may=may, what=what))
     begins = now()
-    until = begins + int(hours * 3_600_000)
+    until = begins + int(hours * HOUR)
     number = term or desk.kept.memory().term
     made = acts.act_of(BreakGlass(desk.mesh.id, number, role, may, what, reason, begins, until))
     refuse_untakable(made, "names have lower-case letters, digits, '.', '_' and '-', 64 at most")

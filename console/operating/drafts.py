@@ -10,6 +10,7 @@ from console.operating.doubts import Known
 from console.operating.kept import text_of
 from console.operating.memory import RememberedError, check_policy
 from console.operating.naming import of_kind
+from console.operator import OperatorLine
 from console.policy import files
 from console.policy.signing_commands import signed_path
 from schemas import codec
@@ -58,16 +59,28 @@ async def waiting_coordinator(desk: Desk, policy: VerifiedPolicy | None) -> byte
         return line.coordinator
 
 
-def sent_order(desk: Desk, instance: bytes, term: int) -> Event:
-    """Return the order of a coordinator's term that was sent from here, or raise `UsageError`."""
+def sent_order(desk: Desk, line: OperatorLine) -> Event:
+    """Return the order of a coordinator's term that was sent from here, or raise `UsageError`.
+
+    Once operators have followed, it is the same order as these signed it with their change.
+    """
     for event in desk.kept.orders():
-        order = codec.decode(cose.unverified_payload(event.documents[0]), Order)
-        if (order.instance, order.term) == (instance, term):
-            return event
+        text = text_of(event)
+        order = codec.decode(text, Order)
+        if (order.instance, order.term) != (line.coordinator, line.term):
+            continue
+        shown = line.term_proof.order
+        if not _is_of_now(desk, event) and cose.unverified_payload(shown[0]) == text:
+            return Event(acts.ORDER, shown, None, ())
+        return event
     raise UsageError(
-        f"the coordinator that answers serves term {term}, which was not ordered from here: it needs no "
+        f"the coordinator that answers serves term {line.term}, which was not ordered from here: it needs no "
         "order, and `sealbus policy publish FILE` puts a policy in force"
     )
+
+
+def _is_of_now(desk: Desk, order: Event) -> bool:
+    return acts.is_whole(desk.council, desk.mesh, Act(acts.ORDER, text_of(order), order.documents))
 
 
 def roll_of(desk: Desk, order: Event) -> Roll:

@@ -65,7 +65,7 @@ def open_mesh(desk: Desk, policy_file: Path | None, term: int | None, as_data: b
             here = desk.of(line.council)
             if line.term:
                 # The same again: an earlier run may have ended between the order and the policy.
-                event = sent_order(here, line.coordinator, line.term)
+                event = sent_order(here, line)
                 roll = roll_of(here, event)
             else:
                 act = order_for(here, verified, line.coordinator, term)

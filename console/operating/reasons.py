@@ -6,22 +6,23 @@ from schemas.documents import LOUD_REASON_MOST, REASON_MOST
 
 
 class ReasonText(click.ParamType[str]):
-    """A reason of at least and at most so many characters."""
+    """A reason of at most so many characters, of which a reader sees some."""
 
     name = "text"
 
-    def __init__(self, least: int, most: int) -> None:
-        self._least, self._most = least, most
+    def __init__(self, most: int) -> None:
+        self._most = most
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return it without blanks around it, or fail and say how long it may be."""
         text = value.strip()
-        if len(text) < self._least:
+        # Characters without width are no blanks to `strip`, and are as little of a reason.
+        if not any(each.isprintable() and not each.isspace() for each in text):
             self.fail("say why: it stands in every log", param, ctx)
         if len(text) > self._most:
             self.fail(f"it has {len(text)} characters, and {self._most} at most are taken", param, ctx)
         return text
 
 
-REASON = ReasonText(0, REASON_MOST)
-LOUD_REASON = ReasonText(1, LOUD_REASON_MOST)  # of what stands as a warning in every agent's log
+REASON = ReasonText(REASON_MOST)
+LOUD_REASON = ReasonText(LOUD_REASON_MOST)  # of what stands as a warning in every agent's log

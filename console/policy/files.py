@@ -35,7 +35,7 @@ def read_text(path: Path, limit: int = MAX_POLICY) -> str:
             raise UsageError(
                 f"{path} holds signatures: name the policy's text, {path.with_suffix('')}"
             ) from error
-        raise UsageError(f"{path} is not UTF-8 text: save it as that") from error
+        raise UsageError(f"{path} is not UTF-8 text: name one that is, or save it as that") from error
 
 
 def read_policy(path: Path) -> Policy:

@@ -17,6 +17,7 @@ from console.policy.taking import LeftOut, Taken, remarks, settle, sift, told
 from schemas.errors import UsageError
 from schemas.evidence import ReferenceValues
 from schemas.evidence_policy import parse_for_evidence
+from schemas.toml_errors import MAX_TEXT
 from schemas.toml_place import printable
 
 File = click.Path(dir_okay=False, path_type=Path)
@@ -43,6 +44,11 @@ def generate(
         lines = [printable(f"{each.name}: {each.why}") for each in out]
         seen = [each.seen for each in taken]
         text = proposal(seen, lines, issued=issued, lab=lab, mesh=mesh)
+        if len(text) > MAX_TEXT:
+            raise UsageError(
+                f"a policy of all {len(seen) + len(lines)} would have over {MAX_TEXT // 1024} KiB, more than "
+                "one may have: name fewer folders"
+            )
         return text, parse_for_evidence(text).reference_values()
 
     text, taken, left_out = settle(*sift(readings(evidence, at), lab=lab), propose)

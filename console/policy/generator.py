@@ -14,7 +14,7 @@ from attestation.amd_names import LEAKED
 from attestation.claims import CRL, Genuine
 from console.policy.starter import head, measurement_section, platform_section
 from schemas.evidence import MEASURED, NITRO, VLEK
-from schemas.messages import Millis
+from schemas.messages import MAX_NAME, Millis
 from schemas.policy import COORDINATOR
 
 _NUMBER = re.compile(r"-[0-9]+$")
@@ -58,7 +58,7 @@ class Seen(NamedTuple):
     def workload(self) -> str:
         """Return the name that its image gets: of its folder, without a number at the end."""
         last = self.name.rsplit("/", 1)[-1].lower()
-        name = _NOT_A_NAME.sub("-", _NUMBER.sub("", last)).strip("-_")[:64]
+        name = _NOT_A_NAME.sub("-", _NUMBER.sub("", last)).strip("-_")[:MAX_NAME]
         return name or "worker"
 
 
@@ -109,7 +109,8 @@ def _images(seen: Sequence[Seen]) -> Images:
             continue
         while (known := images.get(name, {}).get(platform)) and _digests(known[0]) != _digests(each):
             number += 1
-            name = f"{each.workload}_{number}"
+            ending = f"_{number}"
+            name = each.workload[: MAX_NAME - len(ending)] + ending
         images.setdefault(name, {}).setdefault(platform, []).append(each)
     return images
 

@@ -26,6 +26,8 @@ SIZES: dict[str, dict[str, int]] = {
     NITRO: dict.fromkeys((f"pcr{number}" for number in range(32)), _SHA384),
 }
 _CHIPS = {SEV_SNP: {product.hardware_id_size for product in PRODUCTS.values()}, TDX: {16}}
+# CHIP_ID has room for the longest; a report of Turin has zeros behind the bytes that name its chip.
+_SHORT, _FIELD = min(_CHIPS[SEV_SNP]), max(_CHIPS[SEV_SNP])
 
 
 def pin_findings(at: Path, platform: str, pinned: Pinned) -> Iterator[Finding]:
@@ -45,8 +47,20 @@ def pin_findings(at: Path, platform: str, pinned: Pinned) -> Iterator[Finding]:
         text = _misfit(chip, _CHIPS[platform]) if platform in _CHIPS and not named_so else ""
         if named_so != (platform == NITRO):
             text = "is of another platform, so no evidence has it"
+        elif platform == SEV_SNP and not text:
+            text = _padded(chip)
         if text:
             yield Finding("never-met", (*at, "chips", index), f"chip {chip[:16]} {text}")
+
+
+def _padded(chip: str) -> str:
+    """Say what is amiss with a chip of a right size that is all of a report's CHIP_ID, as it stands there."""
+    used, rest = chip[: 2 * _SHORT], chip[2 * _SHORT :]
+    if not chip.strip("0"):
+        return "is zeros, as of a host that masks its chip: no list is met by that, so take it out"
+    if len(chip) == 2 * _FIELD and not rest.strip("0"):
+        return f'is one of Turin filled up with zeros, so no evidence has it: write "{used}"'
+    return ""
 
 
 def _misfit(value: str, sizes: set[int]) -> str:

@@ -17,7 +17,7 @@ from console.policy.against import replay
 from console.policy.generator import Seen
 from console.policy.recorded import Recording, Unread
 from schemas.errors import Reason
-from schemas.evidence import SEV_SNP, VLEK, PlatformValues, ReferenceValues
+from schemas.evidence import MAX_CLOUD, SEV_SNP, VLEK, PlatformValues, ReferenceValues
 from schemas.toml_place import printable
 
 UNREADABLE = "unreadable"
@@ -73,6 +73,10 @@ def _unfit(found: Assessment, lab: bool) -> tuple[str, str] | None:
         return Reason.ROOT_NOT_IN_POLICY.value, f"it ends at {root if lab else other}"
     if claims.debug:
         return Reason.DEBUG_ENABLED.value, "it may be debugged, so its host reads all that it holds"
+    if claims.key == VLEK and len(claims.cloud) > MAX_CLOUD:
+        # AMD's certificates set no limit, and a policy without `clouds` would accept every cloud's.
+        why = f"its VLEK names a cloud of {len(claims.cloud)} characters, and `clouds` of a policy takes "
+        return Reason.TOO_LARGE.value, f"{why}{MAX_CLOUD} at most: attest with a VCEK"
     return None
 
 

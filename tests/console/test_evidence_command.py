@@ -455,12 +455,14 @@ def test_folder_holds_one_piece_of_evidence(tmp_path: Path, verify: Verify) -> N
         ("--at", "9999-12-31T23:59:59-05:00", "is no time: write it as"),
         ("--at", "0001-01-01T00:00:00+14:00", "is no time: write it as"),
         ("--nonce", "xyz", "is not hexadecimal"),
-        ("--nonce", "abc", "is not hexadecimal"),
+        ("--nonce", "abc", "has 3 digits, and a byte has two"),
+        ("--nonce", "0xabcd", "leave the 0x out"),
         ("--nonce", "", "there is no byte in it"),
         ("--nonce", " ", "there is no byte in it"),
         ("--nonce", "00", "it is zeros only"),
         ("--nonce", "00" * 64, "it is zeros only"),
         ("--root", attestation.__file__, "is no certificate"),
+        ("--root", attestation.__file__, "name the file of the root that ends the chain"),
         ("--root", "/nonexistent", "does not exist"),
         ("--policy", "/nonexistent", "does not exist"),
     ],
@@ -664,6 +666,34 @@ def test_what_is_not_read_is_called_by_what_it_is(tmp_path: Path) -> None:
         read_bounded(tmp_path / "pipe", 10)
     with pytest.raises(UsageError, match="it is no file; give a regular file"):
         read_bounded(Path("/dev/zero"), 10)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("", "it is empty: name a folder or file"), ("-", "name /dev/stdin")]
+)
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_what_a_shell_makes_of_a_missing_name_is_no_folder_of_evidence(
+    command: str,
+    path: str,
+    said: str,
+    sound: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(sound)  # it lies here, and nobody asked for it
+    assert run(["evidence", command, path]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_entered_is_not_said_to_hold_nothing(
+    sound: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entered = os.access
+    # As for a user whom the folder's mode lets list its names and no more; root may do it all.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.X_OK and entered(path, mode))
+    for words in (("evidence", "verify"), ("evidence", "show"), ("collateral", "status")):
+        assert run([*words, str(sound)]) == 2
+        assert f"cannot look into {sound}: give this user the right to enter it" in capsys.readouterr().err
 
 
 def test_a_file_that_nobody_may_read_is_a_usage_error(

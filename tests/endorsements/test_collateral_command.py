@@ -172,6 +172,34 @@ def status_of(path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tup
     return code, data
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--anchor", "collateral.cbor"), "is no anchor"),
+        (("--previous", "root.der"), "is no collateral file: name one, or make it"),
+        (("--soon", "-1"), "is not in the range x>=0"),
+    ],
+)
+def test_an_option_of_status_that_can_not_be_read_is_no_verdict(
+    gathered: Path,
+    tmp_path: Path,
+    options: tuple[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["collateral", "status", str(gathered), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_status_of_what_nobody_signed_says_what_to_do_about_the_anchor(
+    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, data = status_of(gathered, capsys, "--anchor", str(tmp_path / "anchor"))
+    assert (code, "sealbus collateral sign" in data["signatures"]) == (1, True)
+
+
 def test_status_says_how_each_document_stands(gathered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, data = status_of(gathered, capsys)
     assert code == 0
@@ -539,6 +567,15 @@ def test_nitro_among_folders_is_named_and_keeps_none_of_the_others_from_being_pa
     assert [each.files for each in decode_file(out.read_bytes())] == [
         each.files for each in decode_file(packed.read_bytes())
     ]
+    before = out.stat()
+    assert cli.run([*command, "--json"]) == 1
+    told = capsys.readouterr()
+    assert f"{out} was left as it was: there was nothing to pack" in told.err
+    assert (json.loads(told.out)["file"], json.loads(told.out)["documents"]) == (None, [])
+    late = ["--at", "2100-01-01T00:00:00Z"]
+    assert cli.run([*command, str(tmp_path / "usb"), *late]) == 2
+    assert f"{out} was left as it was: there is no collateral that is current" in capsys.readouterr().err
+    assert out.stat() == before
     out.unlink()
     assert cli.run(command) == 1
     assert "was not written: there was nothing to pack" in capsys.readouterr().err

@@ -204,6 +204,24 @@ async def test_a_fresh_coordinator_hears_it_from_who_came_and_of_the_revocations
             assert node.membership.witness.council.version == 1
 
 
+async def test_a_term_is_opened_again_by_the_order_as_those_who_followed_signed_it(mesh: Mesh) -> None:
+    async with mesh.up() as coordinator:
+        await mesh.data("mesh", "status", keys=("bob",), state="bobs")
+        held = coordinator.service.core.authority.standing.order
+        await replace_carol(mesh)
+        first, again = [await mesh.data("mesh", "open", keys=keys) for keys in (BOTH, ("dave",))]
+        assert first["receipts"] == again["receipts"]
+        standing = coordinator.service.core.authority.standing
+        assert (standing.term, standing.order) == (1, held)
+        opened = [each for each in mesh.entries(coordinator) if each["decision"] == "term"]
+        assert len(opened) == 1
+        # The policy that is named has to be of those of now, and another console ordered nothing.
+        code, said = await mesh.run("mesh", "open", "--policy", mesh.file("policy.toml"), keys=BOTH)
+        assert (code, "former-operator" in said) == (1, True), said
+        code, said = await mesh.run("mesh", "open", keys=BOTH, state="bobs")
+        assert (code, "was not ordered from here" in said) == (2, True), said
+
+
 async def test_a_coordinator_of_the_former_operators_is_refused_by_a_console_that_knows(mesh: Mesh) -> None:
     async with mesh.up() as first:
         await replace_carol(mesh)

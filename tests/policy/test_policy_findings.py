@@ -274,6 +274,8 @@ def test_one_thing_amiss_is_one_finding_at_its_place(
         (SEV_SNP, "ab" * 64, False),
         (SEV_SNP, "ab" * 8, False),
         (SEV_SNP, "aabb", True),
+        (SEV_SNP, "00" * 64, True),
+        (SEV_SNP, "00" * 8, True),
         (SEV_SNP, "i-0123456789abcdef0", True),
         (TDX, "ab" * 16, False),
         (TDX, "ab" * 64, True),
@@ -284,6 +286,16 @@ def test_a_chip_has_the_size_of_its_platforms(name: str, chip: str, told: bool) 
     pinned = {name: replace(policy.coordinators[name], chips=(chip,))}
     found = findings(replace(policy, coordinators=pinned), now=NOW)
     assert [each.code for each in found] == (["never-met"] if told else [])
+
+
+def test_a_turin_chip_in_all_of_its_field_is_told_with_what_to_write_instead() -> None:
+    policy = platform(SEV_SNP, products={"Turin": ProductValues()})
+    chip = "3b42092f69c656d3"
+    chips = (chip + "00" * 56, chip, "ab" * 56 + "00" * 8)
+    pinned = {SEV_SNP: replace(policy.coordinators[SEV_SNP], chips=chips)}
+    (found,) = findings(replace(policy, coordinators=pinned), now=NOW)
+    assert (found.code, found.path) == ("never-met", ("coordinators", SEV_SNP, "chips", 0))
+    assert found.text.endswith(f'write "{chip}"')
 
 
 def test_the_verifiers_name_what_may_be_pinned() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,13 @@ from console.policy.recorded import Recording
 from console.policy.taking import Taken, remarks
 from lab.setup import simulator
 from lab.simulate import nitro
+from lab.simulate import sev_snp as lab_snp
 from schemas.errors import UsageError
-from schemas.evidence import MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX, Evidence
+from schemas.evidence import MAX_CLOUD, MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX, Evidence
 from schemas.evidence_policy import parse_for_evidence
+from schemas.messages import MAX_NAME
 from schemas.policy import Policy, parse
+from tests.attestation.clouds import SIGNED_BY_VLEK, cloud_chain, ia5
 from tests.attestation.vectors import EVIDENCE, folders, present
 from tests.policy.policies import ISSUED
 from tests.policy.test_policy_starter import filled
@@ -138,6 +141,11 @@ def test_a_labs_root_is_accepted_in_a_lab_only() -> None:
     assert proposed(*own, lab=True).platforms[NITRO].lab_roots == ("ee" * 32,)
 
 
+def test_images_with_one_long_name_get_names_that_a_policy_takes() -> None:
+    seen = [Seen("w" * 70, claims(NITRO, byte)) for byte in ("05", "06")]
+    assert set(proposed(SEEN[0], *seen).workloads) == {"w" * MAX_NAME, "w" * (MAX_NAME - 2) + "_2"}
+
+
 def test_names_of_folders_become_names_of_workloads() -> None:
     odd = Seen("x/Über Agent!-12", claims(NITRO, "05"))
     assert odd.workload == "ber-agent"
@@ -160,6 +168,47 @@ def test_recorded_evidence_is_admitted_by_the_policy_that_was_proposed_from_it(
     Path("policy.toml").write_text(filled(Path("policy.toml").read_text()))
     assert cli.run(["policy", "replay", "policy.toml", "seen"]) == 0
     assert "2 accepted, 0 refused" in capsys.readouterr().out
+
+
+def under_a_vlek(folder: Path, *clouds: str) -> None:
+    """Write evidence that the key of each of these clouds signed, in a folder of its number."""
+    now = datetime.now(UTC)
+    amd = lab_snp.make_root(now)
+    chip = lab_snp.SevSnpChip.from_files(amd, serial=1)
+    body = bytearray(chip.body({"measurement": b"\1" * 48, "host_data": b"\2" * 32}, b"\3" * 64))
+    for at, octets in SIGNED_BY_VLEK.items():
+        body[at : at + len(octets)] = octets
+    for number, cloud in enumerate(clouds, 1):
+        (folder / str(number)).mkdir()
+        chain = cloud_chain(amd, chip, born=now - timedelta(hours=2), csp_id=ia5(cloud))
+        files = {**chip.endorsements, **chain, "report.bin": chip.sign(bytes(body))}
+        for name in files.keys() - {"vcek.der"}:
+            (folder / str(number) / name).write_bytes(files[name])
+
+
+def test_a_cloud_with_a_name_too_long_for_a_policy_is_left_out_by_its_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longest, longer = "c" * MAX_CLOUD, "d" * (MAX_CLOUD + 1)
+    under_a_vlek(tmp_path, longest, longer)
+    policy = tmp_path / "policy.toml"
+    code, said = generated(capsys, str(tmp_path), "--lab", "--out", str(policy))
+    assert (code, "left out 1, too-large\n  2\n" in said) == (0, True)
+    assert parse_for_evidence(policy.read_text()).platforms[SEV_SNP].clouds == (longest,)
+    code, said = generated(capsys, str(tmp_path / "2"), "--lab")
+    assert code == 2
+    assert "names a cloud of 129 characters, and `clouds` of a policy takes 128 at most" in said
+
+
+def test_more_than_a_policy_can_hold_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    under_a_vlek(tmp_path, "one.example")
+    monkeypatch.setattr("console.policy.generate_command.MAX_TEXT", 1024)
+    policy = tmp_path / "policy.toml"
+    code, said = generated(capsys, str(tmp_path), "--lab", "--out", str(policy))
+    assert (code, policy.exists()) == (2, False)
+    assert "would have over 1 KiB, more than one may have: name fewer folders" in said
 
 
 def recorded(folder: Path, *names: str) -> Path:
