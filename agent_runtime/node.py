@@ -130,7 +130,9 @@ class Node:
         submissions = Submissions(
             self.membership, self._gate, reply_to=reply_to, stored_secret=secret, random=random
         )
-        self.submitter = Submitter(submissions, self.membership, transport, self.refusals, reply_to, journal)
+        self.submitter = Submitter(
+            submissions, self.membership, transport, self.refusals, reply_to, self.wait_live, journal
+        )
         self.working = (
             Working(
                 agent,

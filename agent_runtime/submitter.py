@@ -4,6 +4,7 @@ With a journal a client's tasks outlive its process: what is about to be sent is
 result before the broker hears that it was read.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
@@ -62,6 +63,7 @@ class Submitter:
         transport: Transport,
         refusals: Refusals,
         reply_to: bytes,
+        wait_live: Callable[[], Awaitable[None]],
         journal: Journal | None = None,
     ) -> None:
         self._submissions = submissions
@@ -69,6 +71,7 @@ class Submitter:
         self._transport = transport
         self._refusals = refusals
         self._reply_to = reply_to
+        self._wait_live = wait_live
         self._journal = journal
         self._waiting: dict[bytes, SubmittedTask] = {}
         self._resumed = tuple(
@@ -116,11 +119,15 @@ class Submitter:
             stream=stream_name(mesh.id, RESULT_STREAM),
             subject=subject(mesh.id, Kind.RESULT, self._reply_to),
             durable=f"reply-{self._reply_to.hex()}",
+            sole=True,  # a journal is one process's at a time, and without one the name is this process's own
             start=Start.ALL,
         )
         consumer: Consumer = await self._transport.consume(spec)
         try:
             async for delivery in consumer:
+                # Only who is live knows whose worker is revoked, and what a former process of a client
+                # submitted cannot be asked for again: the broker keeps it until then.
+                await self._wait_live()
                 with self._refusals.at("result"):
                     outcome = self._submissions.result(delivery.payload)
                     if self._journal is not None:

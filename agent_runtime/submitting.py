@@ -203,8 +203,7 @@ class Submissions:
         if outcome.worker in self._membership.held().revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
         if not self._membership.live():
-            # Genuine, but who is revoked is not known now: it is asked for again once that is.
-            pending.resend_at = 0
+            # Genuine, but who is revoked is not known now: to be shown again once that is.
             raise RefusedError(Reason.NOT_LIVE)
         del self._pending[header.task_id]
         return outcome

@@ -27,7 +27,7 @@ def access_for(party: Party, mesh: bytes) -> Access:
         if party in row.subscribers and not row.stream:
             access += subscribing(subject)
     if party in (Party.AGENT, Party.CLIENT):
-        access += consuming(stream_name(mesh, RESULT_STREAM), ONE_EACH)
+        access += consuming(stream_name(mesh, RESULT_STREAM), ONE_EACH, sole=True)
     if party is Party.SCHEDULER:
         for stream in (TASK_STREAM, RESULT_STREAM):
             access += creating_stream(stream_name(mesh, stream))

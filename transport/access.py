@@ -42,13 +42,14 @@ def appending(*subjects: str, inbox: str = DEFAULT_INBOX) -> Access:
     return Access(publish=subjects, subscribe=(f"{inbox}.>",))
 
 
-def consuming(stream: str, durable: str | None, *, inbox: str = DEFAULT_INBOX) -> Access:
+def consuming(stream: str, durable: str | None, *, sole: bool = False, inbox: str = DEFAULT_INBOX) -> Access:
     """What `consume` needs; without `durable`, consumers of any name on that stream."""
     name = durable or "*"
     publish = (
         f"$JS.API.CONSUMER.CREATE.{stream}.{name}",
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
-        f"$JS.ACK.{stream}.{name}.>" if durable else f"$JS.API.CONSUMER.DELETE.{stream}.{name}",
+        *((f"$JS.ACK.{stream}.{name}.>",) if durable else ()),
+        *((f"$JS.API.CONSUMER.DELETE.{stream}.{name}",) if sole or not durable else ()),
     )
     return Access(publish=publish, subscribe=(f"{inbox}.>",))
 

@@ -90,11 +90,15 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
     the consumer is this process's own: all messages in order, none to acknowledge.
     At most `max_pending` are unacknowledged at once, over all sharers; up to `batch` are fetched ahead,
     and their `ack_wait` runs meanwhile.
+
+    `sole` is for a durable that nobody shares, on a work queue: whoever read it before is gone, so all that
+    was not acknowledged comes at once, also what that one had taken.
     """
 
     stream: str
     subject: str
     durable: str | None = None
+    sole: bool = False
     start: Start = Start.ALL
     ack_wait: float = 30.0
     max_pending: int = 4096

@@ -104,8 +104,12 @@ class MemoryStream:
             del self._last_of[record.subject]
 
     def cursor(self, spec: ConsumerSpec) -> "MemoryCursor":
-        """Make a consumer, or return the durable one of that name."""
+        """Make a consumer, or return the durable one of that name unless it has to be made anew."""
         known = self.durables.get(spec.durable) if spec.durable is not None else None
+        if known is not None and spec.sole:
+            self.cursors.discard(known)
+            del self.durables[known.spec.durable or ""]
+            known = None
         if known is not None:
             known.spec = spec
             return known

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from transport.errors import ClosedError, TransportError
 from transport.interface import ConsumerSpec
 from transport.nats_protocol import (
+    NOT_FOUND,
     AckSubject,
     as_exception,
     consumer_config,
@@ -111,6 +112,8 @@ class NatsConsumer:
             await self._session.forget_late(former)
         self._name = spec.durable or self._session.new_token()
         self._asked, self._next_consumer_seq = 0, 1
+        if spec.sole:
+            await self._end_former()
         config = consumer_config(spec, self._name, self._last_stream_seq)
         answer = await self._session.api(
             f"CONSUMER.CREATE.{spec.stream}.{self._name}", {"stream_name": spec.stream, "config": config}
@@ -123,6 +126,14 @@ class NatsConsumer:
         self._last_heard = self._now()
         self._broken.clear()
         self._refill()
+
+    async def _end_former(self) -> None:
+        # A killed process acknowledges nothing, and what it asked for may still swallow messages: without
+        # this, each would wait for its ack_wait.
+        stream = self._spec.stream
+        answer = await self._session.api(f"CONSUMER.DELETE.{stream}.{self._name}", {})
+        if answer.error is not None and answer.error.code != NOT_FOUND:
+            raise as_exception(answer.error, f"consuming {stream} anew")
 
     async def maintain(self) -> None:
         """Watch over it until it is closed."""

@@ -21,6 +21,7 @@ DURABLE_LIFETIME = 48 * 3600.0  # seconds: twice the age that a waiting message 
 _NANO = 1_000_000_000
 _REFUSED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 
+NOT_FOUND = 404
 # JetStream's err_code (nats-server, server/errors.json).
 NAME_IN_USE = 10058
 NO_MESSAGE = 10037

@@ -32,6 +32,7 @@ _requests = {
     re.compile(rf"\$JS\.API\.STREAM\.(?:CREATE|UPDATE)\.{_STREAM}"): "stream",
     re.compile(rf"\$JS\.API\.CONSUMER\.CREATE\.{_STREAM}\.{_CONSUMER}"): "consumer",
     re.compile(rf"\$JS\.API\.CONSUMER\.MSG\.NEXT\.{_STREAM}\.{_CONSUMER}"): "pull",
+    re.compile(rf"\$JS\.API\.CONSUMER\.DELETE\.{_STREAM}\.{_CONSUMER}"): "end",
 }
 # The words that a request may have besides names, numbers and yes or no.
 _SAID = frozenset({"workqueue", "new", "file", "all", "instant", "explicit"})
@@ -59,6 +60,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         }
     ),
     "pull": frozenset({"batch", "expires", "idle_heartbeat"}),
+    "end": frozenset(),
 }
 _name = re.compile(rf"{_STREAM}|{_CONSUMER}|{_MESH}")
 _OPTIONS: Mapping[str, Callable[[object], bool]] = {

@@ -1,11 +1,18 @@
 """A client that is killed in the middle of a job: the next process of it has every result."""
 
+import json
+import signal
 import subprocess
 import sys
+import urllib.request
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import Process
 
 from agent_runtime import Client, TaskFailedError
 from lab.attached import BROKER_URL
@@ -13,11 +20,13 @@ from lab.client import lab_client
 from lab.mesh import RunningMesh
 from schemas.errors import Reason
 from tests.mesh.world import eventually
+from transport import ConsumerSpec
 
 pytestmark = pytest.mark.anyio
 
 TASKS, COLLECTED = 8, 2
 DONE_WITHIN = 120.0
+AT_ONCE = ConsumerSpec(stream="", subject="").ack_wait / 2  # without having to wait until the broker gives up
 
 
 @pytest.fixture
@@ -27,8 +36,9 @@ def shown(mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch) -> Path:
     return mesh.state.root
 
 
-async def leave(shown: Path, journal: Path, name: str) -> None:
-    """Run a client that submits and collects a little, and kill it."""
+@asynccontextmanager
+async def leaving(shown: Path, journal: Path, name: str) -> AsyncIterator[Process]:
+    """Run a client that submits and collects a little, and kill it at the end."""
     command = [sys.executable, "-m", "tests.mesh.leaving_client"]
     arguments = [str(shown), str(journal), name, str(TASKS), str(COLLECTED)]
     async with await anyio.open_process([*command, *arguments], stderr=subprocess.DEVNULL) as client:
@@ -37,29 +47,45 @@ async def leave(shown: Path, journal: Path, name: str) -> None:
         with anyio.fail_after(90):
             while b"collected\n" not in said:
                 said += await client.stdout.receive()
-        client.kill()
-        await client.wait()
+        try:
+            yield client
+        finally:
+            client.kill()
+            await client.wait()
     assert said.decode().splitlines() == [
         *(f"{name} {2 * number}" for number in range(COLLECTED)),
         "collected",
     ]
 
 
-async def release(client: Client) -> None:
+async def release(client: Client, name: str) -> None:
     for number in range(1, TASKS, 2):
-        await client.context.call("release", f"job {number}", type(None))
+        await client.context.call("release", f"{name} {number}", type(None))
+
+
+def unanswered(mesh: RunningMesh, journal: Path) -> int:
+    """Return how many results the broker has sent to a journal's processes and not heard of again."""
+    head = json.loads(journal.read_text("utf-8").partition("\n")[0])
+    name = f"reply-{b64decode(head['reply_to']).hex()}"
+    assert mesh.broker is not None
+    with urllib.request.urlopen(f"{mesh.broker.monitor_url}/jsz?consumers=true", timeout=5) as answer:  # noqa: S310
+        told = json.load(answer)
+    streams = [stream for account in told["account_details"] for stream in account["stream_detail"]]
+    consumers = [consumer for stream in streams for consumer in stream.get("consumer_detail") or ()]
+    return sum(consumer["num_ack_pending"] for consumer in consumers if consumer["name"] == name)
 
 
 async def test_the_next_process_of_a_killed_client_collects_all_results(
     mesh: RunningMesh, shown: Path, tmp_path: Path
 ) -> None:
     journal = tmp_path / "job.journal"
-    await leave(shown, journal, "job")
+    async with leaving(shown, journal, "job"):
+        pass
     assert journal.stat().st_mode & 0o777 == 0o600
     async with lab_client(shown, "desk", journal=journal) as client:
         tasks = client.resume()
         assert [task.label for task in tasks] == [f"job {number}" for number in range(TASKS)]
-        await release(client)
+        await release(client, "job")
         with anyio.fail_after(DONE_WITHIN):
             for number, task in enumerate(tasks):
                 if number % 2:
@@ -86,11 +112,27 @@ async def test_the_next_process_of_a_killed_client_collects_all_results(
     assert "job 4" not in journal.read_text()
 
 
+async def test_results_that_a_killed_client_had_been_sent_and_not_read_come_to_the_next_process_at_once(
+    mesh: RunningMesh, shown: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "sent.journal"
+    async with leaving(shown, journal, "sent") as client:
+        client.send_signal(signal.SIGSTOP)
+        async with lab_client(shown, "desk") as other:
+            await release(other, "sent")
+        await eventually(lambda: unanswered(mesh, journal) >= TASKS // 2)
+    async with lab_client(shown, "desk", journal=journal) as client:
+        with anyio.fail_after(AT_ONCE):
+            for number, task in enumerate(client.resume()):
+                assert await task.result(int if number % 2 else str)
+
+
 async def test_a_task_whose_epoch_closed_while_its_client_was_away_ends_and_says_so(
     mesh: RunningMesh, shown: Path, tmp_path: Path
 ) -> None:
     journal = tmp_path / "job.journal"
-    await leave(shown, journal, "left")
+    async with leaving(shown, journal, "left"):
+        pass
     (process,) = [agent for agent in mesh.admitted() if agent.name == "worker-2"]
     await mesh.operators.revoke("instance", process.instance, "test")
     await eventually(lambda: "worker-2" in mesh.refused)

@@ -63,6 +63,7 @@ def line(verb: str, text: object) -> Frame:
         ),
         request(CREATE, CONSUMER),
         request(f"$JS.API.CONSUMER.MSG.NEXT.{RESULTS}.{DURABLE}", pull_request(64, 30, 5), PULLED),
+        request(f"$JS.API.CONSUMER.DELETE.{RESULTS}.{DURABLE}", {}),
         request(ACK, b"+ACK", ""),
         request(ACK, b"+WPI", ""),
         request(ACK, nak_body(0), ""),
@@ -151,6 +152,7 @@ def changed(**fields: object) -> dict[str, object]:
         request(CREATE, changed(ack_wait=2**64)),
         request(CREATE, changed(ack_wait=0.5)),
         request(CREATE, b"[]"),
+        request(f"$JS.API.CONSUMER.DELETE.{RESULTS}.{DURABLE}", {"batch": 1}),
         request(CREATE, b'{"stream_name": "a secret", "stream_name": "%s"}' % TASKS.encode()),
         request(CREATE, CONSUMER, "a.secret"),
         Frame("HPUB", subject=CREATE, headers=b"NATS/1.0\r\nA: secret\r\n\r\n", body=b"{}"),
@@ -167,7 +169,7 @@ def changed(**fields: object) -> dict[str, object]:
         Frame("MSG", subject=ANSWER, sid="1", body=b"a secret"),
         Frame("HMSG", subject=ANSWER, sid="1", headers=b"a secret\r\n\r\n"),
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_a_request_cannot_carry_words_of_ones_own(frame: Frame) -> None:
     with pytest.raises(Unclassified):

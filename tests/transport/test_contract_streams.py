@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import pytest
 
 from schemas.errors import UsageError
@@ -290,6 +291,21 @@ async def test_a_durable_goes_on_where_it_was(connector: Connect, alice: Transpo
     async with connector("carol") as carol:
         rest = await payloads_of(await carol.consume(durable(unique)), 6)
     assert sorted(rest) == sent[4:]
+
+
+async def test_the_sole_reader_of_a_durable_has_at_once_what_the_former_one_took(
+    connector: Connect, alice: Transport, unique: str
+) -> None:
+    await alice.ensure_stream(stream(unique, retention=Retention.WORK_QUEUE))
+    sent = await fill(alice, unique, 4)
+    spec = msgspec.structs.replace(durable(unique), sole=True)
+    async with connector("carol") as carol:
+        first, *_unanswered = await take(await carol.consume(spec), 3)
+        await first.ack()
+        await carol.flush()
+    async with connector("carol") as carol, asyncio.timeout(spec.ack_wait / 2):
+        consumer = await carol.consume(spec)
+        assert [item.payload for item in await take(consumer, 3)] == sent[1:]
 
 
 async def test_a_consumer_gets_what_its_filter_covers(alice: Transport, unique: str) -> None:
