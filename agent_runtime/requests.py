@@ -23,7 +23,7 @@ from sealing.errors import ReplayedError
 _PROCESS = 8  # bytes of a request's id that name the process which asks; a number follows
 # Ids looked at in one go. Of those in the way of what can be forgotten some are put behind it; the next
 # look begins where this one ended.
-_LOOKS = 64
+_LOOKS = 256
 FORGET_LOOKS = 10_000  # ids and processes looked at by one `forget`: some 4 ms
 
 

@@ -28,7 +28,8 @@ SESSION_MAX_BYTES = 64 * 1024**3  # both far below the limits of AES-GCM with co
 SESSION_IDLE_SEND = 4 * MINUTE  # senders stop before receivers forget, so no frame falls between
 SESSION_IDLE_RECEIVE = 5 * MINUTE
 REPLY_BYTES_KEPT = 32 * 1024 * 1024  # over all peers, against repeats of a request on another session
-REQUESTS_PER_PEER = 100_000  # 18 MiB of ids alone; the last ones of calls whose deadlines have not passed
+# The last ones of calls whose deadlines have not passed: 18 MiB, as much again where each has a small reply.
+REQUESTS_PER_PEER = 100_000
 PROCESSES_PER_PEER = 1_024  # that such ids are of: a client's key may serve many processes, one after another
 CALL_LONGEST = HOUR  # ids are kept until deadlines: what takes longer than a call is a task
 CALL_DEADLINE_MOST = (

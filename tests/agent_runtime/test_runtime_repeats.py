@@ -146,6 +146,7 @@ async def test_call_that_runs_is_run_once_whatever_becomes_of_its_callers_admiss
         await settled()
         assert callee.answers() == [("", b"waited")]
         assert callee.serving._running == {}
+        callee.memory.forget(callee.now)
         callee.ask(again, 1, MINUTE)
         await settled()
         assert callee.answers() == [("", b"waited")]
