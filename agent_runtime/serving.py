@@ -132,9 +132,10 @@ class Serving:
         """Answer a repeat, or do not: it will be asked again."""
         outgoing = self._outgoing
         if outgoing.congested and not self._breathing and self._tasks is not None:
-            # Somebody has to wait for the broker, or nobody would see that it reads again.
+            # Somebody has to wait for the broker, or nobody would see that it reads: often it does.
             self._breathing = True
-            self._tasks.start_soon(self._breathe)
+            self._tasks.start_soon(self._say_later, link, answer)
+            return
         if self._again_of != outgoing.ended:
             self._again.clear()
             self._again_bytes, self._again_of = 0, outgoing.ended
@@ -151,9 +152,10 @@ class Serving:
         self._again_bytes += len(answer)
         outgoing.say(link, answer)
 
-    async def _breathe(self) -> None:
+    async def _say_later(self, link: Link, answer: bytes) -> None:
         await self._outgoing.room()
         self._breathing = False
+        self._outgoing.say(link, answer)
 
     async def _run(self, link: Link, call: Call) -> None:
         peer = link.peer.subject

@@ -185,6 +185,31 @@ def test_who_asks_most_pays_and_many_short_lived_processes_keep_nobody_out() -> 
     assert begin(memory, PEER, number(999)) == b"reply"
 
 
+def test_of_two_processes_the_one_that_asks_pays() -> None:
+    memory = RequestMemory(requests=5)
+    for n in (1, 2, 3):
+        begin(memory, PEER, number(n, 1))
+    for n in (1, 2, 3):
+        begin(memory, PEER, number(n, 2))
+    with pytest.raises(ReplayedError, match="too late to tell"):
+        begin(memory, PEER, number(1, 2))
+    with pytest.raises(ReplayedError, match=r"here before$"):
+        begin(memory, PEER, number(1, 1))
+
+
+def test_what_was_forgotten_early_is_refused_until_the_last_of_it_has_passed() -> None:
+    memory = RequestMemory(requests=1)
+    begin(memory, PEER, number(1), 300)
+    begin(memory, PEER, number(2), 100)
+    # This one's process has no id left, and is not forgotten for that.
+    begin(memory, PEER, number(1, 2), 100)
+    memory.forget(300)
+    with pytest.raises(ReplayedError):
+        begin(memory, PEER, number(1), 300)
+    memory.forget(301)
+    assert memory._peers == {}
+
+
 def test_who_draws_ids_by_chance_may_have_so_many_and_then_no_more() -> None:
     memory = RequestMemory(requests=4, processes=8)
     for process in range(8):
