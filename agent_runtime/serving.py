@@ -140,8 +140,7 @@ class Serving:
             self._again.clear()
             self._again_bytes, self._again_of = 0, outgoing.ended
         if (
-            outgoing.congested
-            or outgoing.waiting
+            outgoing.waiting
             or self._breathing
             or (link, request) in self._again
             or self._again_bytes + len(answer) > KEPT_PER_TURN

@@ -359,6 +359,18 @@ def test_session_with_a_revoked_peer_carries_nothing_and_ends(pair: Pair) -> Non
     assert reason(pair.vault.peering.receive, frame) is Reason.SESSION_UNKNOWN
 
 
+def test_of_a_revoked_peers_calls_the_ids_are_kept_and_no_reply(pair: Pair) -> None:
+    requests, now = pair.vault.peering.requests, pair.world.now
+    requests.begin(pair.redactor.instance, CALL.request, until=now + SECOND, now=now)
+    requests.finish(pair.redactor.instance, CALL.request, b"reply")
+    pair.vault.peering.sweep()
+    assert requests._size == len(b"reply")
+    pair.vault.revoke(pair.redactor.instance)
+    pair.vault.peering.sweep()
+    assert requests._size == 0
+    assert pair.redactor.instance in requests._peers
+
+
 def test_session_ends_with_the_admission_that_ends_first(pair: Pair) -> None:
     ours, theirs = pair.session()
     assert ours.expires == theirs.expires == pair.redactor.membership.held().admission.expires * SECOND

@@ -54,6 +54,7 @@ class Vault:
         return theirs
 
     def reopen(self, link: Link, *, bent: bool = False) -> None:
+        """Say the redactor's next init within a session, or one with its last bit changed."""
         *_, inbox, frame = self.init()
         link.received = self.member.membership.clock.highest()
         self.links.reopened(link, Reopen(inbox, frame[:-1] + bytes((frame[-1] ^ bent,))))
@@ -102,6 +103,15 @@ async def test_one_that_fails_ends_nothing_and_keeps_no_other_session_from_it(va
     vault.reopen(link)
     await turns()
     assert vault.judged == 2
+
+
+async def test_one_of_another_instance_is_refused(vault: Vault) -> None:
+    link = vault.session()
+    vault.redactor = enclave(vault.world, "redactor", chip="d0" * 64)
+    vault.reopen(link)
+    await turns()
+    assert vault.refusals.counts == {("inbox", Reason.NOT_AUTHENTIC.value): 1}
+    assert _of(vault.member) == [link]
 
 
 async def test_where_too_many_wait_the_session_may_ask_again(

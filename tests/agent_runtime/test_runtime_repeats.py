@@ -159,11 +159,11 @@ async def test_handler_that_does_not_end_when_it_is_told_to_keeps_its_id(by: str
         release, told = asyncio.Event(), asyncio.Event()
 
         async def stay(_call: Call) -> bytes:
-            while not release.is_set():
-                try:
-                    await release.wait()
-                except asyncio.CancelledError:
-                    told.set()
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                told.set()
+                await release.wait()
             return b"late"
 
         callee.handler = stay
