@@ -4,6 +4,7 @@ import binascii
 import os
 import stat
 from base64 import b64decode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,14 @@ def _descriptor(path: Path) -> int | None:
     number = path.name
     of_process = path.parent in DESCRIPTORS and number.isascii() and number.isdigit()
     return int(number) if of_process else None
+
+
+def each_once(paths: Iterable[Path]) -> list[Path]:
+    """Leave out what was named before, in whatever words; the first stay."""
+    once: dict[str, Path] = {}
+    for path in paths:
+        once.setdefault(os.path.realpath(path), path)
+    return list(once.values())
 
 
 def refuse_closed(folder: Path) -> None:
