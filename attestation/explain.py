@@ -230,6 +230,10 @@ _BY_HINT: dict[Hint, tuple[str, str]] = {
         "",
         "give the whole value in the policy, and nothing behind it: that one is of another length",
     ),
+    Hint.NOT_IN_WHAT_WAS_GIVEN: (
+        "",
+        "what --collateral names has none of them for this machine: get them with `sealbus collateral fetch`",
+    ),
     Hint.EVALUATION: (
         "The collateral is of an older evaluation of TCBs than the policy asks for",
         "get it again with `sealbus collateral fetch` (--early: Intel's newest), or lower the floor",

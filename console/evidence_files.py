@@ -5,7 +5,9 @@ import os
 import stat
 from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from attestation import nitro, sev_snp, tdx
@@ -190,11 +192,23 @@ def as_der(data: bytes) -> bytes:
         return data  # the parser says what is wrong with it
 
 
+def _text_of_evidence(data: bytes) -> str:
+    """Name the form in which raw evidence was written as text, "" if it was not."""
+    text = b"".join(data.split())
+    for form, decode in (("hexadecimal", binascii.unhexlify), ("base64", partial(b64decode, validate=True))):
+        with suppress(binascii.Error):
+            if _raw(decode(text)) is not None:
+                return form
+    return ""
+
+
 def unwrap(path: Path, data: bytes) -> Found:
     """Read the Evidence in a CMW that a file holds, or raise `UsageError`."""
     try:
         wrapped = unwrap_all(data)
     except MalformedError as error:
+        if form := _text_of_evidence(data):
+            raise UnreadableError(f"{path} is evidence written as {form}: decode it first") from error
         raise UnreadableError(
             f"{path} is no evidence: neither a raw report, quote or document, nor a CMW (an array of media "
             f"type and value, or a collection of these); name one, or a folder with {', '.join(FILES)}"

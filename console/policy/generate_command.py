@@ -39,7 +39,8 @@ def generate(
     """Propose a policy from recorded EVIDENCE: platforms, measurements and chips are filled in.
 
     What it is made of is what it accepts, at the time when it was recorded; what was left out, and why, goes
-    to stderr. Its rules are suggestions. Exit 1 if all was refused, 2 if none can be read. Of a lab, `sealbus lab evidence --out DIR` records it.
+    to stderr. Exit 1 if all was refused, 2 if none can be read. Its rules are suggestions.
+    Of a lab, `sealbus lab evidence --out DIR` records it.
     """
     mesh = None if anchor_file is None else read_anchor(anchor_file)[1].id.hex()
     issued = time.time_ns() // 1_000_000

@@ -337,7 +337,11 @@ def test_a_bundle_with_a_strangers_signature_is_not_said_to_lack_operators(
 
 
 def test_what_has_expired_is_not_signed(
-    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, today: Forge
+    gathered: Path,
+    keys: dict[str, SigningKey],
+    tmp_path: Path,
+    today: Forge,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     old = today.issuer.sign("tcbInfo", tcb_info(datetime.now(UTC) - timedelta(days=60)))
     entries = tuple(
@@ -351,6 +355,7 @@ def test_what_has_expired_is_not_signed(
     gathered.write_bytes(encode_file(entries))
     assert sign(gathered, tmp_path / "bundle", tmp_path / "anchor", tmp_path / "alice.key") == 1
     assert not (tmp_path / "bundle").exists()
+    assert "nothing was signed: get it again with `sealbus collateral fetch`" in capsys.readouterr().err
 
 
 def test_a_signed_bundle_is_not_added_to(
