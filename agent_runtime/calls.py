@@ -205,7 +205,10 @@ class Calls:
             # Where there are several instances, each of a turn's messages is to find its own; and a turn may
             # last longer than a grant that looks at the clock.
             if self.links.is_only(way) and not (way.granted.checks_arguments or way.granted.is_timed):
-                self._routes_of = self._outgoing.ended
+                if self._routes_of != self._outgoing.ended:
+                    # Ways of an earlier turn end in batches that have left.
+                    self._routes.clear()
+                    self._routes_of = self._outgoing.ended
                 most = min(way.granted.most, _ON_MOST)
                 self._routes[kind] = most, self._outgoing.batch(link)
             return

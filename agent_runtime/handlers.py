@@ -10,7 +10,7 @@ import anyio
 
 from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
 from agent_runtime.errors import RefusedError
-from agent_runtime.pool import Rest
+from agent_runtime.pool import Rest, ToldToEndError
 from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
@@ -65,6 +65,8 @@ async def run(
         if value is None:
             return _DONE
         encoded = encode_value(value)
+    except asyncio.CancelledError as error:
+        return _failed(endpoint, _own(error), refusals)
     except Exception as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
         return _failed(endpoint, error, refusals)
     if len(encoded) > MAX_VALUE:
@@ -94,6 +96,9 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
             waits_for = steps.send(None)
         except StopIteration:
             return None
+        except asyncio.CancelledError as error:
+            _failed(endpoint, _own(error), refusals)
+            return None
         except Exception as error:  # noqa: BLE001 - as in `run`
             _failed(endpoint, error, refusals)
             return None
@@ -109,6 +114,8 @@ def _unheeded(refusals: Refusals, _payload: bytes, _now: Millis) -> None:
 async def _go_on(endpoint: Endpoint, rest: Rest, refusals: Refusals) -> None:
     try:
         await rest
+    except asyncio.CancelledError as error:
+        _failed(endpoint, _own(error), refusals)
     except Exception as error:  # noqa: BLE001 - as in `run`
         _failed(endpoint, error, refusals)
 
@@ -124,7 +131,15 @@ def _no_handler(refusals: Refusals) -> Ended:
     return Ended(Reason.NO_HANDLER.value, "", b"")
 
 
-def _failed(endpoint: Endpoint, error: Exception, refusals: Refusals) -> Ended:
+def _own(error: asyncio.CancelledError) -> asyncio.CancelledError:
+    """Return what a handler brought on itself, waiting for what it had cancelled; raise what it was told."""
+    task = asyncio.current_task()
+    if isinstance(error, ToldToEndError) or task is None or task.cancelling():
+        raise error
+    return error
+
+
+def _failed(endpoint: Endpoint, error: Exception | asyncio.CancelledError, refusals: Refusals) -> Ended:
     if isinstance(error, PeerError):
         return _refused(endpoint, error, refusals)
     if isinstance(error, ExceptionGroup):

@@ -19,6 +19,10 @@ from anyio.abc import TaskGroup
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
+class ToldToEndError(asyncio.CancelledError):
+    """A job was cancelled before its task had taken it up."""
+
+
 class Rest:
     """What is left of a coroutine that was stepped by hand and waits for `yielded`."""
 
@@ -112,7 +116,7 @@ class Job:
                 steps = self._steps = self._work()
                 self._yielded = run(steps.send, None)
             elif self.cancelled:
-                self._yielded = run(steps.throw, asyncio.CancelledError())
+                self._yielded = run(steps.throw, ToldToEndError())
         except StopIteration:
             return
         yield from Rest(steps, self._yielded, run).__await__()

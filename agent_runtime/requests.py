@@ -5,6 +5,7 @@ handler runs; whichever sessions and admissions of the peer come and go meanwhil
 want of room without refusing from then on what it could not tell from it.
 """
 
+import heapq
 from collections import OrderedDict
 from collections.abc import Collection, Container
 
@@ -24,6 +25,7 @@ _PROCESS = 8  # bytes of a request's id that name the process which asks; a numb
 # Ids looked at in one go. Of those in the way of what can be forgotten some are put behind it; the next
 # look begins where this one ended.
 _LOOKS = 256
+_DROP_LEAST = 64
 FORGET_LOOKS = 10_000  # ids and processes looked at by one `forget`: some 4 ms
 
 
@@ -108,8 +110,7 @@ class RequestMemory:
         asked.size += size
         self._size += size
         while self._size > self._reply_bytes:
-            most = max((each for each in self._peers.values() if each.replies), key=lambda each: each.size)
-            self._drop_reply(most, next(iter(most.replies)))
+            self._drop_some()
 
     def forget(self, highest: Millis, revoked: Collection[bytes] = ()) -> None:
         """Forget what had passed before the highest time ever held, some of it each time.
@@ -182,6 +183,20 @@ class RequestMemory:
         size = len(asked.replies.pop(request))
         asked.size -= size
         self._size -= size
+
+    def _drop_some(self) -> None:
+        """Let go of the oldest replies of whoever holds most, until another does, or enough are gone."""
+        most, *others = heapq.nlargest(
+            2, (each for each in self._peers.values() if each.replies), key=lambda each: each.size
+        )
+        next_size = others[0].size if others else 0
+        # To find who holds most is a look at all: of peers that hold the same each one loses some at a time.
+        floor, least = next_size // 2, _DROP_LEAST
+        while most.replies and self._size > self._reply_bytes:
+            if most.size <= (floor if least > 0 else next_size):
+                break
+            self._drop_reply(most, next(iter(most.replies)))
+            least -= 1
 
     def _drop_replies(self, asked: _Peer) -> None:
         self._size -= asked.size

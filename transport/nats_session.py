@@ -268,11 +268,19 @@ class NatsSession:
                 return
 
     async def _supervise(self) -> None:
-        wire = self.wire
+        wire, loop = self.wire, asyncio.get_running_loop()
+        backoff = FIRST_BACKOFF
         while wire is not None:
+            begun = loop.time()
             await self._until_lost(wire)
             self._drop(wire)
             await wire.abandon()
+            if loop.time() - begun >= KEEPALIVE:
+                backoff = FIRST_BACKOFF
+            else:
+                # A broker that takes connections and does not keep them is asked ever less often, too.
+                await _pause(backoff)
+                backoff = min(2 * backoff, LAST_BACKOFF)
             wire = await self._connect(first=False)
 
     def _drop(self, wire: Wire) -> None:
@@ -316,8 +324,7 @@ class NatsSession:
                     with anyio.CancelScope(shield=True):
                         await wire.abandon()
             self._urls.rotate(-1)
-            # Full jitter, so that a mesh does not come back as one.
-            await asyncio.sleep(random.uniform(0, backoff))  # noqa: S311 - spreads load, hides nothing
+            await _pause(backoff)
             backoff = min(2 * backoff, LAST_BACKOFF)
 
     async def _adopt(self, wire: Wire) -> None:
@@ -374,3 +381,8 @@ class NatsSession:
             raise FullError("the broker is not there and the outage buffer is full")
         self._outage_bytes += len(frame)
         self._outage.append(frame)
+
+
+async def _pause(most: float) -> None:
+    # Full jitter, so that a mesh does not come back as one.
+    await asyncio.sleep(random.uniform(0, most))  # noqa: S311 - spreads load, hides nothing

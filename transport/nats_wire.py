@@ -81,6 +81,7 @@ class _Reading(asyncio.BufferedProtocol):
 
     def __init__(self, wire: "Wire", max_payload: int) -> None:
         self.bug: Exception | None = None
+        self._handing_on = False  # a read; what comes out of that is not the socket's
         self._wire = wire
         self._parser = NatsParser(wire, max_payload)
         self.closed = asyncio.Event()
@@ -94,12 +95,14 @@ class _Reading(asyncio.BufferedProtocol):
         wire = self._wire
         if wire.is_lost:
             return
+        self._handing_on = True
         try:
             self._parser.took(count)
         except (BrokenError, UnicodeDecodeError) as error:
             wire.broken(error)
         for reader in wire.readers:
             reader()
+        self._handing_on = False
 
     def early(self, data: bytes) -> None:
         """Take what was read before this stood here."""
@@ -116,7 +119,7 @@ class _Reading(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         # asyncio closes a connection whose protocol raised: an error of a route is ours, not the broker's.
-        if exc is not None and not isinstance(exc, OSError):
+        if exc is not None and (self._handing_on or not isinstance(exc, OSError)):
             self.bug = exc
         self._room.set()
         self.closed.set()

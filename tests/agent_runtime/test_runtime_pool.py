@@ -3,13 +3,14 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 import anyio
 import pytest
 
 from agent_runtime.agent import Agent, Context
-from agent_runtime.handlers import run
+from agent_runtime.handlers import Ended, beginner, run
 from agent_runtime.pool import Job, Pool, Work
 from agent_runtime.refusals import Refusals
 from schemas.documents import Constraints
@@ -252,3 +253,47 @@ async def test_a_handler_in_a_thread_that_is_cancelled_ends_with_its_thread(pool
         while not blocked.done:
             await turn()
     assert left == ["thread", "job"]
+
+
+async def slip(_value: int, _context: Context) -> None:
+    """Wait for what was cancelled here: asyncio raises `CancelledError` although nobody told this to end."""
+    child = asyncio.ensure_future(asyncio.Event().wait())
+    await turn()
+    child.cancel()
+    await child
+
+
+async def slip_at_once(_value: int, _context: Context) -> None:
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended.cancel()
+    await ended
+
+
+@pytest.mark.parametrize("handler", [slip, slip_at_once])
+async def test_a_handler_that_cancels_what_it_waits_for_has_failed_and_nobody_else(
+    pool: Pool, handler: Callable[[int, Context], Awaitable[None]]
+) -> None:
+    agent, refusals, granted = Agent("worker"), Refusals(), Granted("worker", Constraints())
+    ended: list[Ended | None] = []
+    agent.tool("slip")(handler)
+    agent.message("slip")(handler)
+    context = cast("Context", None)
+
+    async def call() -> None:
+        ended.append(await run(agent.tools["slip"], granted, b"\x01", context, refusals, now=0))
+
+    async def heed() -> None:
+        rest = beginner(agent.messages["slip"], granted, context, refusals)(b"\x01", 0)
+        if rest is not None:
+            await rest
+        ended.append(None)
+
+    await offer(pool, call, heed)
+    with anyio.fail_after(90):
+        while len(ended) < 2:
+            await turn()
+    assert [each.reason for each in ended if each is not None] == ["handler-failed"]
+    assert refusals.counts[("handler slip", "CancelledError")] == 2
+    ran: list[int] = []
+    await offer(pool, job(ran, 1))
+    assert ran == [1]

@@ -1,7 +1,9 @@
 """Requests of peers: each runs once, replies are kept within their limit, what has passed is forgotten."""
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,6 +102,31 @@ def test_replies_are_kept_at_the_cost_of_who_holds_most() -> None:
         with pytest.raises(ReplayedError):
             begin(memory, PEER, number(n))
     assert begin(memory, PEER, number(2)) == bytes(10)
+
+
+def test_one_large_reply_in_a_crowd_costs_few_looks_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def nlargest(count: int, peers: Iterable[Any], key: Callable[[Any], int]) -> list[Any]:
+        looks.append(count)
+        return sorted(peers, key=key, reverse=True)[:count]
+
+    monkeypatch.setattr("agent_runtime.requests.heapq.nlargest", nlargest)
+    memory = RequestMemory(reply_bytes=100_000)
+    crowd = [bytes([each]) * 32 for each in range(10)]
+    for n in range(1_000):
+        for peer in crowd:
+            begin(memory, peer, number(n))
+            memory.finish(peer, number(n), bytes(10))
+    assert looks == []
+    begin(memory, PEER, number(0))
+    memory.finish(PEER, number(0), bytes(8_000))
+    assert_counted(memory)
+    assert begin(memory, PEER, number(0)) == bytes(8_000)
+    # 800 replies had to go, of ten peers that held the same.
+    assert len(looks) <= 800 // 64 + 1
+    left = [memory._peers[peer].size for peer in crowd]
+    assert max(left) - min(left) <= 2 * 64 * 10
 
 
 def test_first_reply_of_a_request_is_kept_and_counted_once() -> None:

@@ -204,20 +204,30 @@ async def test_a_handler_may_close_its_own_subscription(
     assert seen == [b"1"]
 
 
+# What else a taker raises asyncio reports by itself, and the test's runner with it.
+@pytest.mark.parametrize(
+    ("error", "how"), [(ZeroDivisionError, "subscribe"), (OSError, "subscribe"), (OSError, "listen")]
+)
 async def test_a_handler_that_raises_ends_the_transport_with_its_error(
-    connector: Connect, unique: str
+    connector: Connect, unique: str, error: type[Exception], how: str
 ) -> None:
     async def handler(delivery: Delivery) -> None:
-        raise ZeroDivisionError("a bug")
+        raise error("a bug")
+
+    def taker(payload: memoryview) -> None:
+        raise error("a bug")
 
     async def use() -> None:
         async with connector("carol") as carol:
-            await carol.subscribe(unique, handler)
+            if how == "listen":
+                await carol.listen(unique, taker)
+            else:
+                await carol.subscribe(unique, handler)
             await carol.publish(unique, b"x")
             async with asyncio.timeout(90):
                 await asyncio.Event().wait()
 
-    with pytest.raises(ZeroDivisionError, match="a bug"):
+    with pytest.raises(error, match="a bug"):
         await use()
 
 

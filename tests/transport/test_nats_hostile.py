@@ -17,6 +17,7 @@ from transport import (
     connect,
 )
 from transport.inbox import MAX_WAITING, Inbox
+from transport.nats_session import FIRST_BACKOFF, LAST_BACKOFF
 
 pytestmark = pytest.mark.anyio
 
@@ -495,3 +496,28 @@ async def test_a_handler_far_behind_is_bounded_in_bytes() -> None:
     for _ in range(70):
         inbox.offer("a", bytes(1024 * 1024))
     assert inbox.dropped == 6
+
+
+async def test_a_broker_that_takes_connections_and_keeps_none_is_asked_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    enough = asyncio.Event()
+
+    async def pause(most: float) -> None:
+        pauses.append(most)
+        if len(pauses) >= 10:
+            enough.set()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\nPONG\r\n")
+        await reader.read()
+
+    monkeypatch.setattr("transport.nats_session._pause", pause)
+    async with hostile(script) as url, connect(url, name="alice"):
+        async with asyncio.timeout(90):
+            await enough.wait()
+    assert pauses[:3] == [FIRST_BACKOFF, 2 * FIRST_BACKOFF, 4 * FIRST_BACKOFF]
+    assert pauses[9] == LAST_BACKOFF
