@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attestation import nitro, sev_snp, tdx
+from attestation.amd_names import MORE_CRL_FILES
 from attestation.errors import AttestationError
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
@@ -148,7 +149,7 @@ def read_endorsements(folder: Path) -> Endorsements:
         except AttestationError as error:
             text = f"{table} is no certificate table: {error}; take it away to do without"
             raise UnreadableError(text, error.reason) from error
-    for name in CODES:
+    for name in (*CODES, *MORE_CRL_FILES):
         file = folder / name
         if os.path.lexists(file):
             data = _read_beside(file)
