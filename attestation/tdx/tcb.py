@@ -105,7 +105,7 @@ def _evaluate(
     module_level = _module_level(info, report, tee_tcb_svn)
     platform_level = _platform_level(info.tcb_levels, pck, tee_tcb_svn)
     enclaves = [level for level in (module_level, qe_level) if level is not None]
-    levels = (platform_level, *enclaves)
+    levels: list[PlatformLevel | EnclaveLevel] = [platform_level, *enclaves]
     # A status that is not known here could be worse than any: it must not vanish among good ones.
     if platform_level.tcb_status not in PUBLISHED_STATUSES or not all(
         level.tcb_status in ENCLAVE_STATUSES for level in enclaves

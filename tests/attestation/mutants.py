@@ -240,7 +240,13 @@ MUTANTS = [
         X509, "if document.algorithm != expected:", "if False:", PARSERS, "another_algorithm_than_it_names"
     ),
     Mutant(X509, "name in extensions or ", "", PARSERS, "extension_twice"),
-    Mutant(X509, " or certificate.issuer != issuer.subject", "", PARSERS, "another_issued"),
+    Mutant(
+        X509,
+        "if certificate.issuer != issuer.subject:\n        raise NotGenuineError(Reason.COLL",
+        "if False:\n        raise NotGenuineError(Reason.COLL",
+        PARSERS,
+        "another_issued",
+    ),
     Mutant(
         X509,
         "    outer.finish()\n\n    body = der.read_only(signed, der.SEQUENCE)\n    version",
@@ -430,6 +436,20 @@ MUTANTS = [
     Mutant(TDX_TCB, "if REVOKED in amiss:", "if False:", TCB, "revokes_the_platform"),
     Mutant(TDX_TCB, "if _OUTDATED in amiss:", "if False:", TCB, "converge_to_the_worst"),
     # TDX: collateral and PCK
+    Mutant(
+        TDX_COLLATERAL,
+        "        _refuse_better_after([level.tcb.svns for level in document.tcb_levels])\n",
+        "",
+        TCB,
+        "do_not_descend",
+    ),
+    Mutant(
+        TDX_COLLATERAL,
+        "        _refuse_better_after([(level.tcb.isvsvn,) for level in levels])\n",
+        "        pass\n",
+        TCB,
+        "do_not_descend",
+    ),
     Mutant(TDX_COLLATERAL, "> MAX_ENDORSEMENTS", "> 1 << 40", VERIFY, "10_megabytes"),
     Mutant(TDX_COLLATERAL, "anchor.encoded != root.encoded", "False", VERIFY, "document_of_another_root"),
     Mutant(

@@ -392,8 +392,20 @@ def test_a_file_that_turns_bad_is_told_once_and_what_was_there_before_is_used(
     for _ in range(2):
         assert held.complete(quote, {}) == before
     assert len(caplog.records) == 1
+    good = signed((), issued=ISSUED + 1)
     file.unlink()
-    assert held.complete(quote, {}) == before
+    for _ in range(3):
+        assert held.complete(quote, {}) == before
+    assert len(caplog.records) == 2
+    assert "No such file" in caplog.messages[-1]
+    os.mkfifo(file)
+    for _ in range(2):
+        assert held.complete(quote, {}) == before
+    assert len(caplog.records) == 3
+    assert "no regular file" in caplog.messages[-1]
+    put(file, good)
+    assert held.complete(quote, {}) != {}
+    assert len(caplog.records) == 4
 
 
 # --- on the way out ---------------------------------------------------------------------------------

@@ -220,6 +220,34 @@ def test_older_quoting_enclave_stands_at_its_level(forge: Forge) -> None:
     agrees(forge)
 
 
+@pytest.mark.parametrize("part", ["platform", "module", "qe"])
+@pytest.mark.parametrize("other", [-1, 0, 1])
+def test_levels_that_do_not_descend_are_malformed(forge: Forge, part: str, other: int) -> None:
+    levels = {
+        "platform": forge.platform_levels,
+        "module": forge.module_levels,
+        "qe": forge.qe_identity["tcbLevels"],
+    }[part]
+    following = deepcopy(levels[0])
+    say(following, "Revoked")
+    number = "pcesvn" if part == "platform" else "isvsvn"
+    following["tcb"][number] += other
+    levels.insert(1, following)
+    result = verdict(forge)
+    # The first that is met counts, so one behind it that asks for as much is met by nothing.
+    assert (result.status if isinstance(result, Genuine) else result) == (
+        "UpToDate" if other < 0 else Reason.MALFORMED
+    )
+
+
+def test_hexadecimal_that_ends_in_a_line_is_none(forge: Forge) -> None:
+    for where, name in ((forge.tcb_info, "fmspc"), (forge.qe_identity, "mrsigner")):
+        was = where[name]
+        where[name] += "\n"
+        assert verdict(forge) == Reason.MALFORMED
+        where[name] = was
+
+
 # --- a module replaced below a running TD ------------------------------------------------------
 
 
