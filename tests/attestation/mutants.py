@@ -433,7 +433,7 @@ MUTANTS = [
         TCB,
         "unknown_meaning",
     ),
-    Mutant(TDX_TCB, "if REVOKED in amiss:", "if False:", TCB, "revokes_the_platform"),
+    Mutant(TDX_TCB, "if REVOKED in amiss:", "if False:", TCB, "amiss_with_either"),
     Mutant(TDX_TCB, "if _OUTDATED in amiss:", "if False:", TCB, "converge_to_the_worst"),
     # TDX: collateral and PCK
     Mutant(
