@@ -9,7 +9,7 @@ FUZZ_FLAGS ?=
 SOAK_EVENTS ?= 1000000
 SOAK_SEED ?= 1
 SOAK_FLAGS ?=
-ALL := -m "slow or not slow"
+ALL := -m "slow or not slow" --hypothesis-profile thorough
 # Files side by side, one for each processor; the tests of one file stay together and in order.
 PARALLEL := -n auto --dist loadfile
 

@@ -22,11 +22,12 @@ from agent_runtime.outgoing import FULL_OF_LARGE, Batch, Outgoing
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import REFUSED, Refusals
 from agent_runtime.serving import ContextOf, ServeCall, Serving, TakeMessage
-from schemas.errors import Reason
-from schemas.limits import SECOND
+from schemas.errors import Reason, UsageError
+from schemas.limits import CALL_LONGEST, SECOND
 from schemas.peer import MAX_MESSAGES, Call, Cancel, Confirm, Reopen, Reply, Send, encode_message
 from transport import Transport
 
+CALL_SECONDS = CALL_LONGEST // SECOND  # that a call may take
 ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again elsewhere
 # Seconds until a peer that does not answer is sent a frame for nothing but the broker's word that it is gone:
 # what was on its way when a peer ended is lost without one. Then at twice the age, and so on.
@@ -122,6 +123,8 @@ class Calls:
         self, way: Way, tool: str, arguments: bytes, *, within: float, idempotency: bytes | None
     ) -> bytes:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
+        if not within <= CALL_SECONDS:
+            raise UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")
         way = way.of_size(len(arguments))
         deadline = way.now + int(within * SECOND)
         self._asked += 1
@@ -296,6 +299,6 @@ class Calls:
             elif isinstance(message, Cancel):
                 self.serving.cancelled(link, message.request)
             elif isinstance(message, Reopen):
-                self.links.reopened(message)
+                self.links.reopened(link, message)
         if sent:
             self.serving.sent(link, sent)

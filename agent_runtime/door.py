@@ -7,6 +7,7 @@ one waits in a bounded queue, so that calls on sessions that exist come between.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from transport import Delivery, Pace
 
@@ -20,16 +21,19 @@ DOOR_PACE = Pace(most=16 * 1024, rest=4.0, behind=1.0)
 PER_TURN = 4  # forged ones cost some 30 us each; a true one costs a hundred times as much, and ends the turn
 
 
-class Door:
+D = TypeVar("D", bound=Delivery)
+
+
+class Door(Generic[D]):
     """Judges what waits, a few a turn. `judge` tells whether one was true."""
 
-    def __init__(self, judge: Callable[[Delivery], bool]) -> None:
+    def __init__(self, judge: Callable[[D], bool]) -> None:
         self._judge = judge
-        self._waiting: deque[Delivery] = deque()
+        self._waiting: deque[D] = deque()
         self._bytes = 0
         self._scheduled = False
 
-    def knock(self, delivery: Delivery) -> bool:
+    def knock(self, delivery: D) -> bool:
         """Let a delivery wait for its turn; say False where too many do."""
         size = len(delivery.payload)
         if len(self._waiting) >= WAITING or self._bytes + size > WAITING_BYTES:

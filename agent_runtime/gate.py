@@ -8,8 +8,7 @@ known to be authentic is an error; what fails after it is the task's result. Con
 about the decoded object: `agent_runtime.handlers` asks the grant that passed here for them.
 """
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agent_runtime.errors import HandBackError, RefusedError
@@ -20,11 +19,10 @@ from agent_runtime.trust import Trust
 from schemas import codec
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted, Refusal
-from schemas.limits import REPLY_BYTES_KEPT, REQUESTS_PER_PEER
 from schemas.messages import CLIENT, Millis, TaskBody
 from schemas.peer import Call, Send
 from schemas.rules import SUBMIT
-from sealing.errors import NotAuthenticError, ReplayedError, SealingError
+from sealing.errors import NotAuthenticError, SealingError
 from sealing.groups import Sender, frame_token
 
 
@@ -247,106 +245,6 @@ class Gate:
         if most is not None and not self._rates.take(most, (peer, action, what), now):
             raise RefusedError(Reason.CONSTRAINT_VIOLATED, "rate")
         return granted
-
-
-_PROCESS = 8  # bytes of a request's id that name the process which asks; a number follows
-PROCESSES_PER_PEER = 16
-
-
-@dataclass(slots=True)
-class _Requests:
-    """What one peer asked: ids with how long each is kept, and the replies that are kept."""
-
-    ids: OrderedDict[bytes, Millis] = field(default_factory=OrderedDict)
-    replies: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict)
-    # By the part of an id that names a process: the highest number forgotten, and until when it counts.
-    floors: dict[bytes, tuple[int, Millis]] = field(default_factory=dict)
-    size: int = 0
-
-    def is_below_floor(self, request: bytes) -> bool:
-        """Tell whether an id may be one that was forgotten."""
-        floor = self.floors.get(request[:_PROCESS])
-        return floor is not None and int.from_bytes(request[_PROCESS:], "big") <= floor[0]
-
-    def drop_id(self) -> int | None:
-        """Forget the oldest id, and take none any more up to its number; return its reply's size.
-
-        None where too many processes of the peer have such a number: who draws ids by chance has one each.
-        """
-        request, until = next(iter(self.ids.items()))
-        process, number = request[:_PROCESS], int.from_bytes(request[_PROCESS:], "big")
-        highest, lasts = self.floors.get(process, (0, 0))
-        if not lasts and len(self.floors) >= PROCESSES_PER_PEER:
-            return None
-        self.floors[process] = max(highest, number), max(lasts, until)
-        del self.ids[request]
-        gone = len(self.replies.pop(request, b""))
-        self.size -= gone
-        return gone
-
-    def drop_reply(self) -> int:
-        """Let go of the oldest reply and return its size."""
-        size = len(self.replies.popitem(last=False)[1])
-        self.size -= size
-        return size
-
-
-class RequestMemory:
-    """Requests by peer instance: one repeated on any session is answered, not run again.
-
-    An id is kept for as long as the gate would let its request pass; replies within a limit, which costs
-    the peer that holds the most of it. A repeat whose reply is gone is refused, never run. Of a peer that
-    asks for more than can be kept the oldest is forgotten, and all ids of its process up to that number.
-    """
-
-    def __init__(self, reply_bytes: int = REPLY_BYTES_KEPT, requests: int = REQUESTS_PER_PEER) -> None:
-        self._reply_bytes = reply_bytes
-        self._requests = requests
-        self._peers: dict[bytes, _Requests] = {}
-        self._size = 0
-
-    def begin(self, peer: bytes, request: bytes, *, until: Millis) -> bytes | None:
-        """Return the kept reply of a repeat, None for a new request; raise for a repeat without one."""
-        asked = self._peers.get(peer)
-        if asked is None:
-            asked = self._peers[peer] = _Requests()
-        if request in asked.ids:
-            reply = asked.replies.get(request)
-            if reply is None:
-                raise ReplayedError("the request was here before")
-            return reply
-        if asked.floors and asked.is_below_floor(request):
-            raise ReplayedError("the request was here before, or is too late to tell")
-        if len(asked.ids) >= self._requests:
-            gone = asked.drop_id()
-            if gone is None:
-                raise RefusedError(Reason.UNAVAILABLE, "too many requests of one peer are under way")
-            self._size -= gone
-        asked.ids[request] = until
-        return None
-
-    def finish(self, peer: bytes, request: bytes, reply: bytes) -> None:
-        """Keep the reply of a request."""
-        asked = self._peers.get(peer)
-        if asked is None or request not in asked.ids:
-            return
-        asked.replies[request] = reply
-        asked.size += len(reply)
-        self._size += len(reply)
-        while self._size > self._reply_bytes:
-            self._size -= max(self._peers.values(), key=lambda each: each.size).drop_reply()
-
-    def forget(self, highest: Millis) -> None:
-        """Forget what had passed before the highest time ever held."""
-        for peer, asked in list(self._peers.items()):
-            for request in [request for request, until in asked.ids.items() if until < highest]:
-                del asked.ids[request]
-                gone = len(asked.replies.pop(request, b""))
-                asked.size -= gone
-                self._size -= gone
-            asked.floors = {each: floor for each, floor in asked.floors.items() if floor[1] >= highest}
-            if not (asked.ids or asked.floors):
-                del self._peers[peer]
 
 
 def _own(trust: Trust, action: str, what: str) -> list[tuple[str, Granted]]:

@@ -25,6 +25,15 @@ from transport import Delivery, Subscription, Transport
 HANDSHAKE_DEADLINE = 1.3
 # Seconds for a peer to accept after the broker said that it does not listen: it may have lied.
 UNHEARD_DEADLINE = 0.2
+# Milliseconds after an init that came within a session until the next one: who renews is not so quick.
+REOPEN_PAUSE = 250
+_NEVER = 2**63
+
+
+class _Within(Delivery, frozen=True):
+    """An init that came within a session."""
+
+    link: Link
 
 
 class Links:
@@ -54,7 +63,7 @@ class Links:
         self._unaccepted: dict[str, anyio.CancelScope] = {}
         # By role and own role: the one instance of a role, as it was found last, and the session with it.
         self._found: dict[tuple[str, str], tuple[Listing, Link]] = {}
-        self._door, self._inner_door = Door(self._judge), Door(self._judge)
+        self._door, self._inner_door = Door(self._judge), Door(self._judge_within)
         self._tasks: TaskGroup | None = None
 
     def start(self, tasks: TaskGroup) -> None:
@@ -135,12 +144,16 @@ class Links:
         elif not self._door.knock(Delivery(subject, bytes(frame))):
             self._refusals.note("inbox", "flood")
 
-    def reopened(self, message: Reopen) -> None:
-        """Take an init that came within a session."""
+    def reopened(self, link: Link, message: Reopen) -> None:
+        """Take an init that came within a session: of each session one at a time, and not too many."""
         if message.subject not in self._peering.inbox_subjects():
             self._refusals.note("session", Reason.MALFORMED.value)
-        elif not self._inner_door.knock(Delivery(message.subject, message.init)):
+        elif link.received < link.reopens or not self._inner_door.knock(
+            _Within(message.subject, message.init, link)
+        ):
             self._refusals.note("session", "flood")
+        else:
+            link.reopens = _NEVER
 
     async def sweep(self) -> bool:
         """Drop ended sessions with their subscriptions; tell whether there were any."""
@@ -203,11 +216,17 @@ class Links:
             # One answer is waited for: whoever sends many must not end us.
             self._refusals.note("session", "flood")
 
-    def _judge(self, delivery: Delivery) -> bool:
+    def _judge_within(self, delivery: _Within) -> bool:
+        self._judge(delivery, delivery.link)
+        delivery.link.reopens = self._membership.clock.highest() + REOPEN_PAUSE
+        # The next one waits for the next turn, even if this was not true: it may have cost as much.
+        return True
+
+    def _judge(self, delivery: Delivery, within: Link | None = None) -> bool:
         accepted = False
         with self._refusals.at("inbox"):
             try:
-                subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject)
+                subject, answer, link = self._peering.inbox(delivery.payload, delivery.subject, within)
             except ForkError as fork:
                 if self._tasks is not None:
                     self._tasks.start_soon(self._transport.publish, fork.subject, fork.answer)

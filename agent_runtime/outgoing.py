@@ -47,6 +47,7 @@ class Outgoing:
         self._scheduled = False
         self.reading = False
         self.congested = False
+        self.waiting = 0  # for the broker to read: whoever does has taken `congested` back
 
     def say(self, link: Link, message: bytes, *, at_once: bool = False, awaited: bool = True) -> None:
         """Send an encoded message at the end of this turn; raise `UsageError` if it fits no frame.
@@ -103,7 +104,11 @@ class Outgoing:
         if self.congested:
             self.congested = False
             self.flush()
-            await self._transport.breathe()
+            self.waiting += 1
+            try:
+                await self._transport.breathe()
+            finally:
+                self.waiting -= 1
 
     def _end_of_turn(self) -> None:
         self._scheduled = False

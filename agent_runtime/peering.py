@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agent_runtime.gate import RequestMemory
 from agent_runtime.membership import Membership
+from agent_runtime.requests import RequestMemory
 from agent_runtime.trust import MESH_GROUP, Trust
 from schemas import codec
 from schemas.documents import Admission
@@ -57,6 +57,7 @@ class Link:
     received: Millis
     heard: bool = False  # the peer has said something on it
     retired: bool = False  # a request got no answer: what is on its way may still come
+    reopens: Millis = 0  # from when on an init is taken that comes within it
     hint: str = ""  # by which the broker says that nobody listened: our own id of it, which frames show too
 
     def usable(self, now: Millis) -> bool:
@@ -166,8 +167,11 @@ class Peering:
         opener = self._membership.keyring.opener(frame_token(frame))
         return opener is not None and opener.group == MESH_GROUP
 
-    def inbox(self, frame: bytes, inbox: str) -> tuple[str, bytes, Link]:
-        """Answer an init: return the accept's subject, the accept, and the half-open session."""
+    def inbox(self, frame: bytes, inbox: str, within: Link | None = None) -> tuple[str, bytes, Link]:
+        """Answer an init: return the accept's subject, the accept, and the half-open session.
+
+        It may have come `within` a session: then it is of that one's peer, or refused.
+        """
         member = self._membership
         trust = member.require_live()
         # 1. From somebody who is admitted: under the mesh key.
@@ -185,10 +189,14 @@ class Peering:
             raise ReplayedError("init")
         if sum(not link.session.confirmed for link in self._links.values()) >= HALF_OPEN_TOTAL:
             raise SealingError(Reason.TOO_MANY_HALF_OPEN)
+        if within is not None:
+            self._check_half_open(within.peer.subject)
         proven: list[Admission] = []
 
         def judge(init: Init) -> Peer:
             admission = member.peer(init.credential)
+            if within is not None and admission.subject != within.peer.subject:
+                raise NotAuthenticError("an init of another instance than the session's")
             if init.role not in {member.mesh.role_id(role) for role in admission.roles}:
                 raise SealingError(Reason.ROLE_NOT_PERMITTED, "the initiator's role")
             if init.responder_role not in {member.mesh.role_id(role) for role in trust.admission.roles}:
@@ -199,13 +207,7 @@ class Peering:
         # 3. Its seal, its credential and its signature.
         opened = open_init(member.mesh, member.keys, wire, judge)
         peer = proven[0]
-        # The sweep comes late, and what it will drop must not keep a peer out who was not heard.
-        since = member.clock.highest() - HANDSHAKE_LIFETIME
-        half_open = [
-            link for link in self._of(peer.subject) if not link.session.confirmed and link.opened > since
-        ]
-        if len(half_open) >= HALF_OPEN_PER_INSTANCE:
-            raise SealingError(Reason.TOO_MANY_HALF_OPEN)
+        self._check_half_open(peer.subject)
         shown, fork = member.last_beacon, None
         try:
             member.compare_beacon(opened.init.beacon)
@@ -305,7 +307,7 @@ class Peering:
         for accept_subject in [key for key, opening in self._opening.items() if now >= opening.until]:
             self.abandon(accept_subject)
         self._seen = {digest: until for digest, until in self._seen.items() if now < until}
-        self.requests.forget(now)
+        self.requests.forget(now, revoked)
         return dropped
 
     def drop(self, link: Link) -> None:
@@ -342,6 +344,15 @@ class Peering:
         self._links[session.own_id] = link
         self._by_peer.setdefault(peer.subject, []).append(link)
         return link
+
+    def _check_half_open(self, instance: bytes) -> None:
+        # The sweep comes late, and what it will drop must not keep a peer out who was not heard.
+        since = self._membership.clock.highest() - HANDSHAKE_LIFETIME
+        half_open = [
+            link for link in self._of(instance) if not link.session.confirmed and link.opened > since
+        ]
+        if len(half_open) >= HALF_OPEN_PER_INSTANCE:
+            raise SealingError(Reason.TOO_MANY_HALF_OPEN)
 
     def _crowded(self) -> Iterator[bytes]:
         counts: Counter[bytes] = Counter()

@@ -75,6 +75,11 @@ class Job:
             _leave_task(loop, task)
         return self.done
 
+    @property
+    def begun(self) -> bool:
+        """Tell whether any of the work was done: such work ends in its own time, cancelled or not."""
+        return self._steps is not None
+
     def cancel(self) -> None:
         """End the work where it waits, or before it starts."""
         if not self.done and not self.cancelled:

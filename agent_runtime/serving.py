@@ -1,7 +1,8 @@
 """What peers ask of this process: their calls and messages through the gate, to a handler, and back.
 
 A call's handler ends when its caller cancels or its deadline passes, and then nobody is answered. Messages
-are never answered: one that is refused, or for which there is no room, is counted and gone.
+are never answered: one that is refused, or for which there is no room, is counted and gone. A repeat of a
+call costs its sender next to nothing and has an answer of any size: of such answers only so many leave.
 """
 
 import asyncio
@@ -11,16 +12,17 @@ from functools import partial
 from anyio.abc import TaskGroup
 
 from agent_runtime.agent import Context
-from agent_runtime.gate import Gate, RequestMemory
+from agent_runtime.gate import Gate
 from agent_runtime.handlers import Begin, Ended
 from agent_runtime.membership import Membership
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
 from agent_runtime.pool import Job, Pool
 from agent_runtime.refusals import Refusals
+from agent_runtime.requests import RequestMemory
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
-from schemas.limits import SECOND
+from schemas.limits import KEPT_PER_TURN, SECOND
 from schemas.peer import Call, Reply, Send, encode_message
 
 AT_ONCE = 256  # handlers that run together
@@ -58,34 +60,45 @@ class Serving:
         self._take = take
         self._context = context
         self._pool = Pool(AT_ONCE, WAITING)
-        # By peer and request: no peer can cancel what is another's.
+        # By peer and request: no peer can cancel what is another's. What is here stays until it has ended:
+        # a handler may take its time after it was told to end, and its id must not run beside it.
         self._running: dict[tuple[bytes, bytes], tuple[Job, asyncio.TimerHandle]] = {}
+        requests.running = self._running
+        # What was said again in a turn, and its bytes.
+        self._again: set[tuple[Link, bytes]] = set()
+        self._again_bytes, self._again_of = 0, -1
+        self._tasks: TaskGroup | None = None
+        self._breathing = False
 
     def start(self, tasks: TaskGroup) -> None:
         """Run handlers in `tasks`."""
+        self._tasks = tasks
         self._pool.start(tasks)
 
     def called(self, link: Link, call: Call) -> None:
         """Run the handler of a call, or answer a repeat with what was answered first."""
-        # Past its deadline the gate refuses a repeat anyway.
-        until = min(link.peer.expires * SECOND, call.deadline)
+        peer, request = link.peer.subject, call.request
         try:
-            kept = self._requests.begin(link.peer.subject, call.request, until=until)
+            # Until its deadline, and not only for as long as the peer is admitted now: it may be renewed.
+            kept = self._requests.begin(peer, request, until=call.deadline, now=link.received)
         except PeerError as refusal:
             self._refusals.caught("call", refusal)
-            if refusal.reason is Reason.UNAVAILABLE:
-                self._outgoing.say(link, encode_message(_refusal(call, refusal.reason, refusal.detail)))
+            # What still runs is answered when it has ended.
+            if (peer, request) not in self._running:
+                answer = encode_message(_refusal(call, refusal.reason, refusal.detail))
+                self._say_again(link, request, answer)
             return
         if kept is not None:
-            self._outgoing.say(link, kept)
+            self._say_again(link, request, kept)
             return
         job = self._pool.offer(partial(self._run, link, call))
         if job is None:
-            busy = _refusal(call, Reason.UNAVAILABLE, "too many calls are waiting")
-            self._outgoing.say(link, encode_message(busy))
+            busy = encode_message(_refusal(call, Reason.UNAVAILABLE, "too many calls are waiting"))
+            self._requests.finish(peer, request, busy)
+            self._outgoing.say(link, busy)
         elif not job.done:
             remaining = max(call.deadline - self._clock.now(), 0) / SECOND
-            key = (link.peer.subject, call.request)
+            key = (peer, request)
             timer = asyncio.get_running_loop().call_later(remaining, self._overdue, key)
             self._running[key] = job, timer
 
@@ -104,11 +117,41 @@ class Serving:
         self._end(key)
 
     def _end(self, key: tuple[bytes, bytes]) -> None:
-        running = self._running.pop(key, None)
+        running = self._running.get(key)
         if running is not None:
             job, timer = running
             timer.cancel()
             job.cancel()
+            if not job.begun:
+                del self._running[key]
+
+    def _say_again(self, link: Link, request: bytes, answer: bytes) -> None:
+        """Answer a repeat, or do not: it will be asked again."""
+        outgoing = self._outgoing
+        if outgoing.congested and not self._breathing and self._tasks is not None:
+            # Somebody has to wait for the broker, or nobody would see that it reads: often it does.
+            self._breathing = True
+            self._tasks.start_soon(self._say_later, link, answer)
+            return
+        if self._again_of != outgoing.ended:
+            self._again.clear()
+            self._again_bytes, self._again_of = 0, outgoing.ended
+        if (
+            outgoing.waiting
+            or self._breathing
+            or (link, request) in self._again
+            or self._again_bytes + len(answer) > KEPT_PER_TURN
+        ):
+            self._refusals.note("repeat", "flood")
+            return
+        self._again.add((link, request))
+        self._again_bytes += len(answer)
+        outgoing.say(link, answer)
+
+    async def _say_later(self, link: Link, answer: bytes) -> None:
+        await self._outgoing.room()
+        self._breathing = False
+        self._outgoing.say(link, answer)
 
     async def _run(self, link: Link, call: Call) -> None:
         peer = link.peer.subject

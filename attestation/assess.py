@@ -3,7 +3,7 @@
 Unlike the door (`appraise`), which accepts or raises, this tells all: it is what the tool prints.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from attestation.acceptable import Judgement, judge, judge_nonce, judge_root, judge_without_workloads
@@ -11,6 +11,7 @@ from attestation.appraise import VERIFIERS, verify
 from attestation.broken import broken
 from attestation.claims import Genuine
 from attestation.errors import AttestationError, EvidenceMalformedError, UnsupportedPlatformError
+from attestation.hints import Hint
 from attestation.missing import hint_of
 from attestation.trust import Claim, Tier, Value, of_failure, status_of, vector_of
 from attestation.vendors import built_in_for
@@ -114,6 +115,18 @@ def assess_by_policy(
         }
         return _assessed(_is_genuine(claims, None), vector, judgement, claims)
     return _assessed(_is_genuine(claims, values), vector_of(judgement.findings), judgement, claims)
+
+
+def hinted(assessment: Assessment, reason: Reason, hint: Hint) -> Assessment:
+    """Return an assessment that tells more of this reason, wherever it has no more to tell yet."""
+    failure, judgement = assessment.failure, assessment.judgement
+    if failure is not None and failure.reason is reason and failure.hint is None:
+        failure.hint = hint
+    findings = tuple(
+        replace(each, hint=hint) if each.reason is reason and each.hint is None else each
+        for each in judgement.findings
+    )
+    return replace(assessment, judgement=replace(judgement, findings=findings))
 
 
 def _assessed(genuine: bool, vector: dict[Claim, int], judgement: Judgement, claims: Genuine) -> Assessment:

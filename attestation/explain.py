@@ -1,5 +1,7 @@
 """Why evidence was refused, in a sentence: what failed, what was seen, what the policy wants, what to do."""
 
+from collections.abc import Iterable
+
 from attestation.assess import Assessment
 from attestation.errors import AttestationError
 from attestation.hints import Hint
@@ -228,6 +230,10 @@ _BY_HINT: dict[Hint, tuple[str, str]] = {
         "",
         "give the whole value in the policy, and nothing behind it: that one is of another length",
     ),
+    Hint.NOT_IN_WHAT_WAS_GIVEN: (
+        "",
+        "what --collateral names has none of them for this machine: get them with `sealbus collateral fetch`",
+    ),
     Hint.EVALUATION: (
         "The collateral is of an older evaluation of TCBs than the policy asks for",
         "get it again with `sealbus collateral fetch` (--early: Intel's newest), or lower the floor",
@@ -248,13 +254,18 @@ def explain(assessment: Assessment) -> list[str]:
     """Return a sentence for each thing that refuses the evidence or that one is warned of, worst first."""
     if assessment.failure is not None:
         return [explain_failure(assessment.failure)]
-    findings = sorted(assessment.judgement.findings, key=lambda each: each.tier is not Tier.CONTRAINDICATED)
+    findings = worst_first(assessment.judgement.findings)
     # That endorsements are absent is said once, with their names; and advisories in one sentence.
     seen: dict[tuple[Reason, str, Hint | None], list[str]] = {}
     for each in findings:
         if each.reason in _SENTENCES:
             seen.setdefault((each.reason, each.wanted, each.hint), []).append(each.seen)
     return [_sentence(reason, ", ".join(all_), wanted, hint) for (reason, wanted, hint), all_ in seen.items()]
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that refuse before those that warn, each in the order in which they were made."""
+    return sorted(findings, key=lambda each: each.tier is not Tier.CONTRAINDICATED)
 
 
 def explain_failure(failure: AttestationError) -> str:

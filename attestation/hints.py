@@ -15,3 +15,4 @@ class Hint(Enum):
     OTHER_SIZE = auto()  # the value is longer or shorter than the policy's
     EVALUATION = auto()  # what is below the floor is the collateral, and not the platform
     LEAKED_KEYS = auto()  # the weakness is that keys of the processor line are in the world
+    NOT_IN_WHAT_WAS_GIVEN = auto()  # it is absent, and from what was given to complete the evidence too

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from attestation.assess import Assessment
-from attestation.explain import explain_failure, explain_finding
+from attestation.explain import explain_failure, explain_finding, worst_first
 from attestation.moments import rfc3339
 from attestation.trust import Claim
 
@@ -90,7 +90,7 @@ def as_json(assessment: Assessment, platform: str, basis: Basis) -> dict[str, An
                 "wanted": each.wanted,
                 "explanation": explain_finding(each),
             }
-            for each in assessment.judgement.findings
+            for each in worst_first(assessment.judgement.findings)
         ],
         "ear": _ear(assessment, platform, basis),
     }

@@ -19,7 +19,7 @@ Work = Callable[[], object]
 
 _MESH = Mesh(b"\x01" * 32, SUITE_GCM)
 _BODY = 1024
-_SESSIONS = 256
+_SESSIONS = 64
 
 
 def measure(*, rounds: int, seconds: float) -> list[Row]:

@@ -5,7 +5,7 @@ Exit codes: 0 done and current, 1 refused, missing or expired, 2 usage or unread
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,11 @@ from rich.text import Text
 
 from attestation.bundles.bundle import add_signatures, decode_signed, issued_at, open_bundle, sign_bundle
 from attestation.endorsements import AMD_KDS, INTEL_PCS, Fetched, How, PcsSource
+from attestation.endorsements.errors import WrongDocumentError
 from attestation.endorsements.gather import check_entries, refuse_older
 from attestation.endorsements.newer import Kept
 from attestation.endorsements.pcs import EARLY, STANDARD
+from attestation.hints import Hint
 from attestation.moments import rfc3339
 from console.collateral_fetch import Outcome, Settings, fetch_all
 from console.collateral_files import (
@@ -171,7 +173,7 @@ def sign(
     opened, mesh = load_anchor(anchor)
     holders = [load_key(key, opened, passphrase_file) for key in keys]
     found = read_gathered(gathered)
-    check_entries(found.entries, roots=opened.roots, now=datetime.now(UTC))
+    _refuse_unfit(found.entries, opened.roots)
     with alone_in(out.parent):
         now = _now()
         before = previous_bundle(previous, out)
@@ -194,6 +196,16 @@ def sign(
         open_bundle(opened, mesh, data, now=now)
         console.print(Text(f"{out}: signed by enough operators", "green"), soft_wrap=True)
     return DONE
+
+
+def _refuse_unfit(entries: Entries, roots: Collection[str]) -> None:
+    try:
+        check_entries(entries, roots=roots, now=datetime.now(UTC))
+    except WrongDocumentError as error:
+        to_do = "get it again with `sealbus collateral fetch`, and have the new file signed by all"
+        if error.hint is Hint.ROOT_NOT_GIVEN:
+            to_do = "the anchor names no such root, so the mesh takes nothing of it: leave it out of the file"
+        raise WrongDocumentError(error.reason, f"{error.detail}; nothing was signed: {to_do}") from error
 
 
 @collateral.command()

@@ -16,7 +16,7 @@ from attestation.tdx.collateral import NAMES
 from attestation.whole_files import write_whole
 from console import operator_key
 from console.council_files import open_council
-from console.evidence_files import CERTIFICATE_TABLE, holds, read_bounded
+from console.evidence_files import CERTIFICATE_TABLE, each_once, holds, read_bounded
 from schemas.collateral import MAX_COLLATERAL, CollateralBundle, Entries, SignedCollateral
 from schemas.errors import PeerError, UsageError
 from schemas.evidence import NITRO, SEV_SNP, TDX, Endorsements
@@ -105,7 +105,7 @@ def folders_of_endorsements(tops: Iterable[Path]) -> tuple[list[Path], list[Path
             )
         found += below
         needless += nitro
-    return list(dict.fromkeys(found)), list(dict.fromkeys(needless))
+    return each_once(found), each_once(needless)
 
 
 def absent_from(folder: Path, files: Endorsements) -> list[str]:

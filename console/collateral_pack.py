@@ -1,6 +1,8 @@
 """`sealbus collateral pack`: a collateral file of what lies in folders, without asking anybody."""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,19 +13,20 @@ from rich.text import Text
 from attestation.amd_names import VLEK_FILE
 from attestation.endorsements.gather import merge
 from attestation.endorsements.sort import Unfit, sort
+from attestation.hints import Hint
 from console.collateral_files import folders_of_endorsements, read_unsigned
 from console.collateral_keep import put_into_file
 from console.collateral_screen import short
 from console.evidence import RFC3339, print_json, read_root
 from console.evidence_files import read_endorsements
 from schemas.collateral import CollateralEntry, Entries
-from schemas.errors import UsageError
+from schemas.errors import Reason
 from schemas.evidence import NITRO
 from schemas.toml_place import printable
 from schemas.vendor_roots import EVERY_VENDOR_ROOT
 from schemas.words import count
 
-DONE, REFUSED = 0, 1
+DONE, REFUSED, UNUSABLE = 0, 1, 2
 # Why something is not packed that nothing is amiss with.
 CLOUDS, OWN_CHAIN = "clouds-key", "own-chain"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -61,7 +64,7 @@ def pack(
     now, console = at or datetime.now(UTC), Console(stderr=True, highlight=False)
     found: Entries = ()
     left_out: list[dict[str, str]] = []
-    unfit = 0
+    unfit: list[Unfit] = []
     full, needless = folders_of_endorsements(folders)
     for folder in needless:
         text = f"{NITRO} evidence carries its own chain"
@@ -75,7 +78,7 @@ def pack(
             left_out.append({"path": str(folder / VLEK_FILE), "reason": CLOUDS, "detail": text})
         for each in sort(files, roots=trusted, now=now):
             if isinstance(each, Unfit):
-                unfit += 1
+                unfit.append(each)
                 subject, mark, problem = each.error.detail.rpartition(": ")
                 why = f"{folder / each.name}: left out: {short(subject)}{mark}{problem} [{each.error.reason}]"
                 console.print(Text(printable(why), "yellow"), soft_wrap=True)
@@ -88,23 +91,44 @@ def pack(
                 found, _ = merge(found, (entry,), roots=trusted)
     # What an older file holds is none of what was packed now.
     unwritten = f"{out} was left as it was" if out.exists() else f"{out} was not written"
-    if not found and full:
-        raise UsageError(f"{unwritten}: there is no collateral that is current in there")
     packed, kept = put_into_file(out, found, roots=trusted) if found else ((), ())
     for each_kept in kept:
         console.print(Text(f"{out}: kept {each_kept}", "yellow"), soft_wrap=True)
-    left = f", {unfit} left out" if unfit else ""
+    left = f", {len(unfit)} left out" if unfit else ""
     told = f"{out}: {count(len(packed), 'document')}{left}"
     if not packed:
-        told = f"{unwritten}: there was nothing to pack"
-    console.print(Text(told, "yellow" if unfit or not packed else "green"), soft_wrap=True)
+        why = _why_nothing(unfit, rooted=bool(roots)) if full else "there was nothing to pack"
+        told = f"{unwritten}: {why}"
+    console.print(Text(printable(told), "yellow" if unfit or not packed else "green"), soft_wrap=True)
     if as_data:
-        print_json(
-            {
-                "file": str(out) if packed else None,
-                "documents": [{"subject": each.subject, "files": sorted(each.files)} for each in packed],
-                "left_out": left_out,
-                "kept": [{"subject": str(each.subject), "why": each.why} for each in kept],
-            }
-        )
+        data: dict[str, object] = {
+            "file": str(out) if packed else None,
+            "documents": [{"subject": each.subject, "files": sorted(each.files)} for each in packed],
+            "left_out": left_out,
+            "kept": [{"subject": str(each.subject), "why": each.why} for each in kept],
+        }
+        if full and not packed:
+            # As any error with exit code 2, so that a program reads one shape.
+            data |= {"done": False, "reason": _reason_of(unfit), "detail": told}
+        print_json(data)
+    if full and not packed:
+        return UNUSABLE
     return REFUSED if unfit or not packed else DONE
+
+
+def _reason_of(unfit: Sequence[Unfit]) -> str:
+    """Return the code that all documents were left out by, or that there is no collateral."""
+    codes = {each.error.reason.value for each in unfit}
+    return codes.pop() if len(codes) == 1 else Reason.NO_COLLATERAL.value
+
+
+def _why_nothing(unfit: Sequence[Unfit], *, rooted: bool) -> str:
+    """Say by which codes everything was left out, and what to do where roots were the reason."""
+    if not unfit:
+        return "no document in there is one that a collateral file has"
+    codes = Counter(each.error.reason.value for each in unfit)
+    listed = ", ".join(f"{number} {code}" for code, number in codes.most_common())
+    if not any(each.error.hint is Hint.ROOT_NOT_GIVEN for each in unfit):
+        return f"everything in there was left out: {listed}"
+    to_do = "leave --root out if they are the vendors'" if rooted else "name a simulator's root with --root"
+    return f"everything in there was left out: {listed}; {to_do}"

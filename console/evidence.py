@@ -15,11 +15,12 @@ import click
 from rich.console import Console
 
 from attestation import nitro
-from attestation.assess import assess, assess_by_policy
+from attestation.assess import assess, assess_by_policy, hinted
 from attestation.bundles.bundle import completed
 from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
 from attestation.explain import explain, explain_failure
+from attestation.hints import Hint
 from attestation.moments import read_rfc3339
 from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
@@ -28,7 +29,7 @@ from console.evidence_files import Found, UnreadableError, as_der, read, read_bo
 from console.evidence_screen import show_assessment, show_fields
 from console.policy.files import read_judging
 from schemas.collateral import Entries
-from schemas.errors import UsageError
+from schemas.errors import Reason, UsageError
 from schemas.evidence import NITRO, SEV_SNP, TDX
 
 MAX_ROOT = 8 * 1024
@@ -195,6 +196,9 @@ def verify(
         fingerprint = None if root is None else read_root(root)
         basis = replace(basis, root=fingerprint or "")
         assessment = assess(found.evidence, found.endorsements, now=now, root=fingerprint, nonce=nonce)
+    if collateral is not None:
+        # To name what one has is no advice for whoever did.
+        assessment = hinted(assessment, Reason.NO_COLLATERAL, Hint.NOT_IN_WHAT_WAS_GIVEN)
     if as_data:
         data = as_json(assessment, found.platform, basis)
         if assessment.failure is not None and not assessment.readable:

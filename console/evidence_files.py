@@ -4,9 +4,10 @@ import binascii
 import os
 import stat
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from attestation import nitro, sev_snp, tdx
@@ -137,6 +138,14 @@ def _descriptor(path: Path) -> int | None:
     return int(number) if of_process else None
 
 
+def each_once(paths: Iterable[Path]) -> list[Path]:
+    """Leave out what was named before, in whatever words; the first stay."""
+    once: dict[str, Path] = {}
+    for path in paths:
+        once.setdefault(os.path.realpath(path), path)
+    return list(once.values())
+
+
 def refuse_closed(folder: Path) -> None:
     """Raise `UsageError` for a folder whose files nobody here may look at: they would count as absent."""
     if not os.access(folder, os.X_OK):
@@ -207,11 +216,23 @@ def as_der(data: bytes) -> bytes:
         return data  # the parser says what is wrong with it
 
 
+def _text_of_evidence(data: bytes) -> str:
+    """Name the form in which raw evidence was written as text, "" if it was not."""
+    text = b"".join(data.split())
+    for form, decode in (("hexadecimal", binascii.unhexlify), ("base64", partial(b64decode, validate=True))):
+        with suppress(binascii.Error):
+            if _raw(decode(text)) is not None:
+                return form
+    return ""
+
+
 def unwrap(path: Path, data: bytes) -> Found:
     """Read the Evidence in a CMW that a file holds, or raise `UsageError`."""
     try:
         wrapped = unwrap_all(data)
     except MalformedError as error:
+        if form := _text_of_evidence(data):
+            raise UnreadableError(f"{path} is evidence written as {form}: decode it first") from error
         raise UnreadableError(
             f"{path} is no evidence: neither a raw report, quote or document, nor a CMW (an array of media "
             f"type and value, or a collection of these); name one, or a folder with {', '.join(FILES)}"

@@ -28,7 +28,16 @@ SESSION_MAX_BYTES = 64 * 1024**3  # both far below the limits of AES-GCM with co
 SESSION_IDLE_SEND = 4 * MINUTE  # senders stop before receivers forget, so no frame falls between
 SESSION_IDLE_RECEIVE = 5 * MINUTE
 REPLY_BYTES_KEPT = 32 * 1024 * 1024  # over all peers, against repeats of a request on another session
-REQUESTS_PER_PEER = 100_000  # about 15 MiB; the last ids of calls whose deadlines have not passed
+# The last ones of calls whose deadlines have not passed: 18 MiB, as much again where each has a small reply.
+REQUESTS_PER_PEER = 100_000
+PROCESSES_PER_PEER = 1_024  # that such ids are of: a client's key may serve many processes, one after another
+CALL_LONGEST = HOUR  # ids are kept until deadlines: what takes longer than a call is a task
+CALL_DEADLINE_MOST = (
+    CALL_LONGEST + 5 * MINUTE
+)  # clocks differ by less than a grace period, which is 300 s at most
+KEPT_PER_TURN = (
+    4 * MAX_MESSAGE
+)  # bytes of kept replies said again in one turn: a repeat is small, its reply is not
 SESSIONS_PER_PEER = 16  # a renewal needs two, a lost answer one more; old ones carry only replies
 
 CHANGES_MOST = 64  # views that a beacon lists as changed: whoever it does not suffice for asks

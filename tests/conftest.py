@@ -11,8 +11,10 @@ from lab.broker import Broker
 from transport import MemoryBroker, Transport, connect
 
 # How long an example takes says how busy the machine is, nothing about the code.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("brief", _UNHURRIED, max_examples=40)
+settings.register_profile("thorough", _UNHURRIED)  # what `make ci` names
+settings.load_profile("brief")
 
 Connect = Callable[[str], AbstractAsyncContextManager[Transport]]
 

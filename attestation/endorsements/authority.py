@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from attestation.errors import NotGenuineError
+from attestation.hints import Hint
 from attestation.moments import at, span
 from attestation.x509 import (
     CERTIFICATE_SIGN,
@@ -35,7 +36,9 @@ def check_root(root: Certificate, roots: Collection[str]) -> None:
     """Check that `root` is one of `roots`, the manufacturers' or those that were named in their place."""
     if root.fingerprint not in roots:
         which = f"it ends in another root ({root.fingerprint[:16]}…) than those to go by"
-        raise NotGenuineError(Reason.CHAIN_INVALID, which)
+        error = NotGenuineError(Reason.CHAIN_INVALID, which)
+        error.hint = Hint.ROOT_NOT_GIVEN
+        raise error
 
 
 def check_authority(authority: Certificate, root: Certificate, roots: Collection[str], now: datetime) -> None:

@@ -4,11 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from attestation.errors import AttestationError
+from attestation.hints import Hint
 from schemas.errors import PeerError, Reason
 
 
 class EndorsementError(PeerError):
-    """A service did not give the document it was asked for; nothing was cached."""
+    """A service did not give the document it was asked for; nothing was cached.
+
+    `hint` tells more, of what only some do.
+    """
+
+    hint: Hint | None = None
 
 
 class ServiceUnavailableError(EndorsementError):
@@ -35,4 +41,6 @@ def judged(what: str) -> Iterator[None]:
     try:
         yield
     except AttestationError as error:
-        raise WrongDocumentError(error.reason, f"{what}: {error.seen or error.detail}") from error
+        wrong = WrongDocumentError(error.reason, f"{what}: {error.seen or error.detail}")
+        wrong.hint = error.hint
+        raise wrong from error

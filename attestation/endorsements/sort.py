@@ -18,7 +18,6 @@ from attestation.sev_snp.certificate import pack_tcb, read_endorsed
 from attestation.tdx import collateral
 from attestation.tdx.collateral import read_chain
 from attestation.x509 import read_certificate
-from schemas.errors import PeerError
 from schemas.evidence import Endorsements
 
 # By what a document of each kind is recognised.
@@ -37,7 +36,7 @@ class Unfit(NamedTuple):
     """A document that is not for a collateral file, and why."""
 
     name: str
-    error: PeerError
+    error: AttestationError | EndorsementError
 
 
 def sort(

@@ -22,6 +22,7 @@ from console.operating.drafts import (
     read_policy,
     refuse_untakable,
     revocation,
+    served_term,
     waiting_coordinator,
 )
 from console.operating.hours import Hours
@@ -125,7 +126,7 @@ def new_revocation(desk: Desk, kind: str, value: str, reason: str, out: Path, as
 @json_option
 def new_renewal(desk: Desk, term: int | None, out: Path, as_data: bool) -> int:
     """Write a renewal as of now, signed with the keys that are given."""
-    made = acts.act_of(Renewal(desk.mesh.id, term or desk.kept.memory().term, now()))
+    made = acts.act_of(Renewal(desk.mesh.id, served_term(desk, term), now()))
     return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)
 
 
@@ -162,9 +163,8 @@ def new_glass(
     """Write that ROLE may submit, or call, WHAT from now on for some hours: a minute to 24 hours."""
     if not anyway:
         _check_glass(_policy_at_hand(desk, policy_file), Rule(role=role, may=may, what=what))
-    begins = now()
+    number, begins = served_term(desk, term), now()
     until = begins + int(hours * HOUR)
-    number = term or desk.kept.memory().term
     made = acts.act_of(BreakGlass(desk.mesh.id, number, role, may, what, reason, begins, until))
     refuse_untakable(made, "names have lower-case letters, digits, '.', '_' and '-', 64 at most")
     return _write(desk, acts.sign(desk.council, desk.mesh, made, desk.keys), out, as_data)

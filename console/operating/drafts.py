@@ -110,6 +110,19 @@ def check_order(desk: Desk, act: Act, policy: VerifiedPolicy | None) -> None:
         )
 
 
+def served_term(desk: Desk, named: int | None) -> int:
+    """Return the term that a document is to be of: that named, else the one that was seen here last.
+
+    Raise `UsageError` where none was: what names term 0 would be signed by everybody and taken by nobody.
+    """
+    if not (term := named or desk.kept.memory().term):
+        raise UsageError(
+            "no term was seen here, and this is good in one term only: see the coordinator's first with "
+            "`sealbus mesh status`, or say which with --term; nothing was written"
+        )
+    return term
+
+
 def read_policy(desk: Desk, file: Path | None) -> VerifiedPolicy | None:
     """Return the policy that a file holds or, without one, that was last seen in force."""
     data = desk.kept.policy() if file is None else files.read(signed_path(file), files.MAX_SIGNED)

@@ -1,4 +1,7 @@
-"""`sealbus policy generate`: a policy proposed from recorded evidence. Exit 0 written, 2 nothing to go by."""
+"""`sealbus policy generate`: a policy proposed from recorded evidence.
+
+Exit codes: 0 written, 1 all of it refused, 2 nothing there that can be read.
+"""
 
 import time
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ from schemas.evidence_policy import parse_for_evidence
 from schemas.toml_errors import MAX_TEXT
 from schemas.toml_place import printable
 
+NOTHING = "nothing in there can be admitted, so no policy was written"
 File = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -35,7 +39,8 @@ def generate(
     """Propose a policy from recorded EVIDENCE: platforms, measurements and chips are filled in.
 
     What it is made of is what it accepts, at the time when it was recorded; what was left out, and why, goes
-    to stderr. Its rules are suggestions. Of a lab, `sealbus lab evidence --out DIR` records it.
+    to stderr. Exit 1 if all was refused, 2 if none can be read. Its rules are suggestions.
+    Of a lab, `sealbus lab evidence --out DIR` records it.
     """
     mesh = None if anchor_file is None else read_anchor(anchor_file)[1].id.hex()
     issued = time.time_ns() // 1_000_000
@@ -52,12 +57,12 @@ def generate(
         return text, parse_for_evidence(text).reference_values()
 
     text, taken, left_out = settle(*sift(readings(evidence, at), lab=lab), propose)
-    say([*remarks(taken), *told(left_out)], error=True)
-    if taken and left_out:
-        say(["why each, and what to do: in the comments at the top of the policy"], error=True)
     if not taken:
-        why = "; ".join(f"{each.name}: {each.why}" for each in left_out)
-        raise UsageError(f"nothing in there can be admitted: {why}")
+        say([*(f"{each.name}: {each.why}" for each in left_out), NOTHING], error=True)
+        return 1 if any(each.readable for each in left_out) else 2
+    say([*remarks(taken), *told(left_out)], error=True)
+    if left_out:
+        say(["why each, and what to do: in the comments at the top of the policy"], error=True)
     if out is None:
         click.echo(text, nl=False)
         return 0

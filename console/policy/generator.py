@@ -57,9 +57,14 @@ class Seen(NamedTuple):
     @property
     def workload(self) -> str:
         """Return the name that its image gets: of its folder, without a number at the end."""
-        last = self.name.rsplit("/", 1)[-1].lower()
-        name = _NOT_A_NAME.sub("-", _NUMBER.sub("", last)).strip("-_")[:MAX_NAME]
+        name = _NOT_A_NAME.sub("-", self.meant).strip("-_")[:MAX_NAME]
         return name or "worker"
+
+    @property
+    def meant(self) -> str:
+        """Return the same before anything is replaced or cut: who is alike only then is not the same."""
+        last = self.name.rsplit("/", 1)[-1].lower()
+        return _NUMBER.sub("", last) or last
 
 
 Images = Mapping[str, Mapping[str, Sequence[Seen]]]  # workload, platform: who was seen
@@ -99,19 +104,25 @@ def proposal(
 
 
 def _images(seen: Sequence[Seen]) -> Images:
-    """Sort what was seen by image: by measurements first, for what measures the same is one workload."""
+    """Sort what was seen by image: by measurements first, for what measures the same is one workload.
+
+    Of other platforms it is one if the folders are named alike, before any name is cut to fit.
+    """
     images: dict[str, dict[str, list[Seen]]] = {}
-    for each in sorted(seen, key=lambda one: one.name):
+    meant: dict[str, str] = {}
+    # Names that fit come first, so that none of the others takes one from them: the coordinator's, above all.
+    for each in sorted(seen, key=lambda one: (one.workload != one.meant, one.name)):
         platform, name, number = each.claims.platform, each.workload, 1
         same = (on[platform] for on in images.values() if platform in on)
         if found := next((known for known in same if _digests(known[0]) == _digests(each)), None):
             found.append(each)
             continue
-        while (known := images.get(name, {}).get(platform)) and _digests(known[0]) != _digests(each):
+        while platform in images.get(name, {}) or meant.get(name, each.meant) != each.meant:
             number += 1
             ending = f"_{number}"
             name = each.workload[: MAX_NAME - len(ending)] + ending
-        images.setdefault(name, {}).setdefault(platform, []).append(each)
+        meant[name] = each.meant
+        images.setdefault(name, {})[platform] = [each]
     return images
 
 

@@ -29,6 +29,8 @@ _CHIPS = {SEV_SNP: {product.hardware_id_size for product in PRODUCTS.values()}, 
 # CHIP_ID has room for the longest; a report of Turin has zeros behind the bytes that name its chip.
 _SHORT, _FIELD = min(_CHIPS[SEV_SNP]), max(_CHIPS[SEV_SNP])
 
+_SHOWN = 16  # characters of a chip that tell it from others; what is cut says so
+
 
 def pin_findings(at: Path, platform: str, pinned: Pinned) -> Iterator[Finding]:
     """Tell of what is pinned at `at` and refuses everything on this platform."""
@@ -50,7 +52,11 @@ def pin_findings(at: Path, platform: str, pinned: Pinned) -> Iterator[Finding]:
         elif platform == SEV_SNP and not text:
             text = _padded(chip)
         if text:
-            yield Finding("never-met", (*at, "chips", index), f"chip {chip[:16]} {text}")
+            yield Finding("never-met", (*at, "chips", index), f"chip {_short(chip)} {text}")
+
+
+def _short(chip: str) -> str:
+    return chip if len(chip) <= _SHOWN else f"{chip[:_SHOWN]}…"
 
 
 def _padded(chip: str) -> str:

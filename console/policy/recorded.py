@@ -53,15 +53,17 @@ def recordings(paths: Iterable[Path], at: datetime | None) -> list[Recording]:
 
 def readings(paths: Iterable[Path], at: datetime | None) -> list[Recording | Unread]:
     """Do the same, except that what can't be read keeps nobody from the rest; raise if nothing is there."""
-    found = [each for path in paths for each in _below(path, at)]
+    seen: set[str] = set()
+    found = [each for path in paths for each in _below(path, at, seen)]
     if not found:
         raise UsageError(f"there is no evidence in there: name folders with {', '.join(FILES)}")
     return found
 
 
-def _below(top: Path, at: datetime | None) -> Iterator[Recording | Unread]:
+def _below(top: Path, at: datetime | None, seen: set[str]) -> Iterator[Recording | Unread]:
     if not top.is_dir():
-        yield _one(top, str(top), at, None)
+        if _is_new(top, seen):
+            yield _one(top, str(top), at, None)
         return
     count = 0
     closed: list[OSError] = []
@@ -73,10 +75,21 @@ def _below(top: Path, at: datetime | None) -> Iterator[Recording | Unread]:
         if count > MOST:
             raise UsageError(f"{top} holds over {MOST} folders of evidence: name a smaller one")
         place = Path(folder)
+        if not _is_new(place, seen):
+            continue
         name = str(place.relative_to(top)) if place != top else place.name
         yield _one(place, name, at, place / META)
     for error in closed:
         yield Unread(str(error.filename), f"cannot read {error.filename}: {error.strerror}")
+
+
+def _is_new(place: Path, seen: set[str]) -> bool:
+    # Named twice, or within another that is named, it is one enclave all the same.
+    real = os.path.realpath(place)
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
 
 
 def _one(path: Path, name: str, at: datetime | None, note: Path | None) -> Recording | Unread:

@@ -46,6 +46,7 @@ class LeftOut(NamedTuple):
     name: str
     reason: str
     why: str
+    readable: bool = True
 
 
 def sift(read: Iterable[Recording | Unread], *, lab: bool) -> tuple[list[Taken], list[LeftOut]]:
@@ -53,11 +54,11 @@ def sift(read: Iterable[Recording | Unread], *, lab: bool) -> tuple[list[Taken],
     taken, left_out = [], []
     for each in read:
         if isinstance(each, Unread):
-            left_out.append(LeftOut(each.name, UNREADABLE, each.problem))
+            left_out.append(LeftOut(each.name, UNREADABLE, each.problem, readable=False))
             continue
         found = assess(each.found.evidence, each.found.endorsements, now=each.at)
         if (reason := _unfit(found, lab)) is not None:
-            left_out.append(LeftOut(each.name, *reason))
+            left_out.append(LeftOut(each.name, *reason, readable=found.readable))
         elif found.claims is not None:
             taken.append(Taken(each, found.claims))
     return taken, left_out

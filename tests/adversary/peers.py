@@ -207,7 +207,7 @@ class Peers:
         peer = link.peer.subject
         assert self.said.get((peer, process.instance, call.request)) == call.arguments, "a call nobody made"
         peering = process.member.peering
-        kept = peering.requests.begin(peer, call.request, until=call.deadline)
+        kept = peering.requests.begin(peer, call.request, until=call.deadline, now=link.received)
         if kept is None:
             process.member.gate.call(peer, link.peer_role, link.own_role, call)
             process.runs[peer, call.request] += 1

@@ -1,6 +1,5 @@
 """The gate, step by step: one change to a task or call that would run, and the one thing that stops it."""
 
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -9,14 +8,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from agent_runtime.errors import HandBackError, RefusedError
-from agent_runtime.gate import PROCESSES_PER_PEER, Gate, RequestMemory
+from agent_runtime.gate import Gate
 from agent_runtime.rates import Uses
 from agent_runtime.seen import SeenTasks
 from schemas.errors import MalformedError, PeerError, Reason
 from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.peer import Call
 from schemas.scheduling import TASK_ID_OFFSET
-from sealing.errors import NotAuthenticError, ReplayedError, SealingError
+from sealing.errors import NotAuthenticError, SealingError
 from tests.agent_runtime.world import TASK, Member, beat, client, enclave, mesh_up
 from tests.coordinator.world import START, World
 
@@ -450,144 +449,3 @@ def test_result_leaves_only_while_live(world: World, planner: Member) -> None:
     assert planner.gate.may_answer()
     world.now += GRACE + 1
     assert not planner.gate.may_answer()
-
-
-# Requests of peers.
-
-PEER, OTHER = b"p" * 32, b"o" * 32
-
-
-def number(n: int) -> bytes:
-    return n.to_bytes(16, "big")
-
-
-def test_repeated_request_gets_its_reply_and_does_not_run_again() -> None:
-    memory = RequestMemory()
-    assert memory.begin(PEER, number(1), until=100) is None
-    with pytest.raises(ReplayedError):
-        memory.begin(PEER, number(1), until=100)
-    memory.finish(PEER, number(1), b"reply")
-    assert memory.begin(PEER, number(1), until=100) == b"reply"
-    assert memory.begin(OTHER, number(1), until=100) is None
-
-
-def test_request_is_remembered_until_its_end_has_passed() -> None:
-    memory = RequestMemory()
-    memory.begin(PEER, number(1), until=100)
-    memory.finish(PEER, number(1), b"reply")
-    memory.forget(100)
-    assert memory.begin(PEER, number(1), until=100) == b"reply"
-    memory.forget(101)
-    assert memory.begin(PEER, number(1), until=200) is None
-    # What ended after it was forgotten is kept for nobody.
-    memory.finish(OTHER, number(2), b"reply")
-    assert memory.begin(OTHER, number(2), until=200) is None
-
-
-def test_replies_are_kept_at_the_cost_of_who_holds_most() -> None:
-    memory = RequestMemory(reply_bytes=100)
-    for n in range(9):
-        memory.begin(PEER, number(n), until=100)
-        memory.finish(PEER, number(n), bytes(10))
-    memory.begin(OTHER, number(0), until=100)
-    memory.finish(OTHER, number(0), bytes(30))
-    assert memory.begin(OTHER, number(0), until=100) == bytes(30)
-    for n in (0, 1):
-        with pytest.raises(ReplayedError):
-            memory.begin(PEER, number(n), until=100)
-    assert memory.begin(PEER, number(2), until=100) == bytes(10)
-
-
-def test_room_of_what_was_forgotten_is_free_again() -> None:
-    memory = RequestMemory(reply_bytes=100)
-    memory.begin(PEER, number(1), until=10)
-    memory.finish(PEER, number(1), bytes(90))
-    memory.begin(PEER, number(2), until=100)
-    memory.finish(PEER, number(2), bytes(10))
-    memory.forget(11)
-    # The peer holds 10 bytes now: it is not the one that holds the most.
-    for n in (1, 2):
-        memory.begin(OTHER, number(n), until=100)
-        memory.finish(OTHER, number(n), bytes(45))
-    assert memory.begin(PEER, number(2), until=100) == bytes(10)
-    assert memory.begin(OTHER, number(1), until=100) == bytes(45)
-    memory.begin(OTHER, number(3), until=100)
-    memory.finish(OTHER, number(3), b"+")
-    assert memory.begin(PEER, number(2), until=100) == bytes(10)
-
-
-def test_a_peer_that_asks_for_more_than_can_be_kept_is_answered_and_old_requests_never_run_again() -> None:
-    memory = RequestMemory(requests=2)
-    for n in range(1, 9):
-        assert memory.begin(PEER, number(n), until=100 + n) is None
-        memory.finish(PEER, number(n), b"reply")
-    for n in range(1, 7):
-        with pytest.raises(ReplayedError):
-            memory.begin(PEER, number(n), until=200)
-    assert memory.begin(PEER, number(7), until=200) == b"reply"
-    assert memory.begin(OTHER, number(1), until=100) is None
-    assert memory._size == 2 * len(b"reply")
-    # Another process of the peer counts for itself.
-    assert memory.begin(PEER, b"process2" + bytes(8), until=200) is None
-    # When the last that was forgotten could not pass the gate any more, neither could the others.
-    memory.forget(106)
-    with pytest.raises(ReplayedError):
-        memory.begin(PEER, number(1), until=200)
-    memory.forget(300)
-    assert memory._peers == {}
-
-
-def test_who_draws_ids_by_chance_may_have_so_many_and_then_no_more() -> None:
-    memory = RequestMemory(requests=2)
-    for n in range(2 + PROCESSES_PER_PEER):
-        memory.begin(PEER, n.to_bytes(8, "big") + bytes(8), until=100)
-    with pytest.raises(RefusedError, match="unavailable"):
-        memory.begin(PEER, b"\xff" * 16, until=100)
-    assert memory.begin(OTHER, b"\xff" * 16, until=100) is None
-    memory.forget(101)
-    assert memory.begin(PEER, b"\xff" * 16, until=200) is None
-
-
-@given(asked=st.lists(st.tuples(st.sampled_from([b"process1", b"process2"]), st.integers(0, 9)), max_size=60))
-def test_however_requests_come_none_runs_twice(asked: list[tuple[bytes, int]]) -> None:
-    memory, ran = RequestMemory(requests=3), set()
-    for process, n in asked:
-        request = process + n.to_bytes(8, "big")
-        with suppress(ReplayedError):
-            memory.begin(PEER, request, until=100)
-            assert request not in ran
-            ran.add(request)
-        assert len(memory._peers[PEER].ids) <= 3
-
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from([PEER, OTHER]), st.integers(0, 5), st.integers(0, 40), st.integers(0, 20)),
-    max_size=60,
-)
-
-
-@given(steps=STEPS)
-def test_request_never_runs_twice_and_the_replies_stay_within_their_limit(
-    steps: list[tuple[bytes, int, int, int]],
-) -> None:
-    memory, until, replies = RequestMemory(reply_bytes=50), 30, {}
-    highest = 0
-    ran: dict[tuple[bytes, bytes], int] = {}
-    for peer, n, size, now in steps:
-        highest = max(highest, now)
-        memory.forget(highest)
-        request = number(n)
-        try:
-            kept = memory.begin(peer, request, until=until)
-        except ReplayedError:
-            assert (peer, request) in ran
-            continue
-        if kept is None:
-            assert (peer, request) not in ran
-            ran[peer, request] = highest
-            replies[peer, request] = bytes(size)
-            memory.finish(peer, request, bytes(size))
-        else:
-            assert kept == replies[peer, request]
-        held = [reply for asked in memory._peers.values() for reply in asked.replies.values()]
-        assert sum(map(len, held)) == memory._size <= 50

@@ -293,6 +293,27 @@ def test_so_many_half_open_sessions_of_one_instance_are_borne_and_others_theirs(
     pair.half_open()
 
 
+def test_init_within_a_session_is_counted_before_it_is_opened(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, theirs = pair.session()
+    for _ in range(HALF_OPEN_PER_INSTANCE):
+        _, inbox, frame = pair.open()
+        pair.vault.peering.inbox(frame, inbox, theirs)
+    assert reason(pair.vault.peering.inbox, frame, inbox, theirs) is Reason.REPLAYED
+    _, inbox, frame = pair.open()
+    monkeypatch.delattr("agent_runtime.peering.open_init")
+    assert reason(pair.vault.peering.inbox, frame, inbox, theirs) is Reason.TOO_MANY_HALF_OPEN
+
+
+def test_init_within_a_session_is_of_its_peer(pair: Pair) -> None:
+    _, theirs = pair.session()
+    other = enclave(pair.world, "redactor", chip="d0" * 64)
+    _, inbox, frame = other.peering.open(pair.admission, "vault")
+    assert reason(pair.vault.peering.inbox, frame, inbox, theirs) is Reason.NOT_AUTHENTIC
+    assert links(pair.vault) == [theirs]
+
+
 def test_so_many_half_open_sessions_are_borne_in_all(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_runtime.peering.HALF_OPEN_TOTAL", 2)
     pair.session()
@@ -336,6 +357,18 @@ def test_session_with_a_revoked_peer_carries_nothing_and_ends(pair: Pair) -> Non
     assert reason(pair.vault.peering.seal, theirs, CALL) is Reason.INSTANCE_REVOKED
     assert pair.vault.peering.sweep() == [theirs]
     assert reason(pair.vault.peering.receive, frame) is Reason.SESSION_UNKNOWN
+
+
+def test_of_a_revoked_peers_calls_the_ids_are_kept_and_no_reply(pair: Pair) -> None:
+    requests, now = pair.vault.peering.requests, pair.world.now
+    requests.begin(pair.redactor.instance, CALL.request, until=now + SECOND, now=now)
+    requests.finish(pair.redactor.instance, CALL.request, b"reply")
+    pair.vault.peering.sweep()
+    assert requests._size == len(b"reply")
+    pair.vault.revoke(pair.redactor.instance)
+    pair.vault.peering.sweep()
+    assert requests._size == 0
+    assert pair.redactor.instance in requests._peers
 
 
 def test_session_ends_with_the_admission_that_ends_first(pair: Pair) -> None:

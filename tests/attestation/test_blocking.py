@@ -58,9 +58,10 @@ async def test_calls_wait_for_each_other() -> None:
 
 @pytest.mark.anyio
 async def test_after_the_deadline_the_device_is_refused_until_the_kernel_lets_go() -> None:
-    device, kernel = OneAtATime(deadline=0.01), Kernel()
+    device, kernel = OneAtATime(deadline=0.5), Kernel()
     with pytest.raises(AttesterError, match="in time"):
         await device.run(kernel.call)
+    await to_thread.run_sync(kernel.entered.wait)
     with pytest.raises(AttesterError, match="given up"):
         await device.run(lambda: "never")
     kernel.go.set()

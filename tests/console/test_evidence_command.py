@@ -1,6 +1,7 @@
 """`sealbus evidence`: every vector is judged as its collectors recorded, and bad input is told apart."""
 
 import ast
+import base64
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import cbor2
 import pytest
 
 import attestation
+from attestation.bundles.bundle import encode_file
 from attestation.errors import NotGenuineError
 from attestation.explain import explain_failure, explain_finding
 from attestation.missing import CODES
@@ -370,6 +372,35 @@ def test_why_evidence_can_not_be_read_is_the_same_reason_everywhere(
     junk.write_bytes(b"junk")
     assert verify(junk)[1]["reason"] == "malformed"
     assert verify(tmp_path / "nowhere")[1]["reason"] == "usage"
+
+
+@pytest.mark.parametrize("name", ["sev-snp/genoa-v5-vcek-lunal", "tdx/v4-uptodate-b0c06f-phala"])
+def test_whoever_named_collateral_that_has_nothing_for_this_is_not_told_to_name_some(
+    name: str, tmp_path: Path, verify: Verify
+) -> None:
+    folder, bare, other = one_of(*name.split("/")), tmp_path / "bare", tmp_path / "other.cbor"
+    bare.mkdir()
+    file = FILES[folder.parent.name][0]
+    (bare / file).write_bytes((folder / file).read_bytes())
+    other.write_bytes(encode_file(()))
+    for more, advice in (
+        ((), "or name what you have with --collateral. [no-collateral]"),
+        (("--collateral", str(other)), "what --collateral names has none of them for this machine: get them"),
+    ):
+        code, result = verify(bare, *at(folder), *more)
+        told = [result["failure"] or {}, *result["findings"]]
+        (said,) = [each["explanation"] for each in told if each.get("reason") == "no-collateral"]
+        assert (code, advice in said) == (1, True), said
+
+
+def test_evidence_that_was_written_as_text_is_told_to_be(tmp_path: Path, verify: Verify) -> None:
+    data = (one_of(SEV_SNP, "genoa-v5-vcek-lunal") / "report.bin").read_bytes()
+    file = tmp_path / "report"
+    for form, text in (("hexadecimal", data.hex(" ").encode()), ("base64", base64.encodebytes(data))):
+        file.write_bytes(text)
+        code, said = verify(file)
+        assert (code, said["reason"]) == (2, "malformed")
+        assert f"is evidence written as {form}: decode it first" in said["detail"]
 
 
 def test_extended_report_is_unreadable(tmp_path: Path, verify: Verify) -> None:
@@ -919,6 +950,8 @@ def test_json_explains_each_finding_as_the_text_does(
     folder = one_of(TDX, "v4-debug-outofdate-50806f-trustee")
     _, result = verify(folder, *at(folder))
     assert result["failure"] is None
+    tiers = [each["tier"] for each in result["findings"]]
+    assert tiers == sorted(tiers, key=lambda tier: tier != "contraindicated")
     run(["evidence", "verify", str(folder), *at(folder)])
     text = " ".join(capsys.readouterr().out.split())
     for finding in result["findings"]:

@@ -14,7 +14,7 @@ from attestation.endorsements.sort import Unfit, sort
 from console import cli
 from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
-from lab.simulate import sev_snp
+from lab.simulate import nitro, sev_snp
 from lab.simulate.sev_snp import SevSnpChip
 from lab.simulate.tdx_issuer import tcb_info
 from schemas.collateral import CollateralEntry
@@ -337,7 +337,11 @@ def test_a_bundle_with_a_strangers_signature_is_not_said_to_lack_operators(
 
 
 def test_what_has_expired_is_not_signed(
-    gathered: Path, keys: dict[str, SigningKey], tmp_path: Path, today: Forge
+    gathered: Path,
+    keys: dict[str, SigningKey],
+    tmp_path: Path,
+    today: Forge,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     old = today.issuer.sign("tcbInfo", tcb_info(datetime.now(UTC) - timedelta(days=60)))
     entries = tuple(
@@ -351,6 +355,7 @@ def test_what_has_expired_is_not_signed(
     gathered.write_bytes(encode_file(entries))
     assert sign(gathered, tmp_path / "bundle", tmp_path / "anchor", tmp_path / "alice.key") == 1
     assert not (tmp_path / "bundle").exists()
+    assert "nothing was signed: get it again with `sealbus collateral fetch`" in capsys.readouterr().err
 
 
 def test_a_signed_bundle_is_not_added_to(
@@ -482,10 +487,18 @@ def test_what_is_not_current_or_of_no_known_root_is_not_packed(
     out = tmp_path / "packed.cbor"
     command = ["collateral", "pack", str(folder), "--out", str(out)]
     assert cli.run(command) == 2
-    assert f"it ends in another root ({today.root[:16]}…) than those to go by" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"it ends in another root ({today.root[:16]}…) than those to go by" in said
+    why = "everything in there was left out: 4 chain-invalid; name a simulator's root with --root"
+    assert f"{out} was not written: {why}" in said
     assert not out.exists()
+    other = tmp_path / "other.der"
+    other.write_bytes(nitro.make_root(datetime.now(UTC))["root.der"])
+    assert cli.run([*command, "--root", str(other)]) == 2
+    assert "4 chain-invalid; leave --root out if they are the vendors'" in capsys.readouterr().err
     command += ["--root", str(tmp_path / "root.der")]
     assert cli.run([*command, "--at", "2100-01-01T00:00:00Z"]) == 2
+    assert "--root" not in capsys.readouterr().err
     (folder / "tcb_info.json").write_bytes(b"{}")
     assert cli.run(command) == 1
     said = capsys.readouterr().err
@@ -503,6 +516,37 @@ def test_what_is_not_current_or_of_no_known_root_is_not_packed(
         (str(folder / "tcb_info.json"), "malformed"),
     ]
     assert data["kept"] == []
+
+
+def test_where_nothing_is_packed_a_program_is_told_what_was_left_out_and_why(
+    today: Forge, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside(today, folder)
+    out = tmp_path / "packed.cbor"
+    # By whatever name, a folder counts once.
+    again = folder / ".." / folder.name
+    command = ["collateral", "pack", str(folder), str(again), "--out", str(out), "--json"]
+    assert cli.run(command) == 2
+    data = json.loads(capsys.readouterr().out)
+    assert (data["done"], data["reason"], data["file"]) == (False, "chain-invalid", None)
+    assert data["detail"].startswith(f"{out} was not written: ")
+    assert (data["documents"], data["kept"]) == ([], [])
+    assert [each["reason"] for each in data["left_out"]] == ["chain-invalid"] * 4
+    (folder / "tcb_info.json").write_bytes(b"{}")
+    assert cli.run(command) == 2
+    data = json.loads(capsys.readouterr().out)
+    assert data["reason"] == "no-collateral"
+    assert {each["reason"] for each in data["left_out"]} == {"chain-invalid", "malformed"}
+
+
+def test_a_folder_of_chains_alone_holds_nothing_to_pack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ark.der").write_bytes(b"\x30\x00")
+    assert cli.run(["collateral", "pack", str(tmp_path), "--out", str(tmp_path / "out"), "--json"]) == 2
+    data = json.loads(capsys.readouterr().out)
+    assert (data["reason"], data["left_out"]) == ("no-collateral", [])
+    assert "no document in there is one that a collateral file has" in data["detail"]
 
 
 def test_of_two_folders_the_document_that_was_issued_later_is_packed(
@@ -574,7 +618,8 @@ def test_nitro_among_folders_is_named_and_keeps_none_of_the_others_from_being_pa
     assert (json.loads(told.out)["file"], json.loads(told.out)["documents"]) == (None, [])
     late = ["--at", "2100-01-01T00:00:00Z"]
     assert cli.run([*command, str(tmp_path / "usb"), *late]) == 2
-    assert f"{out} was left as it was: there is no collateral that is current" in capsys.readouterr().err
+    left = f"{out} was left as it was: everything in there was left out: 3 certificate-expired, 1 collateral-"
+    assert left in capsys.readouterr().err
     assert out.stat() == before
     out.unlink()
     assert cli.run(command) == 1

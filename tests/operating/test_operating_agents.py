@@ -363,16 +363,30 @@ async def test_glass_is_held_against_the_policy_that_is_at_hand_before_anybody_s
     assert (code, hint in said, is_there(out)) == (2, True, False), said
     code, said = await mesh.run(*new, "--policy", mesh.file("policy.toml"))
     assert (code, hint in said, is_there(out)) == (2, True, False), said
-    await mesh.data(*new, "--anyway")
+    await mesh.data(*new, "--anyway", "--term", "1")
     assert is_there(out)
 
 
 async def test_without_a_policy_at_hand_glass_is_written_and_that_is_said(mesh: Mesh) -> None:
     take_away(mesh.file("policy.toml.signed"))
-    code, said = await mesh.run(
-        "glass", "new", "planner", "call", "look-up", "--reason", "why", "--out", mesh.file("glass.act")
-    )
+    words = ("glass", "new", "planner", "call", "look-up", "--reason", "why", "--term", "1")
+    code, said = await mesh.run(*words, "--out", mesh.file("glass.act"))
     assert (code, "no policy is known here" in said) == (0, True), said
+
+
+async def test_what_is_good_in_one_term_is_not_written_where_none_was_seen(mesh: Mesh) -> None:
+    out = mesh.file("new.act")
+    glass = ("glass", "new", "vault", "submit", "survey", "--reason", "why")
+    async with mesh.up():
+        for words in (("renewal", "new"), glass):
+            code, said = await mesh.run(*words, "--out", out, keys=(), state="new")
+            assert (code, "`sealbus mesh status`" in said, is_there(out)) == (2, True, False), said
+        await mesh.data("mesh", "status", state="new")
+        for words in (("renewal", "new"), glass):
+            assert (await mesh.data(*words, "--out", out, keys=("bob",), state="new"))["term"] == 1
+            await mesh.data(words[0], "sign", out)
+            assert (await mesh.data(words[0], "send", out))["done"] is True
+            take_away(out)
 
 
 async def test_glass_is_broken_apart_with_a_reason_and_everybody_says_so(

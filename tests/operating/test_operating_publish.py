@@ -145,9 +145,11 @@ async def test_a_text_that_was_changed_after_signing_is_not_published(mesh: Mesh
         (("glass", "new", *RIGHT, "--reason", "x", "--hours", "24.1"), {}, "to 24 (what is longer is a pol"),
         (("glass", "new", *RIGHT, "--reason", "x", "--hours", "nan"), {}, "not from 0.0167 (a minute"),
         (("glass", "new", *RIGHT, "--reason", "x", "--hours", "one"), {}, "is no number of hours"),
+        (("glass", "new", *RIGHT, "--anyway", "--reason", "x"), {}, "or say which with --term"),
+        (("renewal", "new"), {}, "see the coordinator's first with `sealbus mesh status`"),
         (("glass", "new", *RIGHT, "--reason", "x" * 161), {}, "it has 161 characters, and 160 at most"),
         (
-            ("glass", "new", "A", "call", "b", "--anyway", "--reason", "x"),
+            ("glass", "new", "A", "call", "b", "--anyway", "--reason", "x", "--term", "1"),
             {},
             "names have lower-case letters",
         ),

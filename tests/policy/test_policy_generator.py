@@ -146,6 +146,29 @@ def test_images_with_one_long_name_get_names_that_a_policy_takes() -> None:
     assert set(proposed(SEEN[0], *seen).workloads) == {"w" * MAX_NAME, "w" * (MAX_NAME - 2) + "_2"}
 
 
+def test_a_name_that_was_cut_or_replaced_joins_no_images_of_two_platforms() -> None:
+    one, other = f"{'w' * MAX_NAME}-api", f"{'w' * MAX_NAME}-vault"
+    seen = [Seen(one, claims(NITRO, "05")), Seen(other, claims(TDX, "06"))]
+    assert {name: set(each.on) for name, each in proposed(SEEN[0], *seen).workloads.items()} == {
+        "w" * MAX_NAME: {NITRO},
+        "w" * (MAX_NAME - 2) + "_2": {TDX},
+    }
+    seen = [Seen("工", claims(NITRO, "05")), Seen("人", claims(TDX, "06")), Seen("worker", claims(TDX, "07"))]
+    assert {name: set(each.on) for name, each in proposed(SEEN[0], *seen).workloads.items()} == {
+        "worker": {TDX},
+        "worker_2": {TDX},
+        "worker_3": {NITRO},
+    }
+    # The same name on two platforms is the same workload, as long as it may be.
+    seen = [Seen(f"a/{one}-1", claims(NITRO, "05")), Seen(f"b/{one}-2", claims(TDX, "06"))]
+    assert [set(each.on) for each in proposed(SEEN[0], *seen).workloads.values()] == [{NITRO, TDX}]
+
+
+def test_what_becomes_the_coordinators_name_takes_it_from_nobody() -> None:
+    policy = proposed(Seen("a/coordinator!", claims(NITRO, "05")), SEEN[0])
+    assert set(policy.workloads) == {"coordinator_2"}
+
+
 def test_names_of_folders_become_names_of_workloads() -> None:
     odd = Seen("x/Über Agent!-12", claims(NITRO, "05"))
     assert odd.workload == "ber-agent"
@@ -196,7 +219,7 @@ def test_a_cloud_with_a_name_too_long_for_a_policy_is_left_out_by_its_limit(
     assert (code, "left out 1, too-large\n  2\n" in said) == (0, True)
     assert parse_for_evidence(policy.read_text()).platforms[SEV_SNP].clouds == (longest,)
     code, said = generated(capsys, str(tmp_path / "2"), "--lab")
-    assert code == 2
+    assert code == 1
     assert "names a cloud of 129 characters, and `clouds` of a policy takes 128 at most" in said
 
 
@@ -285,6 +308,27 @@ def test_a_folder_that_can_not_be_read_is_left_out_of_the_proposal(
     code, said = generated(capsys, str(folder / "broken"), str(folder / "nitro" / "base-2024-11"))
     assert code == 0
     assert "left out 1, unreadable\n  broken\n" in said
+
+
+def test_where_all_is_refused_that_is_exit_1_and_each_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "neg-derived-v4-mrtd-flipped"
+    forged = recorded(tmp_path / "seen", f"tdx/{name}") / "tdx" / name
+    out = tmp_path / "policy.toml"
+    code, said = generated(capsys, str(forged), "--out", str(out))
+    assert (code, out.exists(), said.count(name)) == (1, False, 1)
+    assert "[signature-invalid]\nnothing in there can be admitted, so no policy was written" in said
+
+
+def test_a_folder_that_is_named_twice_is_one_enclave(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    below = recorded(tmp_path / "seen", "nitro/base-2024-11") / "nitro" / "base-2024-11"
+    out = tmp_path / "policy.toml"
+    again = below.parent / ".." / "nitro" / below.name
+    assert generated(capsys, str(below), str(again), "--out", str(out))[0] == 0
+    assert out.read_text().count("# seen as base-2024-11\n") == 1
 
 
 def test_nothing_to_go_by_is_said_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,7 @@ def test_json_in_parts_is_the_whole(text: str, size: int, ascii_only: bool) -> N
     assert surveyed_in_parts(piece, size) == set(survey(piece))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(LONG_TEXTS, SIZES)
 def test_json_that_is_none_in_parts_is_the_whole(text: str, size: int) -> None:
@@ -128,6 +129,7 @@ def test_csv_in_parts_is_the_whole(seed: int, rows: int, size: int) -> None:
     assert surveyed_in_parts(piece, size) == set(survey(piece))
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(LONG_TEXTS, SIZES)
 def test_csv_without_rows_in_parts_is_the_whole(text: str, size: int) -> None:
