@@ -4,6 +4,9 @@ from schemas.evidence import VCEK, VLEK
 
 VCEK_FILE, VLEK_FILE = "vcek.der", "vlek.der"
 ASK_FILE, ARK_FILE, CRL_FILE = "ask.der", "ark.der", "crl.der"
+# Lists beside the first: AMD has one for VCEKs and one for VLEKs, both of one root, and neither says which it
+# is.
+MORE_CRL_FILES = ("crl_2.der", "crl_3.der", "crl_4.der", "crl_5.der")
 
 # Common names, by the kind of key: that of its certificate, and how that of the intermediate above begins.
 SUBJECT = {VCEK: "SEV-VCEK", VLEK: "SEV-VLEK"}

@@ -1,7 +1,21 @@
-"""Times as results say them: RFC 3339 in UTC, to the second unless there is more. Pure."""
+"""Times as results say them and people write them: RFC 3339, in UTC, to the second or finer. Pure."""
 
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+
+
+def read_rfc3339(text: str) -> datetime:
+    """Read a moment, in UTC; one that names no zone is returned without. Raises `ValueError`."""
+    if not _RFC3339.fullmatch(text):
+        # `fromisoformat` takes more: weeks, days of a year, times without a date's hyphens.
+        raise ValueError("no time of RFC 3339")
+    moment = datetime.fromisoformat(text.upper())
+    return moment if moment.tzinfo is None else in_utc(moment)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -14,7 +14,7 @@ from attestation.tdx.parse import parse_quote
 from attestation.tdx.pck import read_pck
 from attestation.x509 import read_certificate
 from schemas.errors import Reason
-from schemas.evidence import Evidence
+from schemas.evidence import VCEK, VLEK, Evidence
 
 # How the common names end of the two CAs that certify PCKs.
 PCK_AUTHORITIES = {"platform": "PCK Platform CA", "processor": "PCK Processor CA"}
@@ -35,6 +35,13 @@ class SnpNeeds:
         if self.key == "vlek" or not self.chip:
             return shared
         return (Subject(subjects.VCEK, (product, self.chip.hex(), self.tcb.hex())), *shared)
+
+    @property
+    def lists(self) -> tuple[Subject, ...]:
+        """Name all lists of the products: one root signs both of a product's, and may revoke in either."""
+        return tuple(
+            Subject(subjects.CRL, (product, key)) for product in self.products for key in (VCEK, VLEK)
+        )
 
 
 @dataclass(frozen=True, slots=True)

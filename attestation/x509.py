@@ -351,25 +351,9 @@ def verify_not_revoked(
     memory: Remembers = FORGETFUL,
 ) -> None:
     """Check that `issuer`'s own list, current at `now`, leaves out `certificate` (RFC 5280 section 6.3)."""
-    # 1. The list is of the issuer whose serial numbers it names, and that issuer may sign lists.
-    if listing.issuer != issuer.subject or certificate.issuer != issuer.subject:
+    verify_list(listing, issuer, now=now, memory=memory)
+    if certificate.issuer != issuer.subject:
         raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "CRL is of another issuer")
-    usage = key_usage(issuer)
-    if usage is None or not usage & CRL_SIGN:
-        raise NotGenuineError(Reason.CHAIN_INVALID, "issuer's key may not sign CRLs")
-    # 2. It is signed by it.
-    if not is_signed_by(issuer.key_info, listing, memory):
-        raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
-    # By their places, as above.
-    whose = "root's" if issuer.issuer == issuer.subject else "intermediate's"
-    # 3. It is current: an old list would hide what was revoked since.
-    if not listing.this_update <= now <= listing.next_update:
-        raise NotGenuineError(
-            Reason.COLLATERAL_EXPIRED,
-            "CRL is not current at this time",
-            seen=f"the {whose} revocation list is {span(listing.this_update, listing.next_update)}",
-            wanted=at(now),
-        )
     # 4. It does not name the certificate.
     if certificate.serial in read_revoked(listing, memory):
         below = "intermediate" if _basic_constraints(certificate)[0] else "leaf"
@@ -378,9 +362,37 @@ def verify_not_revoked(
             Reason.CERTIFICATE_REVOKED,
             "a certificate of the chain is revoked",
             seen=f"the {which} certificate, serial number {certificate.serial:x}, is in the "
-            f"{whose} revocation list of {rfc3339(listing.this_update)}",
+            f"{_whose(issuer)} revocation list of {rfc3339(listing.this_update)}",
             wanted="one that is not in it",
         )
+
+
+def verify_list(
+    listing: RevocationList, issuer: Certificate, *, now: datetime, memory: Remembers = FORGETFUL
+) -> None:
+    """Check that a list is `issuer`'s own and current at `now`, whomever it names."""
+    # 1. The list is of the issuer whose serial numbers it names, and that issuer may sign lists.
+    if listing.issuer != issuer.subject:
+        raise NotGenuineError(Reason.COLLATERAL_MISMATCH, "CRL is of another issuer")
+    usage = key_usage(issuer)
+    if usage is None or not usage & CRL_SIGN:
+        raise NotGenuineError(Reason.CHAIN_INVALID, "issuer's key may not sign CRLs")
+    # 2. It is signed by it.
+    if not is_signed_by(issuer.key_info, listing, memory):
+        raise NotGenuineError(Reason.SIGNATURE_INVALID, "CRL is not signed by its issuer")
+    # 3. It is current: an old list would hide what was revoked since.
+    if not listing.this_update <= now <= listing.next_update:
+        raise NotGenuineError(
+            Reason.COLLATERAL_EXPIRED,
+            "CRL is not current at this time",
+            seen=f"the {_whose(issuer)} revocation list is {span(listing.this_update, listing.next_update)}",
+            wanted=at(now),
+        )
+
+
+def _whose(issuer: Certificate) -> str:
+    # By their places, as above.
+    return "root's" if issuer.issuer == issuer.subject else "intermediate's"
 
 
 def load_public_key(key_info: bytes, memory: Remembers = FORGETFUL) -> PublicKey:

@@ -21,7 +21,7 @@ from attestation.describe import describe
 from attestation.errors import AttestationError, UnsupportedPlatformError
 from attestation.explain import explain, explain_failure
 from attestation.hints import Hint
-from attestation.moments import in_utc
+from attestation.moments import read_rfc3339
 from attestation.result import Basis, as_json
 from attestation.x509 import is_signed_by, read_certificate
 from console.collateral_files import read_verified
@@ -38,11 +38,6 @@ ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
 
 _ROOM = {SEV_SNP: 64, TDX: 64, NITRO: nitro.MAX_NONCE}  # bytes for a nonce
 
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
-    r"(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})?"
-)
-
 
 class RFC3339(click.ParamType[datetime]):
     """A time with its zone."""
@@ -52,16 +47,11 @@ class RFC3339(click.ParamType[datetime]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        form = _RFC3339.fullmatch(str(value))
         try:
-            # It takes more forms than RFC 3339 has: weeks, days of a year, times without a date's hyphens.
-            moment = datetime.fromisoformat(str(value).upper()) if form else None
-            moment = in_utc(moment) if moment is not None and moment.tzinfo is not None else moment
+            moment = read_rfc3339(str(value))
         except ValueError:
-            moment = None
-        if form is None or moment is None:
             self.fail(f"{value!r} is no time: write it as 2026-01-31T12:00:00Z", param, ctx)
-        if form["zone"] is None:
+        if moment.tzinfo is None:
             self.fail(f"{value!r} names no time zone: end it with Z", param, ctx)
         return moment
 

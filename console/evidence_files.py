@@ -4,13 +4,14 @@ import binascii
 import os
 import stat
 from base64 import b64decode
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from attestation import nitro, sev_snp, tdx
+from attestation.amd_names import MORE_CRL_FILES
 from attestation.errors import AttestationError
 from attestation.missing import CODES
 from attestation.sev_snp.parse import REPORT_SIZE
@@ -36,6 +37,7 @@ COSE_STARTS = (  # an array of 4 whose protected header has 4 bytes, tagged or n
 ALGORITHM, ECDSA_P384 = slice(0x34, 0x38), b"\1\0\0\0"  # of the signature of a SEV-SNP report
 UNKNOWN = "unknown"
 STDIN, DESCRIPTORS = Path("/dev/stdin"), (Path("/dev/fd"), Path("/proc/self/fd"))
+_AT_ONCE = os.O_RDONLY | os.O_NONBLOCK  # not waiting for somebody to write to a pipe
 PEM_START, PEM_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
@@ -75,18 +77,39 @@ def read_bounded(path: Path, limit: int, *, pipe: bool = False) -> bytes:
     else is no regular file is refused, for it may never end, or begin; `pipe`: a pipe with a name is not.
     """
     try:
-        mode = path.stat().st_mode
-        given = _descriptor(path) if stat.S_ISFIFO(mode) else None
-        if given is None and not (stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode))):
-            what = "a pipe with a name, which may never be written to" if stat.S_ISFIFO(mode) else "no file"
-            raise UsageError(f"cannot read {path}: it is {what}; give a regular file or /dev/stdin")
-        # By its number, because a pipe may have a name too, and to open that would be to wait again.
-        with path.open("rb") if given is None else os.fdopen(os.dup(given), "rb") as file:
-            data = file.read(limit + 1)
+        number = _descriptor(path)
+        if number is not None and stat.S_ISFIFO(path.stat().st_mode):
+            # By its number, because a pipe may have a name too, and to open that would be to wait again.
+            with os.fdopen(os.dup(number), "rb") as file:
+                return _checked(path, file.read(limit + 1), limit)
+        with _opened(path, os.O_RDONLY if pipe else _AT_ONCE) as (descriptor, mode):
+            if not (stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode))):
+                named = stat.S_ISFIFO(mode)
+                what = "a pipe with a name, which may never be written to" if named else "no file"
+                raise UsageError(f"cannot read {path}: it is {what}; give a regular file or /dev/stdin")
+            return _read(path, descriptor, limit)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:  # a NUL in the name
         raise UsageError(f"cannot read {str(path)!r}: that names no file") from error
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[tuple[int, int]]:
+    """Open what a path names and say what it is: what is looked at is what is read."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        yield descriptor, os.fstat(descriptor).st_mode
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path, descriptor: int, limit: int) -> bytes:
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return _checked(path, file.read(limit + 1), limit)
+
+
+def _checked(path: Path, data: bytes, limit: int) -> bytes:
     if len(data) > limit:
         text = f"{path} has over {limit} bytes, more than genuine ones: check which file it is"
         raise UnreadableError(text, Reason.TOO_LARGE)
@@ -159,7 +182,7 @@ def read_endorsements(folder: Path) -> Endorsements:
         except AttestationError as error:
             text = f"{table} is no certificate table: {error}; take it away to do without"
             raise UnreadableError(text, error.reason) from error
-    for name in CODES:
+    for name in (*CODES, *MORE_CRL_FILES):
         file = folder / name
         if os.path.lexists(file):
             data = _read_beside(file)
@@ -171,14 +194,15 @@ def read_endorsements(folder: Path) -> Endorsements:
 
 def _read_beside(file: Path) -> bytes:
     try:
-        what = "" if stat.S_ISREG(file.stat().st_mode) else "is no regular file"
+        with _opened(file, _AT_ONCE) as (descriptor, mode):
+            if stat.S_ISREG(mode):
+                return _read(file, descriptor, MAX_ENDORSEMENTS)
+        what = "is no regular file"
     except FileNotFoundError:
         what = "leads nowhere"
     except OSError as error:
         what = f"can't be read ({error.strerror})"
-    if what:
-        raise UsageError(f"{file} {what}: put the endorsement itself there, or take it away to do without")
-    return read_bounded(file, MAX_ENDORSEMENTS)
+    raise UsageError(f"{file} {what}: put the endorsement itself there, or take it away to do without")
 
 
 def as_der(data: bytes) -> bytes:

@@ -41,6 +41,8 @@ _ONLY = {
     "max_collateral_days": (SEV_SNP, TDX),
     "max_evidence_seconds": (NITRO,),
 }
+# The measurements that state the key of a publisher: evidence has no more of them.
+_STATED_KEYS = {SEV_SNP: ("id_key_digest", "author_key_digest"), NITRO: ("pcr8",), TDX: ()}
 SHA256_DIGITS = 64
 # What is meant for one of Intel's: the number of somebody else's is another advisory's.
 _INTELS = re.compile("(intel[-_ ]?)?(sa[-_ ]?)?[0-9]", re.IGNORECASE)
@@ -210,12 +212,15 @@ def _contradiction(path: Path, text: str) -> ContradictionError:
     return ContradictionError(path, f"{'.'.join(map(str, path))}: {text}")
 
 
-def may_match_both(one: Pinned, other: Pinned) -> bool:
-    """Say whether one piece of evidence could be what both describe."""
+def may_match_both(platform: str, one: Pinned, other: Pinned) -> bool:
+    """Say whether one piece of evidence of a platform could be what both describe."""
     if one.chips is not None and other.chips is not None and not set(one.chips) & set(other.chips):
         return False
-    if one.publisher and other.publisher and one.publisher.key != other.publisher.key:
-        # On SEV-SNP one is the ID key and the other the author's, perhaps of the same image.
-        return len(one.publisher.key) != len(other.publisher.key)
     common = one.measurements.keys() & other.measurements.keys()
-    return all(one.measurements[name] == other.measurements[name] for name in common)
+    if any(one.measurements[name] != other.measurements[name] for name in common):
+        return False
+    # SEV-SNP states two keys, so two publishers may both have signed: one the ID block, one the ID key.
+    stated = one.measurements | other.measurements
+    named = [stated[name] for name in _STATED_KEYS[platform] if name in stated]
+    publishers = {each.publisher.key for each in (one, other) if each.publisher}
+    return len(publishers - {*named}) <= len(_STATED_KEYS[platform]) - len(named)

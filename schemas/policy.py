@@ -15,7 +15,7 @@ from msgspec import Meta, field
 from schemas import codec
 from schemas.codec import Document
 from schemas.errors import MalformedError, UsageError
-from schemas.evidence import PlatformValues, ReferenceValues
+from schemas.evidence import SEV_SNP, PlatformValues, ReferenceValues
 from schemas.limits import GRACE, SECOND
 from schemas.messages import CLIENT, ENCLAVE, OPERATOR, Moment, Name
 from schemas.pinning import Pinned, check_pinned, check_platforms, may_match_both
@@ -223,16 +223,18 @@ def check_workloads(
             check_pinned((*place, platform), pinned, platforms)
     # Evidence that two workloads match would leave open which roles it may hold.
     for one, other, platform in sorted(_look_alikes(workloads)):
-        if may_match_both(workloads[one][platform], workloads[other][platform]):
+        if may_match_both(platform, workloads[one][platform], workloads[other][platform]):
             text = f"workloads.{other}.on.{platform}: evidence may match workloads.{one} too: "
             text += "make them one, or pin different chips"
+            if platform == SEV_SNP:
+                text += ", or id_key_digest and author_key_digest beside a publisher"
             raise ContradictionError(("workloads", other, "on", platform), text)
 
 
 def _look_alikes(workloads: dict[str, dict[str, Pinned]]) -> Iterator[tuple[str, str, str]]:
     """Yield two workloads and a platform wherever `may_match_both` could be true: rarely, of many.
 
-    It is not where both pin a measurement and differ in it, unless both name publishers.
+    It is not where both pin a measurement and differ in it.
     """
     for platform in {platform for on in workloads.values() for platform in on}:
         there = [(name, on[platform]) for name, on in sorted(workloads.items()) if platform in on]
@@ -240,8 +242,7 @@ def _look_alikes(workloads: dict[str, dict[str, Pinned]]) -> Iterator[tuple[str,
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, pinned in there:
             alike.setdefault(tuple(pinned.measurements[each] for each in everywhere), []).append(name)
-        published = [name for name, pinned in there if pinned.publisher is not None]
-        for names in (*alike.values(), published):
+        for names in alike.values():
             yield from ((one, other, platform) for one, other in combinations(names, 2))
 
 

@@ -7,7 +7,7 @@ anything else. Pure.
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from attestation.amd_names import VCEK_FILE
+from attestation.amd_names import CRL_FILE, MORE_CRL_FILES, VCEK_FILE
 from attestation.bundles.dated import newer_of
 from attestation.bundles.subjects import Subject
 from attestation.needs import Needs, SnpNeeds, needs_of
@@ -129,7 +129,10 @@ def endorsements_for(needs: Needs, entries: Entries) -> Endorsements:
 
 
 def completed(evidence: Evidence, endorsements: Endorsements, entries: Entries) -> Endorsements:
-    """Return `endorsements` with what is absent, or older than the entries', from there."""
+    """Return `endorsements` with what is absent, or older than the entries', from there.
+
+    Of AMD's lists all stay that either side has: the newest goes before, and takes no other one's place.
+    """
     try:
         needs = needs_of(evidence, endorsements)
     except PeerError:
@@ -137,7 +140,20 @@ def completed(evidence: Evidence, endorsements: Endorsements, entries: Entries) 
     if needs is None:
         return endorsements
     # An old list may still be valid: whom a newer one names has every reason to send it.
-    return newer_of(endorsements, endorsements_for(needs, entries))
+    whole = newer_of(endorsements, endorsements_for(needs, entries))
+    return _with_every_list(whole, endorsements, needs, entries) if isinstance(needs, SnpNeeds) else whole
+
+
+def _with_every_list(
+    whole: Endorsements, came: Endorsements, needs: SnpNeeds, entries: Entries
+) -> Endorsements:
+    subjects = {str(each) for each in needs.lists}
+    held = [entry.files.get(CRL_FILE) for entry in entries if entry.subject in subjects]
+    # The entries' first: whoever sends many lists leaves out his own.
+    lists = dict.fromkeys([*held, *(came.get(name) for name in (CRL_FILE, *MORE_CRL_FILES))])
+    others = [data for data in lists if data and data != whole.get(CRL_FILE)]
+    rest = {name: data for name, data in whole.items() if name not in MORE_CRL_FILES}
+    return rest | dict(zip(MORE_CRL_FILES, others, strict=False))
 
 
 def _files(subjects: Iterable[Subject], by_subject: dict[str, Endorsements]) -> Endorsements:

@@ -7,6 +7,7 @@ like anything else. Nothing is fetched.
 """
 
 import logging
+import os
 import stat
 import threading
 import time
@@ -30,6 +31,7 @@ from sealing.council import Council, follow
 from sealing.errors import SealingError
 
 log = logging.getLogger("sealbus.collateral")
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def _wall() -> Millis:
@@ -75,8 +77,8 @@ class Carried:
         with self._lock:
             if council is not None and council.version > self._council.version:
                 self._council = council
+            stamp = _stamp(self._path)
             try:
-                stamp = _stamp(self._path)
                 # Seen is also what can't be used, and told once; but for what only had to wait for its time.
                 if stamp != self._seen or (self._due is not None and self._clock() >= self._due):
                     self._seen, self._due = stamp, None
@@ -92,7 +94,10 @@ class Carried:
         return datetime.fromtimestamp(self._clock() / 1000, UTC)
 
     def _read(self) -> None:
-        with self._path.open("rb") as file:
+        # A pipe might never be written to: what is opened is looked at, and not what was there before.
+        with open(os.open(self._path, _READ), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise MalformedError("it is no regular file")
             data = file.read(2 * MAX_COLLATERAL + 1)
         if len(data) > 2 * MAX_COLLATERAL:
             raise MalformedError("a bundle is not as large")
@@ -143,8 +148,10 @@ async def carried_by(settings: Mapping[str, str], council: Council, mesh: Mesh) 
     return None if not path else await to_thread.run_sync(Carried, Path(path), council, mesh)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise MalformedError("it is no regular file")  # to open a pipe might never end
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes with a file; None if it can't be seen: whoever reads it is told why, and once."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     return status.st_ino, status.st_mtime_ns, status.st_size

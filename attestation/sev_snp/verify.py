@@ -1,12 +1,21 @@
 """Verify that a SEV-SNP report is genuine: signed by a chip that AMD's chain endorses. Knows no policy."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from attestation import x509
-from attestation.amd_names import ARK_FILE, ASK_FILE, AUTHORITY, LEAKED, SUBJECT, VCEK_FILE, VLEK_FILE
+from attestation.amd_names import (
+    ARK_FILE,
+    ASK_FILE,
+    AUTHORITY,
+    LEAKED,
+    MORE_CRL_FILES,
+    SUBJECT,
+    VCEK_FILE,
+    VLEK_FILE,
+)
 from attestation.claims import CRL, Genuine
-from attestation.errors import NotGenuineError
+from attestation.errors import AttestationError, NotGenuineError
 from attestation.memory import FORGETFUL, Remembers
 from attestation.missing import refuse_without
 from attestation.sev_snp.certificate import Endorsed, read_endorsed, unpack_tcb
@@ -31,7 +40,8 @@ def verify(
     1. The report is of a known version and signed, with no key that it says the firmware may not use.
     2. The certificates are those of the key that the report says signed it, for one product.
     3. They chain to a self-signed root and are valid at `now`.
-    4. If there is a CRL, it is the root's own, current, and names neither the intermediate nor the root.
+    4. If there is a CRL, it is the root's own, current, and names neither the intermediate nor the root; nor
+       does any other ("crl_2.der" to "crl_5.der") that is the root's own and current.
     5. The report's signature is the endorsed key's.
     6. The certificate is for the TCB that the report states, component by component.
     7. It is for the chip and the processor that the report names.
@@ -71,6 +81,9 @@ def verify(
     if listing is not None:
         x509.verify_not_revoked(root, root, listing, now=now, memory=memory)
         x509.verify_not_revoked(intermediate, root, listing, now=now, memory=memory)
+    for each in _more_lists(endorsements, root, now, memory):
+        x509.verify_not_revoked(root, root, each, now=now, memory=memory)
+        x509.verify_not_revoked(intermediate, root, each, now=now, memory=memory)
     # 5.
     _check_signature(report, endorsed, key)
     # 6.
@@ -101,6 +114,20 @@ def verify(
         privilege=report.vmpl,
         collateral_time=listing.this_update if listing else None,
     )
+
+
+def _more_lists(
+    endorsements: Endorsements, root: x509.Certificate, now: datetime, memory: Remembers
+) -> Iterator[x509.RevocationList]:
+    """Yield the root's current lists beside the first; what is none takes nothing from those that are."""
+    for name in MORE_CRL_FILES:
+        if data := endorsements.get(name):
+            try:
+                listing = x509.read_revocation_list(data, memory)
+                x509.verify_list(listing, root, now=now, memory=memory)
+            except AttestationError:
+                continue
+            yield listing
 
 
 def _check_signature(report: Report, endorsed: Endorsed, key: x509.PublicKey) -> None:

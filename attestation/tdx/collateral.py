@@ -6,8 +6,10 @@ re-serialised: what is verified is what is then read. Fetching and caching are n
 
 import re
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -53,14 +55,14 @@ Number = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 Time = Annotated[datetime, Meta(tz=True)]
 Advisories = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=256)]
 Status = Annotated[str, Meta(max_length=64)]
-Hex2 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{4}$")]
-Hex4 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{8}$")]
-Hex6 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{12}$")]
-Hex8 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{16}$")]
-Hex16 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
-Hex32 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
-Hex48 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{96}$")]
-Hex64 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{128}$")]
+Hex2 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{4}\\Z")]
+Hex4 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{8}\\Z")]
+Hex6 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{12}\\Z")]
+Hex8 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{16}\\Z")]
+Hex16 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}\\Z")]
+Hex32 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}\\Z")]
+Hex48 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{96}\\Z")]
+Hex64 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{128}\\Z")]
 
 
 class Component(msgspec.Struct, frozen=True):
@@ -78,6 +80,12 @@ class PlatformTcb(msgspec.Struct, frozen=True):
     sgxtcbcomponents: Components
     tdxtcbcomponents: Components
     pcesvn: Svn
+
+    @property
+    def svns(self) -> tuple[int, ...]:
+        """Return all numbers, in one order."""
+        components = (*self.sgxtcbcomponents, *self.tdxtcbcomponents)
+        return (*(each.svn for each in components), self.pcesvn)
 
 
 class PlatformLevel(msgspec.Struct, frozen=True, rename="camel"):
@@ -214,9 +222,9 @@ def check_form(name: str, data: bytes) -> None:
     if name.endswith(".pem"):
         read_chain(data, 2)
     elif name == TCB_INFO:
-        _decode(_decode(data, _SignedTcbInfo).body, TcbInfo)
+        _levels_in_order(_decode(_decode(data, _SignedTcbInfo).body, TcbInfo))
     elif name == QE_IDENTITY:
-        _decode(_decode(data, _SignedQeIdentity).body, QeIdentity)
+        _levels_in_order(_decode(_decode(data, _SignedQeIdentity).body, QeIdentity))
 
 
 def read_chain(pem: bytes, length: int, memory: Remembers = FORGETFUL) -> tuple[Certificate, ...]:
@@ -276,6 +284,23 @@ def open_qe_identity(
     return identity
 
 
+def _levels_in_order(document: Dated) -> Dated:
+    """Return a document whose levels stand best first: the first one that is met is what counts."""
+    enclaves = [document.tcb_levels] if isinstance(document, QeIdentity) else []
+    if isinstance(document, TcbInfo):
+        enclaves = [module.tcb_levels for module in document.tdx_module_identities]
+        _refuse_better_after([level.tcb.svns for level in document.tcb_levels])
+    for levels in enclaves:
+        _refuse_better_after([(level.tcb.isvsvn,) for level in levels])
+    return document
+
+
+def _refuse_better_after(levels: Sequence[tuple[int, ...]]) -> None:
+    for one, following in pairwise(levels):
+        if all(after >= before for before, after in zip(one, following, strict=True)):
+            raise EvidenceMalformedError("collateral has TCB levels that are not in descending order")
+
+
 def _open(
     served: tuple[_SignedTcbInfo | _SignedQeIdentity, tuple[Certificate, ...]] | None,
     kind: type[Dated],
@@ -293,7 +318,7 @@ def _open(
     signature, body = bytes.fromhex(document.signature), bytes(document.body)
     inputs = (chain[0].key_info, signature, body)
     memory.recall("collateral signature", inputs, lambda: verify_p256(key, signature, body, what))
-    opened = memory.recall(what, (body,), lambda: _decode(body, kind))
+    opened = memory.recall(what, (body,), lambda: _levels_in_order(_decode(body, kind)))
     if not opened.issue_date <= now <= opened.next_update:
         raise NotGenuineError(
             Reason.COLLATERAL_EXPIRED,

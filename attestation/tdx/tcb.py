@@ -21,15 +21,17 @@ OUT_OF_DATE_CONFIGURATION = "OutOfDateConfigurationNeeded"
 RELAUNCH = "TDRelaunchAdvised"
 RELAUNCH_CONFIGURATION = "TDRelaunchAdvisedConfigurationNeeded"
 
-# What a published level may say, and how bad it is. The two of a relaunch are only ever concluded.
-RANKS = {
-    UP_TO_DATE: 0,
-    SW_HARDENING: 1,
-    CONFIGURATION: 2,
-    CONFIGURATION_AND_SW_HARDENING: 3,
-    OUT_OF_DATE: 4,
-    OUT_OF_DATE_CONFIGURATION: 4,
-    REVOKED: 5,
+_OUTDATED, _CONFIGURATION, _HARDENING = "outdated", "configuration", "hardening"
+# What is amiss at a level, by the status that it may be published with. The two of a relaunch are only ever
+# concluded.
+PUBLISHED_STATUSES = {
+    UP_TO_DATE: frozenset[str](),
+    SW_HARDENING: frozenset({_HARDENING}),
+    CONFIGURATION: frozenset({_CONFIGURATION}),
+    CONFIGURATION_AND_SW_HARDENING: frozenset({_CONFIGURATION, _HARDENING}),
+    OUT_OF_DATE: frozenset({_OUTDATED}),
+    OUT_OF_DATE_CONFIGURATION: frozenset({_OUTDATED, _CONFIGURATION}),
+    REVOKED: frozenset({REVOKED}),
 }
 # MRSIGNER of the TD QE, as every QE identity of Intel's gives it: what is known of a QE without one.
 INTEL_QE_SIGNER = bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5")
@@ -43,13 +45,8 @@ UNKNOWN_STATUS = "the collateral gives a TCB status that is not known"
 
 ENCLAVE_STATUSES = (UP_TO_DATE, OUT_OF_DATE, REVOKED)
 
-# What becomes of a platform whose QE or TDX module is out of date (Intel QVL, TCB status convergence).
-WITH_OUT_OF_DATE_ENCLAVE = {
-    UP_TO_DATE: OUT_OF_DATE,
-    SW_HARDENING: OUT_OF_DATE,
-    CONFIGURATION: OUT_OF_DATE_CONFIGURATION,
-    CONFIGURATION_AND_SW_HARDENING: OUT_OF_DATE_CONFIGURATION,
-}
+# What becomes of a TD that an out-of-date module launched, where the one that runs it is not.
+_RELAUNCH = {OUT_OF_DATE: RELAUNCH, OUT_OF_DATE_CONFIGURATION: RELAUNCH_CONFIGURATION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +87,41 @@ def evaluate(info: TcbInfo, pck: PckIdentity, report: TdReport, qe_level: Enclav
     """Evaluate the TCB that launched the TD and the one that runs it now: a module can be replaced below it.
 
     As in Intel's library, one that runs well under a TD which an out-of-date one launched makes it a
-    `TDRelaunchAdvised`. Beyond it, a running one that is worse than the launching one is what counts.
+    `TDRelaunchAdvised`. Beyond it, whatever is amiss with either is amiss with the TD, and the advisories of
+    both count: who accepts the one has not accepted the other.
     """
-    launched = _evaluate(info, pck, report, report.tee_tcb_svn, qe_level)
-    running = _evaluate(info, pck, report, report.tee_tcb_svn_2, qe_level)
-    if RANKS[running.status] > RANKS[launched.status]:
-        return running
-    if RANKS[running.status] < RANKS[launched.status] == RANKS[OUT_OF_DATE]:
-        configuration = {OUT_OF_DATE_CONFIGURATION, CONFIGURATION, CONFIGURATION_AND_SW_HARDENING}
-        needed = not configuration.isdisjoint({launched.status, running.status})
-        return TcbVerdict(RELAUNCH_CONFIGURATION if needed else RELAUNCH, launched.advisories)
-    return launched
+    launched, of_launched = _evaluate(info, pck, report, report.tee_tcb_svn, qe_level)
+    running, of_running = _evaluate(info, pck, report, report.tee_tcb_svn_2, qe_level)
+    status = _status_of(launched | running)
+    if _OUTDATED in launched and _OUTDATED not in running:
+        status = _RELAUNCH.get(status, status)
+    return TcbVerdict(status, tuple(dict.fromkeys((*of_launched, *of_running))))
 
 
 def _evaluate(
     info: TcbInfo, pck: PckIdentity, report: TdReport, tee_tcb_svn: bytes, qe_level: EnclaveLevel | None
-) -> TcbVerdict:
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return what is amiss with platform, TDX module and QE together, and their advisories."""
     module_level = _module_level(info, report, tee_tcb_svn)
     platform_level = _platform_level(info.tcb_levels, pck, tee_tcb_svn)
     enclaves = [level for level in (module_level, qe_level) if level is not None]
-    status = _converge(platform_level.tcb_status, [level.tcb_status for level in enclaves])
-    published = [
-        *platform_level.advisories,
-        *(advisory for level in enclaves for advisory in level.advisories),
-    ]
-    return TcbVerdict(status, tuple(dict.fromkeys(published)))
+    levels: list[PlatformLevel | EnclaveLevel] = [platform_level, *enclaves]
+    # A status that is not known here could be worse than any: it must not vanish among good ones.
+    if platform_level.tcb_status not in PUBLISHED_STATUSES or not all(
+        level.tcb_status in ENCLAVE_STATUSES for level in enclaves
+    ):
+        raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, UNKNOWN_STATUS)
+    amiss = frozenset[str]().union(*(PUBLISHED_STATUSES[level.tcb_status] for level in levels))
+    return amiss, tuple(advisory for level in levels for advisory in level.advisories)
+
+
+def _status_of(amiss: frozenset[str]) -> str:
+    """Name all that is amiss; beside what is out of date, no status says that software is to be hardened."""
+    if REVOKED in amiss:
+        return REVOKED
+    if _OUTDATED in amiss:
+        return OUT_OF_DATE_CONFIGURATION if _CONFIGURATION in amiss else OUT_OF_DATE
+    return next(status for status, each in PUBLISHED_STATUSES.items() if each == amiss)
 
 
 def _module_level(info: TcbInfo, report: TdReport, tee_tcb_svn: bytes) -> EnclaveLevel | None:
@@ -196,17 +203,6 @@ def _enclave_level(levels: Sequence[EnclaveLevel], isvsvn: int, what: str) -> En
         seen=f"{what} {isvsvn}",
         wanted=f"at least {levels[-1].tcb.isvsvn}, the lowest level's",
     )
-
-
-def _converge(platform: str, enclaves: list[str]) -> str:
-    # A status that is not known here could be worse than any: it must not vanish among good ones.
-    if platform not in RANKS or not set(enclaves).issubset(ENCLAVE_STATUSES):
-        raise NotGenuineError(Reason.TCB_NOT_RECOGNIZED, UNKNOWN_STATUS)
-    if REVOKED in enclaves:
-        return REVOKED
-    if OUT_OF_DATE in enclaves:
-        return WITH_OUT_OF_DATE_ENCLAVE.get(platform, platform)
-    return platform
 
 
 def _signer(digest: bytes) -> str:

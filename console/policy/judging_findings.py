@@ -134,6 +134,9 @@ def _pins(policy: Policy | EvidencePolicy) -> Iterator[Finding]:
     for at, platform, pinned in pins(policy):
         whose = dotted(at)
         yield from pin_findings(at, platform, pinned)
+        if at[0] != "coordinators" and pinned == policy.coordinators.get(platform):
+            text = f"{whose} is what [coordinators] pins: what runs may be either; pin an image of its own"
+            yield Finding("same-as-coordinator", at, text)
         if pinned.unsafe_any_measurement:
             text = f"{whose} accepts any code whatever"
             yield Finding("unsafe-switch", (*at, "unsafe_any_measurement"), text)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from attestation.moments import in_utc
+from attestation.moments import read_rfc3339
 from console.evidence_files import FILES, Found, read
 from console.policy import files
 from schemas.errors import UsageError
@@ -106,9 +106,7 @@ def _recorded(meta: Path) -> datetime:
         return datetime.now(UTC)
     try:
         stated = msgspec.json.decode(files.read(meta, files.MAX_SMALL), type=_Meta).valid_at
-        moment = None if stated is None else datetime.fromisoformat(stated)
-        if moment is not None and moment.tzinfo is not None:
-            moment = in_utc(moment)
+        moment = None if stated is None else read_rfc3339(stated)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(f"{meta} can't be read: mend it, remove it, or say the time with --at") from error
     if moment is None:

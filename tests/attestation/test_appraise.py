@@ -679,6 +679,25 @@ def test_offered_crl_counts_though_the_policy_requires_none(snp: Case, amd: dict
     snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
 
 
+@pytest.mark.parametrize("serial", [simulated_snp.ASK_SERIAL, simulated_snp.ARK_SERIAL])
+@pytest.mark.parametrize("name", ["crl_2.der", "crl_5.der"])
+def test_every_valid_list_beside_the_first_is_applied_and_no_other(
+    name: str, serial: int, snp: Case, amd: dict[str, bytes]
+) -> None:
+    first = crl(amd, revoked=[7])
+    for listed in ({"crl.der": first}, {}):
+        snp.demand(require_crl=False)
+        snp.endorsements.pop("crl.der", None)
+        snp.endorsements |= listed
+        for unlike in ({"this_update": NOW - timedelta(days=90)}, {"key": "ask.pem"}, {"issuer": "ask.der"}):
+            snp.endorsements[name] = crl(amd, revoked=[serial], **unlike)
+            snp.appraise()
+        snp.endorsements[name] = b"junk"
+        snp.appraise()
+        snp.endorsements[name] = crl(amd, revoked=[serial], this_update=NOW - timedelta(days=2))
+        snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
+
+
 def test_crl_that_names_the_root_itself_is_believed(snp: Case, amd: dict[str, bytes]) -> None:
     snp.endorsements["crl.der"] = crl(amd, revoked=[simulated_snp.ARK_SERIAL])
     refusal = snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)

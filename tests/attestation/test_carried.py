@@ -12,6 +12,7 @@ from attestation import AttestationError, AttesterError, nitro, sev_snp, tdx
 from attestation.attesters.own_machine import COLLATERAL, OwnMachine
 from attestation.bundles.bundle import SKEW, encode_file, sign_bundle
 from attestation.bundles.carried import Carried, CarryingMachine, carried_by
+from attestation.memory import Memory
 from attestation.tdx.collateral import NAMES
 from console.documents import make_anchor
 from lab.simulate import certificates
@@ -87,6 +88,7 @@ def test_evidence_that_came_without_collateral_is_complete(quote: Evidence, forg
 
 
 DAY = timedelta(days=1)
+KEYS_OF_AMD = ("vcek", "vlek")
 
 
 def test_a_list_that_does_not_name_him_yet_is_no_way_around_the_bundles(
@@ -141,7 +143,48 @@ def test_a_report_of_a_chip_gets_the_certificate_of_that_chip(tmp_path: Path) ->
     issuer = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
     older = certificates.make_crl(*issuer, this_update=NOW - 2 * DAY, lifetime=30 * DAY)
     completed = held.complete(evidence, {"vcek.der": b"his", "crl.der": older})
-    assert completed == {**files, "vcek.der": b"his"}
+    assert completed == {**files, "vcek.der": b"his", "crl_2.der": older}
+
+
+@pytest.mark.parametrize("revoking", ["vcek", "vlek"])
+@pytest.mark.parametrize("sent", ["no list", "an older one", "a newer one", "many"])
+def test_what_one_list_of_a_root_revokes_no_other_list_of_it_brings_back(
+    revoking: str, sent: str, tmp_path: Path, amd: dict[str, bytes], chip: simulated_snp.SevSnpChip
+) -> None:
+    measured = {name: bytes(32 if name == "host_data" else 48) for name in MEASURED[SEV_SNP]}
+    evidence, files = chip.evidence(measured, KEY_BINDING, CHALLENGE, now=NOW)
+    issuer = certificates.load_certificate(amd, "ark.der"), certificates.load_rsa_key(amd, "ark.pem")
+
+    def made_on(day: int, revoked: tuple[int, ...] = ()) -> bytes:
+        return certificates.make_crl(*issuer, this_update=NOW + day * DAY, lifetime=60 * DAY, revoked=revoked)
+
+    lists = {key: made_on(-4, (simulated_snp.ASK_SERIAL,) if key == revoking else ()) for key in KEYS_OF_AMD}
+    chain = {name: files[name] for name in ("ask.der", "ark.der")}
+    entries = tuple(
+        CollateralEntry(subject=f"crl/Genoa/{key}", files={"crl.der": data, **chain}, fetched=0)
+        for key, data in sorted(lists.items())
+    )
+    path = tmp_path / "bundle"
+    path.write_bytes(signed(entries, issued=ISSUED))
+    came = {name: data for name, data in files.items() if name != "crl.der"}
+    came |= {
+        "no list": {},
+        "an older one": {"crl.der": made_on(-5)},
+        "a newer one": {"crl.der": made_on(-1)},
+        "many": {"crl.der": made_on(-1)} | {f"crl_{n}.der": made_on(-n) for n in range(2, 6)},
+    }[sent]
+    completed = carried(path).complete(evidence, came)
+    if sent in ("a newer one", "many"):
+        assert completed["crl.der"] == came["crl.der"]
+        assert set(lists.values()) <= set(completed.values())
+    with pytest.raises(AttestationError) as refusal:
+        sev_snp.verify(evidence.value, completed, now=NOW)
+    assert refusal.value.reason is Reason.CERTIFICATE_REVOKED
+    # And so again from memory, in which the lists are by what they are.
+    memory = Memory().trial()
+    assert sev_snp.verify(evidence.value, came | {"crl.der": made_on(-1)}, now=NOW, memory=memory)
+    with pytest.raises(AttestationError):
+        sev_snp.verify(evidence.value, completed, now=NOW, memory=memory)
 
 
 # --- what is not used -------------------------------------------------------------------------------
@@ -349,8 +392,20 @@ def test_a_file_that_turns_bad_is_told_once_and_what_was_there_before_is_used(
     for _ in range(2):
         assert held.complete(quote, {}) == before
     assert len(caplog.records) == 1
+    good = signed((), issued=ISSUED + 1)
     file.unlink()
-    assert held.complete(quote, {}) == before
+    for _ in range(3):
+        assert held.complete(quote, {}) == before
+    assert len(caplog.records) == 2
+    assert "No such file" in caplog.messages[-1]
+    os.mkfifo(file)
+    for _ in range(2):
+        assert held.complete(quote, {}) == before
+    assert len(caplog.records) == 3
+    assert "no regular file" in caplog.messages[-1]
+    put(file, good)
+    assert held.complete(quote, {}) != {}
+    assert len(caplog.records) == 4
 
 
 # --- on the way out ---------------------------------------------------------------------------------

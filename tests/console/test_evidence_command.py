@@ -29,7 +29,7 @@ from attestation.tdx.tcb import FOREIGN_MODULE, FOREIGN_QE, NOT_OF_INTEL, UNKNOW
 from attestation.trust import Claim, Finding
 from attestation.vendors import AMD_ROOTS
 from console.cli import run
-from console.evidence_files import read_bounded
+from console.evidence_files import read_bounded, read_endorsements
 from lab.simulate import nitro, sev_snp
 from lab.simulate.nitro import NitroCard
 from schemas.errors import Reason, UsageError
@@ -699,6 +699,25 @@ def test_what_is_not_read_is_called_by_what_it_is(tmp_path: Path) -> None:
         read_bounded(Path("/dev/zero"), 10)
 
 
+def test_a_pipe_that_takes_a_files_place_after_it_was_looked_at_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def swapped(path: Path, flags: int) -> int:
+        path.unlink()
+        os.mkfifo(path)
+        return opened(path, flags)
+
+    for name in ("report.bin", "ask.der"):
+        (tmp_path / name).write_bytes(bytes(10))
+    monkeypatch.setattr(os, "open", swapped)
+    with pytest.raises(UsageError, match="a pipe with a name"):
+        read_bounded(tmp_path / "report.bin", 10)
+    with pytest.raises(UsageError, match="is no regular file"):
+        read_endorsements(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("path", "said"), [("", "it is empty: name a folder or file"), ("-", "name /dev/stdin")]
 )
@@ -730,11 +749,11 @@ def test_a_folder_that_may_not_be_entered_is_not_said_to_hold_nothing(
 def test_a_file_that_nobody_may_read_is_a_usage_error(
     tmp_path: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Path, *arguments: object, **options: object) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "report.bin").write_bytes(bytes(1184))
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UsageError, match="Permission denied"):
         read_bounded(tmp_path / "report.bin", 2000)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from schemas.errors import UsageError
-from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues
+from schemas.evidence import MEASURED, NITRO, SEV_SNP, TDX, PlatformValues
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, TaskClass, Workload, check
 from schemas.rules import Rule
@@ -62,7 +62,8 @@ def platform(name: str, **changes: Any) -> Policy:
     lines = changes.get("products") or ()
     named = tuple(AMD_ROOTS[line] for line in lines if line in AMD_ROOTS)
     values = {"roots": named or VENDOR_ROOTS[name][-1:], **changes}
-    workloads = {role: Workload(roles=(role,), on={name: pinned}) for role in ("planner",)}
+    other = replace(pinned, measurements={**pinned.measurements, MEASURED[name][0]: "03" * 48})
+    workloads = {role: Workload(roles=(role,), on={name: other}) for role in ("planner",)}
     return but(
         platforms={name: PlatformValues(**values)},
         coordinators={name: pinned},

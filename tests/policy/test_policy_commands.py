@@ -16,7 +16,7 @@ from console.documents import open_signed_policy
 from console.policy import files
 from lab.simulate import nitro
 from lab.simulate.nitro import NitroCard
-from schemas.evidence import NITRO, PlatformValues
+from schemas.evidence import NITRO, SEV_SNP, PlatformValues, Publisher
 from schemas.pinning import Pinned
 from schemas.policy import Client, Policy, Workload, dump, parse
 from schemas.vendor_roots import AMD_ROOTS, VENDOR_ROOTS
@@ -355,6 +355,26 @@ def test_a_difference_is_said_and_its_absence_too(run: Run) -> None:
     assert json.loads(run("diff", "old.toml", "new.toml", "--json")[1])["permitted"] == []
 
 
+def published(key: str, host_data: str) -> Workload:
+    pinned = Pinned(
+        measurements={"host_data": host_data * 32}, publisher=Publisher(key=key * 48, minimum_svn=1)
+    )
+    return Workload(roles=("vault",), on={SEV_SNP: pinned})
+
+
+def test_two_publishers_of_one_report_are_told_and_of_two_are_not(run: Run) -> None:
+    platforms = {**POLICY.platforms, SEV_SNP: PlatformValues(roots=(AMD_ROOTS["Genoa"],))}
+    more = {"auditor": published("0a", "02"), "clerk": published("0b", "03")}
+    text = dump(but(platforms=platforms, workloads={**POLICY.workloads, **more}))
+    Path("policy.toml").write_text(text)
+    assert "may match" not in run("check", "policy.toml")[1]
+    Path("policy.toml").write_text(text.replace("03" * 32, "02" * 32))
+    code, said = run("check", "policy.toml")
+    assert code == 2
+    assert "workloads.clerk.on.sev-snp: evidence may match workloads.auditor too" in said
+    assert "id_key_digest" in said
+
+
 # Against recorded evidence: of simulated cards, as `sealbus lab evidence` writes it out.
 
 RECORDED = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -555,6 +575,7 @@ def test_evidence_that_is_forged_is_refused_and_what_is_none_is_unreadable(lab: 
         "{",
         '{"valid_at": "noon"}',
         '{"valid_at": "2026-11-20T12:00:00"}',
+        '{"valid_at": "2026-W47-5T12:00:00Z"}',
         '{"valid_at": "0001-01-01T00:00:00+14:00"}',
         "[1]",
     ],
@@ -564,6 +585,40 @@ def test_a_note_that_can_not_be_read_is_told_by_its_file(lab: Policy, run: Run, 
     code, said = run("replay", "old.toml", "evidence")
     assert code == 2
     assert "meta.json" in said
+
+
+@pytest.fixture
+def at_the_end(lab: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence in evidence/last/ that whoever made it signed in the last hours that have a date."""
+    end = datetime.max.replace(tzinfo=UTC, microsecond=0)
+    start = end - timedelta(hours=2)
+    life = end - start + nitro.BACKDATED
+    monkeypatch.setattr(nitro, "ROOT_LIFETIME", end - start + timedelta(days=1))
+    monkeypatch.setattr(nitro, "_AUTHORITIES", tuple((*each[:2], life) for each in nitro._AUTHORITIES))
+    monkeypatch.setattr(nitro, "LEAF_LIFETIME", life)
+    last = NitroCard.from_files(nitro.make_root(start), serial=1)
+    pcrs = dict.fromkeys(("pcr0", "pcr1", "pcr2"), IMAGES["vault"])
+    fields = last.fields(pcrs, bytes(64), bytes(32), now=start)
+    fields["timestamp"] = int(end.timestamp() * 1000)
+    folder = Path("evidence", "last")
+    folder.mkdir()
+    (folder / "attestation.cbor").write_bytes(last.sign(fields))
+    (folder / "meta.json").write_text('{"valid_at": "9999-12-31T23:59:30Z"}')
+
+
+@pytest.mark.usefixtures("at_the_end")
+def test_evidence_of_the_end_of_time_keeps_nobody_from_the_rest(run: Run) -> None:
+    code, said = run("replay", "old.toml", "evidence", "--json")
+    assert code == 1
+    assert [
+        (each["evidence"], each["verdict"], each["reasons"]) for each in json.loads(said)["evidence"]
+    ] == [
+        ("last", "refused", ["root-not-in-policy"]),
+        ("planner", "accepted", []),
+        ("vault", "accepted", []),
+    ]
+    code, said = run("check", "old.toml", "--evidence", "evidence")
+    assert (code, "Traceback" in said, "Overflow" in said) == (1, False, False)
 
 
 def test_a_folder_that_can_not_be_read_keeps_nobody_from_the_rest(lab: Policy, run: Run) -> None:

@@ -153,6 +153,11 @@ CASES: dict[str, tuple[Policy, str, tuple[str | int, ...]]] = {
         "never-met",
         ("workloads", "vault", "on", NITRO, "publisher", "key"),
     ),
+    "a workload that is the coordinator": (
+        vault(on={NITRO: POLICY.coordinators[NITRO]}),
+        "same-as-coordinator",
+        ("workloads", "vault", "on", NITRO),
+    ),
     "a chip of another platform": (
         vault(on={NITRO: replace(pcrs("02"), chips=("i-0123456789abcdef0", "ab" * 64))}),
         "never-met",
@@ -346,10 +351,11 @@ def test_milan_is_for_workloads_with_chips(values: dict[str, Any], warned: bool)
     policy = platform(SEV_SNP, **values)
     found = [each for each in findings(policy, now=NOW) if each.code == "milan-without-chips"]
     assert [each.path[0] for each in found] == (["coordinators", "workloads"] if warned else [])
-    chips = {SEV_SNP: replace(policy.coordinators[SEV_SNP], chips=("ab" * 64,))}
-    listed = replace(
-        policy, coordinators=chips, workloads={"planner": Workload(roles=("planner",), on=chips)}
+    planner = policy.workloads["planner"]
+    coordinator, agent = (
+        {SEV_SNP: replace(each[SEV_SNP], chips=("ab" * 64,))} for each in (policy.coordinators, planner.on)
     )
+    listed = replace(policy, coordinators=coordinator, workloads={"planner": replace(planner, on=agent)})
     assert findings(listed, now=NOW) == []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from schemas import policy
 from schemas.errors import UsageError
@@ -265,7 +266,47 @@ LONG_KEY = "0e" * 48
     ],
 )
 def test_two_workloads_match_one_piece_of_evidence_or_cannot(one: Pinned, other: Pinned, both: bool) -> None:
-    assert may_match_both(one, other) is may_match_both(other, one) is both
+    assert may_match_both(NITRO, one, other) is may_match_both(NITRO, other, one) is both
+
+
+def of(key: str, **measurements: str) -> Pinned:
+    return Pinned(measurements=measurements, publisher=Publisher(key=key))
+
+
+OTHER_KEY, THIRD_KEY = "0f" * 48, "0a" * 48
+
+
+@pytest.mark.parametrize(
+    ("platform", "one", "other", "both"),
+    [
+        # One may be the ID key's digest and the other the author key's, of one image.
+        (SEV_SNP, of(LONG_KEY), of(OTHER_KEY), True),
+        (SEV_SNP, of(LONG_KEY, host_data="aa"), of(OTHER_KEY, host_data="aa"), True),
+        (SEV_SNP, of(LONG_KEY, host_data="aa"), of(OTHER_KEY, host_data="bb"), False),
+        (SEV_SNP, of(LONG_KEY, host_data="aa"), of(OTHER_KEY, host_data="aa", family_id="01"), True),
+        (SEV_SNP, of(LONG_KEY, family_id="02"), of(OTHER_KEY, family_id="01"), False),
+        (SEV_SNP, of(LONG_KEY, id_key_digest=LONG_KEY), of(OTHER_KEY, id_key_digest=OTHER_KEY), False),
+        (SEV_SNP, of(LONG_KEY, id_key_digest=LONG_KEY), of(OTHER_KEY, author_key_digest=OTHER_KEY), True),
+        (SEV_SNP, of(LONG_KEY, id_key_digest=THIRD_KEY), of(OTHER_KEY), False),
+        (SEV_SNP, of(LONG_KEY), Pinned(measurements={"id_key_digest": OTHER_KEY}), True),
+        (
+            SEV_SNP,
+            of(LONG_KEY),
+            Pinned(measurements={"id_key_digest": OTHER_KEY, "author_key_digest": OTHER_KEY}),
+            False,
+        ),
+        (SEV_SNP, of(LONG_KEY), of(LONG_KEY), True),
+        (NITRO, of(LONG_KEY), of(OTHER_KEY), False),
+        (NITRO, of(LONG_KEY), Pinned(measurements={"pcr8": OTHER_KEY}), False),
+        (NITRO, of(LONG_KEY), Pinned(measurements={"pcr8": LONG_KEY}), True),
+    ],
+)
+def test_two_publishers_may_both_have_signed_where_evidence_states_two_keys(
+    platform: str, one: Pinned, other: Pinned, both: bool
+) -> None:
+    assert may_match_both(platform, one, other) is may_match_both(platform, other, one) is both
+    apart = [replace(each, chips=(chip,)) for each, chip in ((one, "01"), (other, "02"))]
+    assert not may_match_both(platform, *apart)
 
 
 # --- a policy for evidence alone ----------------------------------------------------------------
