@@ -1,5 +1,6 @@
 """Who holds which role: what the coordinator lists, verified, and looked up again before it is old."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import anyio
@@ -32,11 +33,9 @@ class Listings:
         self._membership = membership
         self._refusals = refusals
         self._listings: dict[str, Listing] = {}
+        # What was listed last, by role; as old as it may be.
+        self.known: Callable[[str], Listing | None] = self._listings.get
         self._looking: dict[str, anyio.Lock] = {}
-
-    def known(self, role: str) -> Listing | None:
-        """Return what was listed last."""
-        return self._listings.get(role)
 
     def keep(self, role: str, listing: Listing) -> None:
         """Go by a listing until it is old."""

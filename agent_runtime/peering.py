@@ -24,7 +24,7 @@ from schemas.limits import (
     SESSIONS_PER_PEER,
 )
 from schemas.messages import Accept, Body, Init, Millis
-from schemas.peer import PeerMessage, array_head, decode_messages, encode_message
+from schemas.peer import ARRAY_HEADS, PeerMessage, decode_messages, encode_message
 from schemas.subjects import Kind, subject
 from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
@@ -257,7 +257,7 @@ class Peering:
         trust, now = self._membership.require_live_now()
         if link.peer.subject in trust.revoked or now >= link.expires:
             raise _closed(link, trust)
-        header, sealed = link.session.seal_parts((array_head(len(messages)), *messages))
+        header, sealed = link.session.seal_parts((ARRAY_HEADS[len(messages)], *messages))
         link.sent = now
         return link.session.send_subject, header, sealed
 

@@ -89,6 +89,10 @@ def array_head(count: int) -> bytes:
     return (0x90 | count).to_bytes() if count < 16 else b"\xdc" + count.to_bytes(2, "big")
 
 
+# The same for as many as a frame may have, by their number.
+ARRAY_HEADS = tuple(array_head(count) for count in range(MAX_MESSAGES + 1))
+
+
 def decode_messages(body: bytes | memoryview) -> tuple[PeerMessage, ...]:
     """Read the body of a frame, or raise `MalformedError`."""
     try:
