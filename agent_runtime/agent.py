@@ -63,7 +63,7 @@ class Context(Protocol):
         """The instance of who submitted or called."""
 
     async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
-        """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
+        """Call a tool; return its value in so many seconds, an hour at most, or raise `CallFailedError`."""
 
     async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:
         """Send a message to the role that takes its kind, at most once; nobody answers.
@@ -82,7 +82,10 @@ class Context(Protocol):
         affinity: str | None = None,
         label: str = "",
     ) -> Task:
-        """Submit a task; returns when the broker has acknowledged it. `lifetime` is in seconds."""
+        """Submit a task; returns when the broker has acknowledged it.
+
+        `lifetime` is in seconds, at most that of its class; a handler that still runs then is ended.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,8 +123,7 @@ class Calls:
         self, way: Way, tool: str, arguments: bytes, *, within: float, idempotency: bytes | None
     ) -> bytes:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
-        if not within <= CALL_SECONDS:
-            raise UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")
+        _check_within(within)
         if len(arguments) > way.granted.most or way.granted.is_timed:
             way = way.of_size(len(arguments))
         deadline = way.now + int(within * SECOND)
@@ -187,6 +186,7 @@ class Calls:
 
         `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
         """
+        _check_within(within)
         way = way.of_size(len(payload))
         clock = self._membership.clock
         deadline = clock.now() + int(within * SECOND)
@@ -243,6 +243,10 @@ class Calls:
             waiting.sweep(now)
         if await self.links.sweep():
             self._routes.clear()
+
+    def flush(self) -> None:
+        """Send what this turn has said so far."""
+        self._outgoing.flush()
 
     async def drop_all(self) -> None:
         """End every session: at the end, or when another coordinator's term began."""
@@ -306,3 +310,8 @@ class Calls:
                 self.links.reopened(link, message)
         if sent:
             self.serving.sent(link, sent)
+
+
+def _check_within(within: float) -> None:
+    if not within <= CALL_SECONDS:
+        raise UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")

@@ -1,5 +1,6 @@
 """What a handler holds: calls and submissions in its own name, for the task it works on."""
 
+from math import inf
 from typing import Any, TypeVar
 
 from agent_runtime.agent import decode_value, encode_value
@@ -8,6 +9,7 @@ from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.submitter import SubmittedTask, Submitter
 from agent_runtime.submitting import Origin
+from schemas.errors import UsageError
 from schemas.limits import SECOND
 
 T = TypeVar("T")
@@ -61,7 +63,12 @@ class NodeContext:
         affinity: str | None = None,
         label: str = "",
     ) -> SubmittedTask:
-        """Submit a task; return when the broker has acknowledged it."""
+        """Submit a task; return when the broker has acknowledged it.
+
+        Its `lifetime`, in seconds, is at most that of its class; `UsageError` for what is none.
+        """
+        if lifetime is not None and not 0 < lifetime < inf:
+            raise UsageError(f"a task lives for some seconds, not {lifetime}")
         self._gate.may_say("submit", task_class, payload)
         return await self._submitter.submit(
             task_class,

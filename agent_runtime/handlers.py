@@ -10,7 +10,7 @@ import anyio
 
 from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
 from agent_runtime.errors import RefusedError
-from agent_runtime.pool import Rest, ToldToEndError
+from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
@@ -134,7 +134,7 @@ def _no_handler(refusals: Refusals) -> Ended:
 def _own(error: asyncio.CancelledError) -> asyncio.CancelledError:
     """Return what a handler brought on itself, waiting for what it had cancelled; raise what it was told."""
     task = asyncio.current_task()
-    if isinstance(error, ToldToEndError) or task is None or task.cancelling():
+    if task is None or task.cancelling():
         raise error
     return error
 

@@ -360,6 +360,8 @@ class Node:
     async def _close(self) -> None:
         self.submitter.close()
         with self.refusals.at("close"):
+            # What was said last in a turn that never ended is on its way, as whoever said it was told.
+            self.calls.flush()
             await self.calls.drop_all()
             await self.coordination.close()
         self.refusals.tell()

@@ -19,10 +19,6 @@ from anyio.abc import TaskGroup
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
-class ToldToEndError(asyncio.CancelledError):
-    """A job was cancelled before its task had taken it up."""
-
-
 class Rest:
     """What is left of a coroutine that was stepped by hand and waits for `yielded`."""
 
@@ -93,11 +89,13 @@ class Job:
 
     async def finish(self, task: "asyncio.Task[Any]") -> None:
         """Run what is left, in `task`."""
-        if not self.cancelled:
-            self._task = task
-        elif self._steps is None:
+        if self.cancelled and self._steps is None:
             self.done = True
             return
+        self._task = task
+        if self.cancelled:
+            # As who cancels a task does it: what the work waits for ends as well, and groups in it know why.
+            task.cancel()
         try:
             await self
         except asyncio.CancelledError:
@@ -106,7 +104,7 @@ class Job:
         finally:
             self.done = True
         # Only our own request is taken back: that the task group ends, at the same time, stands.
-        if self.cancelled and self._task is not None and task.uncancel() > 0:
+        if self.cancelled and task.uncancel() > 0:
             raise asyncio.CancelledError
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -115,8 +113,6 @@ class Job:
             if steps is None:
                 steps = self._steps = self._work()
                 self._yielded = run(steps.send, None)
-            elif self.cancelled:
-                self._yielded = run(steps.throw, ToldToEndError())
         except StopIteration:
             return
         yield from Rest(steps, self._yielded, run).__await__()

@@ -4,8 +4,10 @@ The result is acknowledged by its stream before the scheduler hears `done`: in b
 that another instance does the task again, never that it is lost.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
+from types import TracebackType
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,6 +21,7 @@ from agent_runtime.refusals import Refusals
 from agent_runtime.seen import SeenTasks, TaskKey
 from schemas import codec
 from schemas.errors import PeerError, Reason
+from schemas.limits import SECOND
 from schemas.messages import ResultBody, TaskBody
 from schemas.scheduling import BACK, DONE, TAKEN, WORKING, Assign, Load, Status, TaskMessage, task_id_of
 from schemas.subjects import Kind, subject
@@ -167,10 +170,17 @@ class Working:
             return ResultBody(worker, Reason.UNDELIVERABLE.value, "no instance finished it", b"")
         context = self._context_for(body.task_id, opened.sender_role, opened.sender.instance)
         endpoint = self._agent.tasks.get(body.task_class)
-        ended = await handlers.run(
-            endpoint, granted, body.payload, context, self._refusals, now=self._gate.now()
-        )
-        return ResultBody(worker, ended.reason, ended.detail, ended.value)
+        with anyio.CancelScope() as scope, _Expiry(scope, lambda: self._remaining(opened.key)):
+            ended = await handlers.run(
+                endpoint, granted, body.payload, context, self._refusals, now=self._gate.now()
+            )
+            return ResultBody(worker, ended.reason, ended.detail, ended.value)
+        self._refusals.note("task", Reason.DEADLINE_PASSED.value)
+        return ResultBody(worker, Reason.DEADLINE_PASSED.value, "its handler still ran", b"")
+
+    def _remaining(self, key: TaskKey) -> float:
+        # Of the latest copy: sealed anew, it may live longer than it did.
+        return (self._running[key].body.expires - self._gate.now()) / SECOND
 
     def _not_begun(self, opened: OpenedTask, error: PeerError, state: str) -> None:
         self._refusals.note("task", error.reason.value)
@@ -226,3 +236,28 @@ class Working:
         )
         token = member.names(Kind.LOAD, instance)[0]
         await self._transport.publish(subject(member.mesh.id, Kind.LOAD, token), codec.encode(load))
+
+
+class _Expiry:
+    """Ends a handler when its task expires: nobody waits for it then, and its slot is another's."""
+
+    def __init__(self, scope: anyio.CancelScope, remaining: Callable[[], float]) -> None:
+        self._scope = scope
+        self._remaining = remaining  # seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._look()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        remaining = self._remaining()
+        if remaining > 0:
+            self._timer = asyncio.get_running_loop().call_later(remaining, self._look)
+        else:
+            self._scope.cancel()

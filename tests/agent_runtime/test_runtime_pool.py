@@ -297,3 +297,62 @@ async def test_a_handler_that_cancels_what_it_waits_for_has_failed_and_nobody_el
     ran: list[int] = []
     await offer(pool, job(ran, 1))
     assert ran == [1]
+
+
+async def in_asyncios_group(_value: int, _context: Context) -> None:
+    async with asyncio.TaskGroup() as group:
+        await group.create_task(asyncio.Event().wait())
+
+
+async def in_anyios_group(_value: int, _context: Context) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep_forever)
+        await anyio.sleep_forever()
+    raise AssertionError("it went on after its group had been cancelled")
+
+
+async def gathering(_value: int, _context: Context) -> None:
+    await asyncio.gather(asyncio.Event().wait(), asyncio.Event().wait())
+
+
+async def tidying(_value: int, _context: Context) -> None:
+    child = asyncio.ensure_future(asyncio.Event().wait())
+    try:
+        await asyncio.Event().wait()
+    finally:
+        child.cancel()
+        await child
+
+
+@pytest.mark.parametrize("handler", [in_asyncios_group, in_anyios_group, gathering, tidying])
+async def test_a_job_that_is_cancelled_in_the_read_that_brought_it_ends_as_a_cancelled_task(
+    pool: Pool, handler: Callable[[int, Context], Awaitable[None]]
+) -> None:
+    agent, refusals, granted = Agent("worker"), Refusals(), Granted("worker", Constraints())
+    agent.tool("slow")(handler)
+    before = asyncio.all_tasks()
+    ended: list[BaseException] = []
+
+    async def call() -> None:
+        try:
+            await run(agent.tools["slow"], granted, b"\x01", cast("Context", None), refusals, now=0)
+        except asyncio.CancelledError as error:
+            ended.append(error)
+            raise
+
+    def read() -> None:
+        made = pool.offer(call)
+        assert made is not None
+        made.cancel()
+
+    asyncio.get_running_loop().call_soon(read)
+    with anyio.fail_after(90):
+        while not ended:
+            await turn()
+        # Nothing that it had begun goes on without it.
+        while asyncio.all_tasks() - before:
+            await turn()
+    assert refusals.counts == {}
+    ran: list[int] = []
+    await offer(pool, job(ran, 1))
+    assert ran == [1]

@@ -291,6 +291,27 @@ async def test_a_task_that_waited_until_it_expired_does_not_begin(up: tuple[Worl
         assert len(slow.callers) == 1
 
 
+async def test_a_handler_that_never_ends_is_ended_with_its_task_and_leaves_its_slot(
+    up: tuple[World, Party],
+) -> None:
+    world, _ = up
+    desk, planner = client(world), enclave(world, "planner")
+    slow = Slow(Agent("planner", concurrency=1))
+    async with working(planner, slow) as (made, wire):
+        await assign(made, desk.task(task_id=TASKS[0], payload=b"\xa2ok", expires=world.now + 100))
+        with anyio.fail_after(30):
+            await slow.begun.wait()
+        slow.begun = anyio.Event()
+        await assign(made, desk.task(task_id=TASKS[1], payload=b"\xa2ok"))
+        world.now += 100
+        await wire.until(lambda wire: wire.results)
+        assert reason_of(world, wire.results[0]) == Reason.DEADLINE_PASSED
+        assert ("task", Reason.DEADLINE_PASSED.value) in wire.refused
+        # What waited for the slot has it.
+        with anyio.fail_after(30):
+            await slow.begun.wait()
+
+
 async def test_a_task_that_waited_is_refused_outside_its_hours() -> None:
     begins = datetime.fromtimestamp(START / 1000, UTC)
     hours = f"{begins:%H:%M}-{begins + timedelta(minutes=2):%H:%M}"

@@ -11,7 +11,7 @@ from agent_runtime import Agent, CallFailedError, Context, Node, RefusedError
 from agent_runtime.gate import Way
 from agent_runtime.listings import Listing
 from lab.mesh import RunningMesh
-from schemas.errors import Reason
+from schemas.errors import Reason, UsageError
 from schemas.granted import Granted
 from tests.mesh.world import client_identity, enclave_identity, forge, joined
 
@@ -38,6 +38,43 @@ async def pair(mesh: RunningMesh, agent: Agent) -> AsyncIterator[Pair]:
         desk.calls.listings._listings["counter"] = listing
         with anyio.fail_after(90):
             yield Pair(desk, counter)
+
+
+async def test_what_was_sent_last_arrives_although_its_sender_leaves_at_once(mesh: RunningMesh) -> None:
+    agent, heard, all_there = Agent("counter"), list[int](), anyio.Event()
+
+    @agent.message("note")
+    async def note(number: int, context: Context) -> None:
+        heard.append(number)
+        if number == 9:
+            all_there.set()
+
+    async with joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as counter:
+        held = counter.membership.held()
+        async with joined(mesh, client_identity(mesh)) as desk:
+            listing = Listing(((held.admission, held.admission_bytes),), 2**62, frozenset())
+            desk.calls.listings._listings["counter"] = listing
+            for number in range(10):
+                await desk.context().send("note", number)
+        with anyio.fail_after(90):
+            await all_there.wait()
+    assert heard == list(range(10))
+
+
+@pytest.mark.parametrize("within", [float("inf"), float("nan"), 3601.0])
+async def test_what_may_not_last_so_long_is_refused_at_once(mesh: RunningMesh, within: float) -> None:
+    async with joined(mesh, client_identity(mesh)) as desk:
+        with pytest.raises(UsageError, match="3600 s"):
+            await desk.context().send("note", 1, within=within)
+        with pytest.raises(UsageError, match="3600 s"):
+            await desk.context().call("read", "x", int, within=within)
+
+
+@pytest.mark.parametrize("lifetime", [0, -1, float("inf"), float("nan")])
+async def test_a_task_has_a_lifetime(mesh: RunningMesh, lifetime: float) -> None:
+    async with joined(mesh, client_identity(mesh)) as desk:
+        with pytest.raises(UsageError, match="some seconds"):
+            await desk.context().submit("work", "x", lifetime=lifetime)
 
 
 async def test_messages_arrive_once_in_order_and_nobody_answers(mesh: RunningMesh) -> None:
