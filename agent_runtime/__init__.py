@@ -2,7 +2,8 @@
 
     from agent_runtime import Agent, Context
 
-Six names are enough for an agent; `connect_client` is for programs outside any TEE.
+These two are enough for an agent; the errors are for what it catches and raises. `connect_client`, with an
+`Identity`, is for programs outside any TEE. `Node` is what either runs on.
 """
 
 from agent_runtime.agent import Agent, Context, Task

@@ -134,7 +134,11 @@ class Agent:
         return self._register(self.tools, name)
 
     def message(self, kind: str) -> Callable[[H], H]:
-        """Heed the messages of a kind with the decorated function `(payload, context) -> None`."""
+        """Heed the messages of a kind with the decorated function `(payload, context) -> None`.
+
+        Handlers of one sender's messages begin in the order sent; those that wait, and plain functions,
+        which run in threads, run beside each other.
+        """
         return self._register(self.messages, kind)
 
     def _register(self, table: dict[str, Endpoint], name: str) -> Callable[[H], H]:

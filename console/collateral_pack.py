@@ -10,12 +10,13 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from attestation.amd_names import VLEK_FILE
+from attestation.amd_names import CRL_FILE, MORE_CRL_FILES, VLEK_FILE
 from attestation.endorsements.gather import merge
 from attestation.endorsements.sort import Unfit, sort
 from attestation.hints import Hint
 from console.collateral_files import folders_of_endorsements, read_unsigned
 from console.collateral_keep import put_into_file
+from console.collateral_lists import REVOKES_MORE, LeftList, left_lists, lists_of
 from console.collateral_screen import short
 from console.evidence import RFC3339, print_json, read_root
 from console.evidence_files import read_endorsements
@@ -58,13 +59,13 @@ def pack(
     checked like one that is fetched. Exit 1 if some document was left out, or nothing had to be packed, and 2
     if nothing is current; the lines say which and why.
     """
-    if out.exists():
-        read_unsigned(out)
+    before = read_unsigned(out) if out.exists() else ()
     trusted = tuple(read_root(root) for root in roots) or tuple(EVERY_VENDOR_ROOT)
     now, console = at or datetime.now(UTC), Console(stderr=True, highlight=False)
     found: Entries = ()
     left_out: list[dict[str, str]] = []
     unfit: list[Unfit] = []
+    lists: list[tuple[Path, bytes]] = []
     full, needless = folders_of_endorsements(folders)
     for folder in needless:
         text = f"{NITRO} evidence carries its own chain"
@@ -76,30 +77,42 @@ def pack(
             text = "it is a cloud's, and travels with the evidence that it is for"
             console.print(Text(printable(f"{folder / VLEK_FILE}: not packed: {text}")), soft_wrap=True)
             left_out.append({"path": str(folder / VLEK_FILE), "reason": CLOUDS, "detail": text})
+        lists += [(folder / name, files[name]) for name in MORE_CRL_FILES if name in files]
         for each in sort(files, roots=trusted, now=now):
             if isinstance(each, Unfit):
                 unfit.append(each)
-                subject, mark, problem = each.error.detail.rpartition(": ")
-                why = f"{folder / each.name}: left out: {short(subject)}{mark}{problem} [{each.error.reason}]"
-                console.print(Text(printable(why), "yellow"), soft_wrap=True)
-                path, reason = str(folder / each.name), each.error.reason.value
-                left_out.append({"path": path, "reason": reason, "detail": each.error.detail})
+                left_out.append(_tell(console, folder / each.name, each))
             else:
-                of, files = each
-                entry = CollateralEntry(subject=str(of), files=files, fetched=int(time.time()))
+                of, chosen = each
+                if CRL_FILE in chosen:
+                    lists.append((folder / CRL_FILE, chosen[CRL_FILE]))
+                entry = CollateralEntry(subject=str(of), files=chosen, fetched=int(time.time()))
                 # Of those in folders the newest is meant: only what the file has already is told.
                 found, _ = merge(found, (entry,), roots=trusted)
     # What an older file holds is none of what was packed now.
     unwritten = f"{out} was left as it was" if out.exists() else f"{out} was not written"
     packed, kept = put_into_file(out, found, roots=trusted) if found else ((), ())
+    revoking = 0
+    for left in left_lists(lists, packed):
+        if not isinstance(left, LeftList):
+            unfit.append(left[1])
+            left_out.append(_tell(console, *left))
+            continue
+        revoking += left.reason == REVOKES_MORE
+        left_out.append(_tell_list(console, left))
+    # That a file's list makes room for a newer one is as it should be, unless names go with it.
+    for left in left_lists(((out, data) for data in lists_of(before)), packed if packed else before):
+        if isinstance(left, LeftList) and left.reason == REVOKES_MORE:
+            revoking += 1
+            left_out.append(_tell_list(console, left))
     for each_kept in kept:
         console.print(Text(f"{out}: kept {each_kept}", "yellow"), soft_wrap=True)
-    left = f", {len(unfit)} left out" if unfit else ""
-    told = f"{out}: {count(len(packed), 'document')}{left}"
+    amiss = len(unfit) + revoking
+    told = f"{out}: {count(len(packed), 'document')}{f', {amiss} left out' if amiss else ''}"
     if not packed:
         why = _why_nothing(unfit, rooted=bool(roots)) if full else "there was nothing to pack"
         told = f"{unwritten}: {why}"
-    console.print(Text(printable(told), "yellow" if unfit or not packed else "green"), soft_wrap=True)
+    console.print(Text(printable(told), "yellow" if amiss or not packed else "green"), soft_wrap=True)
     if as_data:
         data: dict[str, object] = {
             "file": str(out) if packed else None,
@@ -113,7 +126,20 @@ def pack(
         print_json(data)
     if full and not packed:
         return UNUSABLE
-    return REFUSED if unfit or not packed else DONE
+    return REFUSED if amiss or not packed else DONE
+
+
+def _tell(console: Console, path: Path, left: Unfit) -> dict[str, str]:
+    subject, mark, problem = left.error.detail.rpartition(": ")
+    why = f"{path}: left out: {short(subject)}{mark}{problem} [{left.error.reason}]"
+    console.print(Text(printable(why), "yellow"), soft_wrap=True)
+    return {"path": str(path), "reason": left.error.reason.value, "detail": left.error.detail}
+
+
+def _tell_list(console: Console, left: LeftList) -> dict[str, str]:
+    why = f"{left.path}: left out: {left.detail} [{left.reason}]"
+    console.print(Text(printable(why), "yellow" if left.reason == REVOKES_MORE else ""), soft_wrap=True)
+    return {"path": str(left.path), "reason": left.reason, "detail": left.detail}
 
 
 def _reason_of(unfit: Sequence[Unfit]) -> str:

@@ -41,7 +41,7 @@ def verify(
     2. The certificates are those of the key that the report says signed it, for one product.
     3. They chain to a self-signed root and are valid at `now`.
     4. If there is a CRL, it is the root's own, current, and names neither the intermediate nor the root; nor
-       does any other ("crl_2.der" to "crl_5.der") that is the root's own and current.
+       does any other ("crl_2.der" to "crl_5.der") that is the root's own, current or expired.
     5. The report's signature is the endorsed key's.
     6. The certificate is for the TCB that the report states, component by component.
     7. It is for the chip and the processor that the report names.
@@ -81,9 +81,9 @@ def verify(
     if listing is not None:
         x509.verify_not_revoked(root, root, listing, now=now, memory=memory)
         x509.verify_not_revoked(intermediate, root, listing, now=now, memory=memory)
-    for each in _more_lists(endorsements, root, now, memory):
-        x509.verify_not_revoked(root, root, each, now=now, memory=memory)
-        x509.verify_not_revoked(intermediate, root, each, now=now, memory=memory)
+    for each, then in _more_lists(endorsements, root, now, memory):
+        x509.verify_not_revoked(root, root, each, now=then, memory=memory)
+        x509.verify_not_revoked(intermediate, root, each, now=then, memory=memory)
     # 5.
     _check_signature(report, endorsed, key)
     # 6.
@@ -118,16 +118,20 @@ def verify(
 
 def _more_lists(
     endorsements: Endorsements, root: x509.Certificate, now: datetime, memory: Remembers
-) -> Iterator[x509.RevocationList]:
-    """Yield the root's current lists beside the first; what is none takes nothing from those that are."""
+) -> Iterator[tuple[x509.RevocationList, datetime]]:
+    """Yield the root's lists beside the first, and when each is looked at; what is none takes nothing away.
+
+    One that has expired vouches for nobody, but no revocation lapses with it: whom it names stays refused.
+    """
     for name in MORE_CRL_FILES:
         if data := endorsements.get(name):
             try:
                 listing = x509.read_revocation_list(data, memory)
-                x509.verify_list(listing, root, now=now, memory=memory)
+                then = min(now, listing.next_update)
+                x509.verify_list(listing, root, now=then, memory=memory)
             except AttestationError:
                 continue
-            yield listing
+            yield listing, then
 
 
 def _check_signature(report: Report, endorsed: Endorsed, key: x509.PublicKey) -> None:

@@ -689,13 +689,16 @@ def test_every_valid_list_beside_the_first_is_applied_and_no_other(
         snp.demand(require_crl=False)
         snp.endorsements.pop("crl.der", None)
         snp.endorsements |= listed
-        for unlike in ({"this_update": NOW - timedelta(days=90)}, {"key": "ask.pem"}, {"issuer": "ask.der"}):
+        for unlike in ({"this_update": NOW + timedelta(days=1)}, {"key": "ask.pem"}, {"issuer": "ask.der"}):
             snp.endorsements[name] = crl(amd, revoked=[serial], **unlike)
             snp.appraise()
-        snp.endorsements[name] = b"junk"
-        snp.appraise()
-        snp.endorsements[name] = crl(amd, revoked=[serial], this_update=NOW - timedelta(days=2))
-        snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
+        for nobodys in (b"junk", crl(amd, revoked=[7], this_update=NOW - timedelta(days=90))):
+            snp.endorsements[name] = nobodys
+            snp.appraise()
+        # A revocation outlives its list.
+        for days in (2, 90):
+            snp.endorsements[name] = crl(amd, revoked=[serial], this_update=NOW - timedelta(days=days))
+            snp.assert_refused(NotGenuineError, Reason.CERTIFICATE_REVOKED)
 
 
 def test_crl_that_names_the_root_itself_is_believed(snp: Case, amd: dict[str, bytes]) -> None:

@@ -146,6 +146,28 @@ def test_a_report_of_a_chip_gets_the_certificate_of_that_chip(tmp_path: Path) ->
     assert completed == {**files, "vcek.der": b"his", "crl_2.der": older}
 
 
+def test_a_list_of_the_bundle_that_has_expired_still_refuses_whom_it_names(
+    tmp_path: Path, amd: dict[str, bytes], chip: simulated_snp.SevSnpChip
+) -> None:
+    measured = {name: bytes(32 if name == "host_data" else 48) for name in MEASURED[SEV_SNP]}
+    evidence, files = chip.evidence(measured, KEY_BINDING, CHALLENGE, now=NOW)
+    issuer = certificates.load_certificate(amd, "ark.der"), certificates.load_rsa_key(amd, "ark.pem")
+    names_him = certificates.make_crl(
+        *issuer, this_update=NOW - 40 * DAY, lifetime=30 * DAY, revoked=(simulated_snp.ASK_SERIAL,)
+    )
+    chain = {name: files[name] for name in ("ask.der", "ark.der")}
+    path = tmp_path / "bundle"
+    entry = CollateralEntry(subject="crl/Genoa/vcek", files={"crl.der": names_him, **chain}, fetched=0)
+    path.write_bytes(signed((entry,), issued=ISSUED))
+    # The newer list of the same root, which is of other keys, is current and names nobody.
+    other = certificates.make_crl(*issuer, this_update=NOW - DAY, lifetime=60 * DAY)
+    whole = carried(path).complete(evidence, {**files, "crl.der": other})
+    assert whole["crl.der"] == other
+    with pytest.raises(AttestationError) as refusal:
+        sev_snp.verify(evidence.value, whole, now=NOW)
+    assert refusal.value.reason is Reason.CERTIFICATE_REVOKED
+
+
 @pytest.mark.parametrize("revoking", ["vcek", "vlek"])
 @pytest.mark.parametrize("sent", ["no list", "an older one", "a newer one", "many"])
 def test_what_one_list_of_a_root_revokes_no_other_list_of_it_brings_back(

@@ -14,7 +14,7 @@ from attestation.endorsements.sort import Unfit, sort
 from console import cli
 from console.collateral_files import default_cache, save_beside
 from console.documents import make_anchor
-from lab.simulate import nitro, sev_snp
+from lab.simulate import certificates, nitro, sev_snp
 from lab.simulate.sev_snp import SevSnpChip
 from lab.simulate.tdx_issuer import tcb_info
 from schemas.collateral import CollateralEntry
@@ -571,6 +571,55 @@ def test_a_chips_certificate_is_packed_under_the_name_that_its_evidence_asks_for
     found = [each for each in sort(files, roots=(chip.root,), now=now) if not isinstance(each, Unfit)]
     entries = tuple(CollateralEntry(subject=str(subject), files=files, fetched=0) for subject, files in found)
     assert completed(evidence, {}, entries) == files
+
+
+def test_no_list_of_amds_is_left_out_of_a_file_unsaid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    made = sev_snp.make_root(now - timedelta(days=9))
+    measured = {"measurement": bytes(48), "host_data": bytes(32)}
+    _, files = SevSnpChip.from_files(made, serial=1).evidence(measured, bytes(64), bytes(32), now=now)
+    issuer = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
+
+    def listing(days: int, *revoked: int) -> bytes:
+        issued = now - timedelta(days=days)
+        return certificates.make_crl(*issuer, this_update=issued, lifetime=timedelta(60), revoked=revoked)
+
+    def packs(out: str, **folders: dict[str, bytes]) -> tuple[int, dict[str, Any]]:
+        for name, lists in folders.items():
+            (tmp_path / name).mkdir()
+            for each, data in {**files, **lists}.items():
+                (tmp_path / name / each).write_bytes(data)
+        (tmp_path / "root.der").write_bytes(made["ark.der"])
+        where = [str(tmp_path / name) for name in folders]
+        options = ["--root", str(tmp_path / "root.der"), "--out", str(tmp_path / out), "--json"]
+        code = cli.run(["collateral", "pack", *where, *options])
+        return code, json.loads(capsys.readouterr().out)
+
+    def left(data: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(str(Path(each["path"]).relative_to(tmp_path)), each["reason"]) for each in data["left_out"]]
+
+    newest = listing(1, 7)
+    # Beside the first: one that names more, one that does not, the first again, and what is no list.
+    more = {"crl_2.der": listing(2, 7, sev_snp.ASK_SERIAL), "crl_3.der": listing(2, 7)}
+    code, data = packs("a", beside={"crl.der": newest, **more, "crl_4.der": newest, "crl_5.der": b"junk"})
+    assert code == 1
+    told = [("beside/crl_2.der", "revokes-more"), ("beside/crl_3.der", "other-list")]
+    assert left(data) == [*told, ("beside/crl_5.der", "malformed")]
+    code, data = packs("b", same={"crl.der": newest, "crl_2.der": listing(2, 7)})
+    assert (code, left(data)) == (0, [("same/crl_2.der", "other-list")])
+    # Of another folder: in whichever order they come, and where a file has it already.
+    older = {"crl.der": listing(2, sev_snp.ASK_SERIAL)}
+    code, data = packs("c", f1=older, f2={"crl.der": newest})
+    assert (code, left(data)) == (1, [("f1/crl.der", "revokes-more")])
+    code, data = packs("d", g1={"crl.der": newest}, g2=older)
+    assert (code, left(data)) == (1, [("g2/crl.der", "revokes-more")])
+    assert packs("e", h1=older)[0] == 0
+    code, data = packs("e", h2={"crl.der": newest})
+    assert (code, left(data)) == (1, [("e", "revokes-more")])
+    code, data = packs("e", h3={"crl.der": listing(0, 7, 8)})
+    assert (code, left(data)) == (0, [])
 
 
 def test_nitro_has_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
