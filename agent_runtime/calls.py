@@ -9,15 +9,17 @@ import asyncio
 from typing import Any
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from agent_runtime.agent import encode_value
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate, Way
+from agent_runtime.lingering import Linger
 from agent_runtime.links import Links
 from agent_runtime.listings import Listings
-from agent_runtime.membership import Membership
+from agent_runtime.membership import Membership, Moment
 from agent_runtime.outgoing import FULL_OF_LARGE, Batch, Outgoing
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import REFUSED, Refusals
@@ -40,41 +42,22 @@ class _UnheardError(UnreachableError):
     """The broker says that a peer is gone: the next look-up need not wait."""
 
 
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """A call without an answer. It has a timer of its own only where the sweep would be too coarse."""
 
-    __slots__ = ("_asked", "_probe_at", "_timer", "_until", "answer", "link")
-
-    def __init__(self, link: Link, answer: "asyncio.Future[Reply]", within: float) -> None:
-        loop = asyncio.get_running_loop()
-        self.link = link
-        self.answer = answer
-        self._asked = loop.time()
-        self._probe_at = self._asked + PROBE_AFTER
-        self._until = self._asked + within
-        self._timer = loop.call_later(within, self.give_up) if within < ATTEMPT_DEADLINE else None
-
-    def sweep(self, now: float) -> None:
-        """Give up if it is time to."""
-        if now >= self._until:
-            self.give_up()
+    link: Link
+    answer: "asyncio.Future[Reply]"
+    asked: float
+    until: float
+    probe_at: float
+    timer: asyncio.TimerHandle | None
 
     def is_silent(self, now: float) -> bool:
         """Tell whether it is time to see if anybody is there."""
-        if now < self._probe_at:
+        if now < self.probe_at:
             return False
-        self._probe_at = now + (now - self._asked)
+        self.probe_at = now + (now - self.asked)
         return True
-
-    def give_up(self, why: type[Exception] = TimeoutError) -> None:
-        """End the wait with an error."""
-        if not self.answer.done():
-            self.answer.set_exception(why("no answer"))
-
-    def done(self) -> None:
-        """Let go of the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 class Calls:
@@ -101,6 +84,7 @@ class Calls:
         # By peer and request: no peer can answer, or cancel, what is another's.
         self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
         self._probing: asyncio.TimerHandle | None = None
+        self._linger = Linger()
         self._outgoing = Outgoing(peering, transport, refusals)
         # By kind of message, while a turn lasts: all that was asked for one message holds for the next.
         self._routes: dict[str, tuple[int, Batch]] = {}
@@ -123,26 +107,37 @@ class Calls:
         self, way: Way, tool: str, arguments: bytes, *, within: float, idempotency: bytes | None
     ) -> bytes:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
-        _check_within(within)
+        if not within <= CALL_SECONDS:
+            raise _too_long(within)
         if len(arguments) > way.granted.most or way.granted.is_timed:
             way = way.of_size(len(arguments))
         deadline = way.now + int(within * SECOND)
         self._asked += 1
         request = self._process + self._asked.to_bytes(8, "big")
         call = Call(request, tool, arguments, deadline, idempotency)
-        tried: set[bytes] = set()
         link, remaining = self.links.direct(way), within
+        moment: Moment | None = (way.trust, way.now)
+        tried: set[bytes] = set()
         while True:
             if remaining <= 0:
                 raise CallFailedError(Reason.DEADLINE_PASSED, f"no answer from {tool}")
             try:
-                if link is None:
-                    link = await self.links.find(way, tried)
-                reply = await self._ask(link, call, min(ATTEMPT_DEADLINE, remaining))
-                if reply.reason == Reason.QUARANTINED:
-                    # It heard of it before we did: another instance takes the call.
-                    tried.add(link.peer.subject)
-                    raise UnreachableError("the instance takes nothing new")
+                if link is None or self._outgoing.congested:
+                    link, moment = await self._way_out(way, link, tried), None
+                answer = self._ask(link, call, min(ATTEMPT_DEADLINE, remaining), moment)
+                try:
+                    reply = await answer
+                except anyio.get_cancelled_exc_class():
+                    self._taken(link, request)
+                    self._outgoing.say(link, encode_message(Cancel(request)))
+                    raise
+                if not reply.reason:
+                    return reply.value
+                if reply.reason != Reason.QUARANTINED:
+                    raise _failed(reply)
+                # It heard of it before we did: another instance takes the call.
+                tried.add(link.peer.subject)
+                raise UnreachableError("the instance takes nothing new")
             except (UnreachableError, RefusedError) as error:
                 # A call that is under way while we are not live is asked again once we are.
                 if isinstance(error, RefusedError) and error.reason is not Reason.NOT_LIVE:
@@ -152,11 +147,6 @@ class Calls:
                 if not isinstance(error, _UnheardError):
                     await anyio.sleep(min(LOOK_AGAIN, remaining))
                 link, remaining = None, (deadline - self._membership.clock.now()) / SECOND
-                continue
-            if reply.reason:
-                known = reply.reason in set(Reason)
-                raise CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
-            return reply.value
 
     def send_on(self, kind: str, value: Any) -> bool:
         """Send a message the way that another of its kind went in this turn, if one did and there is room."""
@@ -186,7 +176,8 @@ class Calls:
 
         `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
         """
-        _check_within(within)
+        if not within <= CALL_SECONDS:
+            raise _too_long(within)
         way = way.of_size(len(payload))
         clock = self._membership.clock
         deadline = clock.now() + int(within * SECOND)
@@ -223,9 +214,8 @@ class Calls:
         if left is None:
             return
         self._routes.clear()
-        for (asked, _), waiting in self._waiting.items():
-            if asked == left.peer.subject:
-                waiting.give_up(_UnheardError)
+        for _, request in [key for key in self._waiting if key[0] == left.peer.subject]:
+            self._give_up(left, request, _UnheardError("nobody listens"))
 
     def _probe(self) -> None:
         self._probing = None
@@ -239,8 +229,9 @@ class Calls:
     async def sweep(self) -> None:
         """Give up calls without an answer, and drop ended sessions."""
         now = asyncio.get_running_loop().time()
-        for waiting in list(self._waiting.values()):
-            waiting.sweep(now)
+        for (_, request), waiting in list(self._waiting.items()):
+            if now >= waiting.until:
+                self._give_up(waiting.link, request)
         if await self.links.sweep():
             self._routes.clear()
 
@@ -253,39 +244,61 @@ class Calls:
         self._routes.clear()
         await self.links.drop_all()
 
-    async def _ask(self, link: Link, call: Call, within: float) -> Reply:
+    async def _way_out(self, way: Way, link: Link | None, tried: set[bytes]) -> Link:
+        """Return a session when there is one, and room for what is said on it."""
+        if link is None:
+            link = await self.links.find(way, tried)
         if self._outgoing.congested:
             await self._outgoing.room()
             if link.retired:
                 # Left meanwhile: nobody would tell this call of it, for it waits for nothing yet.
                 raise _UnheardError("the session was left while the broker did not read")
+        return link
+
+    def _ask(self, link: Link, call: Call, within: float, moment: Moment | None) -> "asyncio.Future[Reply]":
+        """Say a call; its answer is the future's, which ends with `UnreachableError` if there is none."""
         # Where no other call is under way, nothing else is about to be said. An answer is read in a later
         # turn: what waits for it is made while the peer works.
-        self._outgoing.say(link, encode_message(call), at_once=not self._waiting)
+        alone = not self._waiting
+        self._outgoing.say(link, encode_message(call), at_once=alone, moment=moment)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Reply] = loop.create_future()
-        key = (link.peer.subject, call.request)
-        waiting = self._waiting[key] = _Waiting(link, answer, within)
+        now = loop.time()
+        timer = (
+            loop.call_later(within, self._give_up, link, call.request) if within < ATTEMPT_DEADLINE else None
+        )
+        self._waiting[link.peer.subject, call.request] = _Waiting(
+            link, answer, now, now + within, now + PROBE_AFTER, timer
+        )
         if self._probing is None:
             self._probing = loop.call_later(PROBE_AFTER, self._probe)
-        try:
-            return await answer
-        except TimeoutError as error:
+        if alone:
+            self._linger.wait(answer)
+        return answer
+
+    def _taken(self, link: Link, request: bytes) -> "asyncio.Future[Reply] | None":
+        """Take a call off those that wait; return its future if that waits still."""
+        waiting = self._waiting.pop((link.peer.subject, request), None)
+        if waiting is None:
+            return None
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        return None if waiting.answer.done() else waiting.answer
+
+    def _give_up(self, link: Link, request: bytes, why: _UnheardError | None = None) -> None:
+        answer = self._taken(link, request)
+        if answer is None:
+            return
+        if why is None:
             # Silence: the session may be gone on the other side, so the next attempt makes another. If one
             # message was lost, what else was asked on it is still answered, and the peer still heard.
             link.retired = True
-            raise UnreachableError("no answer") from error
-        except anyio.get_cancelled_exc_class():
-            self._outgoing.say(link, encode_message(Cancel(call.request)))
-            raise
-        finally:
-            waiting.done()
-            self._waiting.pop(key, None)
+        answer.set_exception(why or UnreachableError("no answer"))
 
     def _frame(self, frame: memoryview) -> None:
         self._outgoing.reading = True
         try:
-            link, messages = self._peering.receive(frame)
+            link, messages, moment = self._peering.receive(frame)
         except REFUSED as error:
             self._refusals.caught("session", error)
             return
@@ -298,12 +311,12 @@ class Calls:
                 self.serving.sent(link, sent)
                 sent = []
             if isinstance(message, Reply):
-                waiting = self._waiting.get((link.peer.subject, message.request))
                 # A peer may answer twice: the first answer counts.
-                if waiting is not None and not waiting.answer.done():
-                    waiting.answer.set_result(message)
+                answer = self._taken(link, message.request)
+                if answer is not None:
+                    answer.set_result(message)
             elif isinstance(message, Call):
-                self.serving.called(link, message)
+                self.serving.called(link, message, moment if len(messages) == 1 else None)
             elif isinstance(message, Cancel):
                 self.serving.cancelled(link, message.request)
             elif isinstance(message, Reopen):
@@ -312,6 +325,10 @@ class Calls:
             self.serving.sent(link, sent)
 
 
-def _check_within(within: float) -> None:
-    if not within <= CALL_SECONDS:
-        raise UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")
+def _failed(reply: Reply) -> CallFailedError:
+    known = reply.reason in set(Reason)
+    return CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
+
+
+def _too_long(within: float) -> UsageError:
+    return UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")

@@ -25,7 +25,7 @@ class MeshClock:
     def __init__(self, local: LocalClock) -> None:
         self._local = local
         self._offset: int | None = None
-        self._highest: Millis = 0
+        self.latest: Millis = 0  # the highest time so far, for who just looked at the clock
 
     @property
     def is_set(self) -> bool:
@@ -46,18 +46,14 @@ class MeshClock:
         if offset is None:
             return 0
         current = self._local() + offset
-        if current > self._highest:
-            self._highest = current
+        if current > self.latest:
+            self.latest = current
         return current
 
     def highest(self) -> Millis:
         """Return the highest time this process ever held: what expiries and forgetting are judged by."""
-        return self.both()[1]
-
-    @property
-    def latest(self) -> Millis:
-        """Return the highest time so far without looking at the clock, for who just did."""
-        return self._highest
+        self.now()
+        return self.latest
 
     def both(self) -> tuple[Millis | None, Millis]:
         """Return mesh time, None before it is set, and the highest ever held, of one reading."""
@@ -65,6 +61,6 @@ class MeshClock:
         if offset is None:
             return None, 0
         now = self._local() + offset
-        if now > self._highest:
-            self._highest = now
-        return now, self._highest
+        if now > self.latest:
+            self.latest = now
+        return now, self.latest

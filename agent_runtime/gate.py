@@ -8,11 +8,15 @@ known to be authentic is an error; what fails after it is the task's result. Con
 about the decoded object: `agent_runtime.handlers` asks the grant that passed here for them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from agent_runtime.errors import HandBackError, RefusedError
-from agent_runtime.membership import Membership
+from agent_runtime.membership import Membership, Moment
 from agent_runtime.rates import Rates
 from agent_runtime.seen import Entry, SeenTasks, TaskKey, content_digest
 from agent_runtime.trust import Trust
@@ -44,13 +48,14 @@ class OpenedTask:
     repeat: bool = False
 
 
-class Way(NamedTuple):
+class Way(msgspec.Struct, frozen=True):
     """Where something of our own may go, and in which own role: the receiver judges it by that one."""
 
     own_role: str
     role: str
     granted: Granted
-    now: Millis  # when it was permitted
+    trust: Trust  # by which it was permitted
+    now: Millis  # when it was
     others: tuple["Way", ...] = ()  # in the other own roles that permit what it holds
 
     def of_size(self, size: int) -> "Way":
@@ -158,9 +163,14 @@ class Gate:
             latest.token
         )
 
-    def call(self, peer: bytes, peer_role: str, own_role: str, call: Call) -> Granted:
-        """Return what permits a tool call that came in an established session, or raise."""
-        trust, now = self._membership.require_live_now()
+    def call(
+        self, peer: bytes, peer_role: str, own_role: str, call: Call, moment: Moment | None = None
+    ) -> Granted:
+        """Return what permits a tool call that came in an established session, or raise.
+
+        `moment` is for who asked for it and ran nothing else since.
+        """
+        trust, now = moment or self._membership.require_live_now()
         if peer in trust.revoked:
             raise SealingError(Reason.INSTANCE_REVOKED)
         if now >= call.deadline:
@@ -191,7 +201,8 @@ class Gate:
     def may_send(self, action: str, what: str, size: int) -> Trust:
         """Permit an own submission before it leaves, or raise."""
         trust, now = self._membership.require_live_now()
-        refusal = _own(trust, action, what)[0][1].refusal(size, now)  # a submission's one way
+        ways = trust.own.get((action, what)) or _own(trust, action, what)
+        refusal = ways[0][1].refusal(size, now)  # a submission has one way
         if refusal is not None:
             raise _refused(refusal)
         return trust
@@ -203,17 +214,17 @@ class Gate:
         is returned holds for others of the same turn; how large they may be, it is asked for each.
         """
         trust, now = self._membership.require_live_now()
-        ways = _own(trust, action, what)
+        ways = trust.own.get((action, what)) or _own(trust, action, what)
         refusals: list[Refusal] = []
         permitted: list[Way] = []
         for own_role, granted in ways:
             if granted.checks_arguments and (refusal := granted.of_arguments(value, now)):
                 refusals.append(refusal)
             else:
-                permitted.append(Way(own_role, granted.audience, granted, now))
+                permitted.append(Way(own_role, granted.audience, granted, trust, now))
         if not permitted:
             raise _refused(refusals[0])
-        return permitted[0]._replace(others=tuple(permitted[1:])) if len(permitted) > 1 else permitted[0]
+        return replace(permitted[0], others=tuple(permitted[1:])) if len(permitted) > 1 else permitted[0]
 
     def _trust_or_hand_back(self) -> Trust:
         try:
@@ -247,7 +258,8 @@ class Gate:
         return granted
 
 
-def _own(trust: Trust, action: str, what: str) -> list[tuple[str, Granted]]:
+def _own(trust: Trust, action: str, what: str) -> Sequence[tuple[str, Granted]]:
+    """Return the own roles that may do something, with their grants, and have the trust remember them."""
     roles = trust.admission.roles
     ways = []
     for role in roles:
@@ -259,7 +271,7 @@ def _own(trust: Trust, action: str, what: str) -> list[tuple[str, Granted]]:
             ways.append((role, granted))
     if not ways:
         raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
-    return ways
+    return trust.own.setdefault((action, what), ways)
 
 
 def _submitter(trust: Trust, group: str) -> str:

@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
+import msgspec
 
 from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
 from agent_runtime.errors import RefusedError
@@ -27,7 +28,7 @@ MAX_DETAIL = 512  # characters, as `ResultBody` and `Reply` take them
 MAX_VALUE = (MAX_MESSAGE - 4096) * 15 // 17
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """How a handler ended: `reason` is empty when it returned."""
 
     reason: str

@@ -79,7 +79,7 @@ class Links:
         if (
             listing is self._listings.known(way.role)
             and way.now < listing.until
-            and listing.shunned is self._membership.held().shunned
+            and listing.shunned is way.trust.shunned
             and link.usable(way.now)
         ):
             return link

@@ -26,6 +26,10 @@ from sealing.keys import PartyKeys
 BEACON = "beacon"
 
 
+# The trust to decide by and the time, asked together. It holds for as long as nothing else runs.
+Moment = tuple[Trust, Millis]
+
+
 class Membership:
     """What one process holds, from its first admission to its end."""
 
@@ -152,7 +156,7 @@ class Membership:
         """Return the trust to decide by, or raise `not-live`."""
         return self.require_live_now()[0]
 
-    def require_live_now(self) -> tuple[Trust, Millis]:
+    def require_live_now(self) -> Moment:
         """Return the trust to decide by and the highest time ever held, or raise `not-live`."""
         # On the way of every message, so in one piece.
         trust, counted, witness, (now, highest) = self.trust, self._counted, self.witness, self.clock.both()

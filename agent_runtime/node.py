@@ -346,7 +346,10 @@ class Node:
 
     def _serve_call(self, link: Link, call: Call, granted: Granted) -> Awaitable[Ended]:
         endpoint = self._agent.tools.get(call.tool) if self._agent else None
-        context = self.context(call.idempotency, link.peer_role, link.peer.subject)
+        role, instance = link.peer_role, link.peer.subject
+        context = NodeContext(
+            self.membership, self._gate, self.calls, self.submitter, call.idempotency, role, instance
+        )
         now = self.membership.clock.latest
         return run_handler(endpoint, granted, call.arguments, context, self.refusals, now=now)
 

@@ -6,6 +6,7 @@ their first message was said. Who says much waits here while the broker does not
 
 import asyncio
 
+from agent_runtime.membership import Moment
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import REFUSED, Refusals
 from schemas.errors import UsageError
@@ -49,11 +50,20 @@ class Outgoing:
         self.congested = False
         self.waiting = 0  # for the broker to read: whoever does has taken `congested` back
 
-    def say(self, link: Link, message: bytes, *, at_once: bool = False, awaited: bool = True) -> None:
+    def say(
+        self,
+        link: Link,
+        message: bytes,
+        *,
+        at_once: bool = False,
+        moment: Moment | None = None,
+        awaited: bool = True,
+    ) -> None:
         """Send an encoded message at the end of this turn; raise `UsageError` if it fits no frame.
 
         What the session or the broker refuses then is counted. `at_once` is for who knows that nobody else
-        has anything to say in this turn: it spares the turn. Of what nobody waits for, frames are fuller.
+        has anything to say in this turn: it spares the turn. `moment` is for who asked for it and ran
+        nothing else since. Of what nobody waits for, frames are fuller.
         """
         size = len(message)
         if size > MAX_BODY - _ARRAY:
@@ -62,7 +72,7 @@ class Outgoing:
             )
         if at_once and not (self._said or self.reading):
             self.ended += 1
-            self._send(link, [message])
+            self._send(link, [message], moment)
             self._transport.push()
             return
         batch = self._said.get(link) or self.batch(link)
@@ -114,9 +124,9 @@ class Outgoing:
         self._scheduled = False
         self.flush()
 
-    def _send(self, link: Link, messages: list[bytes]) -> None:
+    def _send(self, link: Link, messages: list[bytes], moment: Moment | None = None) -> None:
         try:
-            subject, header, sealed = self._peering.seal_encoded(link, messages)
+            subject, header, sealed = self._peering.seal_encoded(link, messages, moment)
             if self._transport.post(subject, header, sealed, hint=link.hint):
                 self.congested = True
         except REFUSED as error:

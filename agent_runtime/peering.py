@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agent_runtime.membership import Membership
+from agent_runtime.membership import Membership, Moment
 from agent_runtime.requests import RequestMemory
 from agent_runtime.trust import MESH_GROUP, Trust
 from schemas import codec
@@ -28,8 +28,9 @@ from schemas.peer import ARRAY_HEADS, PeerMessage, decode_messages, encode_messa
 from schemas.subjects import Kind, subject
 from sealing.context import sha256
 from sealing.errors import NotAuthenticError, ReplayedError, SealingError
+from sealing.frames import SESSION_ID
 from sealing.groups import frame_token
-from sealing.session import Peer, PendingSession, Session, accept_init, open_init, session_id_of
+from sealing.session import Peer, PendingSession, Session, accept_init, open_init
 
 INIT = "init"
 NO_REQUEST = bytes(16)
@@ -235,26 +236,31 @@ class Peering:
         )
         return subject(member.mesh.id, Kind.ACCEPT, init_hash[:16]), answer, link
 
-    def receive(self, frame: bytes | memoryview) -> tuple[Link, tuple[PeerMessage, ...]]:
-        """Open a session frame, which is not looked at later."""
-        link = self._links.get(session_id_of(frame))
+    def receive(self, frame: bytes | memoryview) -> tuple[Link, tuple[PeerMessage, ...], Moment]:
+        """Open a session frame, which is not looked at later, and tell when it was judged."""
+        link = self._links.get(bytes(frame[SESSION_ID]))
         if link is None:
             raise SealingError(Reason.SESSION_UNKNOWN)
-        trust, now = self._membership.require_live_now()
+        moment = trust, now = self._membership.require_live_now()
         if link.peer.subject in trust.revoked or now >= link.expires:
             raise _closed(link, trust)
         messages = decode_messages(link.session.open_view(frame))
         link.received, link.heard = now, True
-        return link, messages
+        return link, messages, moment
 
     def seal(self, link: Link, *messages: PeerMessage) -> tuple[str, bytes]:
         """Return the subject and the frame of messages for a session's peer."""
         subject, header, sealed = self.seal_encoded(link, [encode_message(message) for message in messages])
         return subject, header + sealed
 
-    def seal_encoded(self, link: Link, messages: Sequence[bytes]) -> tuple[str, bytes, bytes]:
-        """Return the subject and the frame, in two parts, of messages that are encoded already."""
-        trust, now = self._membership.require_live_now()
+    def seal_encoded(
+        self, link: Link, messages: Sequence[bytes], moment: Moment | None = None
+    ) -> tuple[str, bytes, bytes]:
+        """Return the subject and the frame, in two parts, of messages that are encoded already.
+
+        `moment` is for who asked for it and ran nothing else since.
+        """
+        trust, now = moment or self._membership.require_live_now()
         if link.peer.subject in trust.revoked or now >= link.expires:
             raise _closed(link, trust)
         header, sealed = link.session.seal_parts((ARRAY_HEADS[len(messages)], *messages))

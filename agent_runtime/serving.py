@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from agent_runtime.agent import Context
 from agent_runtime.gate import Gate
 from agent_runtime.handlers import Begin, Ended
-from agent_runtime.membership import Membership
+from agent_runtime.membership import Membership, Moment
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
 from agent_runtime.pool import Job, Pool
@@ -69,14 +69,18 @@ class Serving:
         self._again_bytes, self._again_of = 0, -1
         self._tasks: TaskGroup | None = None
         self._breathing = False
+        self._moment: Moment | None = None  # of the call that is offered: for the handler that begins at once
 
     def start(self, tasks: TaskGroup) -> None:
         """Run handlers in `tasks`."""
         self._tasks = tasks
         self._pool.start(tasks)
 
-    def called(self, link: Link, call: Call) -> None:
-        """Run the handler of a call, or answer a repeat with what was answered first."""
+    def called(self, link: Link, call: Call, moment: Moment | None = None) -> None:
+        """Run the handler of a call, or answer a repeat with what was answered first.
+
+        `moment` is for who asked for it and ran nothing else since.
+        """
         peer, request = link.peer.subject, call.request
         try:
             # Until its deadline, and not only for as long as the peer is admitted now: it may be renewed.
@@ -91,7 +95,9 @@ class Serving:
         if kept is not None:
             self._say_again(link, request, kept)
             return
+        self._moment = moment
         job = self._pool.offer(partial(self._run, link, call))
+        self._moment = None
         if job is None:
             busy = encode_message(_refusal(call, Reason.UNAVAILABLE, "too many calls are waiting"))
             self._requests.finish(peer, request, busy)
@@ -154,15 +160,16 @@ class Serving:
         self._outgoing.say(link, answer)
 
     async def _run(self, link: Link, call: Call) -> None:
-        peer = link.peer.subject
+        peer, moment = link.peer.subject, self._moment
         try:
             try:
-                granted = self._gate.call(peer, link.peer_role, link.own_role, call)
+                granted = self._gate.call(peer, link.peer_role, link.own_role, call, moment)
             except PeerError as refusal:
                 self._refusals.caught("call", refusal)
                 reply = _refusal(call, refusal.reason, refusal.detail)
             else:
-                reply = Reply(call.request, *await self._serve(link, call, granted))
+                ended = await self._serve(link, call, granted)
+                reply = Reply(call.request, ended.reason, ended.detail, ended.value)
             answer = encode_message(reply)
             self._requests.finish(peer, call.request, answer)
             if self._outgoing.congested:

@@ -51,6 +51,10 @@ class Trust:
     revoked_hash: bytes = b""
     grace: Millis = 0  # the least that a view held names
     verified: Mapping[bytes, Verified] = field(default_factory=dict)  # by the hash of the signed bytes
+    # What the gate found for own actions, by action and what; as much of it as there are grants.
+    own: dict[tuple[str, str], Sequence[tuple[str, Granted]]] = field(
+        init=False, compare=False, repr=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         # Once for each trust: whoever compares by identity sees when it changed.

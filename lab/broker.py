@@ -35,6 +35,9 @@ STOP_TIMEOUT = 5.0
 POLL = 0.01
 MEMORY_STORE = 256 * 1024 * 1024
 FILE_STORE = 16 * 1024 * 1024 * 1024
+# What is larger than the server's read buffer is litter to Go's collector, which by its own measure then runs
+# all the time: as long as the heap is small, it may wait (docs/performance.md).
+MEMORY = {"GOGC": "800", "GOMEMLIMIT": "1GiB"}
 
 # NKey prefixes (github.com/nats-io/nkeys): a seed of a user.
 _USER_PREFIX = 20 << 3
@@ -181,7 +184,7 @@ class Broker:
                 stderr=subprocess.STDOUT,
                 cwd=self._directory,
                 # The server needs nothing of our environment, which may hold what others should not read.
-                env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+                env={name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ} | MEMORY,
                 start_new_session=True,  # Ctrl-C reaches the lab alone: what it stops in order needs us
             )
         try:

@@ -29,6 +29,7 @@ TASK_HEADER = struct.Struct(">BB16sI76sQ16s")  # the same, task id
 RESULT_HEADER = struct.Struct(">BB16sI16s16s")  # suite, kind, task's token, own epoch, task id, salt
 
 _TAG = 16
+SESSION_LEAST, SESSION_ID = SESSION_HEADER.size + _TAG, slice(2, 10)
 _HEADERS = {
     KIND_SESSION: SESSION_HEADER,
     KIND_TASK: TASK_HEADER,

@@ -15,14 +15,24 @@ from dataclasses import dataclass
 
 from schemas import codec
 from schemas.errors import Reason
-from schemas.limits import MAX_HANDSHAKE, SESSION_MAX_BYTES, SESSION_MAX_FRAMES, SESSION_WINDOW
+from schemas.limits import MAX_HANDSHAKE, MAX_MESSAGE, SESSION_MAX_BYTES, SESSION_MAX_FRAMES, SESSION_WINDOW
 from schemas.messages import Accept, Init
 from schemas.subjects import Kind, subject
 from sealing import cose
 from sealing.context import Mesh, sha256
 from sealing.erasure import erase_on_fork
 from sealing.errors import NotAuthenticError, SealingError
-from sealing.frames import KIND_SESSION, SESSION_HEADER, Aead, aead, check_shape, open_frame, seal_parts
+from sealing.frames import (
+    KIND_SESSION,
+    SESSION_HEADER,
+    SESSION_ID,
+    SESSION_LEAST,
+    Aead,
+    aead,
+    check_shape,
+    open_frame,
+    seal_parts,
+)
 from sealing.kdf import derive, extract
 from sealing.keys import KemKey, PartyKeys, seal_signed
 from sealing.padding import unpad
@@ -100,10 +110,13 @@ class Session:
 
     def open_view(self, frame: bytes | memoryview) -> memoryview:
         """Do as `open`; what is large is copied nowhere. `frame` is not looked at later."""
-        check_shape(self._mesh, frame, KIND_SESSION)
+        if not SESSION_LEAST <= len(frame) <= MAX_MESSAGE:
+            check_shape(self._mesh, frame, KIND_SESSION)
+        suite, kind, session_id, counter = SESSION_HEADER.unpack_from(frame)
+        if suite != self._mesh.suite or kind != KIND_SESSION:
+            check_shape(self._mesh, frame, KIND_SESSION)
         if self._receiver is None:
             raise NotAuthenticError("the session is closed")
-        _, _, session_id, counter = SESSION_HEADER.unpack_from(frame)
         if session_id != self.own_id:
             raise SealingError(Reason.SESSION_UNKNOWN)
         self._window.check(counter)
@@ -126,7 +139,7 @@ class Session:
 
 def session_id_of(frame: bytes | memoryview) -> bytes:
     """Return the receiver's session id that stands in the clear in a session frame's header."""
-    return bytes(frame[2:10])
+    return bytes(frame[SESSION_ID])
 
 
 class PendingSession:

@@ -5,8 +5,10 @@ of what a connection costs, that was the largest part.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Never, Protocol
+
+from transport.interface import Taker
 
 # nats-server's default for the longest control line that it takes, and more than it ever sends.
 MAX_LINE = 4096
@@ -27,7 +29,7 @@ class BrokenError(Exception):
 
 
 class Listener(Protocol):
-    """Who is told."""
+    """Who is told of all that no taker gets."""
 
     def on_message(self, sid: int, subject: bytes, reply: bytes, payload: memoryview, headers: bytes) -> None:
         """`payload` is there until this returns."""
@@ -40,11 +42,15 @@ class Listener(Protocol):
 class NatsParser:
     """Cuts a stream of bytes into commands, wherever it was cut before.
 
-    The next bytes belong into `room`, which is never empty; `took` is told how many came.
+    The next bytes belong into `room`, which is never empty; `took` is told how many came. The payload of a
+    subscription that is among `takers` goes there, and is there until that returns.
     """
 
-    def __init__(self, listener: Listener, max_payload: int) -> None:
+    def __init__(
+        self, listener: Listener, max_payload: int, takers: Mapping[int, Taker] | None = None
+    ) -> None:
         self._listener = listener
+        self._takers = {} if takers is None else takers
         self._limit = max_payload
         self._buffer = bytearray(READ_SIZE)
         self._view = self.room = memoryview(self._buffer)
@@ -98,9 +104,14 @@ class NatsParser:
                     _break("a message whose line is none")
                 subject, sid, reply, size = found.groups(b"")
                 after = start + int(size) + 2
-                if not self._is_here(start, after, end):
+                whole = after <= end and buffer[after - 2] == 13 and buffer[after - 1] == 10
+                if not (whole and after - start - 2 <= self._limit) and not self._is_here(start, after, end):
                     break
-                self._listener.on_message(int(sid), subject, reply, self._view[start : after - 2], b"")
+                taker = self._takers.get(int(sid))
+                if taker is not None:
+                    taker(self._view[start : after - 2])
+                else:
+                    self._listener.on_message(int(sid), subject, reply, self._view[start : after - 2], b"")
             elif first == 72:  # H
                 after = self._with_headers(at, line_end, end)
                 if after < 0:
@@ -140,7 +151,11 @@ class NatsParser:
         if not self._is_here(start, after, end):
             return -1
         headers, payload = bytes(self._view[start:body]), self._view[body : after - 2]
-        self._listener.on_message(int(sid), subject, reply, payload, headers)
+        taker = self._takers.get(int(sid))
+        if taker is not None:
+            taker(payload)
+        else:
+            self._listener.on_message(int(sid), subject, reply, payload, headers)
         return after
 
     def _is_here(self, start: int, after: int, end: int) -> bool:

@@ -8,7 +8,7 @@ import logging
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import anyio
@@ -42,7 +42,6 @@ REFUSED_MOST = (
     4_096  # subjects of a kind that are remembered and logged: a broker can refuse what nobody asked
 )
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 5.0
-_CLOSED = State.CLOSED  # an enumeration's members are looked up slowly
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,15 +220,11 @@ class NatsSession:
             return False
         return wire.send(frame)
 
-    def put(self, subject: bytes, size: int, parts: Sequence[bytes], reply: bytes = b"") -> bool:
-        """Do as `hand_over` with a PUB; it leaves when the wire is pushed, or with what else is sent."""
-        wire, command = self.wire, (b"PUB %s %s %d\r\n" % (subject, reply, size), *parts, b"\r\n")
-        if wire is None or wire.is_lost or self.state is _CLOSED:
-            self.check_open()
-            self._live()
-            self._keep(b"".join(command))
-            return False
-        return wire.put(size, command)
+    def keep(self, frame: bytes) -> None:
+        """Keep a command for the broker's return, where there is no wire that works; raise if nothing can."""
+        self.check_open()
+        self._live()
+        self._keep(frame)
 
     async def breathe(self) -> None:
         """Wait while the broker does not read."""

@@ -40,6 +40,8 @@ from transport.nats_session import Credentials, NatsSession
 from transport.nats_watch import NatsWatch, is_marker, watch_spec
 from transport.subjects import check_filter, check_key, check_message_id, check_name, check_subject
 
+_CLOSED = State.CLOSED  # an enumeration's members are looked up slowly
+
 
 @contextlib.asynccontextmanager
 async def connect(
@@ -109,7 +111,12 @@ class NatsTransport:
             session.check_open()
             raise _too_large(size, session.max_payload)
         reply = (self._unheard + hint).encode() if hint else b""
-        return session.put(_encoded(subject), size, parts, reply)
+        command = (b"PUB %s %s %d\r\n" % (_encoded(subject), reply, size), *parts, b"\r\n")
+        wire = session.wire
+        if wire is None or wire.is_lost or session.state is _CLOSED:
+            session.keep(b"".join(command))
+            return False
+        return wire.put(size, command)
 
     async def on_unheard(self, call: Unheard) -> None:
         """Call with the `hint` of what was published where nobody listened."""

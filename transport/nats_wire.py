@@ -83,7 +83,7 @@ class _Reading(asyncio.BufferedProtocol):
         self.bug: Exception | None = None
         self._handing_on = False  # a read; what comes out of that is not the socket's
         self._wire = wire
-        self._parser = NatsParser(wire, max_payload)
+        self._parser = NatsParser(wire, max_payload, wire.takers)
         self.closed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -187,7 +187,7 @@ class Wire(Client):
         self.is_lost = False  # the same, for who asks with every message
         self.stuck = False  # the socket takes no more
         self._routes = routes
-        self._takers = takers
+        self.takers = takers
         self._on_refused = on_refused
         self._reading: _Reading | None = None
         self._socket: asyncio.WriteTransport | None = None
@@ -364,10 +364,6 @@ class Wire(Client):
 
     def on_message(self, sid: int, subject: bytes, reply: bytes, payload: memoryview, headers: bytes) -> None:
         """Hand a message to who subscribed."""
-        taker = self._takers.get(sid)
-        if taker is not None:
-            taker(payload)
-            return
         route = self._routes.get(sid)
         if route is not None:
             route(subject.decode(), reply.decode(), bytes(payload), headers)

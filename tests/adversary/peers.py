@@ -196,7 +196,7 @@ class Peers:
         self._ask_all(process)
 
     def _receive(self, process: Process, parcel: Parcel) -> None:
-        link, messages = process.member.peering.receive(parcel.payload)
+        link, messages, _ = process.member.peering.receive(parcel.payload)
         for message in messages:
             if isinstance(message, Call):
                 self._guarded(partial(self._run, process, link, message))

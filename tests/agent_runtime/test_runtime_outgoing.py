@@ -28,7 +28,9 @@ class Wire:
     busy: bool = False
     refuses: bool = False
 
-    def seal_encoded(self, link: Link, messages: list[bytes]) -> tuple[str, bytes, bytes]:
+    def seal_encoded(
+        self, link: Link, messages: list[bytes], _moment: object = None
+    ) -> tuple[str, bytes, bytes]:
         if self.refuses:
             raise SealingError(Reason.NOT_LIVE)
         self.frames.append(list(messages))

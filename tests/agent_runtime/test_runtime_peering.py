@@ -55,14 +55,14 @@ class Pair:
         _, to, answer, theirs = self.half_open()
         ours = self.redactor.peering.accepted(to, answer)
         _, confirm = self.redactor.peering.seal(ours, Confirm())
-        assert self.vault.peering.receive(confirm) == (theirs, (Confirm(),))
+        assert self.vault.peering.receive(confirm)[:2] == (theirs, (Confirm(),))
         return ours, theirs
 
     def talk(self) -> tuple[Link, Link]:
         """Return both ends of a session on which each has heard the other."""
         ours, theirs = self.session()
         _, said = self.vault.peering.seal(theirs, REPLY)
-        assert self.redactor.peering.receive(said) == (ours, (REPLY,))
+        assert self.redactor.peering.receive(said)[:2] == (ours, (REPLY,))
         return ours, theirs
 
     def beat(self, after: int) -> None:
@@ -99,10 +99,10 @@ def test_session_carries_bodies_both_ways_and_knows_both_roles(pair: Pair) -> No
     assert (ours.peer.subject, theirs.peer.subject) == (pair.vault.instance, pair.redactor.instance)
     to, frame = pair.redactor.peering.seal(ours, CALL)
     assert to == theirs.session.receive_subject
-    assert pair.vault.peering.receive(frame) == (theirs, (CALL,))
+    assert pair.vault.peering.receive(frame)[:2] == (theirs, (CALL,))
     to, frame = pair.vault.peering.seal(theirs, REPLY)
     assert to == ours.session.receive_subject
-    assert pair.redactor.peering.receive(frame) == (ours, (REPLY,))
+    assert pair.redactor.peering.receive(frame)[:2] == (ours, (REPLY,))
     assert pair.redactor.peering.usable(pair.vault.instance, "vault") is ours
 
 
@@ -345,7 +345,7 @@ def test_frame_counts_once_and_one_that_is_bent_never(pair: Pair) -> None:
     _, frame = pair.redactor.peering.seal(ours, CALL)
     bent = frame[:-1] + bytes([frame[-1] ^ 1])
     assert reason(pair.vault.peering.receive, bent) is Reason.NOT_AUTHENTIC
-    assert pair.vault.peering.receive(frame) == (theirs, (CALL,))
+    assert pair.vault.peering.receive(frame)[:2] == (theirs, (CALL,))
     assert reason(pair.vault.peering.receive, frame) is Reason.REPLAYED
 
 
@@ -413,13 +413,13 @@ def test_session_on_which_a_request_got_no_answer_takes_no_new_ones_but_still_ca
     ours.retired = True
     assert pair.redactor.peering.usable(pair.vault.instance, "vault") is None
     _, late = pair.vault.peering.seal(theirs, REPLY)
-    assert pair.redactor.peering.receive(late) == (ours, (REPLY,))
+    assert pair.redactor.peering.receive(late)[:2] == (ours, (REPLY,))
     # What the other asks on it is heard as well: nobody told it.
     assert pair.vault.peering.usable(pair.redactor.instance, "redactor") is theirs
     _, asked = pair.vault.peering.seal(theirs, CALL)
-    assert pair.redactor.peering.receive(asked) == (ours, (CALL,))
+    assert pair.redactor.peering.receive(asked)[:2] == (ours, (CALL,))
     _, answer = pair.redactor.peering.seal(ours, REPLY)
-    assert pair.vault.peering.receive(answer) == (theirs, (REPLY,))
+    assert pair.vault.peering.receive(answer)[:2] == (theirs, (REPLY,))
 
 
 def test_new_handshake_loses_nothing_that_is_in_flight(pair: Pair) -> None:
@@ -430,10 +430,10 @@ def test_new_handshake_loses_nothing_that_is_in_flight(pair: Pair) -> None:
     new, _ = pair.talk()
     assert pair.redactor.peering.usable(pair.vault.instance, "vault") is new
     # Both were said on the old session, and come when there is another.
-    assert pair.vault.peering.receive(question) == (theirs, (CALL,))
-    assert pair.redactor.peering.receive(answer) == (old, (REPLY,))
+    assert pair.vault.peering.receive(question)[:2] == (theirs, (CALL,))
+    assert pair.redactor.peering.receive(answer)[:2] == (old, (REPLY,))
     _, late = pair.vault.peering.seal(theirs, REPLY)
-    assert pair.redactor.peering.receive(late) == (old, (REPLY,))
+    assert pair.redactor.peering.receive(late)[:2] == (old, (REPLY,))
 
 
 def test_two_that_open_at_once_both_get_a_session_and_use_one(pair: Pair) -> None:
@@ -446,10 +446,10 @@ def test_two_that_open_at_once_both_get_a_session_and_use_one(pair: Pair) -> Non
     # Before either is confirmed each uses its own, and both are heard.
     assert redactor.usable(pair.vault.instance, "vault") is ours
     assert vault.usable(pair.redactor.instance, "redactor") is theirs
-    assert vault.receive(redactor.seal(ours, CALL)[1]) == (vaults_end, (CALL,))
-    assert redactor.receive(vault.seal(theirs, CALL)[1]) == (redactors_end, (CALL,))
-    assert vault.receive(redactor.seal(redactors_end, REPLY)[1]) == (theirs, (REPLY,))
-    assert redactor.receive(vault.seal(vaults_end, REPLY)[1]) == (ours, (REPLY,))
+    assert vault.receive(redactor.seal(ours, CALL)[1])[:2] == (vaults_end, (CALL,))
+    assert redactor.receive(vault.seal(theirs, CALL)[1])[:2] == (redactors_end, (CALL,))
+    assert vault.receive(redactor.seal(redactors_end, REPLY)[1])[:2] == (theirs, (REPLY,))
+    assert redactor.receive(vault.seal(vaults_end, REPLY)[1])[:2] == (ours, (REPLY,))
 
 
 def test_half_open_session_that_is_overdue_keeps_nobody_out_until_it_is_swept(pair: Pair) -> None:
@@ -466,7 +466,7 @@ def test_peer_that_began_again_is_another_instance_and_answers_at_once(pair: Pai
     assert reason(pair.vault.peering.receive, lost) is Reason.SESSION_UNKNOWN
     ours, theirs = pair.session()
     _, asked = pair.redactor.peering.seal(ours, CALL)
-    assert pair.vault.peering.receive(asked) == (theirs, (CALL,))
+    assert pair.vault.peering.receive(asked)[:2] == (theirs, (CALL,))
 
 
 def test_session_is_renewed_in_the_middle_of_its_life(pair: Pair) -> None:

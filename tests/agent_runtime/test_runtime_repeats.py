@@ -66,7 +66,9 @@ class Callee:
 
     # As session and broker.
 
-    def seal_encoded(self, link: Link, messages: list[bytes]) -> tuple[str, bytes, bytes]:
+    def seal_encoded(
+        self, link: Link, messages: list[bytes], _moment: object = None
+    ) -> tuple[str, bytes, bytes]:
         for reply in decode_messages(array_head(len(messages)) + b"".join(messages)):
             assert isinstance(reply, Reply)
             self.said.append((link, reply))

@@ -13,6 +13,7 @@ from agent_runtime.gate import Way
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
+from agent_runtime.trust import Trust
 from schemas.documents import Constraints
 from schemas.granted import Granted
 from schemas.limits import MAX_BODY
@@ -34,7 +35,9 @@ class Wire:
     said: list[tuple[Link, str, bytes]] = field(default_factory=list)
     congested: bool = False
 
-    def seal_encoded(self, link: Link, messages: list[bytes]) -> tuple[str, bytes, bytes]:
+    def seal_encoded(
+        self, link: Link, messages: list[bytes], _moment: object = None
+    ) -> tuple[str, bytes, bytes]:
         assert 0 < len(messages) <= MAX_MESSAGES
         body = b"".join((array_head(len(messages)), *messages))
         assert len(body) <= MAX_BODY
@@ -73,7 +76,7 @@ class Sender:
 
     async def send(self, kind: str, value: bytes) -> None:
         if not self.calls.send_on(kind, value):
-            way = Way("desk", kind, Granted(kind, Constraints()), 0)
+            way = Way("desk", kind, Granted(kind, Constraints()), cast("Trust", None), 0)
             payload = b"\xc6" + len(value).to_bytes(4, "big") + value
             await self.calls.send(way, kind, payload, within=30)
 

@@ -1,6 +1,7 @@
 """What a mesh does when nobody disturbs it, and what it refuses: whoever asks, and wherever it is checked."""
 
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
@@ -130,7 +131,7 @@ async def test_a_peer_that_answers_a_call_many_times_ends_nobody(mesh: RunningMe
     ):
         once = peer.calls._outgoing.say
 
-        def answer_often(link: Link, answer: bytes, **how: bool) -> None:
+        def answer_often(link: Link, answer: bytes, **how: Any) -> None:
             for _ in range(20):
                 once(link, answer, **how)
 
