@@ -1,18 +1,21 @@
-"""Messages of one frame do not outlive what permitted the first of them, however slow their handlers are."""
+"""Nothing outlives what permitted it: no message of a frame with slow handlers, and no call that waits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import cast
 
+import anyio
 import pytest
 
+from agent_runtime import serving as serving_module
 from agent_runtime.agent import Context
 from agent_runtime.handlers import Begin, Ended
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
 from agent_runtime.refusals import Refusals
-from agent_runtime.serving import LOOK_MOST, Serving
+from agent_runtime.serving import LOOK_MOST, ServeCall, Serving
 from agent_runtime.trust import Trust
 from schemas.documents import Constraints
 from schemas.errors import Reason
@@ -45,6 +48,11 @@ class Vault:
         grants = {**trust.grants, ("redactor", "send", "note"): granted}
         self.member.membership.trust = replace(trust, grants=grants)
 
+    def permit_call(self, granted: Granted) -> None:
+        trust = self.member.membership.held()
+        grants = {**trust.grants, ("redactor", "call", "tool"): granted}
+        self.member.membership.trust = replace(trust, grants=grants)
+
     def take(self, _kind: str, _granted: Granted, _context: Context) -> Begin:
         def begin(payload: bytes, _now: Millis) -> None:
             self.world.now += self.slow
@@ -54,24 +62,25 @@ class Vault:
 
         return begin
 
-    async def read(self) -> None:
-        """Take a frame of notes, and return when the last of its handlers has ended."""
+    async def no_call(self, _link: Link, _call: Call, _granted: Granted) -> Ended:
+        raise AssertionError
 
-        async def call(_link: Link, _call: Call, _granted: Granted) -> Ended:
-            raise AssertionError
-
+    def serving(self, call: ServeCall, outgoing: object = None) -> Serving:
         member = self.member
-        serving = Serving(
+        return Serving(
             member.membership,
             member.gate,
             member.peering.requests,
-            cast("Outgoing", None),
+            cast("Outgoing", outgoing),
             self.refusals,
             call,
             self.take,
             lambda _link: cast("Context", None),
         )
-        await serving._heed(self.link, FRAME)
+
+    async def read(self) -> None:
+        """Take a frame of notes, and return when the last of its handlers has ended."""
+        await self.serving(self.no_call)._heed(self.link, FRAME)
 
 
 @pytest.fixture
@@ -135,3 +144,41 @@ async def test_of_quick_handlers_a_bounded_few_share_one_look_at_the_clock(
     await vault.read()
     assert looked[:5] == [0, 1, 3, 7, 15]
     assert {after - before for before, after in pairwise(looked[3:])} == {LOOK_MOST}
+
+
+async def test_a_call_that_waits_for_a_slot_is_judged_when_it_begins_and_not_when_it_came(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "AT_ONCE", 1)
+    release, begun, answered = anyio.Event(), list[bytes](), anyio.Event()
+
+    async def serve(_link: Link, call: Call, _granted: Granted) -> Ended:
+        begun.append(call.request)
+        await release.wait()
+        return Ended("", "", b"")
+
+    said: list[bytes] = []
+
+    def say(_link: Link, answer: bytes) -> None:
+        said.append(answer)
+        if len(said) == 2:
+            answered.set()
+
+    serving = vault.serving(serve, SimpleNamespace(congested=False, say=say))
+    member, peer = vault.member.membership, vault.link.peer.subject
+    vault.permit_call(Granted("vault", Constraints()))
+    async with anyio.create_task_group() as tasks:
+        serving.start(tasks)
+        await anyio.wait_all_tasks_blocked()
+        for number in range(2):
+            call = Call(number.to_bytes(16, "big"), "tool", b"", vault.world.now + 9 * SECOND, None)
+            serving.called(vault.link, call, member.require_live_now())
+        await anyio.wait_all_tasks_blocked()
+        assert begun == [bytes(16)]
+        vault.member.revoke(peer)
+        release.set()
+        with anyio.fail_after(10):
+            await answered.wait()
+        tasks.cancel_scope.cancel()
+    assert begun == [bytes(16)]
+    assert vault.refusals.counts == {("call", Reason.INSTANCE_REVOKED.value): 1}
