@@ -19,6 +19,7 @@ import msgspec
 
 from agent_runtime.errors import RefusedError
 from schemas.errors import Reason, UsageError
+from schemas.peer import APART, Encoded, bin_head
 from schemas.plain import Form, form_of
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ class Endpoint:
     def __post_init__(self) -> None:
         object.__setattr__(self, "form", form_of(self.argument.type))
 
-    def decode(self, payload: bytes) -> Any:
+    def decode(self, payload: bytes | memoryview) -> Any:
         """Return the argument, or raise `arguments-invalid`."""
         try:
             return self.argument.decode(payload)
@@ -171,7 +172,14 @@ def _hints(name: str, handler: Handler) -> dict[str, Any]:
 encode_value: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 
 
-def decode_value(data: bytes, kind: type[T]) -> T:
+def encode_parts(value: Any) -> Encoded:
+    """Do as `encode_value`; large bytes are not copied."""
+    if isinstance(value, bytes) and len(value) >= APART:
+        return bin_head(len(value)), value
+    return encode_value(value)
+
+
+def decode_value(data: bytes | memoryview, kind: type[T]) -> T:
     """Return an application value of the expected type, or raise `arguments-invalid`."""
     try:
         return msgspec.msgpack.decode(data, type=kind)

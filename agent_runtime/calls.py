@@ -26,7 +26,20 @@ from agent_runtime.refusals import REFUSED, Refusals
 from agent_runtime.serving import ContextOf, ServeCall, Serving, TakeMessage
 from schemas.errors import Reason, UsageError
 from schemas.limits import CALL_LONGEST, SECOND
-from schemas.peer import MAX_MESSAGES, Call, Cancel, Confirm, Reopen, Reply, Send, encode_message
+from schemas.peer import (
+    APART,
+    MAX_MESSAGES,
+    Call,
+    Cancel,
+    Confirm,
+    Encoded,
+    Reopen,
+    Reply,
+    Send,
+    encode_message,
+    encode_with,
+    size_of,
+)
 from transport import Transport
 
 CALL_SECONDS = CALL_LONGEST // SECOND  # that a call may take
@@ -104,17 +117,21 @@ class Calls:
         self.serving.start(tasks)
 
     async def call(
-        self, way: Way, tool: str, arguments: bytes, *, within: float, idempotency: bytes | None
-    ) -> bytes:
+        self, way: Way, tool: str, arguments: Encoded, *, within: float, idempotency: bytes | None
+    ) -> bytes | memoryview:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
         if not within <= CALL_SECONDS:
             raise _too_long(within)
-        if len(arguments) > way.granted.most or way.granted.is_timed:
-            way = way.of_size(len(arguments))
+        size = size_of(arguments)
+        if size > way.granted.most or way.granted.is_timed:
+            way = way.of_size(size)
         deadline = way.now + int(within * SECOND)
         self._asked += 1
         request = self._process + self._asked.to_bytes(8, "big")
-        call = Call(request, tool, arguments, deadline, idempotency)
+        if isinstance(arguments, bytes) and size < APART:
+            call: Encoded = encode_message(Call(request, tool, arguments, deadline, idempotency))
+        else:
+            call = encode_with(Call(request, tool, b"", deadline, idempotency), arguments)
         link, remaining = self.links.direct(way), within
         moment: Moment | None = (way.trust, way.now)
         tried: set[bytes] = set()
@@ -124,7 +141,7 @@ class Calls:
             try:
                 if link is None or self._outgoing.congested:
                     link, moment = await self._way_out(way, link, tried), None
-                answer = self._ask(link, call, min(ATTEMPT_DEADLINE, remaining), moment)
+                answer = self._ask(link, request, call, min(ATTEMPT_DEADLINE, remaining), moment)
                 try:
                     reply = await answer
                 except anyio.get_cancelled_exc_class():
@@ -164,10 +181,11 @@ class Calls:
         # Thousands of these leave in one turn: what `say` would look up for each is known here.
         message = encode_message(Send(kind, payload))
         size = batch.size + len(message)
-        if size > FULL_OF_LARGE or len(batch.messages) >= MAX_MESSAGES:
+        if size > FULL_OF_LARGE or batch.count >= MAX_MESSAGES:
             outgoing.send(batch)
             size = len(message)
-        batch.messages.append(message)
+        batch.parts.append(message)
+        batch.count += 1
         batch.size = size
         return True
 
@@ -255,19 +273,19 @@ class Calls:
                 raise _UnheardError("the session was left while the broker did not read")
         return link
 
-    def _ask(self, link: Link, call: Call, within: float, moment: Moment | None) -> "asyncio.Future[Reply]":
+    def _ask(
+        self, link: Link, request: bytes, call: Encoded, within: float, moment: Moment | None
+    ) -> "asyncio.Future[Reply]":
         """Say a call; its answer is the future's, which ends with `UnreachableError` if there is none."""
         # Where no other call is under way, nothing else is about to be said. An answer is read in a later
         # turn: what waits for it is made while the peer works.
         alone = not self._waiting
-        self._outgoing.say(link, encode_message(call), at_once=alone, moment=moment)
+        self._outgoing.say(link, call, at_once=alone, moment=moment)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Reply] = loop.create_future()
         now = loop.time()
-        timer = (
-            loop.call_later(within, self._give_up, link, call.request) if within < ATTEMPT_DEADLINE else None
-        )
-        self._waiting[link.peer.subject, call.request] = _Waiting(
+        timer = loop.call_later(within, self._give_up, link, request) if within < ATTEMPT_DEADLINE else None
+        self._waiting[link.peer.subject, request] = _Waiting(
             link, answer, now, now + within, now + PROBE_AFTER, timer
         )
         if self._probing is None:

@@ -3,7 +3,7 @@
 from math import inf
 from typing import Any, TypeVar
 
-from agent_runtime.agent import decode_value, encode_value
+from agent_runtime.agent import decode_value, encode_parts, encode_value
 from agent_runtime.calls import Calls
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
@@ -42,7 +42,7 @@ class NodeContext:
         """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
         way = self._gate.may_say("call", tool, arguments)
         value = await self._calls.call(
-            way, tool, encode_value(arguments), within=within, idempotency=self.task_id
+            way, tool, encode_parts(arguments), within=within, idempotency=self.task_id
         )
         return decode_value(value, kind)
 

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
+from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_parts, encode_value
 from agent_runtime.errors import RefusedError
 from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
@@ -17,9 +17,10 @@ from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.limits import MAX_MESSAGE
 from schemas.messages import Millis
+from schemas.peer import Encoded, size_of
 
 # Begins the handler of a kind by payload and time, and returns what is left of it if it waits.
-Begin = Callable[[bytes, Millis], Awaitable[None] | None]
+Begin = Callable[[bytes | memoryview, Millis], Awaitable[None] | None]
 
 log = logging.getLogger("sealbus.agent")
 
@@ -33,7 +34,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
     reason: str
     detail: str
-    value: bytes
+    value: Encoded
 
 
 _DONE = Ended("", "", encode_value(None))
@@ -42,7 +43,7 @@ _DONE = Ended("", "", encode_value(None))
 async def run(
     endpoint: Endpoint | None,
     granted: Granted,
-    payload: bytes,
+    payload: bytes | memoryview,
     context: Context,
     refusals: Refusals,
     *,
@@ -65,12 +66,12 @@ async def run(
             value = await _in_thread(endpoint.handler, argument, context)
         if value is None:
             return _DONE
-        encoded = encode_value(value)
+        encoded = encode_parts(value)
     except asyncio.CancelledError as error:
         return _failed(endpoint, _own(error), refusals)
     except Exception as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
         return _failed(endpoint, error, refusals)
-    if len(encoded) > MAX_VALUE:
+    if size_of(encoded) > MAX_VALUE:
         refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
         return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
     return Ended("", "", encoded)
@@ -84,7 +85,7 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
     decode, handler, checks = endpoint.argument.decode, endpoint.handler, granted.checks_arguments
     start = handler if endpoint.is_async else partial(_in_thread, handler)
 
-    def begin(payload: bytes, now: Millis) -> Awaitable[None] | None:
+    def begin(payload: bytes | memoryview, now: Millis) -> Awaitable[None] | None:
         try:
             argument = decode(payload)
         except NOT_OF_TYPE:
@@ -108,7 +109,7 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
     return begin
 
 
-def _unheeded(refusals: Refusals, _payload: bytes, _now: Millis) -> None:
+def _unheeded(refusals: Refusals, _payload: bytes | memoryview, _now: Millis) -> None:
     _no_handler(refusals)
 
 

@@ -149,7 +149,7 @@ class Links:
         if message.subject not in self._peering.inbox_subjects():
             self._refusals.note("session", Reason.MALFORMED.value)
         elif link.received < link.reopens or not self._inner_door.knock(
-            _Within(message.subject, message.init, link)
+            _Within(message.subject, bytes(message.init), link)
         ):
             self._refusals.note("session", "flood")
         else:

@@ -5,13 +5,14 @@ their first message was said. Who says much waits here while the broker does not
 """
 
 import asyncio
+from collections.abc import Sequence
 
 from agent_runtime.membership import Moment
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import REFUSED, Refusals
 from schemas.errors import UsageError
 from schemas.limits import MAX_BODY
-from schemas.peer import MAX_MESSAGES
+from schemas.peer import MAX_MESSAGES, Encoded, size_of
 from transport import Transport
 
 # A batch of small messages is full early: the peer works on it while the next is made. Large ones go
@@ -23,12 +24,12 @@ _ARRAY = 3  # what a frame's array of messages costs at most
 class Batch:
     """What is to be said on one session at the end of this turn."""
 
-    __slots__ = ("link", "messages", "size")
+    __slots__ = ("count", "link", "parts", "size")
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.messages: list[bytes] = []
-        self.size = 0
+        self.parts: list[bytes] = []  # of `count` messages
+        self.count = self.size = 0
 
 
 class Outgoing:
@@ -53,7 +54,7 @@ class Outgoing:
     def say(
         self,
         link: Link,
-        message: bytes,
+        message: Encoded,
         *,
         at_once: bool = False,
         moment: Moment | None = None,
@@ -65,22 +66,26 @@ class Outgoing:
         has anything to say in this turn: it spares the turn. `moment` is for who asked for it and ran
         nothing else since. Of what nobody waits for, frames are fuller.
         """
-        size = len(message)
+        size = size_of(message)
         if size > MAX_BODY - _ARRAY:
             raise UsageError(
                 f"{size} bytes do not fit one message: {MAX_BODY - _ARRAY} do; send them in parts"
             )
         if at_once and not (self._said or self.reading):
             self.ended += 1
-            self._send(link, [message], moment)
+            self._send(link, 1, (message,) if isinstance(message, bytes) else message, moment)
             self._transport.push()
             return
         batch = self._said.get(link) or self.batch(link)
-        if batch.size + size > (FULL if awaited and len(batch.messages) >= FEW else FULL_OF_LARGE) or (
-            len(batch.messages) >= MAX_MESSAGES
+        if batch.size + size > (FULL if awaited and batch.count >= FEW else FULL_OF_LARGE) or (
+            batch.count >= MAX_MESSAGES
         ):
             self.send(batch)
-        batch.messages.append(message)
+        if isinstance(message, bytes):
+            batch.parts.append(message)
+        else:
+            batch.parts += message
+        batch.count += 1
         batch.size += size
 
     def batch(self, link: Link) -> Batch:
@@ -95,9 +100,9 @@ class Outgoing:
 
     def send(self, batch: Batch) -> None:
         """Send what is in a batch before the turn ends, so that there is room for more."""
-        if batch.messages:
-            self._send(batch.link, batch.messages)
-            batch.messages, batch.size = [], 0
+        if batch.count:
+            self._send(batch.link, batch.count, batch.parts)
+            batch.parts, batch.count, batch.size = [], 0, 0
 
     def flush(self) -> None:
         """Send what was said so far."""
@@ -106,7 +111,7 @@ class Outgoing:
         if self._said:
             said, self._said = self._said, {}
             for batch in said.values():
-                self._send(batch.link, batch.messages)
+                self._send(batch.link, batch.count, batch.parts)
             self._transport.push()
 
     async def room(self) -> None:
@@ -124,9 +129,9 @@ class Outgoing:
         self._scheduled = False
         self.flush()
 
-    def _send(self, link: Link, messages: list[bytes], moment: Moment | None = None) -> None:
+    def _send(self, link: Link, count: int, parts: Sequence[bytes], moment: Moment | None = None) -> None:
         try:
-            subject, header, sealed = self._peering.seal_encoded(link, messages, moment)
+            subject, header, sealed = self._peering.seal_encoded(link, count, parts, moment)
             if self._transport.post(subject, header, sealed, hint=link.hint):
                 self.congested = True
         except REFUSED as error:

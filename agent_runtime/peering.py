@@ -250,20 +250,21 @@ class Peering:
 
     def seal(self, link: Link, *messages: PeerMessage) -> tuple[str, bytes]:
         """Return the subject and the frame of messages for a session's peer."""
-        subject, header, sealed = self.seal_encoded(link, [encode_message(message) for message in messages])
+        encoded = [encode_message(message) for message in messages]
+        subject, header, sealed = self.seal_encoded(link, len(encoded), encoded)
         return subject, header + sealed
 
     def seal_encoded(
-        self, link: Link, messages: Sequence[bytes], moment: Moment | None = None
+        self, link: Link, count: int, parts: Sequence[bytes], moment: Moment | None = None
     ) -> tuple[str, bytes, bytes]:
-        """Return the subject and the frame, in two parts, of messages that are encoded already.
+        """Return the subject and the frame, in two parts, of `count` encoded messages that `parts` make up.
 
         `moment` is for who asked for it and ran nothing else since.
         """
         trust, now = moment or self._membership.require_live_now()
         if link.peer.subject in trust.revoked or now >= link.expires:
             raise _closed(link, trust)
-        header, sealed = link.session.seal_parts((ARRAY_HEADS[len(messages)], *messages))
+        header, sealed = link.session.seal_parts((ARRAY_HEADS[count], *parts))
         link.sent = now
         return link.session.send_subject, header, sealed
 

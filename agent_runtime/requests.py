@@ -19,6 +19,7 @@ from schemas.limits import (
     REQUESTS_PER_PEER,
 )
 from schemas.messages import Millis
+from schemas.peer import Encoded, size_of
 from sealing.errors import ReplayedError
 
 _PROCESS = 8  # bytes of a request's id that name the process which asks; a number follows
@@ -47,7 +48,7 @@ class _Peer:
 
     def __init__(self) -> None:
         self.processes: dict[bytes, _Process] = {}
-        self.replies: OrderedDict[bytes, bytes] = OrderedDict()
+        self.replies: OrderedDict[bytes, Encoded] = OrderedDict()
         self.count = self.size = 0
 
 
@@ -72,7 +73,7 @@ class RequestMemory:
         self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
         self._size = 0
 
-    def begin(self, peer: bytes, request: bytes, *, until: Millis, now: Millis) -> bytes | None:
+    def begin(self, peer: bytes, request: bytes, *, until: Millis, now: Millis) -> Encoded | None:
         """Return the kept reply of a repeat, None for a new request; raise for what must not run."""
         if until - now > CALL_DEADLINE_MOST:
             raise RefusedError(Reason.CONSTRAINT_VIOLATED, "the deadline is too far ahead")
@@ -97,7 +98,7 @@ class RequestMemory:
         process.ids[request] = until
         return None
 
-    def finish(self, peer: bytes, request: bytes, reply: bytes) -> None:
+    def finish(self, peer: bytes, request: bytes, reply: Encoded) -> None:
         """Keep the reply of a request: the first one, if it is kept still."""
         asked = self._peers.get(peer)
         if asked is None or request in asked.replies:
@@ -105,7 +106,7 @@ class RequestMemory:
         process = asked.processes.get(request[:_PROCESS])
         if process is None or request not in process.ids:
             return
-        size = len(reply)
+        size = size_of(reply)
         asked.replies[request] = reply
         asked.size += size
         self._size += size
@@ -180,7 +181,7 @@ class RequestMemory:
             self._drop_reply(asked, request)
 
     def _drop_reply(self, asked: _Peer, request: bytes) -> None:
-        size = len(asked.replies.pop(request))
+        size = size_of(asked.replies.pop(request))
         asked.size -= size
         self._size -= size
 

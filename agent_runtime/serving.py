@@ -23,7 +23,7 @@ from agent_runtime.requests import RequestMemory
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.limits import KEPT_PER_TURN, SECOND
-from schemas.peer import Call, Reply, Send, encode_message
+from schemas.peer import APART, Call, Encoded, Reply, Send, encode_message, encode_with, size_of
 
 AT_ONCE = 256  # handlers that run together
 WAITING = 1_024  # more calls than these are answered `unavailable`, more messages are dropped
@@ -131,7 +131,7 @@ class Serving:
             if not job.begun:
                 del self._running[key]
 
-    def _say_again(self, link: Link, request: bytes, answer: bytes) -> None:
+    def _say_again(self, link: Link, request: bytes, answer: Encoded) -> None:
         """Answer a repeat, or do not: it will be asked again."""
         outgoing = self._outgoing
         if outgoing.congested and not self._breathing and self._tasks is not None:
@@ -146,15 +146,15 @@ class Serving:
             outgoing.waiting
             or self._breathing
             or (link, request) in self._again
-            or self._again_bytes + len(answer) > KEPT_PER_TURN
+            or self._again_bytes + size_of(answer) > KEPT_PER_TURN
         ):
             self._refusals.note("repeat", "flood")
             return
         self._again.add((link, request))
-        self._again_bytes += len(answer)
+        self._again_bytes += size_of(answer)
         outgoing.say(link, answer)
 
-    async def _say_later(self, link: Link, answer: bytes) -> None:
+    async def _say_later(self, link: Link, answer: Encoded) -> None:
         await self._outgoing.room()
         self._breathing = False
         self._outgoing.say(link, answer)
@@ -166,11 +166,14 @@ class Serving:
                 granted = self._gate.call(peer, link.peer_role, link.own_role, call, moment)
             except PeerError as refusal:
                 self._refusals.caught("call", refusal)
-                reply = _refusal(call, refusal.reason, refusal.detail)
+                answer: Encoded = encode_message(_refusal(call, refusal.reason, refusal.detail))
             else:
                 ended = await self._serve(link, call, granted)
-                reply = Reply(call.request, ended.reason, ended.detail, ended.value)
-            answer = encode_message(reply)
+                value = ended.value
+                if isinstance(value, bytes) and len(value) < APART:
+                    answer = encode_message(Reply(call.request, ended.reason, ended.detail, value))
+                else:
+                    answer = encode_with(Reply(call.request, ended.reason, ended.detail, b""), value)
             self._requests.finish(peer, call.request, answer)
             if self._outgoing.congested:
                 await self._outgoing.room()

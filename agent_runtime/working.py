@@ -23,6 +23,7 @@ from schemas import codec
 from schemas.errors import PeerError, Reason
 from schemas.limits import SECOND
 from schemas.messages import ResultBody, TaskBody
+from schemas.peer import joined
 from schemas.scheduling import BACK, DONE, TAKEN, WORKING, Assign, Load, Status, TaskMessage, task_id_of
 from schemas.subjects import Kind, subject
 from sealing.errors import NotAuthenticError, SealingError
@@ -174,7 +175,7 @@ class Working:
             ended = await handlers.run(
                 endpoint, granted, body.payload, context, self._refusals, now=self._gate.now()
             )
-            return ResultBody(worker, ended.reason, ended.detail, ended.value)
+            return ResultBody(worker, ended.reason, ended.detail, joined(ended.value))
         self._refusals.note("task", Reason.DEADLINE_PASSED.value)
         return ResultBody(worker, Reason.DEADLINE_PASSED.value, "its handler still ran", b"")
 

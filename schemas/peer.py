@@ -5,19 +5,27 @@ who wrote them, and msgspec reads and checks them in one pass in C, which no rea
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from schemas.errors import MalformedError
-from schemas.messages import Bytes16, Millis, Payload
+from schemas.limits import MAX_MESSAGE
+from schemas.messages import Bytes16, Millis
 
 # A frame of the smallest messages stays a small piece of work for whoever opens it.
 MAX_MESSAGES = 256
 
 # What is asked for by name. A pattern would cost as much as all else here, and what is no name has no grant.
 Asked = Annotated[str, Meta(min_length=1, max_length=64)]
+
+if TYPE_CHECKING:
+    Bulk = bytes | memoryview
+else:
+    # What was read is a view of its frame and not a copy; what is to be written may be bytes as well.
+    Bulk = Annotated[memoryview, Meta(max_length=MAX_MESSAGE)]
 
 
 class _Said(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -35,7 +43,7 @@ class Call(_Said, frozen=True, tag=1):
 
     request: Bytes16
     tool: Asked
-    arguments: Payload
+    arguments: Bulk
     deadline: Millis
     idempotency: Bytes16 | None  # the task on whose behalf the call is made
 
@@ -46,7 +54,7 @@ class Reply(_Said, frozen=True, tag=2):
     request: Bytes16
     reason: Annotated[str, Meta(max_length=64)]
     detail: Annotated[str, Meta(max_length=512)]
-    value: Payload
+    value: Bulk
 
 
 class Cancel(_Said, frozen=True, tag=3):
@@ -59,23 +67,59 @@ class Send(_Said, frozen=True, tag=4):
     """A message that nobody answers."""
 
     kind: Asked
-    payload: Payload
+    payload: Bulk
 
 
 class Reopen(_Said, frozen=True, tag=5):
     """An init for the next session, as it is sent where strangers may be before it, too."""
 
     subject: Annotated[str, Meta(max_length=128)]
-    init: Payload
+    init: Bulk
 
 
 PeerMessage = Confirm | Call | Reply | Cancel | Send | Reopen
 
+_encoder = msgspec.msgpack.Encoder()
 # One message as it stands in a frame.
-encode_message: Callable[[PeerMessage], bytes] = msgspec.msgpack.Encoder().encode
+encode_message: Callable[[PeerMessage], bytes] = _encoder.encode
+
+# What is encoded: whole, or in parts of which those that are large were copied nowhere.
+Encoded = bytes | tuple[bytes, ...]
+APART = 4096  # bytes from which on a part by itself is cheaper than a copy
+_EMPTY = 2  # bytes of an empty payload
+_LARGE = 64 * 1024
 _decoder: msgspec.msgpack.Decoder[tuple[PeerMessage, ...]] = msgspec.msgpack.Decoder(
     Annotated[tuple[PeerMessage, ...], Meta(min_length=1, max_length=MAX_MESSAGES)]
 )
+
+
+def size_of(encoded: Encoded) -> int:
+    """Return the bytes of all parts."""
+    return len(encoded) if isinstance(encoded, bytes) else sum(map(len, encoded))
+
+
+def joined(encoded: Encoded) -> bytes:
+    """Return it in one piece."""
+    return encoded if isinstance(encoded, bytes) else b"".join(encoded)
+
+
+def encode_with(message: Call | Reply, payload: Encoded) -> Encoded:
+    """Do as `encode_message` of a message with this payload; its own is empty."""
+    encoded = encode_message(message)
+    # What comes behind the payload of a call: the last two of its array.
+    behind = (
+        len(_encoder.encode((message.deadline, message.idempotency))) - 1 if isinstance(message, Call) else 0
+    )
+    at = len(encoded) - behind
+    parts = (payload,) if isinstance(payload, bytes) else payload
+    return encoded[: at - _EMPTY], bin_head(size_of(payload)), *parts, encoded[at:]
+
+
+def bin_head(size: int) -> bytes:
+    """Return what comes before so many bytes in MessagePack, which has three forms of it."""
+    if size < 1 << 8:
+        return b"\xc4" + size.to_bytes(1, "big")
+    return b"\xc5" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xc6" + size.to_bytes(4, "big")
 
 
 def join_messages(encoded: Sequence[bytes]) -> bytes:
@@ -94,8 +138,16 @@ ARRAY_HEADS = tuple(array_head(count) for count in range(MAX_MESSAGES + 1))
 
 
 def decode_messages(body: bytes | memoryview) -> tuple[PeerMessage, ...]:
-    """Read the body of a frame, or raise `MalformedError`."""
+    """Read the body of a frame, or raise `MalformedError`. What is large in it is a view of it."""
     try:
-        return _decoder.decode(body)
+        messages = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError("not the body of a peer's frame") from error
+    return messages if len(body) < _LARGE else tuple(map(_let_go, messages))
+
+
+def _let_go(message: PeerMessage) -> PeerMessage:
+    # Calls may wait for long: a small one must not keep all that came with it.
+    if isinstance(message, Call) and len(message.arguments) < APART:
+        return replace(message, arguments=bytes(message.arguments))
+    return message

@@ -20,7 +20,7 @@ from schemas.limits import (
     SESSIONS_PER_PEER,
 )
 from schemas.messages import Millis
-from schemas.peer import Call, Confirm, Reply, encode_message
+from schemas.peer import Call, Confirm, Reply, encode_message, joined
 from schemas.policy import Policy
 from schemas.rules import Rule
 from schemas.subjects import Kind, subject
@@ -192,7 +192,7 @@ class Peers:
 
     def _accepted(self, process: Process, parcel: Parcel) -> None:
         link = process.member.peering.accepted(parcel.subject, parcel.payload)
-        self.network.say(*process.member.peering.seal_encoded(link, [encode_message(Confirm())]))
+        self.network.say(*process.member.peering.seal(link, Confirm()))
         self._ask_all(process)
 
     def _receive(self, process: Process, parcel: Parcel) -> None:
@@ -212,15 +212,15 @@ class Peers:
             process.member.gate.call(peer, link.peer_role, link.own_role, call)
             process.runs[peer, call.request] += 1
             assert process.runs[peer, call.request] == 1, "a handler ran twice"
-            kept = encode_message(Reply(call.request, "", "", answer_to(call.arguments)))
+            kept = encode_message(Reply(call.request, "", "", answer_to(bytes(call.arguments))))
             peering.requests.finish(peer, call.request, kept)
-        self.network.say(*peering.seal_encoded(link, [kept]))
+        self.network.say(*peering.seal_encoded(link, 1, [joined(kept)]))
 
     def _reply(self, process: Process, link: Link, reply: Reply) -> None:
         waiting = process.waiting.get(reply.request)
         if waiting is None or waiting.peer != link.peer.subject:
             return
-        assert reply.value == answer_to(waiting.call.arguments), "an answer that nobody gave"
+        assert reply.value == answer_to(bytes(waiting.call.arguments)), "an answer that nobody gave"
         del process.waiting[reply.request]
         self.answered += 1
 
@@ -230,9 +230,7 @@ class Peers:
         link = peering.usable(waiting.peer, self.other(process).role)
         if link is not None:
             waiting.sent_on = link
-            self._guarded(
-                lambda: self.network.say(*peering.seal_encoded(link, [encode_message(waiting.call)]))
-            )
+            self._guarded(lambda: self.network.say(*peering.seal(link, waiting.call)))
         elif not peering._opening:
             self._guarded(lambda: self._open(process))
 

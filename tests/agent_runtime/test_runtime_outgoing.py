@@ -1,6 +1,7 @@
 """Messages to peers leave together at the end of a turn."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -29,10 +30,11 @@ class Wire:
     refuses: bool = False
 
     def seal_encoded(
-        self, link: Link, messages: list[bytes], _moment: object = None
+        self, link: Link, count: int, messages: Sequence[bytes], _moment: object = None
     ) -> tuple[str, bytes, bytes]:
         if self.refuses:
             raise SealingError(Reason.NOT_LIVE)
+        assert count == len(messages)
         self.frames.append(list(messages))
         return "subject", b"header", b"sealed"
 

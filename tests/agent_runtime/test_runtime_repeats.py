@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -62,14 +62,14 @@ class Callee:
         return Ended("", "", await self.handler(call))
 
     async def answer(self, call: Call) -> bytes:
-        return call.arguments
+        return bytes(call.arguments)
 
     # As session and broker.
 
     def seal_encoded(
-        self, link: Link, messages: list[bytes], _moment: object = None
+        self, link: Link, count: int, messages: Sequence[bytes], _moment: object = None
     ) -> tuple[str, bytes, bytes]:
-        for reply in decode_messages(array_head(len(messages)) + b"".join(messages)):
+        for reply in decode_messages(array_head(count) + b"".join(messages)):
             assert isinstance(reply, Reply)
             self.said.append((link, reply))
         return "subject", b"header", b"sealed"
@@ -101,7 +101,7 @@ class Callee:
     def answers(self) -> list[tuple[str, bytes]]:
         """Return what was said since somebody last asked, as reasons and values."""
         said, self.said = self.said, []
-        return [(reply.reason, reply.value) for _, reply in said]
+        return [(reply.reason, bytes(reply.value)) for _, reply in said]
 
 
 class _Link(SimpleNamespace):

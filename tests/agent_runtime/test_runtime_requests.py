@@ -14,6 +14,7 @@ from agent_runtime.requests import FORGET_LOOKS, RequestMemory
 from schemas.errors import PeerError, Reason
 from schemas.limits import CALL_DEADLINE_MOST, HOUR, MINUTE
 from schemas.messages import Millis
+from schemas.peer import Encoded
 from sealing.errors import ReplayedError
 
 PEER, OTHER, THIRD = b"p" * 32, b"o" * 32, b"t" * 32
@@ -23,7 +24,7 @@ def number(n: int, process: int = 0) -> bytes:
     return process.to_bytes(8, "big") + n.to_bytes(8, "big")
 
 
-def begin(memory: RequestMemory, peer: bytes, request: bytes, until: Millis = 100) -> bytes | None:
+def begin(memory: RequestMemory, peer: bytes, request: bytes, until: Millis = 100) -> Encoded | None:
     return memory.begin(peer, request, until=until, now=0)
 
 

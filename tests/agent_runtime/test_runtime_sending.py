@@ -1,6 +1,7 @@
 """One-way messages of several kinds, in turns that end when they like: each leaves once, in order."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -36,14 +37,14 @@ class Wire:
     congested: bool = False
 
     def seal_encoded(
-        self, link: Link, messages: list[bytes], _moment: object = None
+        self, link: Link, count: int, messages: Sequence[bytes], _moment: object = None
     ) -> tuple[str, bytes, bytes]:
-        assert 0 < len(messages) <= MAX_MESSAGES
-        body = b"".join((array_head(len(messages)), *messages))
+        assert 0 < count == len(messages) <= MAX_MESSAGES
+        body = b"".join((array_head(count), *messages))
         assert len(body) <= MAX_BODY
         for each in decode_messages(body):
             assert isinstance(each, Send)
-            self.said.append((link, each.kind, each.payload))
+            self.said.append((link, each.kind, bytes(each.payload)))
         return "subject", b"", b""
 
     def post(self, subject: str, *parts: bytes, hint: str) -> bool:

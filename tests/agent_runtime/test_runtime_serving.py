@@ -54,7 +54,7 @@ class Vault:
         self.member.membership.trust = replace(trust, grants=grants)
 
     def take(self, _kind: str, _granted: Granted, _context: Context) -> Begin:
-        def begin(payload: bytes, _now: Millis) -> None:
+        def begin(payload: bytes | memoryview, _now: Millis) -> None:
             self.world.now += self.slow
             self.taken.append(int(payload))
             if self.meanwhile is not None:

@@ -74,7 +74,7 @@ def vault(heard: list[str]) -> Agent:
 async def ask(node: Node, tool: str, *, own_role: str, within: float = 10.0) -> bytes:
     """Call as code would that has no gate of its own."""
     way = replace(node._gate.may_say("call", "pseudonym", "Ada"), own_role=own_role)
-    return await node.calls.call(way, tool, b"\xa3Ada", within=within, idempotency=None)
+    return bytes(await node.calls.call(way, tool, b"\xa3Ada", within=within, idempotency=None))
 
 
 @pytest.mark.usefixtures("policy")

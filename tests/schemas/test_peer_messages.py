@@ -1,9 +1,12 @@
 """What peers say in a session: read as it was written, or refused; several in one frame."""
 
+from typing import cast
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.errors import MalformedError
 from schemas.peer import (
@@ -17,7 +20,10 @@ from schemas.peer import (
     Send,
     decode_messages,
     encode_message,
+    encode_with,
     join_messages,
+    joined,
+    size_of,
 )
 
 request_id = st.binary(min_size=16, max_size=16)
@@ -45,6 +51,32 @@ def body(said: list[PeerMessage]) -> bytes:
 @given(st.lists(messages, min_size=1, max_size=20))
 def test_messages_are_read_as_they_were_written(said: list[PeerMessage]) -> None:
     assert decode_messages(body(said)) == tuple(said)
+
+
+@given(messages, st.sampled_from([0, 1, 255, 256, 4096, 65535, 65536, 200_000]), st.integers(0, 9))
+def test_a_payload_in_parts_makes_the_same_message_as_one_within(
+    message: PeerMessage, size: int, cut: int
+) -> None:
+    assume(isinstance(message, Call | Reply))
+    payload = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    field = "arguments" if isinstance(message, Call) else "value"
+    empty = cast("Call | Reply", replace(message, **{field: b""}))
+    whole = encode_message(replace(message, **{field: payload}))
+    assert joined(encode_with(empty, payload)) == whole
+    parts = encode_with(empty, (payload[:cut], payload[cut:]))
+    assert joined(parts) == whole
+    assert size_of(parts) == size_of(whole) == len(whole)
+
+
+def test_large_payloads_are_views_and_small_calls_keep_nothing_of_a_large_frame() -> None:
+    large, small = bytes(100_000), b"small"
+    calls = [Call(bytes(16), "tool", payload, 1, None) for payload in (large, small)]
+    first, second = decode_messages(body([*calls]))
+    assert isinstance(first, Call)
+    assert isinstance(second, Call)
+    assert isinstance(first.arguments, memoryview)
+    assert isinstance(second.arguments, bytes)
+    assert (bytes(first.arguments), second.arguments) == (large, small)
 
 
 @given(st.lists(messages, min_size=1, max_size=4), st.integers(0, 10**6), st.integers(0, 7))
