@@ -179,7 +179,8 @@ class Serving:
                 await self._outgoing.room()
             # A handler that would not end when it was told to, or held up everybody, answers nobody. Whether
             # an answer may leave at all, the session is asked when it seals it.
-            if self._clock.highest() < call.deadline:
+            self._clock.now()
+            if self._clock.latest < call.deadline:
                 self._outgoing.say(link, answer)
             else:
                 self._refusals.note("reply", Reason.DEADLINE_PASSED.value)

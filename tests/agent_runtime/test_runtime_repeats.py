@@ -45,7 +45,7 @@ class Callee:
         self.memory = memory
         self.handler: Callable[[Call], Awaitable[bytes]] = self.answer
         self.outgoing = Outgoing(cast("Any", self), cast("Any", self), self.refusals)
-        membership = SimpleNamespace(clock=SimpleNamespace(now=lambda: self.now, highest=lambda: self.now))
+        membership = SimpleNamespace(clock=_Clock(self))
         self.serving = Serving(
             cast("Any", membership),
             cast("Any", SimpleNamespace(call=lambda *_: None)),
@@ -102,6 +102,18 @@ class Callee:
         """Return what was said since somebody last asked, as reasons and values."""
         said, self.said = self.said, []
         return [(reply.reason, bytes(reply.value)) for _, reply in said]
+
+
+class _Clock:
+    def __init__(self, callee: Callee) -> None:
+        self._callee = callee
+
+    def now(self) -> Millis:
+        return self._callee.now
+
+    @property
+    def latest(self) -> Millis:
+        return self._callee.now
 
 
 class _Link(SimpleNamespace):
