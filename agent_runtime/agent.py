@@ -19,7 +19,6 @@ import msgspec
 
 from agent_runtime.errors import RefusedError
 from schemas.errors import Reason, UsageError
-from schemas.peer import APART, Encoded, bin_head
 from schemas.plain import Form, form_of
 
 T = TypeVar("T")
@@ -170,13 +169,6 @@ def _hints(name: str, handler: Handler) -> dict[str, Any]:
 
 # An application value as MessagePack.
 encode_value: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
-
-
-def encode_parts(value: Any) -> Encoded:
-    """Do as `encode_value`; large bytes are not copied."""
-    if isinstance(value, bytes) and len(value) >= APART:
-        return bin_head(len(value)), value
-    return encode_value(value)
 
 
 def decode_value(data: bytes | memoryview, kind: type[T]) -> T:

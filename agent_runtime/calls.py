@@ -38,7 +38,6 @@ from schemas.peer import (
     Send,
     encode_message,
     encode_with,
-    size_of,
 )
 from transport import Transport
 
@@ -122,7 +121,7 @@ class Calls:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
         if not within <= CALL_SECONDS:
             raise _too_long(within)
-        size = size_of(arguments)
+        size = len(arguments)
         if size > way.granted.most or way.granted.is_timed:
             way = way.of_size(size)
         deadline = way.now + int(within * SECOND)

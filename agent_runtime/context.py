@@ -3,7 +3,7 @@
 from math import inf
 from typing import Any, TypeVar
 
-from agent_runtime.agent import decode_value, encode_parts, encode_value
+from agent_runtime.agent import decode_value, encode_value
 from agent_runtime.calls import Calls
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
@@ -11,6 +11,7 @@ from agent_runtime.submitter import SubmittedTask, Submitter
 from agent_runtime.submitting import Origin
 from schemas.errors import UsageError
 from schemas.limits import SECOND
+from schemas.peer import APART, bin_parts
 
 T = TypeVar("T")
 
@@ -41,9 +42,9 @@ class NodeContext:
     async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
         """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
         way = self._gate.may_say("call", tool, arguments)
-        value = await self._calls.call(
-            way, tool, encode_parts(arguments), within=within, idempotency=self.task_id
-        )
+        large = isinstance(arguments, bytes) and len(arguments) >= APART
+        encoded = bin_parts(arguments) if large else encode_value(arguments)
+        value = await self._calls.call(way, tool, encoded, within=within, idempotency=self.task_id)
         return decode_value(value, kind)
 
     async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:

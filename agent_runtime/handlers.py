@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_parts, encode_value
+from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
 from agent_runtime.errors import RefusedError
 from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
@@ -17,7 +17,7 @@ from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.limits import MAX_MESSAGE
 from schemas.messages import Millis
-from schemas.peer import Encoded, size_of
+from schemas.peer import APART, Encoded, bin_parts
 
 # Begins the handler of a kind by payload and time, and returns what is left of it if it waits.
 Begin = Callable[[bytes | memoryview, Millis], Awaitable[None] | None]
@@ -66,12 +66,13 @@ async def run(
             value = await _in_thread(endpoint.handler, argument, context)
         if value is None:
             return _DONE
-        encoded = encode_parts(value)
+        large = isinstance(value, bytes) and len(value) >= APART
+        encoded = bin_parts(value) if large else encode_value(value)
     except asyncio.CancelledError as error:
         return _failed(endpoint, _own(error), refusals)
     except Exception as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
         return _failed(endpoint, error, refusals)
-    if size_of(encoded) > MAX_VALUE:
+    if len(encoded) > MAX_VALUE:
         refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
         return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
     return Ended("", "", encoded)

@@ -12,7 +12,7 @@ from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import REFUSED, Refusals
 from schemas.errors import UsageError
 from schemas.limits import MAX_BODY
-from schemas.peer import MAX_MESSAGES, Encoded, size_of
+from schemas.peer import MAX_MESSAGES, Encoded
 from transport import Transport
 
 # A batch of small messages is full early: the peer works on it while the next is made. Large ones go
@@ -66,14 +66,14 @@ class Outgoing:
         has anything to say in this turn: it spares the turn. `moment` is for who asked for it and ran
         nothing else since. Of what nobody waits for, frames are fuller.
         """
-        size = size_of(message)
+        size = len(message)
         if size > MAX_BODY - _ARRAY:
             raise UsageError(
                 f"{size} bytes do not fit one message: {MAX_BODY - _ARRAY} do; send them in parts"
             )
         if at_once and not (self._said or self.reading):
             self.ended += 1
-            self._send(link, 1, (message,) if isinstance(message, bytes) else message, moment)
+            self._send(link, 1, (message,) if isinstance(message, bytes) else message.parts, moment)
             self._transport.push()
             return
         batch = self._said.get(link) or self.batch(link)
@@ -84,7 +84,7 @@ class Outgoing:
         if isinstance(message, bytes):
             batch.parts.append(message)
         else:
-            batch.parts += message
+            batch.parts += message.parts
         batch.count += 1
         batch.size += size
 

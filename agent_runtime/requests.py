@@ -19,7 +19,7 @@ from schemas.limits import (
     REQUESTS_PER_PEER,
 )
 from schemas.messages import Millis
-from schemas.peer import Encoded, size_of
+from schemas.peer import Encoded
 from sealing.errors import ReplayedError
 
 _PROCESS = 8  # bytes of a request's id that name the process which asks; a number follows
@@ -106,7 +106,7 @@ class RequestMemory:
         process = asked.processes.get(request[:_PROCESS])
         if process is None or request not in process.ids:
             return
-        size = size_of(reply)
+        size = len(reply)
         asked.replies[request] = reply
         asked.size += size
         self._size += size
@@ -181,7 +181,7 @@ class RequestMemory:
             self._drop_reply(asked, request)
 
     def _drop_reply(self, asked: _Peer, request: bytes) -> None:
-        size = size_of(asked.replies.pop(request))
+        size = len(asked.replies.pop(request))
         asked.size -= size
         self._size -= size
 

@@ -23,7 +23,7 @@ from agent_runtime.requests import RequestMemory
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 from schemas.limits import KEPT_PER_TURN, SECOND
-from schemas.peer import APART, Call, Encoded, Reply, Send, encode_message, encode_with, size_of
+from schemas.peer import APART, Call, Encoded, Reply, Send, encode_message, encode_with
 
 AT_ONCE = 256  # handlers that run together
 WAITING = 1_024  # more calls than these are answered `unavailable`, more messages are dropped
@@ -146,12 +146,12 @@ class Serving:
             outgoing.waiting
             or self._breathing
             or (link, request) in self._again
-            or self._again_bytes + size_of(answer) > KEPT_PER_TURN
+            or self._again_bytes + len(answer) > KEPT_PER_TURN
         ):
             self._refusals.note("repeat", "flood")
             return
         self._again.add((link, request))
-        self._again_bytes += size_of(answer)
+        self._again_bytes += len(answer)
         outgoing.say(link, answer)
 
     async def _say_later(self, link: Link, answer: Encoded) -> None:

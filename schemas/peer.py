@@ -83,8 +83,6 @@ _encoder = msgspec.msgpack.Encoder()
 # One message as it stands in a frame.
 encode_message: Callable[[PeerMessage], bytes] = _encoder.encode
 
-# What is encoded: whole, or in parts of which those that are large were copied nowhere.
-Encoded = bytes | tuple[bytes, ...]
 APART = 4096  # bytes from which on a part by itself is cheaper than a copy
 _EMPTY = 2  # bytes of an empty payload
 _LARGE = 64 * 1024
@@ -93,14 +91,30 @@ _decoder: msgspec.msgpack.Decoder[tuple[PeerMessage, ...]] = msgspec.msgpack.Dec
 )
 
 
-def size_of(encoded: Encoded) -> int:
-    """Return the bytes of all parts."""
-    return len(encoded) if isinstance(encoded, bytes) else sum(map(len, encoded))
+class Parts:
+    """What is encoded, in parts: those that are large were copied nowhere. Its length is that of all."""
+
+    __slots__ = ("_size", "parts")
+
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = parts
+        self._size = sum(map(len, parts))
+
+    def __len__(self) -> int:
+        return self._size
+
+
+Encoded = bytes | Parts
 
 
 def joined(encoded: Encoded) -> bytes:
     """Return it in one piece."""
-    return encoded if isinstance(encoded, bytes) else b"".join(encoded)
+    return encoded if isinstance(encoded, bytes) else b"".join(encoded.parts)
+
+
+def bin_parts(value: bytes) -> Parts:
+    """Return bytes as MessagePack has them."""
+    return Parts(bin_head(len(value)), value)
 
 
 def encode_with(message: Call | Reply, payload: Encoded) -> Encoded:
@@ -111,8 +125,8 @@ def encode_with(message: Call | Reply, payload: Encoded) -> Encoded:
         len(_encoder.encode((message.deadline, message.idempotency))) - 1 if isinstance(message, Call) else 0
     )
     at = len(encoded) - behind
-    parts = (payload,) if isinstance(payload, bytes) else payload
-    return encoded[: at - _EMPTY], bin_head(size_of(payload)), *parts, encoded[at:]
+    parts = (payload,) if isinstance(payload, bytes) else payload.parts
+    return Parts(encoded[: at - _EMPTY], bin_head(len(payload)), *parts, encoded[at:])
 
 
 def bin_head(size: int) -> bytes:
