@@ -313,5 +313,7 @@ class Calls:
 
 
 def _check_within(within: float) -> None:
+    if within < 0:
+        raise UsageError(f"{within} s have passed already: give `within` as seconds from now, 0 or more")
     if not within <= CALL_SECONDS:
         raise UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")
