@@ -152,7 +152,7 @@ def _failed(endpoint: Endpoint, error: Exception | asyncio.CancelledError, refus
     # Type and line only: the text of a foreign exception may quote the payload. The line is for its
     # developer, in the log: who called hears the type.
     kind = type(error).__name__
-    refusals.bug(f"handler {endpoint.name}", kind, line_of(bug, endpoint.handler))
+    refusals.bug(f"handler {endpoint.name}", kind, line_of(bug, endpoint.home))
     return Ended(Reason.HANDLER_FAILED.value, kind, b"")
 
 

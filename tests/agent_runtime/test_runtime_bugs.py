@@ -11,7 +11,7 @@ import pytest
 
 from agent_runtime.__main__ import load
 from agent_runtime.agent import Agent, Context, Endpoint, encode_value
-from agent_runtime.bugs import line_of
+from agent_runtime.bugs import home_of, line_of
 from agent_runtime.errors import RefusedError
 from agent_runtime.handlers import Ended, beginner, run
 from agent_runtime.refusals import LINES_MOST, Refusals
@@ -133,7 +133,7 @@ async def test_what_no_line_of_its_own_brought_about_is_told_by_its_type() -> No
 
     await call(agent.tools["odd"], SECRET, refusals)
     assert dict(refusals.counts) == {("handler odd", "TypeError"): 1}
-    assert line_of(ValueError(SECRET), helper) == ""
+    assert line_of(ValueError(SECRET), home_of(helper)) == ""
 
 
 def test_lines_beyond_the_most_are_counted_together() -> None:
