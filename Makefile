@@ -13,6 +13,8 @@ ALL := -m "slow or not slow" --hypothesis-profile thorough
 # Files side by side, one for each processor; the tests of one file stay together and in order.
 PARALLEL := -n auto --dist loadfile
 # Half of their time tests wait for processes: twice as many at once take two thirds as long. Slow ones do not wait.
+# What waits is spread among the others (tests/conftest.py), where the order is not by the number of tests.
+SPREAD := --dist loadfile --no-loadscope-reorder
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
 
 .PHONY: demo test check ci fuzz soak model lab format clean
@@ -21,7 +23,7 @@ demo: $(STAMP)
 	$(BIN)/sealbus demo --out redacted-out --replace
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD)
 
 lab: $(STAMP)
 	$(BIN)/sealbus lab up

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from agent_runtime.bugs import Home, home_of
 from agent_runtime.errors import RefusedError
 from schemas.errors import Reason, UsageError
 from schemas.plain import Form, form_of
@@ -97,9 +98,11 @@ class Endpoint:
     argument: "msgspec.msgpack.Decoder[Any]"
     is_async: bool
     form: Form = field(init=False, compare=False)  # what the argument's type says of its parts
+    home: Home = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "form", form_of(self.argument.type))
+        object.__setattr__(self, "home", home_of(self.handler))
 
     def decode(self, payload: bytes | memoryview) -> Any:
         """Return the argument, or raise `arguments-invalid`."""

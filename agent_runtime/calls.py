@@ -119,8 +119,8 @@ class Calls:
         self, way: Way, tool: str, arguments: Encoded, *, within: float, idempotency: bytes | None
     ) -> bytes | memoryview:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
-        if not within <= CALL_SECONDS:
-            raise _too_long(within)
+        if not 0 <= within <= CALL_SECONDS:
+            raise _no_time(within)
         size = len(arguments)
         if size > way.granted.most or way.granted.is_timed:
             way = way.of_size(size)
@@ -193,8 +193,8 @@ class Calls:
 
         `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
         """
-        if not within <= CALL_SECONDS:
-            raise _too_long(within)
+        if not 0 <= within <= CALL_SECONDS:
+            raise _no_time(within)
         way = way.of_size(len(payload))
         clock = self._membership.clock
         deadline = clock.now() + int(within * SECOND)
@@ -347,5 +347,7 @@ def _failed(reply: Reply) -> CallFailedError:
     return CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
 
 
-def _too_long(within: float) -> UsageError:
+def _no_time(within: float) -> UsageError:
+    if within < 0:
+        return UsageError(f"{within} s have passed already: give `within` as seconds from now, 0 or more")
     return UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")

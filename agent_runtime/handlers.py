@@ -10,6 +10,7 @@ import anyio
 import msgspec
 
 from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
+from agent_runtime.bugs import line_of
 from agent_runtime.errors import RefusedError
 from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
@@ -145,13 +146,16 @@ def _own(error: asyncio.CancelledError) -> asyncio.CancelledError:
 def _failed(endpoint: Endpoint, error: Exception | asyncio.CancelledError, refusals: Refusals) -> Ended:
     if isinstance(error, PeerError):
         return _refused(endpoint, error, refusals)
+    bug: BaseException = error
     if isinstance(error, ExceptionGroup):
         refused, bugs = error.split(PeerError)
         if refused is not None and bugs is None:
             return _refused(endpoint, _first(refused), refusals)
-    # The type only: the text of a foreign exception may quote the payload.
+        bug = bugs or error
+    # Type and line only: the text of a foreign exception may quote the payload. The line is for its
+    # developer, in the log: who called hears the type.
     kind = type(error).__name__
-    refusals.note(f"handler {endpoint.name}", kind)
+    refusals.bug(f"handler {endpoint.name}", kind, line_of(bug, endpoint.home))
     return Ended(Reason.HANDLER_FAILED.value, kind, b"")
 
 

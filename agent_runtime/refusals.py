@@ -13,12 +13,16 @@ log = logging.getLogger("sealbus.agent")
 REFUSED = (PeerError, TransportError)
 
 
+LINES_MOST = 256  # of agents' code that are counted apart: code made at run time must not fill the memory
+
+
 class Refusals:
     """Counts what was refused, by place and reason, and says so without the payload."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self._told: Counter[tuple[str, str]] = Counter()
+        self._lines: set[str] = set()
 
     def at(self, place: str) -> "_At":
         """Turn a peer's error, or a broker that is away, into a counted event. Bugs pass through."""
@@ -32,6 +36,14 @@ class Refusals:
     def note(self, place: str, reason: str) -> None:
         """Count one refusal."""
         self.counts[place, reason] += 1
+
+    def bug(self, place: str, kind: str, line: str) -> None:
+        """Count a bug of the agent's own, by the line in its code if that is known."""
+        at = f"{place}, {line}"
+        if line and (at in self._lines or len(self._lines) < LINES_MOST):
+            self._lines.add(at)
+            place = at
+        self.note(place, kind)
 
     def caught(self, place: str, error: PeerError | TransportError) -> None:
         """Count an error of `REFUSED`."""

@@ -7,6 +7,7 @@ reached. Errors are a line that says what to do next, and with `--json` an objec
 import io
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -50,6 +51,7 @@ class Commands(click.Group):
         return command if isinstance(command, click.Command) else None
 
 
+@cache  # what is installed stays so: finding it reads every distribution's metadata
 def _plugins() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=COMMANDS)}
 

@@ -352,7 +352,7 @@ async def _join(coordination: Coordination, patience: float) -> None:
                 raise RefusedError(
                     error.refused,
                     "the coordinator's code is not what the operators signed; if that is meant, measure and "
-                    "sign it again (in the lab: sealbus lab resign)",
+                    "sign it again (in a lab: sealbus lab resign --dir DIR)",
                 ) from error
             if isinstance(error, AdmissionRefusedError) and error.reason in _FINAL:
                 raise

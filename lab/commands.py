@@ -309,7 +309,7 @@ def show_status(console: Console, root: Path, found: Status) -> None:
     console.print(f"broker at {found.url}")
     for name, pid in sorted(found.parts.items()):
         console.print(f"{name} runs here as process {pid}")
-    show_admitted(console, found.admitted, found.refused)
+    show_admitted(console, found.admitted, found.refused, State(root))
     for name in found.dead:
         console.print(f"[red]dead[/red] {name}: no process of it runs at this moment")
     for name, cause in sorted(found.revoked.items()):
@@ -324,10 +324,12 @@ def show_status(console: Console, root: Path, found: Status) -> None:
 
 def show_agents(console: Console, mesh: MeshView) -> None:
     """Print who was admitted on which TEE, and who was refused."""
-    show_admitted(console, mesh.admitted(), mesh.refused)
+    show_admitted(console, mesh.admitted(), mesh.refused, mesh.state)
 
 
-def show_admitted(console: Console, admitted: list[Admitted], refused: Mapping[str, str]) -> None:
+def show_admitted(
+    console: Console, admitted: list[Admitted], refused: Mapping[str, str], state: State
+) -> None:
     """Print the same of lists."""
     table = Table(title="admitted", title_justify="left")
     for column in ("machine", "TEE", "workload", "instance"):
@@ -339,5 +341,9 @@ def show_admitted(console: Console, admitted: list[Admitted], refused: Mapping[s
         console.print(f"[red]refused[/red] {name}: {reason}", highlight=False, soft_wrap=True)
     if any(reason.startswith(MEASURED_OTHERWISE) for reason in refused.values()):
         console.print(
-            "Their code is not what the operators signed. If the change is meant: sealbus lab resign"
+            "Their code is not what the operators signed. If the change is meant, have it signed: "
+            f"{state.command('resign')}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,  # a command that was broken in two can't be pasted
         )

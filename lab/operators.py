@@ -104,13 +104,21 @@ class Operators:
                     raise
                 log.error("%s", error)
                 await anyio.sleep(LOG_AGAIN)
-            except RefusedError:
-                raise  # its code is not what was signed: asking again changes nothing
+            except RefusedError as error:
+                # Asking again changes nothing. What is said to any operator names no lab's directory.
+                if error.reason is Reason.MEASUREMENT_NOT_IN_POLICY:
+                    again = self._state.command("resign")
+                    raise RefusedError(
+                        error.reason,
+                        "the coordinator's code is not what the operators signed; if that is meant, have it "
+                        f"measured and signed again: {again}",
+                    ) from error
+                raise
             except (PeerError, TransportError) as error:
                 if _is_behind(error):
                     raise UsageError(
                         f"this lab has seen a newer policy than its operators hold ({error}): have them sign "
-                        f"the next version with sealbus lab resign --dir {self._state.root}"
+                        f"the next version with {self._state.command('resign')}"
                     ) from error
                 if anyio.current_time() >= deadline:
                     raise

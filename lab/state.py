@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,10 @@ class State:
     def broker(self) -> Path:
         """Name the directory for the embedded broker's streams."""
         return self.root / "broker"
+
+    def command(self, name: str) -> str:
+        """Write a command on this lab as a person pastes it into a shell."""
+        return f"sealbus lab {name} --dir {shlex.quote(str(self.root))}"
 
     def load(self, name: str) -> bytes:
         """Read what was saved under `name`."""

@@ -92,5 +92,5 @@ def require_every_workload(mesh: MeshView) -> None:
             raise RefusedError(
                 Reason.UNAVAILABLE,
                 f"no {mesh.workloads[name]} was admitted ({reason}); if its code was changed on purpose, "
-                "run: sealbus lab resign",
+                f"run: {mesh.state.command('resign')}",
             )

@@ -33,8 +33,17 @@ _SPLS = (("3.1", 0), ("3.2", 1), ("3.4", 2), ("3.5", 3), ("3.6", 4), ("3.7", 5),
 
 def make_root(now: datetime) -> dict[str, bytes]:
     """Make the simulated AMD: root and signing authority (RSA-4096, seconds of work) and an empty CRL."""
+    return root_of(now, new_key(), new_key())
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    """Draw a key of the length that AMD's authorities have."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=4096)
+
+
+def root_of(now: datetime, ark_key: rsa.RSAPrivateKey, ask_key: rsa.RSAPrivateKey) -> dict[str, bytes]:
+    """Make the simulated AMD that has these keys."""
     since = now.replace(microsecond=0) - timedelta(days=1)
-    ark_key, ask_key = (rsa.generate_private_key(public_exponent=65537, key_size=4096) for _ in "12")
     ark = certificates.make_ca(
         f"ARK-{PRODUCT}", ark_key, serial=ARK_SERIAL, not_before=since, lifetime=ROOT_LIFETIME
     )

@@ -16,6 +16,7 @@ from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
 from agent_runtime.trust import Trust
 from schemas.documents import Constraints
+from schemas.errors import UsageError
 from schemas.granted import Granted
 from schemas.limits import MAX_BODY
 from schemas.peer import MAX_MESSAGES, Send, array_head, decode_messages
@@ -75,11 +76,11 @@ class Sender:
         given._membership, given.links = _Clocked(self.wire), self.wire
         self.wire.direct = lambda way: self.links[KINDS[way.role]]  # type: ignore[attr-defined]
 
-    async def send(self, kind: str, value: bytes) -> None:
+    async def send(self, kind: str, value: bytes, within: float = 30) -> None:
         if not self.calls.send_on(kind, value):
             way = Way("desk", kind, Granted(kind, Constraints()), cast("Trust", None), 0)
             payload = b"\xc6" + len(value).to_bytes(4, "big") + value
-            await self.calls.send(way, kind, payload, within=30)
+            await self.calls.send(way, kind, payload, within=within)
 
     async def between(self, what: str) -> None:
         if what == "flush":
@@ -149,3 +150,19 @@ def test_a_kind_whose_turn_is_over_is_not_said_into_what_has_left() -> None:
         assert [_value(payload) for _, _, payload in sender.wire.said] == [b"1", b"2", b"3"]
 
     asyncio.run(work())
+
+
+def test_a_time_that_has_passed_is_refused_with_what_to_give_and_none_at_all_is_not() -> None:
+    async def scenario() -> None:
+        sender = Sender()
+        for within in (-1, -0.001, float("-inf")):
+            with pytest.raises(UsageError, match="seconds from now, 0 or more"):
+                await sender.send("note", b"x", within)
+            way = Way("desk", "read", Granted("note", Constraints()), cast("Trust", None), 0)
+            with pytest.raises(UsageError, match="seconds from now, 0 or more"):
+                await sender.calls.call(way, "read", b"\xc0", within=within, idempotency=None)
+        await sender.send("note", b"x", 0)
+        sender.outgoing.flush()
+        assert len(sender.wire.said) == 1
+
+    asyncio.run(scenario())

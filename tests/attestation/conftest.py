@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.simulate import nitro, sev_snp
+from tests.amd import amd_root
 
 BORN = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -17,7 +18,7 @@ def amd() -> dict[str, bytes]:
     kept = os.environ.get("SEALBUS_TEST_AMD")
     if kept:
         return {path.name: path.read_bytes() for path in Path(kept).iterdir()}
-    return sev_snp.make_root(BORN)
+    return amd_root(BORN)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from console import cli, laptop
 from console.doctor import Diagnosis, diagnose, plain, show
 from console.laptop import Check, look
 from console.policy.files import read_reference_values
-from lab.simulate import certificates, sev_snp
+from lab.simulate import certificates
 from lab.simulate.sev_snp import SevSnpChip
 from schemas.collateral import CollateralEntry
 from schemas.errors import Reason, UsageError
@@ -29,6 +29,7 @@ from schemas.evidence import (
     ReferenceValues,
     WorkloadValues,
 )
+from tests.amd import amd_root
 
 NOW = datetime.now(UTC)
 MEASUREMENTS = {"measurement": b"\x11" * 48, "host_data": b"\x22" * 32}
@@ -58,7 +59,7 @@ class Tee:
 
 @pytest.fixture(scope="module")
 def chip() -> SevSnpChip:
-    return SevSnpChip.from_files(sev_snp.make_root(NOW - timedelta(days=2)), serial=1)
+    return SevSnpChip.from_files(amd_root(NOW - timedelta(days=2)), serial=1)
 
 
 def detected(tee: Tee | None) -> Detected:
@@ -184,7 +185,7 @@ def test_a_host_without_certificates_may_have_them_in_a_collateral_file(chip: Se
 
 @pytest.mark.parametrize(("days", "said"), [(1, "not judged by: crl.der"), (-1, "--collateral is stale")])
 def test_which_of_two_lists_is_older_is_said(days: int, said: str) -> None:
-    made = sev_snp.make_root(NOW - timedelta(days=5))
+    made = amd_root(NOW - timedelta(days=5))
     chip = SevSnpChip.from_files(made, serial=1)
     ark = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
     tee = Tee(chip)
@@ -223,7 +224,7 @@ def test_without_a_tee_stale_collateral_is_named_and_what_is_not_judged_by(
     files = {name: chip.endorsements[name] for name in ("crl.der", "ask.der", "ark.der")}
     current = CollateralEntry(subject="crl/Genoa/vcek", files=files, fetched=0)
     assert diagnose(detected(None), None, None, FINE, (current,)).fine
-    made = sev_snp.make_root(NOW - timedelta(days=5))
+    made = amd_root(NOW - timedelta(days=5))
     ark = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
     expired = certificates.make_crl(*ark, this_update=NOW - timedelta(days=5), lifetime=timedelta(days=2))
     old = CollateralEntry(subject="crl/Genoa/vcek", files={**files, "crl.der": expired}, fetched=0)

@@ -35,6 +35,7 @@ from lab.simulate.nitro import NitroCard
 from schemas.errors import Reason, UsageError
 from schemas.evidence import MAX_EVIDENCE, MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
 from schemas.vendor_roots import VENDOR_ROOTS
+from tests.amd import amd_root
 from tests.attestation.clouds import CLOUD, SIGNED_BY_VLEK, cloud_chain
 from tests.attestation.vectors import EVIDENCE, FILES, folders, load, parameters, present
 
@@ -1259,7 +1260,7 @@ def test_a_chip_under_a_clouds_key_is_said_to_be_its_own_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = datetime.now(UTC)
-    amd = sev_snp.make_root(now)
+    amd = amd_root(now)
     chip = sev_snp.SevSnpChip.from_files(amd, serial=1)
     body = bytearray(chip.body({"measurement": b"\1" * 48, "host_data": b"\2" * 32}, b"\3" * 64))
     own = {**chip.endorsements}

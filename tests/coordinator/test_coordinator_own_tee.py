@@ -29,6 +29,7 @@ from schemas.messages import Admitted, EvidenceAnswer
 from schemas.pinning import Pinned
 from schemas.policy import Workload
 from sealing.context import sha256
+from tests.amd import amd_root
 from tests.coordinator.world import START as EPOCH
 from tests.coordinator.world import Party, Refusal, World
 
@@ -140,7 +141,7 @@ def card() -> nitro.NitroCard:
 
 @pytest.fixture(scope="module")
 def chip() -> sev_snp.SevSnpChip:
-    return sev_snp.SevSnpChip.from_files(sev_snp.make_root(NOW), serial=1)
+    return sev_snp.SevSnpChip.from_files(amd_root(NOW), serial=1)
 
 
 @pytest.mark.anyio

@@ -15,6 +15,7 @@ from lab.simulate import sev_snp, tdx_issuer
 from lab.simulate.tdx_issuer import TdxIssuer, make_root, qe_identity, tcb_info
 from sealing.context import SUITE_GCM
 from sealing.keys import SigningKey
+from tests.amd import amd_root
 from tests.attestation.tdx_forge import Forge, new_key
 from tests.endorsements.world import NOW, Service, Time, running
 
@@ -23,7 +24,7 @@ FMSPC = "1AB0C06F0000"
 
 @pytest.fixture(scope="session")
 def amd() -> dict[str, bytes]:
-    return sev_snp.make_root(NOW)
+    return amd_root(NOW)
 
 
 @pytest.fixture(scope="session")

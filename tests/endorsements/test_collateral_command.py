@@ -23,6 +23,7 @@ from sealing import keyfile
 from sealing.context import SUITE_GCM
 from sealing.documents import open_anchor
 from sealing.keys import SigningKey
+from tests.amd import amd_root
 from tests.attestation.tdx_forge import Forge
 from tests.attestation.vectors import EVIDENCE, present
 from tests.endorsements.conftest import FMSPC
@@ -565,7 +566,7 @@ def test_of_two_folders_the_document_that_was_issued_later_is_packed(
 
 def test_a_chips_certificate_is_packed_under_the_name_that_its_evidence_asks_for(tmp_path: Path) -> None:
     now = datetime.now(UTC)
-    chip = SevSnpChip.from_files(sev_snp.make_root(now - timedelta(days=2)), serial=1)
+    chip = SevSnpChip.from_files(amd_root(now - timedelta(days=2)), serial=1)
     measured = {name: bytes(48) for name in ("measurement",)} | {"host_data": bytes(32)}
     evidence, files = chip.evidence(measured, bytes(64), bytes(32), now=now)
     found = [each for each in sort(files, roots=(chip.root,), now=now) if not isinstance(each, Unfit)]

@@ -28,6 +28,7 @@ from lab.simulate import sev_snp as lab_sev_snp
 from lab.simulate import tdx as lab_tdx
 from schemas import codec, peer
 from schemas.evidence import NITRO, SEV_SNP, TDX
+from tests.amd import amd_root
 from tests.attestation.tables import table_of
 from tests.fuzz import targets
 from tests.fuzz.signed import PCRS, nitro_card
@@ -44,7 +45,7 @@ MOST_OF_ONE_NAME = 12  # more vectors of one kind say nothing new to a parser
 
 def make_world() -> World:
     """Make one machine of each platform and let it speak; RSA-4096 keys take seconds."""
-    chip = lab_sev_snp.SevSnpChip.from_files(lab_sev_snp.make_root(NOW), serial=1)
+    chip = lab_sev_snp.SevSnpChip.from_files(amd_root(NOW), serial=1)
     platform = lab_tdx.TdxPlatform.from_files(lab_tdx.make_root(NOW), serial=1)
     card = lab_nitro.NitroCard.from_files(lab_nitro.make_root(NOW), serial=1)
     guest = {"measurement": b"\x01" * 48, "host_data": b"\x02" * 32}

@@ -16,6 +16,7 @@ from lab.simulate import nitro as lab_nitro
 from lab.simulate import sev_snp as lab_sev_snp
 from lab.simulate import tdx as lab_tdx
 from schemas.evidence import NITRO, SEV_SNP, TDX, Endorsements, Evidence
+from tests.amd import amd_root
 from tests.fuzz.world import NOW
 
 MEDIA_TYPES = {SEV_SNP: sev_snp.MEDIA_TYPE, TDX: tdx.MEDIA_TYPE, NITRO: nitro.MEDIA_TYPE}
@@ -72,7 +73,7 @@ _Made = tuple[Callable[[bytes], bytes], bytes, Endorsements]
 
 
 def _sev_snp() -> _Made:
-    chip = lab_sev_snp.SevSnpChip.from_files(lab_sev_snp.make_root(NOW), serial=1)
+    chip = lab_sev_snp.SevSnpChip.from_files(amd_root(NOW), serial=1)
     body = chip.body({"measurement": bytes(48), "host_data": bytes(32)}, bytes(64))
     return chip.sign, chip.sign(body), chip.endorsements
 

@@ -94,7 +94,11 @@ async def test_who_was_not_heard_and_who_was_refused_for_good_are_told_apart(
     with pytest.raises(UnavailableError):
         await operators.open_term(patience=0)
     line.fails["order"] = RefusedError(Reason.MEASUREMENT_NOT_IN_POLICY, "the coordinator's code")
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError, match="sealbus lab resign --dir ") as refused:
+        await operators.open_term()
+    assert operators._state.command("resign") in str(refused.value)
+    line.fails["order"] = RefusedError(Reason.TERM_NOT_ACCEPTED, "no term")
+    with pytest.raises(RefusedError, match="no term"):
         await operators.open_term()
 
 

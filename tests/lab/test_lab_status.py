@@ -2,19 +2,24 @@
 
 import json
 import os
+import shlex
 from io import StringIO
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
 from rich.console import Console
 
+from agent_runtime import RefusedError
 from lab import logs
 from lab.attached import UP
 from lab.commands import show_status
-from lab.state import hold_part, make_state, open_state
+from lab.logs import Admitted
+from lab.state import State, hold_part, make_state, open_state
 from lab.status import NOT_UP, SOME_NOT, Status, status_of
-from schemas.errors import UsageError
+from lab.view import MeshView, require_every_workload
+from schemas.errors import Reason, UsageError
 
 ONE, OTHER = "1" * 64, "2" * 64
 
@@ -119,3 +124,24 @@ def test_who_stopped_with_proof_of_equivocation_is_named_until_it_is_started_ane
     assert found.code == SOME_NOT
     log.write_text(log.read_text() + f"agent admitted as {OTHER[: logs.ID_SHOWN]}\n")
     assert logs.forked(folder, ["greeter-1", "greeter-2"]) == []
+
+
+def test_the_command_that_signs_a_change_is_there_whole_to_be_pasted(tmp_path: Path) -> None:
+    root = tmp_path / "it's [my] lab"
+    reason = f"{Reason.MEASUREMENT_NOT_IN_POLICY.value}: its code"
+    found = Status("nats://x", reachable=True, refused={"relay": reason})
+    output = StringIO()
+    show_status(Console(file=output, width=20), root, found)
+    (line,) = (each for each in output.getvalue().splitlines() if "resign" in each)
+    words = ["sealbus", "lab", "resign", "--dir", str(root)]
+    assert shlex.split(line.partition("have it signed: ")[2]) == words
+
+    class Mesh:
+        state, refused, workloads = State(root), {"relay": reason}, {"relay": "relay"}
+
+        def admitted(self) -> list[Admitted]:
+            return []
+
+    with pytest.raises(RefusedError) as refused:
+        require_every_workload(cast("MeshView", Mesh()))
+    assert shlex.split(str(refused.value).partition("run: ")[2]) == words

@@ -40,6 +40,7 @@ from schemas.evidence import (
     ReferenceValues,
     WorkloadValues,
 )
+from tests.amd import amd_root
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 KEY_BINDING = bytes(range(64))
@@ -284,7 +285,7 @@ def plant(source: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def chips() -> Mapping[str, Simulator]:
     return {
-        SEV_SNP: sev_snp.SevSnpChip.from_files(sev_snp.make_root(NOW), serial=1),
+        SEV_SNP: sev_snp.SevSnpChip.from_files(amd_root(NOW), serial=1),
         TDX: tdx.TdxPlatform.from_files(tdx_issuer.make_root(NOW), serial=1),
         NITRO: nitro.NitroCard.from_files(nitro.make_root(NOW), serial=1),
     }

@@ -1,5 +1,6 @@
 """An agent that was changed by one byte: refused, the next step named, and admitted once it is signed."""
 
+import inspect
 import io
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from agent_runtime.errors import EXIT_REFUSED
 from console.cli import run
+from console.operator import operator_line
 from lab import setup
 from lab.commands import show_agents
 from lab.mesh import RunningMesh
@@ -74,7 +76,7 @@ async def test_a_new_policy_is_adopted_by_a_mesh_that_works(changed: Path) -> No
 
 
 async def test_a_lab_whose_operators_published_comes_up_again_and_never_with_less(
-    lab_template: Path, tmp_path: Path
+    lab_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = copy_lab(lab_template, tmp_path)
     first = (lab / "policy.signed").read_bytes()
@@ -84,6 +86,8 @@ async def test_a_lab_whose_operators_published_comes_up_again_and_never_with_les
         assert mesh.operators.policy.policy.version == 2
         assert mesh.refused == {}
     (lab / "policy.signed").write_bytes(first)
+    # Half a minute is for a coordinator that starts: this one will never be accepted.
+    monkeypatch.setitem(inspect.unwrap(operator_line).__kwdefaults__, "patience", 2.0)
     with pytest.RaisesGroup(pytest.RaisesExc(UsageError, match="sealbus lab resign"), flatten_subgroups=True):
         async with up(lab):
             pass

@@ -10,7 +10,7 @@ from schemas import codec
 from schemas.messages import Hello
 from schemas.subjects import Kind, Party, subject
 from sealing.context import SUITE_GCM, SUITE_GCM_SIV
-from tests.mesh.world import client_identity, eventually, joined, log_of, make_lab, up
+from tests.mesh.world import client_identity, eventually, joined, log_of, make_lab, share_layers, up
 from transport import connect
 
 pytestmark = pytest.mark.anyio
@@ -18,8 +18,10 @@ pytestmark = pytest.mark.anyio
 DONE_WITHIN = 120.0
 
 
-async def test_a_lab_on_the_second_suite_works_and_hears_no_other(tmp_path: Path) -> None:
-    async with up(make_lab(tmp_path, suite=SUITE_GCM_SIV)) as mesh:
+async def test_a_lab_on_the_second_suite_works_and_hears_no_other(lab_template: Path, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, suite=SUITE_GCM_SIV)
+    share_layers(lab_template, lab)
+    async with up(lab) as mesh:
         assert mesh.mesh.suite == SUITE_GCM_SIV
         async with joined(mesh, client_identity(mesh)) as desk:
             with anyio.fail_after(DONE_WITHIN):

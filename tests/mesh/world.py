@@ -16,7 +16,10 @@ from anyio import to_thread
 from agent_runtime import Agent, Identity, Node
 from agent_runtime.trust import Trust
 from lab import setup
+from lab.image import Builder
+from lab.layers import Store
 from lab.mesh import RunningMesh, running_mesh, wait_admitted
+from lab.plan import read_plans
 from lab.state import open_state
 from lab.tap import Script
 from schemas.documents import ClassInfo, Constraints
@@ -48,14 +51,27 @@ def make_lab(home: Path, blueprint: Path = BLUEPRINT, *, suite: int = SUITE_GCM)
     return home / LAB
 
 
+def stage(lab: Path) -> None:
+    """Stage what the machines of a lab launch: a store is not for two processes, but once full it is read."""
+    with open_state(lab) as state:
+        builder = Builder(Store(state.layers))
+        for plan in read_plans(state).values():
+            builder.stage(builder.build(plan.spec))
+
+
 def copy_lab(template: Path, home: Path) -> Path:
     """Copy a lab to `home`: the same mesh, policy and roots, with agent files and a life of its own."""
     shutil.copytree(template.with_name(AGENTS), home / AGENTS)
     shutil.copytree(template, home / LAB, ignore=shutil.ignore_patterns(*_NOT_COPIED))
-    (template / "layers").mkdir(mode=0o700, exist_ok=True)
-    (home / LAB / "layers").symlink_to(template / "layers")
+    share_layers(template, home / LAB)
     (home / LAB / setup.BLUEPRINT).write_bytes(os.fsencode(home / AGENTS / "blueprint.toml"))
     return home / LAB
+
+
+def share_layers(template: Path, lab: Path) -> None:
+    """Let a lab launch what was staged for another: most of its images are the same."""
+    (template / "layers").mkdir(mode=0o700, exist_ok=True)
+    (lab / "layers").symlink_to(template / "layers")
 
 
 @asynccontextmanager

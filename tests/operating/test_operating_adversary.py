@@ -29,6 +29,7 @@ def receipts(mesh: Mesh) -> list[Path]:
     return sorted(Kept(mesh.home / "state", mesh.mesh.id).root.rglob("receipts/*.cbor"))
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_receipt_that_is_withheld_is_not_called_done_and_can_be_asked_for_again(
     mesh: Mesh, tap: Tap
 ) -> None:
@@ -70,6 +71,7 @@ async def test_frames_of_an_older_receipt_played_again_are_no_receipt(mesh: Mesh
         assert coordinator.service.core.authority.standing.policy_version == 1
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_session_of_which_nothing_arrives_ends_with_3(mesh: Mesh, tap: Tap) -> None:
     async with mesh.up() as coordinator:
         url = await tap.listen("console")
@@ -80,6 +82,7 @@ async def test_a_session_of_which_nothing_arrives_ends_with_3(mesh: Mesh, tap: T
         assert coordinator.service.core.authority.standing.policy_version == 1
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_other_code_on_a_genuine_machine_is_sent_nothing(mesh: Mesh) -> None:
     async with mesh.coordinator(code="other") as coordinator:
         code, said = await mesh.run(

@@ -222,6 +222,7 @@ async def test_a_term_is_opened_again_by_the_order_as_those_who_followed_signed_
         assert (code, "was not ordered from here" in said) == (2, True), said
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_coordinator_of_the_former_operators_is_refused_by_a_console_that_knows(mesh: Mesh) -> None:
     async with mesh.up() as first:
         await replace_carol(mesh)
@@ -233,7 +234,7 @@ async def test_a_coordinator_of_the_former_operators_is_refused_by_a_console_tha
         await mesh.data(
             *("mesh", "open", "--term", "2", "--policy", mesh.file("policy.toml")), keys=BOTH, state="thief"
         )
-        code, said = await mesh.run("mesh", "status", wait=5)
+        code, said = await mesh.run("mesh", "status", wait=1)
         assert (code, "state-rolled-back" in said) == (3, True) or "state-rolled-back" in said, said
     (mesh.home / "operators.signed").write_bytes(chain)
 

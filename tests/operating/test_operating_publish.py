@@ -165,6 +165,7 @@ async def test_what_cannot_be_done_says_what_to_do(
     assert (code, says in said) == (2, True), said
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_no_broker_and_no_coordinator_are_exit_3(mesh: Mesh) -> None:
     code, said = await mesh.run("mesh", "status", url="nats://127.0.0.1:1", wait=0)
     assert code == 3, said
@@ -172,6 +173,7 @@ async def test_no_broker_and_no_coordinator_are_exit_3(mesh: Mesh) -> None:
     assert (code, "no acceptable offer" in said) == (3, True)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("seen", [False, True], ids=["a new console", "one that has seen the policy"])
 async def test_without_a_term_every_command_says_how_to_order_one(mesh: Mesh, seen: bool) -> None:
     step = "sealbus mesh open --policy FILE"

@@ -191,6 +191,7 @@ async def test_what_a_coordinator_shows_and_no_threshold_signed_is_not_kept(mesh
         assert Kept(mesh.home / "bobs", mesh.mesh.id).known() == []
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_term_waits_for_what_its_opener_cannot_bring(mesh: Mesh) -> None:
     async with mesh.up(state="alices") as first:
         await evicted_by_alice_and_carol(mesh)
@@ -211,7 +212,7 @@ async def test_a_term_waits_for_what_its_opener_cannot_bring(mesh: Mesh) -> None
         authority = coordinator.service.core.authority
         assert (authority.standing.term, authority.standing.policy_version) == (2, 0)
         # A console that knows no policy yet is told what it lacks.
-        code, said = await mesh.run("mesh", "status", "--wait", "1", keys=("bob",), state="bobs")
+        code, said = await mesh.run("mesh", "status", keys=("bob",), state="bobs", wait=1)
         assert (code, "--profile FILE.signed" in said) == (3, True), said
         # Any command of whoever has it whole brings it.
         words = ("mesh", "status", "--profile", mesh.file("policy.toml.signed"))

@@ -31,7 +31,7 @@ from schemas.documents import LogReceipt, RevocationOrder
 from schemas.evidence import NITRO, Endorsements, Evidence, PlatformValues
 from schemas.messages import Event
 from schemas.pinning import Pinned
-from schemas.policy import Client, Policy, TaskClass, Workload, compiled, dump
+from schemas.policy import Client, Limits, Policy, TaskClass, Workload, compiled, dump
 from schemas.rules import Rule
 from sealing import cose, keyfile
 from sealing.context import SUITE_GCM, sha256
@@ -133,6 +133,8 @@ class Mesh:
             clients={"desk": Client(key=self.client.public.hex(), roles=("requester",))},
             classes={"survey": TaskClass(role="planner")},
             tools={"pseudonym": "vault"},
+            # As long as an evicted agent takes to ask, and to be told.
+            limits=Limits(grace_seconds=4),
             rules=(
                 Rule(role="requester", may="submit", what="survey"),
                 Rule(role="planner", may="call", what="pseudonym"),

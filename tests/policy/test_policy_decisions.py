@@ -189,6 +189,7 @@ def sample() -> list[Policy]:
     return found
 
 
+@pytest.mark.slow  # about the strategy of the other tests alone, as the next one
 @pytest.mark.parametrize("field", ["arguments", "days", "hours", "until", "max_bytes", "per_minute"])
 @pytest.mark.parametrize("forbids", [False, True], ids=["may", "deny"])
 def test_each_constraint_of_a_rule_is_drawn_and_decides_some_use(
@@ -206,6 +207,7 @@ def test_each_constraint_of_a_rule_is_drawn_and_decides_some_use(
     assert any(map(decides, sample))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("roles", [ENCLAVES, CLIENTS], ids=["enclaves", "clients"])
 def test_each_action_is_drawn_for_enclaves_and_clients_permitted_at_times_and_forbidden_at_others(
@@ -218,7 +220,7 @@ def test_each_action_is_drawn_for_enclaves_and_clients_permitted_at_times_and_fo
     assert any(map(both, sample))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(policies(), policies())
 def test_the_difference_is_that_of_all_decisions(old: Policy, new: Policy) -> None:
     before, after = answers(old), answers(new)
@@ -231,7 +233,7 @@ def test_the_difference_is_that_of_all_decisions(old: Policy, new: Policy) -> No
             assert uses(old, key) == uses(new, key)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(policies(), policies())
 def test_what_a_difference_tells_as_changed_is_written_otherwise(old: Policy, new: Policy) -> None:
     for key, (was, now) in difference(old, new).changed.items():

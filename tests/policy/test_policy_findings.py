@@ -14,7 +14,7 @@ from console.policy.findings import incomplete, unseen
 from console.policy.pin_findings import SIZES
 from console.policy.rule_findings import rule_findings
 from console.policy.schema_findings import schema_findings
-from lab.simulate.sev_snp import SevSnpChip, make_root
+from lab.simulate.sev_snp import SevSnpChip
 from schemas.evidence import NITRO, SEV_SNP, TDX, PlatformValues, ProductValues, Publisher, Tolerance
 from schemas.narrowing import SchemaError, compile_schema
 from schemas.placeholders import placeholder
@@ -22,6 +22,7 @@ from schemas.policy import Client, Policy, TaskClass, Workload
 from schemas.rules import Rule
 from schemas.toml_place import printable
 from schemas.vendor_roots import VENDOR_ROOTS
+from tests.amd import amd_root
 from tests.attestation.tdx_forge import Forge
 from tests.policy.policies import ISSUED, POLICY, but, pcrs, platform
 
@@ -306,7 +307,7 @@ def test_a_turin_chip_in_all_of_its_field_is_told_with_what_to_write_instead() -
 def test_the_verifiers_name_what_may_be_pinned() -> None:
     claims = Forge().verify()
     assert {name: len(value) // 2 for name, value in claims.measurements.items()} == SIZES[TDX]
-    chip = SevSnpChip.from_files(make_root(NOW), serial=1)
+    chip = SevSnpChip.from_files(amd_root(NOW), serial=1)
     body = bytearray(chip.body({"measurement": b"\1" * 48, "host_data": b"\2" * 32}, bytes(64)))
     body[0x048] = 1  # there is an author key
     claims = sev_snp.verify(chip.sign(bytes(body)), chip.endorsements, now=NOW)

@@ -25,6 +25,7 @@ from schemas.evidence import MAX_CLOUD, MEASURED, NITRO, PLATFORMS, SEV_SNP, TDX
 from schemas.evidence_policy import parse_for_evidence
 from schemas.messages import MAX_NAME
 from schemas.policy import Policy, parse
+from tests.amd import amd_root
 from tests.attestation.clouds import SIGNED_BY_VLEK, cloud_chain, ia5
 from tests.attestation.vectors import EVIDENCE, folders, present
 from tests.policy.policies import ISSUED
@@ -196,7 +197,7 @@ def test_recorded_evidence_is_admitted_by_the_policy_that_was_proposed_from_it(
 def under_a_vlek(folder: Path, *clouds: str) -> None:
     """Write evidence that the key of each of these clouds signed, in a folder of its number."""
     now = datetime.now(UTC)
-    amd = lab_snp.make_root(now)
+    amd = amd_root(now)
     chip = lab_snp.SevSnpChip.from_files(amd, serial=1)
     body = bytearray(chip.body({"measurement": b"\1" * 48, "host_data": b"\2" * 32}, b"\3" * 64))
     for at, octets in SIGNED_BY_VLEK.items():

@@ -74,6 +74,9 @@ def composed(seed: int, pieces: int, fewer: int) -> str:
     return "".join(chance.choices(some, k=pieces))
 
 
+# Each takes a tenth of a second and more.
+FEW = settings().max_examples // 5
+
 # Longer than the context to either side of a part: or every part would see the whole.
 LONG_TEXTS = st.builds(composed, st.integers(0, 2**32), st.integers(500, 900), st.integers(3, 20))
 SIZES = st.integers(300, 1200)
@@ -90,7 +93,7 @@ def surveyed_in_parts(piece: Slice, size: int) -> set[PersonName]:
     return {name for part in slices.cut(piece, size) for name in survey(part)}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=FEW, deadline=None)
 @given(LONG_TEXTS, SIZES)
 def test_text_in_parts_is_the_whole(text: str, size: int) -> None:
     piece = slices.whole(text)
@@ -98,7 +101,7 @@ def test_text_in_parts_is_the_whole(text: str, size: int) -> None:
     assert surveyed_in_parts(piece, size) == set(survey(piece))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=FEW // 2, deadline=None)
 @given(LONG_TEXTS, SIZES, st.booleans())
 def test_json_in_parts_is_the_whole(text: str, size: int, ascii_only: bool) -> None:
     value = {"note": text, "name": "Eva Lang", "text": [text[:300]]}
@@ -142,7 +145,7 @@ def test_a_table_with_an_endless_record_is_read_line_by_line() -> None:
     assert slices.whole("a,b\n" * slices.MAX_RECORD, Syntax.CSV).syntax is Syntax.CSV
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=FEW // 2, deadline=None)
 @given(LONG_TEXTS, SIZES, st.randoms(use_true_random=False))
 def test_the_order_of_answers_does_not_matter(text: str, size: int, chance: random.Random) -> None:
     piece = slices.whole(text)

@@ -1,6 +1,7 @@
 """Hypothesis strategies for any message, made from the type itself: what `schemas` may say, it must say."""
 
 from datetime import UTC
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -61,6 +62,7 @@ TABLES = st.dictionaries(
 )
 
 
+@cache  # a strategy is checked once, however often it is drawn from
 def of(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Return values of a message type, constraints and all."""
     return _of(inspect.type_info(kind))

@@ -327,14 +327,15 @@ async def test_a_listener_hears_each_message_once_and_in_order_until_it_closes(
     sent = [b"%d" % number for number in range(500)]
     for payload in sent:
         bob.post(unique, payload[:1], payload[1:])
-    bob.push()
     bob.post(f"{unique}.end", b"end")
+    bob.push()
     assert await collector.first(1) == [b"end"]
     assert heard == sent
     await listening.close()
     await listening.close()
     bob.post(unique, b"late")
     bob.post(f"{unique}.end", b"end")
+    bob.push()
     assert await collector.first(2) == [b"end", b"end"]
     assert len(heard) == len(sent)
 
