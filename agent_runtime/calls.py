@@ -290,7 +290,7 @@ class Calls:
         if self._probing is None:
             self._probing = loop.call_later(PROBE_AFTER, self._probe)
         if alone:
-            self._linger.wait(answer)
+            self._linger.wait(loop, answer.done)
         return answer
 
     def _taken(self, link: Link, request: bytes) -> "asyncio.Future[Reply] | None":

@@ -7,6 +7,7 @@ their first message was said. Who says much waits here while the broker does not
 import asyncio
 from collections.abc import Sequence
 
+from agent_runtime.lingering import Linger
 from agent_runtime.membership import Moment
 from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import REFUSED, Refusals
@@ -47,6 +48,7 @@ class Outgoing:
         self._refusals = refusals
         self._said: dict[Link, Batch] = {}
         self._scheduled = False
+        self._linger = Linger()
         self.reading = False
         self.congested = False
         self.waiting = 0  # for the broker to read: whoever does has taken `congested` back
@@ -106,13 +108,16 @@ class Outgoing:
 
     def flush(self) -> None:
         """Send what was said so far."""
-        self.reading = False
-        self.ended += 1
+        reading, self.reading = self.reading, False
+        self.ended = ended = self.ended + 1
         if self._said:
             said, self._said = self._said, {}
             for batch in said.values():
                 self._send(batch.link, batch.count, batch.parts)
             self._transport.push()
+            if reading and len(said) == 1 and batch.count == 1:
+                # One answer to one who waited for it: he may ask again at once.
+                self._linger.wait(asyncio.get_running_loop(), lambda: self.ended != ended)
 
     async def room(self) -> None:
         """Wait while the broker does not read what was said."""

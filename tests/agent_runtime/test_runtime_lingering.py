@@ -37,13 +37,10 @@ class Loop:
 
 
 class Answer:
-    """A future that is done when it was looked at so many times."""
+    """Is done when it was looked at so many times."""
 
-    def __init__(self, loop: Loop, after: float) -> None:
-        self.loop, self.left = loop, after
-
-    def get_loop(self) -> Loop:
-        return self.loop
+    def __init__(self, after: float) -> None:
+        self.left = after
 
     def done(self) -> bool:
         self.left -= 1
@@ -56,7 +53,7 @@ def loop() -> Loop:
 
 
 def wait(linger: Linger, loop: Loop, after: float) -> int:
-    linger.wait(cast("asyncio.Future[Any]", Answer(loop, after)))
+    linger.wait(cast("asyncio.AbstractEventLoop", loop), Answer(after).done)
     return loop.run()
 
 
@@ -108,5 +105,5 @@ async def test_on_a_real_loop_what_else_is_to_be_done_is_done_meanwhile(after: f
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[str] = loop.create_future()
     loop.call_later(after, answer.set_result, "there")
-    Linger(2).wait(answer)
+    Linger(2).wait(loop, answer.done)
     assert await asyncio.wait_for(answer, 10) == "there"

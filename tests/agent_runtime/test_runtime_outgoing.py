@@ -1,7 +1,7 @@
 """Messages to peers leave together at the end of a turn."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -12,7 +12,7 @@ from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import Refusals
 from schemas.errors import Reason, UsageError
 from schemas.limits import MAX_BODY
-from schemas.peer import MAX_MESSAGES
+from schemas.peer import MAX_MESSAGES, Parts
 from sealing.errors import SealingError
 from transport import Transport
 
@@ -24,6 +24,7 @@ class Wire:
     """Keeps frames as the lists of messages that they carry, and plays session and broker."""
 
     frames: list[list[bytes]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     pushed: int = 0
     breathed: int = 0
     busy: bool = False
@@ -34,7 +35,7 @@ class Wire:
     ) -> tuple[str, bytes, bytes]:
         if self.refuses:
             raise SealingError(Reason.NOT_LIVE)
-        assert count == len(messages)
+        self.counts.append(count)
         self.frames.append(list(messages))
         return "subject", b"header", b"sealed"
 
@@ -181,3 +182,29 @@ async def test_every_frame_that_leaves_ends_a_turn(wire: Wire, outgoing: Outgoin
     assert outgoing.ended == before + 1
     await turn()
     assert outgoing.ended == before + 2
+
+
+@pytest.mark.parametrize(("said", "reading", "waits"), [(1, True, 1), (2, True, 0), (1, False, 0)])
+async def test_who_answered_one_alone_waits_awake_for_the_next_read(
+    outgoing: Outgoing, monkeypatch: pytest.MonkeyPatch, said: int, reading: bool, waits: int
+) -> None:
+    waited: list[Callable[[], bool]] = []
+    monkeypatch.setattr(outgoing._linger, "wait", lambda _loop, done: waited.append(done))
+    outgoing.reading, vault = reading, link()
+    for _ in range(said):
+        outgoing.say(vault, b"answer")
+    outgoing.flush()
+    assert len(waited) == waits
+    assert not any(done() for done in waited)
+    outgoing.flush()
+    assert all(done() for done in waited)
+
+
+async def test_a_message_in_parts_is_one_message_of_its_frame(wire: Wire, outgoing: Outgoing) -> None:
+    vault, apart = link(), Parts(b"he", b"", b"ad", bytes(FULL_OF_LARGE - 4))
+    for _ in range(2):
+        outgoing.say(vault, b"small")
+        outgoing.say(vault, apart)
+    await turn()
+    assert wire.counts == [1, 1, 1, 1]
+    assert [b"".join(frame) for frame in wire.frames] == [b"small", b"".join(apart.parts)] * 2
