@@ -252,6 +252,11 @@ class Calls:
         if await self.links.sweep():
             self._routes.clear()
 
+    def cancel_waiting(self) -> None:
+        """Let peers end what they do for calls of ours: nobody will be here for the answers."""
+        for (_, request), waiting in self._waiting.items():
+            self._outgoing.say(waiting.link, encode_message(Cancel(request)))
+
     def flush(self) -> None:
         """Send what this turn has said so far."""
         self._outgoing.flush()

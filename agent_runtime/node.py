@@ -363,6 +363,8 @@ class Node:
     async def _close(self) -> None:
         self.submitter.close()
         with self.refusals.at("close"):
+            # Our own handlers hear that they are cancelled only when the sessions are gone.
+            self.calls.cancel_waiting()
             # What was said last in a turn that never ended is on its way, as whoever said it was told.
             self.calls.flush()
             await self.calls.drop_all()

@@ -47,7 +47,7 @@ class _Peer:
     __slots__ = ("count", "processes", "replies", "size")
 
     def __init__(self) -> None:
-        self.processes: dict[bytes, _Process] = {}
+        self.processes: OrderedDict[bytes, _Process] = OrderedDict()
         self.replies: OrderedDict[bytes, Encoded] = OrderedDict()
         self.count = self.size = 0
 
@@ -132,7 +132,10 @@ class RequestMemory:
                 del self._peers[peer]
 
     def _forget_of(self, peer: bytes, asked: _Peer, highest: Millis, looks: int) -> int:
-        for name, process in list(asked.processes.items()):
+        for _ in range(len(asked.processes)):
+            name, process = next(iter(asked.processes.items()))
+            # As among peers: one with much under way keeps no other process from its turn.
+            asked.processes.move_to_end(name)
             looks -= 1
             passed_by = 0
             while process.ids and looks > 0 and passed_by < _LOOKS:

@@ -16,7 +16,7 @@ from attestation.endorsements.sort import Unfit, sort
 from attestation.hints import Hint
 from console.collateral_files import folders_of_endorsements, read_unsigned
 from console.collateral_keep import put_into_file
-from console.collateral_lists import REVOKES_MORE, LeftList, left_lists, lists_of
+from console.collateral_lists import REVOKES_MORE, LeftList, authorities_in, left_lists, lists_of
 from console.collateral_screen import short
 from console.evidence import RFC3339, print_json, read_root
 from console.evidence_files import read_endorsements
@@ -66,6 +66,7 @@ def pack(
     left_out: list[dict[str, str]] = []
     unfit: list[Unfit] = []
     lists: list[tuple[Path, bytes]] = []
+    beside = [each.files for each in before]
     full, needless = folders_of_endorsements(folders)
     for folder in needless:
         text = f"{NITRO} evidence carries its own chain"
@@ -73,6 +74,7 @@ def pack(
         left_out.append({"path": str(folder), "reason": OWN_CHAIN, "detail": text})
     for folder in full:
         files = read_endorsements(folder)
+        beside.append(files)
         if VLEK_FILE in files:
             text = "it is a cloud's, and travels with the evidence that it is for"
             console.print(Text(printable(f"{folder / VLEK_FILE}: not packed: {text}")), soft_wrap=True)
@@ -92,8 +94,8 @@ def pack(
     # What an older file holds is none of what was packed now.
     unwritten = f"{out} was left as it was" if out.exists() else f"{out} was not written"
     packed, kept = put_into_file(out, found, roots=trusted) if found else ((), ())
-    revoking = 0
-    for left in left_lists(lists, packed):
+    revoking, authorities = 0, authorities_in(beside)
+    for left in left_lists(lists, packed, authorities, roots=trusted):
         if not isinstance(left, LeftList):
             unfit.append(left[1])
             left_out.append(_tell(console, *left))
@@ -101,7 +103,8 @@ def pack(
         revoking += left.reason == REVOKES_MORE
         left_out.append(_tell_list(console, left))
     # That a file's list makes room for a newer one is as it should be, unless names go with it.
-    for left in left_lists(((out, data) for data in lists_of(before)), packed if packed else before):
+    had = ((out, data) for data in lists_of(before))
+    for left in left_lists(had, packed if packed else before, authorities, roots=trusted):
         if isinstance(left, LeftList) and left.reason == REVOKES_MORE:
             revoking += 1
             left_out.append(_tell_list(console, left))

@@ -269,6 +269,25 @@ def test_forgetting_looks_at_so_many_at_once_and_gets_through_to_everybody() -> 
     assert_counted(memory)
 
 
+def test_processes_with_much_under_way_keep_none_behind_them_in_memory() -> None:
+    looks_at_one = 256
+    # So many that one `forget` gets no further than through these.
+    busy = FORGET_LOOKS // looks_at_one + 1
+    memory = RequestMemory(processes=2 * busy)
+    for process in range(busy):
+        for n in range(looks_at_one):
+            begin(memory, PEER, number(n, process), HOUR)
+    for process in range(busy, 2 * busy):
+        begin(memory, PEER, number(0, process))
+    with pytest.raises(RefusedError, match="unavailable"):
+        begin(memory, PEER, number(0, 2 * busy))
+    memory.forget(101)
+    memory.forget(101)
+    assert memory._peers[PEER].processes.keys() == {number(0, process)[:8] for process in range(busy)}
+    assert begin(memory, PEER, number(0, 2 * busy), HOUR) is None
+    assert_counted(memory)
+
+
 def test_a_call_with_much_time_is_not_in_the_way_of_what_has_passed() -> None:
     memory = RequestMemory()
     begin(memory, PEER, number(0), HOUR)

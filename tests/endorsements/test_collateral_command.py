@@ -623,6 +623,59 @@ def test_no_list_of_amds_is_left_out_of_a_file_unsaid(
     assert (code, left(data)) == (0, [])
 
 
+def test_a_list_that_is_left_out_is_judged_by_who_signed_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    # Two roots of one name.
+    roots = {name: sev_snp.make_root(now - timedelta(days=9)) for name in ("one", "two")}
+    measured = {"measurement": bytes(48), "host_data": bytes(32)}
+    chips = {
+        name: SevSnpChip.from_files(made, serial=1).evidence(measured, bytes(64), bytes(32), now=now)[1]
+        for name, made in roots.items()
+    }
+
+    def listing(root: str, days: int, *revoked: int) -> bytes:
+        made, issued = roots[root], now - timedelta(days=days)
+        issuer = certificates.load_certificate(made, "ark.der"), certificates.load_rsa_key(made, "ark.pem")
+        return certificates.make_crl(*issuer, this_update=issued, lifetime=timedelta(60), revoked=revoked)
+
+    def packs(
+        out: str, *trusted: str, **folders: tuple[str, dict[str, bytes]]
+    ) -> tuple[int, list[tuple[str, str]]]:
+        for name, (root, lists) in folders.items():
+            (tmp_path / name).mkdir()
+            for each, data in {**chips[root], **lists}.items():
+                (tmp_path / name / each).write_bytes(data)
+        command = ["collateral", "pack", *(str(tmp_path / name) for name in folders), "--json"]
+        for name in trusted:
+            (tmp_path / f"{name}.der").write_bytes(roots[name]["ark.der"])
+            command += ["--root", str(tmp_path / f"{name}.der")]
+        code = cli.run([*command, "--out", str(tmp_path / out)])
+        told = json.loads(capsys.readouterr().out)["left_out"]
+        return code, [(str(Path(each["path"]).relative_to(tmp_path)), each["reason"]) for each in told]
+
+    genuine = listing("one", 1, 7)
+    # What anybody wrote is no list of the root's, whether it names more or nobody; nor is one by a root that
+    # is there and none to go by.
+    for forged in (listing("two", 0, sev_snp.ASK_SERIAL), listing("two", 0)):
+        name = str(len(forged))
+        lists = {"crl.der": genuine, "crl_2.der": forged}
+        code, told = packs(name, "one", **{f"{name}a": ("one", lists)})
+        assert (code, told) == (1, [(f"{name}a/crl_2.der", "signature-invalid")])
+        code, told = packs(name, "one", **{f"{name}b": ("one", lists), f"{name}c": ("two", {})})
+        assert code == 1
+        assert (f"{name}b/crl_2.der", "chain-invalid") in told
+    # One that has expired names whom it names.
+    expired = {"crl.der": genuine, "crl_2.der": listing("one", 90, sev_snp.ASK_SERIAL)}
+    code, told = packs("expired", "one", old=("one", expired))
+    assert (code, told) == (1, [("old/crl_2.der", "revokes-more")])
+    # Whom the packed list of one root names, it names for no other.
+    ones, twos = {"crl.der": listing("one", 2, 7)}, {"crl.der": listing("two", 1, 7)}
+    code, told = packs("both", "one", "two", f=("one", ones), g=("two", twos))
+    assert (code, told) == (1, [("f/crl.der", "revokes-more")])
+
+
 def test_nitro_has_nothing_to_watch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "attestation.cbor").write_bytes(b"\x84")
     assert cli.run(["collateral", "status", str(tmp_path)]) == 0

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import anyio
@@ -224,6 +224,47 @@ async def test_a_caller_who_gives_up_ends_the_handler(mesh: RunningMesh) -> None
         # The worker that ran it serves on.
         assert await context.call("read", "at once", str) == "at once"
         assert parties.counter.calls.serving._running == {}
+
+
+async def test_an_agent_that_leaves_ends_what_its_handlers_wait_for_at_peers(mesh: RunningMesh) -> None:
+    asked, asking = Agent("counter"), Agent("counter")
+    begun, ended = anyio.Event(), anyio.Event()
+
+    @asked.tool("stay")
+    async def stay(prefix: str, context: Context) -> str:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+        return prefix
+
+    @asking.tool("read")
+    async def read(prefix: str, context: Context) -> str:
+        return await context.call("stay", prefix, str, within=3000)
+
+    identity = enclave_identity(mesh, "counter", "counter")
+
+    def listing(node: Node) -> Listing:
+        held = node.membership.held()
+        return Listing(((held.admission, held.admission_bytes),), 2**62, frozenset())
+
+    async def ask() -> None:
+        # Who asks the agent that leaves outlives it, and then asks one that knows of another tool.
+        with suppress(CallFailedError, RefusedError):
+            await desk.context().call("read", "x", str, within=3000)
+
+    async with pair(mesh, asked) as parties, anyio.create_task_group() as tasks:
+        desk, counter = parties.desk, parties.counter
+        async with joined(mesh, identity, asking) as leaving:
+            for node in (counter, leaving):
+                node.membership.trust = forge(node.membership.held(), "call", "stay", "counter")
+            desk.calls.listings._listings["counter"] = listing(leaving)
+            leaving.calls.listings._listings["counter"] = listing(counter)
+            tasks.start_soon(ask)
+            await begun.wait()
+        await ended.wait()
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_deadline_that_passes_ends_the_handler_and_nothing_is_answered(mesh: RunningMesh) -> None:
