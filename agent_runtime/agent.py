@@ -140,7 +140,8 @@ class Agent:
         """Heed the messages of a kind with the decorated function `(payload, context) -> None`.
 
         Handlers of one sender's messages begin in the order sent; those that wait, and plain functions,
-        which run in threads, run beside each other.
+        which run in threads, run beside each other. Those that came together share one context as long as
+        none waits: what one sets in a `ContextVar`, set back in it, or the next ones of that sender see it.
         """
         return self._register(self.messages, kind)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
 from agent_runtime.bugs import line_of
+from agent_runtime.ending import told
 from agent_runtime.errors import RefusedError
 from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
@@ -24,6 +25,9 @@ from schemas.peer import APART, Encoded, bin_parts
 Begin = Callable[[bytes | memoryview, Millis], Awaitable[None] | None]
 
 log = logging.getLogger("sealbus.agent")
+
+# An interrupt, and the end of a coroutine that nobody waits for any more.
+_OF_THE_PROCESS = (KeyboardInterrupt, GeneratorExit)
 
 MAX_DETAIL = 512  # characters, as `ResultBody` and `Reply` take them
 # A result travels in one frame: room for header, body fields and Padmé's 12 %.
@@ -69,10 +73,8 @@ async def run(
             return _DONE
         large = isinstance(value, bytes) and len(value) >= APART
         encoded = bin_parts(value) if large else encode_value(value)
-    except asyncio.CancelledError as error:
+    except BaseException as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
         return _failed(endpoint, _own(error), refusals)
-    except Exception as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
-        return _failed(endpoint, error, refusals)
     if len(encoded) > MAX_VALUE:
         refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
         return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
@@ -100,11 +102,8 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
             waits_for = steps.send(None)
         except StopIteration:
             return None
-        except asyncio.CancelledError as error:
+        except BaseException as error:  # noqa: BLE001 - as in `run`
             _failed(endpoint, _own(error), refusals)
-            return None
-        except Exception as error:  # noqa: BLE001 - as in `run`
-            _failed(endpoint, error, refusals)
             return None
         return _go_on(endpoint, Rest(steps, waits_for), refusals)
 
@@ -118,10 +117,8 @@ def _unheeded(refusals: Refusals, _payload: bytes | memoryview, _now: Millis) ->
 async def _go_on(endpoint: Endpoint, rest: Rest, refusals: Refusals) -> None:
     try:
         await rest
-    except asyncio.CancelledError as error:
+    except BaseException as error:  # noqa: BLE001 - as in `run`
         _failed(endpoint, _own(error), refusals)
-    except Exception as error:  # noqa: BLE001 - as in `run`
-        _failed(endpoint, error, refusals)
 
 
 def _check(endpoint: Endpoint, granted: Granted, argument: Any, now: Millis) -> None:
@@ -135,15 +132,19 @@ def _no_handler(refusals: Refusals) -> Ended:
     return Ended(Reason.NO_HANDLER.value, "", b"")
 
 
-def _own(error: asyncio.CancelledError) -> asyncio.CancelledError:
-    """Return what a handler brought on itself, waiting for what it had cancelled; raise what it was told."""
-    task = asyncio.current_task()
-    if task is None or task.cancelling():
+def _own(error: BaseException) -> BaseException:
+    """Return what is a handler's own failure; raise what it was told, and what the process was."""
+    if isinstance(error, asyncio.CancelledError):
+        if told():
+            raise error
+    elif isinstance(error, _OF_THE_PROCESS) or (
+        isinstance(error, BaseExceptionGroup) and error.subgroup(_OF_THE_PROCESS) is not None
+    ):
         raise error
     return error
 
 
-def _failed(endpoint: Endpoint, error: Exception | asyncio.CancelledError, refusals: Refusals) -> Ended:
+def _failed(endpoint: Endpoint, error: BaseException, refusals: Refusals) -> Ended:
     if isinstance(error, PeerError):
         return _refused(endpoint, error, refusals)
     bug: BaseException = error
@@ -161,14 +162,25 @@ def _failed(endpoint: Endpoint, error: Exception | asyncio.CancelledError, refus
 
 async def _in_thread(handler: Handler, argument: Any, context: Context) -> Any:
     # Cancelled or not, this ends when the thread does: nothing stops a thread, and none must be left behind.
-    thread = asyncio.ensure_future(anyio.to_thread.run_sync(handler, argument, context))
+    thread = asyncio.ensure_future(anyio.to_thread.run_sync(_call, handler, argument, context))
     try:
-        return await asyncio.shield(thread)
+        value, ended = await asyncio.shield(thread)
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await asyncio.wait((thread,))
         thread.exception()
         raise
+    if ended is not None:
+        raise ended
+    return value
+
+
+def _call(handler: Handler, argument: Any, context: Context) -> tuple[Any, SystemExit | None]:
+    # Raised from a task it ends the loop: it is raised again where the handler is waited for.
+    try:
+        return handler(argument, context), None
+    except SystemExit as error:
+        return None, error
 
 
 def _refused(endpoint: Endpoint, refusal: PeerError, refusals: Refusals) -> Ended:

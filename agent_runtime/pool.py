@@ -16,6 +16,8 @@ from typing import Any
 
 from anyio.abc import TaskGroup
 
+from agent_runtime.ending import CURRENT, group_ended, settle
+
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -54,10 +56,10 @@ class Job:
 
     __slots__ = ("_context", "_steps", "_task", "_work", "_yielded", "cancelled", "done")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, context: contextvars.Context) -> None:
         self.done = self.cancelled = False
         self._work = work
-        self._context = contextvars.copy_context()
+        self._context = context
         self._steps: Coroutine[Any, Any, None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._yielded: Any = None
@@ -93,19 +95,19 @@ class Job:
             self.done = True
             return
         self._task = task
+        self._context.run(CURRENT.set, self)
         if self.cancelled:
             # As who cancels a task does it: what the work waits for ends as well, and groups in it know why.
             task.cancel()
         try:
             await self
         except asyncio.CancelledError:
-            if not self.cancelled:
+            if group_ended():
                 raise
         finally:
             self.done = True
-        # Only our own request is taken back: that the task group ends, at the same time, stands.
-        if self.cancelled and task.uncancel() > 0:
-            raise asyncio.CancelledError
+        if task.cancelling():
+            await settle(task)
 
     def __await__(self) -> Generator[Any, Any, None]:
         run, steps = self._context.run, self._steps
@@ -119,11 +121,36 @@ class Job:
 
 
 class _Worker:
-    __slots__ = ("job", "task")
+    """A task that waits for a job. It is woken without one by whoever cancels the task."""
+
+    __slots__ = ("job", "task", "woken")
 
     def __init__(self, task: "asyncio.Task[Any]") -> None:
         self.task = task
-        self.job: asyncio.Future[Job] = task.get_loop().create_future()
+        self.woken: asyncio.Future[None] = task.get_loop().create_future()
+        self.job: Job | None = None
+
+    async def wait(self) -> Job | None:
+        """Return the job that was handed over, or nothing where a former one's task was cancelled."""
+        try:
+            await self.woken
+        except asyncio.CancelledError as error:
+            job, task = self.job, self.task
+            if job is not None and job.begun:
+                # By the job's first step, or by a timeout of it that is over: raised where the job waits.
+                task.uncancel()
+                task.cancel(*error.args[:1])
+            elif group_ended():
+                raise
+            else:
+                await settle(task)
+        return self.job
+
+    def hand(self, job: Job) -> None:
+        """Have the task go on with a job."""
+        self.job = job
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 class Pool:
@@ -140,6 +167,8 @@ class Pool:
         self._workers = self._starting = 0
         self._idle: list[_Worker] = []
         self._queue: deque[Job] = deque()
+        # Of whoever made this: what a job that offers others has set is its own.
+        self._context = contextvars.copy_context()
 
     def start(self, tasks: TaskGroup) -> None:
         """Run in `tasks` from now on."""
@@ -151,21 +180,21 @@ class Pool:
         """Run `work` until it first waits, or later if others are in the way; None if too many are."""
         while self._idle and not self._queue:
             worker = self._idle.pop()
-            if worker.job.done():
+            if worker.woken.done():
                 continue
-            job = Job(work)
+            job = Job(work, self._context.copy())
             # Within another task's step there is no second one: the worker makes the first itself.
             if asyncio.current_task() is None and job.begin(worker.task):
                 self._idle.append(worker)
             else:
-                worker.job.set_result(job)
+                worker.hand(job)
             return job
         if self._tasks is not None and self._workers < self._size:
             self._hire(self._tasks)
         if len(self._queue) >= self._room + self._starting:
             return None
         # Whoever starts takes the oldest: jobs begin in the order in which they came.
-        job = Job(work)
+        job = Job(work, self._context.copy())
         self._queue.append(job)
         return job
 
@@ -181,9 +210,12 @@ class Pool:
             raise RuntimeError("a worker runs in a task")
         while True:
             if self._queue:
-                job = self._queue.popleft()
-            else:
-                worker = _Worker(task)
-                self._idle.append(worker)
-                job = await worker.job
-            await job.finish(task)
+                await self._queue.popleft().finish(task)
+                continue
+            worker = _Worker(task)
+            self._idle.append(worker)
+            job = await worker.wait()
+            if job is not None:
+                await job.finish(task)
+            elif worker in self._idle:
+                self._idle.remove(worker)

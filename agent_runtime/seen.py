@@ -22,6 +22,7 @@ class Entry:
     until: Millis
     content: bytes = b""  # digest of class and payload: what the result is of
     body: bytes | None = None
+    overdue: bool = False  # its handler was ended when its task expired: not the result of a copy that lives
 
 
 def content_digest(task_class: str, payload: bytes) -> bytes:

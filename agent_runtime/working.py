@@ -5,17 +5,19 @@ that another instance does the task again, never that it is lost.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from types import TracebackType
 
 import anyio
 from anyio.abc import TaskGroup
 
 from agent_runtime import handlers
 from agent_runtime.agent import Agent, Context
+from agent_runtime.copies import Copies, Expiry
+from agent_runtime.ending import group_ended, settle
 from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.gate import Gate, OpenedTask
+from agent_runtime.handlers import Ended
 from agent_runtime.membership import Membership
 from agent_runtime.refusals import Refusals
 from agent_runtime.seen import SeenTasks, TaskKey
@@ -62,7 +64,7 @@ class Working:
         self._context_for = context_for
         self._random = random
         self._tasks: TaskGroup | None = None
-        self._running: dict[TaskKey, OpenedTask] = {}  # as it was opened last
+        self._running: dict[TaskKey, Copies] = {}
         self._slots = anyio.CapacityLimiter(agent.concurrency)
         self._statuses: list[Status] = []
         self._news = anyio.Event()
@@ -97,7 +99,9 @@ class Working:
 
     def _take(self, frame: bytes, dead: bool) -> None:
         task_id = task_id_of(frame)
-        if self._tasks is None or self.draining or len(self._running) >= self._agent.concurrency * 2:
+        full = len(self._running) >= self._agent.concurrency * 2
+        # A copy of what is here already needs no room.
+        if self._tasks is None or self.draining or (full and not self._holds(task_id)):
             self._say(task_id, BACK)
             return
         try:
@@ -114,11 +118,18 @@ class Working:
             return
         if opened.repeat:
             self._refusals.note("task", Reason.REPLAYED.value)  # not run again, but answered
-        running = opened.key in self._running
-        # Sealed anew, it carries the reply key under which its submitter waits now.
-        self._running[opened.key] = opened
-        if running:
+        copies = self._running.get(opened.key)
+        if copies is not None:
+            copies.add(opened)
             return
+        if full and not opened.repeat:
+            # Another sender's task of the same id: given again, it is judged again.
+            self._seen.remove(opened.key)
+        if full or (opened.entry.overdue and not dead):
+            # What was ended when it expired never runs here again; elsewhere it may, for a copy that lives.
+            self._say(task_id, BACK)
+            return
+        self._running[opened.key] = Copies(opened, opened)
         self._say(opened.body.task_id, TAKEN)
         self._tasks.start_soon(partial(self._work, opened, dead))
 
@@ -137,24 +148,35 @@ class Working:
             state = BACK
             with self._refusals.at("result"):
                 if self._gate.may_answer():
-                    await self._answer(opened.key, opened.entry.body)
-                    state = DONE
+                    state = await self._answer(opened, opened.entry.body, dead)
             self._say(body.task_id, state)
+        except asyncio.CancelledError:
+            if group_ended():
+                raise
+            # By who kept the task of a handler that has ended.
+            self._say(body.task_id, BACK)
         finally:
             del self._running[opened.key]
 
-    async def _answer(self, key: TaskKey, result: bytes) -> None:
-        answered = b""
-        while (latest := self._running[key]).body.reply_key != answered:
-            answered = latest.body.reply_key
-            if self._gate.may_answer_to(latest):
-                await self._send(latest.body, latest.token, result)
+    def _holds(self, task_id: bytes) -> bool:
+        return any(held == task_id for _, held in self._running)
+
+    async def _answer(self, opened: OpenedTask, result: bytes, dead: bool) -> str:
+        copies = self._running[opened.key]
+        answered: set[tuple[bytes, bytes]] = set()
+        while (copy := copies.unanswered(answered)) is not None:
+            if opened.entry.overdue and copies.expires > self._gate.now() and not dead:
+                # It came when the handler had been told to end: perhaps another instance has time for it.
+                return BACK
+            if self._gate.may_answer_to(copy):
+                await self._send(copy.body, copy.token, result)
+        return DONE
 
     async def _result(self, opened: OpenedTask, dead: bool) -> ResultBody | None:
         body, worker = opened.body, self._membership.keys.instance
         refusal, granted = opened.refusal, opened.granted
         try:
-            self._gate.resume(opened, self._running[opened.key])
+            self._resume(opened)
         except HandBackError as error:
             self._not_begun(opened, error, BACK)
             return None
@@ -171,17 +193,46 @@ class Working:
             return ResultBody(worker, Reason.UNDELIVERABLE.value, "no instance finished it", b"")
         context = self._context_for(body.task_id, opened.sender_role, opened.sender.instance)
         endpoint = self._agent.tasks.get(body.task_class)
-        with anyio.CancelScope() as scope, _Expiry(scope, lambda: self._remaining(opened.key)):
-            ended = await handlers.run(
-                endpoint, granted, body.payload, context, self._refusals, now=self._gate.now()
-            )
+        now = self._gate.now()
+        ended = await self._until_expired(
+            opened, handlers.run(endpoint, granted, body.payload, context, self._refusals, now=now)
+        )
+        if ended is not None:
             return ResultBody(worker, ended.reason, ended.detail, joined(ended.value))
         self._refusals.note("task", Reason.DEADLINE_PASSED.value)
         return ResultBody(worker, Reason.DEADLINE_PASSED.value, "its handler still ran", b"")
 
+    def _resume(self, opened: OpenedTask) -> None:
+        copies = self._running[opened.key]
+        try:
+            self._gate.resume(opened, copies.latest)
+        except SealingError:
+            if copies.longest is copies.latest:
+                raise
+            # What came last may be an older one, that came once more.
+            self._gate.resume(opened, copies.longest)
+
+    async def _until_expired(self, opened: OpenedTask, handler: Awaitable[Ended]) -> Ended | None:
+        """Return how a handler ended in its own time, or with a value in spite of having been told to end."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a task's handler runs in a task")
+        expiry, ended = Expiry(task, lambda: self._remaining(opened.key)), None
+        with expiry:
+            try:
+                ended = await handler
+            except asyncio.CancelledError:
+                if group_ended():
+                    raise
+        if task.cancelling():
+            await settle(task)
+        if expiry.cancelled and (ended is None or ended.reason):
+            opened.entry.overdue = True
+            return None
+        return ended
+
     def _remaining(self, key: TaskKey) -> float:
-        # Of the latest copy: sealed anew, it may live longer than it did.
-        return (self._running[key].body.expires - self._gate.now()) / SECOND
+        return (self._running[key].expires - self._gate.now()) / SECOND
 
     def _not_begun(self, opened: OpenedTask, error: PeerError, state: str) -> None:
         self._refusals.note("task", error.reason.value)
@@ -221,7 +272,7 @@ class Working:
             self._statuses[STATUSES_AT_ONCE:],
         )
         told = {status.task_id for status in statuses}
-        running = {opened.body.task_id for opened in self._running.values()}
+        running = {task_id for _, task_id in self._running}
         working = [Status(task_id, WORKING) for task_id in running - told]
         classes = [token for name in self._agent.tasks for token in member.names(Kind.TASK, name.encode())]
         busy, capacity = len(self._running), self._agent.concurrency
@@ -237,28 +288,3 @@ class Working:
         )
         token = member.names(Kind.LOAD, instance)[0]
         await self._transport.publish(subject(member.mesh.id, Kind.LOAD, token), codec.encode(load))
-
-
-class _Expiry:
-    """Ends a handler when its task expires: nobody waits for it then, and its slot is another's."""
-
-    def __init__(self, scope: anyio.CancelScope, remaining: Callable[[], float]) -> None:
-        self._scope = scope
-        self._remaining = remaining  # seconds
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        self._look()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        remaining = self._remaining()
-        if remaining > 0:
-            self._timer = asyncio.get_running_loop().call_later(remaining, self._look)
-        else:
-            self._scope.cancel()

@@ -358,3 +358,255 @@ async def test_a_job_that_is_cancelled_in_the_read_that_brought_it_ends_as_a_can
     ran: list[int] = []
     await offer(pool, job(ran, 1))
     assert ran == [1]
+
+
+def own_task() -> "asyncio.Task[object]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def over_before_it_waits(_value: int, _context: Context) -> int:
+    try:
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+    except TimeoutError:
+        return 1
+    raise AssertionError("its time was over")
+
+
+async def nested_timeouts(_value: int, _context: Context) -> int:
+    past = asyncio.get_running_loop().time() - 5
+    try:
+        async with asyncio.timeout_at(past):
+            async with asyncio.timeout_at(past):
+                await asyncio.Event().wait()
+    except TimeoutError:
+        return 1
+    raise AssertionError("its time was over")
+
+
+async def cancels_itself_first(_value: int, _context: Context) -> None:
+    own_task().cancel()
+    await turn()
+
+
+async def cancels_itself_later(_value: int, _context: Context) -> None:
+    await turn()
+    own_task().cancel()
+    await turn()
+
+
+async def cancelled_by_another(_value: int, _context: Context) -> None:
+    loop, task = asyncio.get_running_loop(), own_task()
+    await turn()
+    loop.call_soon(task.cancel)
+    await asyncio.Event().wait()
+
+
+async def catches_its_own(_value: int, _context: Context) -> int:
+    await turn()
+    own_task().cancel()
+    try:
+        await turn()
+    except asyncio.CancelledError:
+        return 1
+    raise AssertionError("it went on")
+
+
+async def cancels_itself_last(_value: int, _context: Context) -> int:
+    await turn()
+    own_task().cancel()
+    return 1
+
+
+async def cancels_itself_and_never_waits(_value: int, _context: Context) -> int:
+    own_task().cancel()
+    return 1
+
+
+async def cancelled_after_it_ended(_value: int, _context: Context) -> int:
+    asyncio.get_running_loop().call_soon(own_task().cancel)
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        (over_before_it_waits, ""),
+        (nested_timeouts, ""),
+        (cancels_itself_first, "handler-failed"),
+        (cancels_itself_later, "handler-failed"),
+        (cancelled_by_another, "handler-failed"),
+        (catches_its_own, ""),
+        (cancels_itself_last, ""),
+        (cancels_itself_and_never_waits, ""),
+        (cancelled_after_it_ended, ""),
+    ],
+)
+@pytest.mark.parametrize("queued", [False, True])
+async def test_a_handler_whose_task_is_cancelled_by_others_than_its_pool_ends_nobody_else(
+    handler: Callable[[int, Context], Awaitable[object]], reason: str, queued: bool
+) -> None:
+    if queued and handler is cancelled_after_it_ended:
+        return  # the next one is in that task by then: it is the one that is cancelled
+    agent, refusals, granted = Agent("worker"), Refusals(), Granted("worker", Constraints())
+    agent.tool("odd")(handler)
+    ended, told, cancelling = list[str](), list[str](), list[int]()
+
+    async def odd() -> None:
+        made = await run(agent.tools["odd"], granted, b"\x01", cast("Context", None), refusals, now=0)
+        ended.append(made.reason)
+
+    async def innocent() -> None:
+        cancelling.append(own_task().cancelling())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("ended")
+
+    async with anyio.create_task_group() as tasks:
+        pool = Pool(1, 8)
+        pool.start(tasks)
+        await turn()
+        works = (odd, innocent) if queued else (odd,)
+        for number in range(3):
+            jobs = await offer(pool, *works)
+            with anyio.fail_after(90):
+                while len(ended) <= number:
+                    await turn()
+                # What was cancelled too late hits who waits for work.
+                for _ in range(3):
+                    await turn()
+                if not queued:
+                    jobs += await offer(pool, innocent)
+                last = jobs[-1]
+                while len(cancelling) <= number:
+                    await turn()
+                assert last is not None
+                assert len(told) == number
+                # Another one's end is no concern of its worker's either.
+                last.cancel()
+                while not last.done:
+                    await turn()
+        assert not tasks.cancel_scope.cancel_called
+        tasks.cancel_scope.cancel()
+    assert (ended, cancelling, len(told)) == ([reason] * 3, [0] * 3, 3)
+    assert refusals.counts.total() == (3 if reason else 0)
+
+
+async def test_a_job_that_is_handed_over_is_not_hit_by_what_was_meant_for_the_one_before() -> None:
+    kept, ran = list["asyncio.Task[object]"](), list[int]()
+
+    async def keep() -> None:
+        kept.append(own_task())
+
+    async with anyio.create_task_group() as tasks:
+        pool = Pool(1, 8)
+        pool.start(tasks)
+        await turn()
+        await offer(pool, keep)
+        # From within a task: the worker makes the first step, and is told to end before it does.
+        assert pool.offer(job(ran, 1)) is not None
+        kept[0].cancel()
+        with anyio.fail_after(90):
+            while not ran:
+                await turn()
+        assert not tasks.cancel_scope.cancel_called
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_a_job_sets_in_its_context_is_not_seen_by_what_it_offers(pool: Pool) -> None:
+    variable = contextvars.ContextVar("variable", default="nobody's")
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(variable.get())
+
+    async def work() -> None:
+        variable.set("mine")
+        pool.offer(look)
+
+    await offer(pool, work)
+    with anyio.fail_after(90):
+        while not seen:
+            await turn()
+    assert seen == ["nobody's"]
+
+
+async def exits(_value: int, _context: Context) -> None:
+    raise SystemExit(3)
+
+
+async def exits_later(_value: int, _context: Context) -> None:
+    await turn()
+    raise SystemExit(3)
+
+
+def exits_in_a_thread(_value: int, _context: Context) -> None:
+    raise SystemExit(3)
+
+
+async def ends_as_a_group(_value: int, _context: Context) -> None:
+    raise BaseExceptionGroup("", [asyncio.CancelledError()])
+
+
+class PanicError(BaseException):
+    """As foreign code has it that is not written in Python."""
+
+
+async def panics(_value: int, _context: Context) -> None:
+    raise PanicError
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [
+        (exits, "SystemExit"),
+        (exits_later, "SystemExit"),
+        (exits_in_a_thread, "SystemExit"),
+        (ends_as_a_group, "BaseExceptionGroup"),
+        (panics, "PanicError"),
+    ],
+)
+async def test_whatever_a_handler_raises_is_its_own_failure(
+    pool: Pool, handler: Callable[[int, Context], Awaitable[None] | None], kind: str
+) -> None:
+    agent, refusals, granted = Agent("worker"), Refusals(), Granted("worker", Constraints())
+    ended: list[Ended | None] = []
+    agent.tool("odd")(handler)
+    agent.message("odd")(handler)
+    context = cast("Context", None)
+
+    async def call() -> None:
+        ended.append(await run(agent.tools["odd"], granted, b"\x01", context, refusals, now=0))
+
+    async def heed() -> None:
+        rest = beginner(agent.messages["odd"], granted, context, refusals)(b"\x01", 0)
+        if rest is not None:
+            await rest
+        ended.append(None)
+
+    await offer(pool, call, heed)
+    with anyio.fail_after(90):
+        while len(ended) < 2:
+            await turn()
+    assert [(each.reason, each.detail) for each in ended if each is not None] == [("handler-failed", kind)]
+    assert refusals.counts == {("handler odd", kind): 2}
+
+
+async def interrupted(_value: int, _context: Context) -> None:
+    raise KeyboardInterrupt
+
+
+async def interrupted_in_a_group(_value: int, _context: Context) -> None:
+    raise BaseExceptionGroup("", [ValueError(), KeyboardInterrupt()])
+
+
+@pytest.mark.parametrize("handler", [interrupted, interrupted_in_a_group])
+async def test_an_interrupt_is_nobodys_failure(handler: Callable[[int, Context], Awaitable[None]]) -> None:
+    agent, refusals, granted = Agent("worker"), Refusals(), Granted("worker", Constraints())
+    agent.tool("odd")(handler)
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)):
+        await run(agent.tools["odd"], granted, b"\x01", cast("Context", None), refusals, now=0)
+    assert refusals.counts == {}

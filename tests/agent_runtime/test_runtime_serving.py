@@ -1,6 +1,7 @@
 """Nothing outlives what permitted it: no message of a frame with slow handlers, and no call that waits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -182,3 +183,38 @@ async def test_a_call_that_waits_for_a_slot_is_judged_when_it_begins_and_not_whe
         tasks.cancel_scope.cancel()
     assert begun == [bytes(16)]
     assert vault.refusals.counts == {("call", Reason.INSTANCE_REVOKED.value): 1}
+
+
+async def test_what_a_handler_that_waits_set_in_its_context_is_not_seen_by_what_came_with_it(
+    vault: Vault,
+) -> None:
+    variable = ContextVar("variable", default="nobody's")
+    seen, ended = list[str](), anyio.Event()
+
+    async def wait() -> None:
+        await anyio.lowlevel.checkpoint()
+
+    def take(_kind: str, _granted: Granted, _context: Context) -> Begin:
+        def begin(payload: bytes | memoryview, _now: Millis) -> Coroutine[None, None, None] | None:
+            seen.append(variable.get())
+            variable.set("mine")
+            if len(seen) == 3:
+                ended.set()
+            return wait() if payload == b"waits" else None
+
+        return begin
+
+    vault.take = take  # type: ignore[method-assign]
+    serving = vault.serving(vault.no_call)
+    async with anyio.create_task_group() as tasks:
+        serving.start(tasks)
+        await anyio.wait_all_tasks_blocked()
+        serving.sent(
+            vault.link, [Send("note", b"waits"), Send("note", b"is quick"), Send("note", b"is last")]
+        )
+        with anyio.fail_after(10):
+            await ended.wait()
+        tasks.cancel_scope.cancel()
+    # One that waits for nothing shares its context with the next.
+    assert seen == ["nobody's", "nobody's", "mine"]
+    assert variable.get() == "nobody's"

@@ -1,5 +1,6 @@
 """One-way messages, and what ends on the other side when a caller has enough or a deadline passes."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -196,6 +197,64 @@ async def test_a_bad_message_is_counted_and_the_next_one_heeded(mesh: RunningMes
         assert counts["handler note", Reason.ARGUMENTS_INVALID.value] == 1
         (bug,) = [place for place, kind in counts if kind == "ZeroDivisionError"]
         assert re.fullmatch(r"handler note, test_mesh_messages\.py:\d+", bug)
+
+
+async def test_a_handler_whose_time_is_over_before_it_waits_or_that_is_cancelled_ends_nothing_else(
+    mesh: RunningMesh,
+) -> None:
+    agent, begun, heard, last = Agent("counter"), anyio.Event(), list[str](), anyio.Event()
+    kept: list[asyncio.Task[object]] = []
+
+    async def none_left() -> str:
+        try:
+            async with asyncio.timeout(0):
+                await anyio.sleep_forever()
+        except TimeoutError:
+            return "timed out"
+        return "went on"
+
+    @agent.tool("read")
+    async def read(prefix: str, context: Context) -> str:
+        if prefix == "exit":
+            raise SystemExit(3)
+        if prefix == "stop":
+            kept[0].cancel()
+        if prefix != "stay":
+            return await none_left()
+        task = asyncio.current_task()
+        assert task is not None
+        kept.append(task)
+        begun.set()
+        await anyio.sleep_forever()
+        return "went on"
+
+    @agent.message("note")
+    async def note(text: str, context: Context) -> None:
+        heard.append(await none_left())
+        if text == "last":
+            last.set()
+
+    async with pair(mesh, agent) as parties:
+        context, stopped = parties.desk.context(), list[str]()
+
+        async def stay() -> None:
+            with pytest.raises(CallFailedError) as failure:
+                await context.call("read", "stay", str, within=60)
+            stopped.append(failure.value.reason.value)
+
+        assert await context.call("read", "x", str) == "timed out"
+        await context.send("note", "first")
+        await context.send("note", "last")
+        await last.wait()
+        assert heard == ["timed out"] * 2
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stay)
+            await begun.wait()
+            assert await context.call("read", "stop", str) == "timed out"
+        assert stopped == [Reason.HANDLER_FAILED.value]
+        with pytest.raises(CallFailedError, match="SystemExit"):
+            await context.call("read", "exit", str)
+        assert await context.call("read", "x", str) == "timed out"
 
 
 async def test_a_caller_who_gives_up_ends_the_handler(mesh: RunningMesh) -> None:
