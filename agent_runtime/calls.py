@@ -5,18 +5,16 @@ last; where there is none, one is made. A call that got no answer is asked again
 id, so that its handler does not run twice.
 """
 
-import asyncio
 from typing import Any
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
 from agent_runtime.agent import encode_value
+from agent_runtime.awaited import TIMER_BELOW, Awaited, UnheardError
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate, Way
-from agent_runtime.lingering import Linger
 from agent_runtime.links import Links
 from agent_runtime.listings import Listings
 from agent_runtime.membership import Membership, Moment
@@ -31,7 +29,6 @@ from schemas.peer import (
     MAX_MESSAGES,
     Call,
     Cancel,
-    Confirm,
     Encoded,
     Reopen,
     Reply,
@@ -42,34 +39,9 @@ from schemas.peer import (
 from transport import Transport
 
 CALL_SECONDS = CALL_LONGEST // SECOND  # that a call may take
-ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again elsewhere
-# Seconds until a peer that does not answer is sent a frame for nothing but the broker's word that it is gone:
-# what was on its way when a peer ended is lost without one. Then at twice the age, and so on.
-PROBE_AFTER = 0.1
+ATTEMPT_DEADLINE = TIMER_BELOW  # seconds without an answer before the call is asked again elsewhere
 _ON_MOST = FULL_OF_LARGE // 2  # bytes of payload with which a message goes the way of another of its turn
 LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
-
-
-class _UnheardError(UnreachableError):
-    """The broker says that a peer is gone: the next look-up need not wait."""
-
-
-class _Waiting(msgspec.Struct, eq=False):
-    """A call without an answer. It has a timer of its own only where the sweep would be too coarse."""
-
-    link: Link
-    answer: "asyncio.Future[Reply]"
-    asked: float
-    until: float
-    probe_at: float
-    timer: asyncio.TimerHandle | None
-
-    def is_silent(self, now: float) -> bool:
-        """Tell whether it is time to see if anybody is there."""
-        if now < self.probe_at:
-            return False
-        self.probe_at = now + (now - self.asked)
-        return True
 
 
 class Calls:
@@ -93,11 +65,8 @@ class Calls:
         self._refusals = refusals
         # An id is this process and a number: who answers forgets old ones by it.
         self._process, self._asked = coordination.party.random(8), 0
-        # By peer and request: no peer can answer, or cancel, what is another's.
-        self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
-        self._probing: asyncio.TimerHandle | None = None
-        self._linger = Linger()
         self._outgoing = Outgoing(peering, transport, refusals)
+        self._awaited = Awaited(self._outgoing)
         # By kind of message, while a turn lasts: all that was asked for one message holds for the next.
         self._routes: dict[str, tuple[int, Batch]] = {}
         self._routes_of = -1
@@ -140,12 +109,11 @@ class Calls:
             try:
                 if link is None or self._outgoing.congested:
                     link, moment = await self._way_out(way, link, tried), None
-                answer = self._ask(link, request, call, min(ATTEMPT_DEADLINE, remaining), moment)
+                answer = self._awaited.ask(link, request, call, min(ATTEMPT_DEADLINE, remaining), moment)
                 try:
                     reply = await answer
                 except anyio.get_cancelled_exc_class():
-                    self._taken(link, request)
-                    self._outgoing.say(link, encode_message(Cancel(request)))
+                    self._awaited.cancel(link, request)
                     raise
                 if not reply.reason:
                     return reply.value
@@ -160,7 +128,7 @@ class Calls:
                     raise
                 # The peer may have restarted as another instance: look it up again.
                 self.listings.look_up_again(way.role)
-                if not isinstance(error, _UnheardError):
+                if not isinstance(error, UnheardError):
                     await anyio.sleep(min(LOOK_AGAIN, remaining))
                 link, remaining = None, (deadline - self._membership.clock.now()) / SECOND
 
@@ -231,31 +199,17 @@ class Calls:
         if left is None:
             return
         self._routes.clear()
-        for _, request in [key for key in self._waiting if key[0] == left.peer.subject]:
-            self._give_up(left, request, _UnheardError("nobody listens"))
-
-    def _probe(self) -> None:
-        self._probing = None
-        if self._waiting:
-            loop = asyncio.get_running_loop()
-            now = loop.time()
-            for link in {each.link for each in self._waiting.values() if each.is_silent(now)}:
-                self._outgoing.say(link, encode_message(Confirm()))
-            self._probing = loop.call_later(PROBE_AFTER, self._probe)
+        self._awaited.unheard(left)
 
     async def sweep(self) -> None:
         """Give up calls without an answer, and drop ended sessions."""
-        now = asyncio.get_running_loop().time()
-        for (_, request), waiting in list(self._waiting.items()):
-            if now >= waiting.until:
-                self._give_up(waiting.link, request)
+        self._awaited.sweep()
         if await self.links.sweep():
             self._routes.clear()
 
     def cancel_waiting(self) -> None:
         """Let peers end what they do for calls of ours: nobody will be here for the answers."""
-        for (_, request), waiting in self._waiting.items():
-            self._outgoing.say(waiting.link, encode_message(Cancel(request)))
+        self._awaited.cancel_all()
 
     def flush(self) -> None:
         """Send what this turn has said so far."""
@@ -274,48 +228,8 @@ class Calls:
             await self._outgoing.room()
             if link.retired:
                 # Left meanwhile: nobody would tell this call of it, for it waits for nothing yet.
-                raise _UnheardError("the session was left while the broker did not read")
+                raise UnheardError("the session was left while the broker did not read")
         return link
-
-    def _ask(
-        self, link: Link, request: bytes, call: Encoded, within: float, moment: Moment | None
-    ) -> "asyncio.Future[Reply]":
-        """Say a call; its answer is the future's, which ends with `UnreachableError` if there is none."""
-        # Where no other call is under way, nothing else is about to be said. An answer is read in a later
-        # turn: what waits for it is made while the peer works.
-        alone = not self._waiting
-        self._outgoing.say(link, call, at_once=alone, moment=moment)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Reply] = loop.create_future()
-        now = loop.time()
-        timer = loop.call_later(within, self._give_up, link, request) if within < ATTEMPT_DEADLINE else None
-        self._waiting[link.peer.subject, request] = _Waiting(
-            link, answer, now, now + within, now + PROBE_AFTER, timer
-        )
-        if self._probing is None:
-            self._probing = loop.call_later(PROBE_AFTER, self._probe)
-        if alone:
-            self._linger.wait(loop, answer.done)
-        return answer
-
-    def _taken(self, link: Link, request: bytes) -> "asyncio.Future[Reply] | None":
-        """Take a call off those that wait; return its future if that waits still."""
-        waiting = self._waiting.pop((link.peer.subject, request), None)
-        if waiting is None:
-            return None
-        if waiting.timer is not None:
-            waiting.timer.cancel()
-        return None if waiting.answer.done() else waiting.answer
-
-    def _give_up(self, link: Link, request: bytes, why: _UnheardError | None = None) -> None:
-        answer = self._taken(link, request)
-        if answer is None:
-            return
-        if why is None:
-            # Silence: the session may be gone on the other side, so the next attempt makes another. If one
-            # message was lost, what else was asked on it is still answered, and the peer still heard.
-            link.retired = True
-        answer.set_exception(why or UnreachableError("no answer"))
 
     def _frame(self, frame: memoryview) -> None:
         self._outgoing.reading = True
@@ -334,7 +248,7 @@ class Calls:
                 sent = []
             if isinstance(message, Reply):
                 # A peer may answer twice: the first answer counts.
-                answer = self._taken(link, message.request)
+                answer = self._awaited.taken(link, message.request)
                 if answer is not None:
                     answer.set_result(message)
             elif isinstance(message, Call):
