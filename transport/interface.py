@@ -272,4 +272,7 @@ class Transport(Protocol):
         """Return once the broker is there."""
 
     async def close(self) -> None:
-        """Send what is buffered if the broker is there, end everything. More calls do nothing."""
+        """Send what is buffered if the broker is there, end everything. More calls do nothing.
+
+        Waits while the broker takes it, within bounds; what may be lost all the same is logged as a warning.
+        """

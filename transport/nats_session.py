@@ -37,7 +37,8 @@ CONNECT_TIMEOUT = 5.0
 # A silent broker is found out within KEEPALIVE + PING_TIMEOUT.
 KEEPALIVE = 10.0
 PING_TIMEOUT = 5.0
-CLOSE_TIMEOUT = 2.0
+# Closing waits while the broker takes what was sent: so long in all, and with so long a pause.
+CLOSE_MOST, CLOSE_PAUSE = 30.0, 5.0
 REFUSED_MOST = (
     4_096  # subjects of a kind that are remembered and logged: a broker can refuse what nobody asked
 )
@@ -122,7 +123,7 @@ class NatsSession:
         self.check_open()
 
     async def close(self) -> None:
-        """Send what is buffered if the broker is there, end everything. More calls do nothing."""
+        """Send what is buffered while the broker takes it, end everything. More calls do nothing."""
         if self.state is State.CLOSED:
             return
         closed = ClosedError("the transport was closed")
@@ -139,13 +140,25 @@ class NatsSession:
     async def _say_goodbye(self) -> None:
         wire = self.wire
         if wire is None:
+            if self._outage:
+                count, size = len(self._outage), self._outage_bytes
+                log.warning("%s: lost: %d messages, %d bytes, kept for a broker", self._name, count, size)
             return
+        loop, was_lost = asyncio.get_running_loop(), wire.is_lost
+        end = loop.time() + CLOSE_MOST
         try:
             # The first answer comes after whatever was on its way here, the second after our answers to that.
-            await wire.ping(CLOSE_TIMEOUT)
-            await wire.ping(CLOSE_TIMEOUT)
+            await wire.ping(CLOSE_PAUSE, CLOSE_MOST)
+            await wire.ping(CLOSE_PAUSE, end - loop.time())
         except UnavailableError:
-            log.info("%s: the broker was gone before the connection was closed", self._name)
+            if was_lost and not wire.left:
+                log.info("%s: the broker was gone before the connection was closed", self._name)
+            else:
+                log.warning(
+                    "%s: lost, maybe: %d bytes that the broker has not taken, and what it had not read",
+                    self._name,
+                    wire.left,
+                )
         self.wire = None
         await wire.abandon()
 

@@ -9,7 +9,11 @@ version 2.16 (pinned; these are its private methods, and tests/transport holds u
 So it never reconnects here: a wire lives once, `lost` says that it ended, and its owner opens another.
 """
 
+import array
 import asyncio
+import contextlib
+import fcntl
+import termios
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -36,6 +40,9 @@ WRITE_IN_PARTS = 32 * 1024
 UNREAD_MOST = 64 * 1024 * 1024
 # A broker may announce more than it may make us buffer: payload, headers and one control line.
 BUFFER_ROOM = 128 * 1024
+
+# Seconds between looks at what a slow broker has taken: the kernel tells nobody.
+LOOK = 0.1
 
 # Of a loop's timers, whose grain is a millisecond, the least that lets others have their turn.
 _PAUSE_LEAST = 0.0005
@@ -193,6 +200,7 @@ class Wire(Client):
         self._socket: asyncio.WriteTransport | None = None
         self._out: list[bytes] = []
         self._unsent = 0  # bytes of payload in it
+        self.left = 0  # bytes that the broker had not taken when a `ping` with `most` last looked
         self._since_yield = 0
         self._scheduled = False
         self._owes_pong = False
@@ -265,14 +273,28 @@ class Wire(Client):
             await self._reading.writable()
         await asyncio.sleep(0)
 
-    async def ping(self, patience: float) -> None:
-        """Wait until the broker has read all that was sent before, or raise `UnavailableError`."""
-        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def ping(self, patience: float, most: float | None = None) -> None:
+        """Wait until the broker has read all that was sent before, or raise `UnavailableError`.
+
+        With `most`, so long in all, and `patience` is for a broker that takes nothing at all meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        pong: asyncio.Future[bool] = loop.create_future()
+        now = loop.time()
+        until = last = now + patience
+        if most is not None:
+            self.left, last = self._untaken(), now + most
         self._pongs.append(pong)
         self.send(b"PING\r\n")
         ended = asyncio.ensure_future(self.lost.wait())
         try:
-            await asyncio.wait((pong, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            while not (pong.done() or self.is_lost) and now < min(until, last):
+                pause = min(until, last) - now if most is None else LOOK
+                await asyncio.wait((pong, ended), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                now = loop.time()
+                if most is not None and not self.is_lost:
+                    former, self.left = self.left, self._untaken()
+                    until = now + patience if self.left < former else until
         finally:
             ended.cancel()
             answered = pong.done()
@@ -281,6 +303,17 @@ class Wire(Client):
             # A broker that does not answer a PING holds a connection that is of no use.
             self.end()
             raise UnavailableError("the broker does not answer")
+
+    def _untaken(self) -> int:
+        """Count the bytes that wait here, or in the kernel, until the other side's kernel has them."""
+        transport = self._streams()[1].transport
+        waiting = sum(map(len, self._out)) + transport.get_write_buffer_size()
+        if transport.is_closing():
+            return waiting
+        queued = array.array("i", [0])
+        with contextlib.suppress(OSError):  # a kernel that does not tell
+            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return waiting + queued[0]
 
     def end(self) -> None:
         """Say that the connection is of no more use."""

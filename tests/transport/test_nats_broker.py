@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -116,7 +117,9 @@ async def test_what_is_published_during_an_outage_arrives_in_order(mortal: Broke
     assert heard == [b"%d" % number for number in range(200)]
 
 
-async def test_an_outage_keeps_so_much_and_no_more(mortal: Broker) -> None:
+async def test_an_outage_keeps_so_much_and_no_more_and_closing_tells_of_what_it_loses(
+    mortal: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     states = States()
     async with connect(mortal.url, name="alice", on_state=states) as alice:
         await mortal.kill()
@@ -125,6 +128,8 @@ async def test_an_outage_keeps_so_much_and_no_more(mortal: Broker) -> None:
             await alice.publish("a", b"x" * 500_000)
         with pytest.raises(FullError):
             await alice.publish("a", b"x" * 500_000)
+    (told,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert re.search(r"lost: 16 messages, 8000\d{3} bytes", told)
 
 
 async def test_appends_in_flight_outlive_the_broker(mortal: Broker) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -18,6 +20,7 @@ from transport import (
 )
 from transport.inbox import MAX_WAITING, Inbox
 from transport.nats_session import FIRST_BACKOFF, LAST_BACKOFF
+from transport.nats_wire import Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -229,9 +232,9 @@ async def test_a_silent_broker_is_found_out(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_broker_that_reads_nothing_holds_the_publisher_and_not_the_closing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("transport.nats_session.CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr("transport.nats_session.CLOSE_PAUSE", 0.1)
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await greet(reader, writer)
@@ -254,6 +257,72 @@ async def test_a_broker_that_reads_nothing_holds_the_publisher_and_not_the_closi
         await asyncio.wait((flooding,))
         async with asyncio.timeout(90):
             await alice.close()
+    (told,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert re.search(r"lost, maybe: [1-9]\d{5,} bytes that the broker has not taken", told.getMessage())
+
+
+def reading_at_each_look(monkeypatch: pytest.MonkeyPatch, got: bytearray) -> Script:
+    """Return the script of a broker that reads a piece whenever the other side looks at what it has taken."""
+    looked, untaken = asyncio.Semaphore(0), Wire._untaken
+
+    def look(wire: Wire) -> int:
+        looked.release()
+        return untaken(wire)
+
+    monkeypatch.setattr(Wire, "_untaken", look)
+    monkeypatch.setattr("transport.nats_wire.LOOK", 0.01)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # What its kernel has, nobody on the other side can see it read.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        await greet(reader, writer)
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n")
+        while True:
+            await looked.acquire()
+            piece = await reader.read(64 * 1024)
+            got.extend(piece)
+            if piece.endswith(b"PING\r\n"):
+                writer.write(b"PONG\r\n")
+
+    return script
+
+
+async def test_closing_waits_for_a_broker_that_reads_slowly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("transport.nats_session.CLOSE_PAUSE", 1.0)
+    got, payload, count = bytearray(), bytes(64 * 1024), 200
+    script = reading_at_each_look(monkeypatch, got)
+    async with hostile(script) as url, connect(url, name="alice") as alice:
+        for _ in range(count):
+            alice.post("a", payload)
+        alice.push()
+        begun = asyncio.get_running_loop().time()
+        async with asyncio.timeout(90):
+            await alice.close()
+        took = asyncio.get_running_loop().time() - begun
+    assert got.count(payload) == count
+    # Each look takes its time: longer in all than closing waits for one that reads nothing.
+    assert took > 1.0
+    assert [each for each in caplog.records if each.levelname == "WARNING"] == []
+
+
+async def test_closing_waits_for_no_broker_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("transport.nats_session.CLOSE_MOST", 0.3)
+    got = bytearray()
+    script = reading_at_each_look(monkeypatch, got)
+    async with hostile(script) as url, connect(url, name="alice") as alice:
+        for _ in range(400):
+            alice.post("a", bytes(64 * 1024))
+        alice.push()
+        async with asyncio.timeout(90):
+            await alice.close()
+    assert len(got) < 400 * 64 * 1024
+    (told,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "that the broker has not taken" in told.getMessage()
 
 
 async def test_a_broker_that_pings_and_reads_nothing_is_answered_once() -> None:
