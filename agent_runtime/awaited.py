@@ -5,10 +5,12 @@ import asyncio
 import msgspec
 
 from agent_runtime.coordination import UnreachableError
+from agent_runtime.errors import CallFailedError
 from agent_runtime.lingering import Linger
 from agent_runtime.membership import Moment
 from agent_runtime.outgoing import Outgoing
 from agent_runtime.peering import Link
+from schemas.errors import Reason
 from schemas.peer import Cancel, Confirm, Encoded, Reply, encode_message
 
 # Seconds. A call that may take longer has no timer of its own: the sweep is fine enough.
@@ -82,14 +84,21 @@ class Awaited:
         return None if waiting.answer.done() else waiting.answer
 
     def cancel(self, link: Link, request: bytes) -> None:
-        """Let the peer end what it does for a call: nobody waits for its answer."""
-        self.taken(link, request)
-        self._outgoing.say(link, encode_message(Cancel(request)))
+        """Let the peer end what it does for a call whose answer nobody waits for any more."""
+        if (link.peer.subject, request) in self._waiting:
+            self.taken(link, request)
+            self._outgoing.say(link, encode_message(Cancel(request)))
 
-    def cancel_all(self) -> None:
-        """Let peers end what they do for any of them; who waits here is not told."""
-        for (_, request), waiting in self._waiting.items():
+    def end(self) -> None:
+        """Let peers end what they do for any of them, and tell who waits: this process leaves."""
+        for (_, request), waiting in list(self._waiting.items()):
+            answer = self.taken(waiting.link, request)
             self._outgoing.say(waiting.link, encode_message(Cancel(request)))
+            if answer is not None:
+                answer.set_exception(CallFailedError(Reason.UNAVAILABLE, "this process has left the mesh"))
+        if self._probing is not None:
+            self._probing.cancel()
+            self._probing = None
 
     def unheard(self, left: Link) -> None:
         """Have all that a peer was asked be asked again: the broker says that it is gone."""

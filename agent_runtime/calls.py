@@ -207,9 +207,9 @@ class Calls:
         if await self.links.sweep():
             self._routes.clear()
 
-    def cancel_waiting(self) -> None:
-        """Let peers end what they do for calls of ours: nobody will be here for the answers."""
-        self._awaited.cancel_all()
+    def leave(self) -> None:
+        """Let peers end what they do for calls of ours, and tell who waits for the answers."""
+        self._awaited.end()
 
     def flush(self) -> None:
         """Send what this turn has said so far."""

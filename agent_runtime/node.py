@@ -364,7 +364,7 @@ class Node:
         self.submitter.close()
         with self.refusals.at("close"):
             # Our own handlers hear that they are cancelled only when the sessions are gone.
-            self.calls.cancel_waiting()
+            self.calls.leave()
             # What was said last in a turn that never ended is on its way, as whoever said it was told.
             self.calls.flush()
             await self.calls.drop_all()
