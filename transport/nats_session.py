@@ -37,6 +37,7 @@ CONNECT_TIMEOUT = 5.0
 # A silent broker is found out within KEEPALIVE + PING_TIMEOUT.
 KEEPALIVE = 10.0
 PING_TIMEOUT = 5.0
+PING_MOST = 60.0  # while the broker takes what is before the PING, over a slow line
 # Closing waits while the broker takes what was sent: so long in all, and with so long a pause.
 CLOSE_MOST, CLOSE_PAUSE = 30.0, 5.0
 REFUSED_MOST = (
@@ -215,7 +216,7 @@ class NatsSession:
         wire = self._live()
         if wire is not None:
             try:
-                await wire.ping(PING_TIMEOUT)
+                await wire.ping(PING_TIMEOUT, PING_MOST)
             except UnavailableError:
                 self._drop(wire)
         self._routes.pop(sid, None)
@@ -268,7 +269,7 @@ class NatsSession:
             if wire is None:
                 continue
             try:
-                await wire.ping(PING_TIMEOUT)
+                await wire.ping(PING_TIMEOUT, PING_MOST)
             except UnavailableError:
                 self._drop(wire)
             else:
@@ -309,7 +310,7 @@ class NatsSession:
                 await wire.lost.wait()
                 return
             try:
-                await wire.ping(PING_TIMEOUT)
+                await wire.ping(PING_TIMEOUT, PING_MOST)
             except UnavailableError:
                 log.info("%s: the broker is silent", self._name)
 

@@ -282,8 +282,9 @@ class Wire(Client):
         pong: asyncio.Future[bool] = loop.create_future()
         now = loop.time()
         until = last = now + patience
+        left = 0
         if most is not None:
-            self.left, last = self._untaken(), now + most
+            left, last = self._untaken(), now + most
         self._pongs.append(pong)
         self.send(b"PING\r\n")
         ended = asyncio.ensure_future(self.lost.wait())
@@ -293,9 +294,10 @@ class Wire(Client):
                 await asyncio.wait((pong, ended), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 now = loop.time()
                 if most is not None and not self.is_lost:
-                    former, self.left = self.left, self._untaken()
-                    until = now + patience if self.left < former else until
+                    former, left = left, self._untaken()
+                    until = now + patience if left < former else until
         finally:
+            self.left = left
             ended.cancel()
             answered = pong.done()
             pong.cancel()

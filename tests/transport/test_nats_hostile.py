@@ -308,6 +308,24 @@ async def test_closing_waits_for_a_broker_that_reads_slowly(
     assert [each for each in caplog.records if each.levelname == "WARNING"] == []
 
 
+async def test_a_slow_line_with_much_on_it_is_no_silent_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transport.nats_session.KEEPALIVE", 0.05)
+    monkeypatch.setattr("transport.nats_session.PING_TIMEOUT", 0.5)
+    got, payload, count, states = bytearray(), bytes(64 * 1024), 200, list[State]()
+    script = reading_at_each_look(monkeypatch, got)
+    async with hostile(script) as url, connect(url, name="alice", on_state=states.append) as alice:
+        for _ in range(count):
+            alice.post("a", payload)
+        alice.push()
+        begun = asyncio.get_running_loop().time()
+        # Behind the keepalive's own PINGs.
+        await alice.flush()
+        took = asyncio.get_running_loop().time() - begun
+        assert states == [State.CONNECTED]
+    assert got.count(payload) == count
+    assert took > 0.5
+
+
 async def test_closing_waits_for_no_broker_for_ever(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
