@@ -64,7 +64,10 @@ class Context(Protocol):
         """The instance of who submitted or called."""
 
     async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
-        """Call a tool; return its value in so many seconds, an hour at most, or raise `CallFailedError`."""
+        """Call a tool; return its value in so many seconds, an hour at most, or raise `CallFailedError`.
+
+        One instance of the tool's role runs it, once; if that is gone before it has answered, another does.
+        """
 
     async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:
         """Send a message to the role that takes its kind, at most once; nobody answers.
@@ -98,16 +101,21 @@ class Endpoint:
     argument: "msgspec.msgpack.Decoder[Any]"
     is_async: bool
     form: Form = field(init=False, compare=False)  # what the argument's type says of its parts
+    copies: bool = field(
+        init=False, compare=False
+    )  # the argument is made of its payload, and keeps none of it
     home: Home = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "form", form_of(self.argument.type))
+        object.__setattr__(self, "copies", self.argument.type is bytes)
         object.__setattr__(self, "home", home_of(self.handler))
 
     def decode(self, payload: bytes | memoryview) -> Any:
         """Return the argument, or raise `arguments-invalid`."""
         try:
-            return self.argument.decode(payload)
+            # Other types may be made of views: those would keep all that came with a payload.
+            return self.argument.decode(payload if self.copies else bytes(payload))
         except NOT_OF_TYPE as error:
             raise self.misfit() from error
 
@@ -178,6 +186,6 @@ encode_value: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 def decode_value(data: bytes | memoryview, kind: type[T]) -> T:
     """Return an application value of the expected type, or raise `arguments-invalid`."""
     try:
-        return msgspec.msgpack.decode(data, type=kind)
+        return msgspec.msgpack.decode(data if kind is bytes else bytes(data), type=kind)
     except NOT_OF_TYPE as error:
         raise RefusedError(Reason.ARGUMENTS_INVALID, "the value is of another type than asked for") from error

@@ -13,7 +13,7 @@ from agent_runtime.peering import Link
 from schemas.errors import Reason
 from schemas.peer import Cancel, Confirm, Encoded, Reply, encode_message
 
-# Seconds. A call that may take longer has no timer of its own: the sweep is fine enough.
+# Seconds. Who waits for so long or longer has no timer of his own: the sweep is fine enough.
 TIMER_BELOW = 5.0
 # Seconds until a peer that does not answer is sent a frame for nothing but the broker's word that it is gone:
 # what was on its way when a peer ended is lost without one. Then at twice the age, and so on.
@@ -32,8 +32,8 @@ class _Waiting(msgspec.Struct, eq=False):
     probe_at: float
     timer: asyncio.TimerHandle | None
 
-    def is_silent(self, now: float) -> bool:
-        """Tell whether it is time to see if anybody is there."""
+    def probe_due(self, now: float) -> bool:
+        """Tell whether it is time to see if anybody is there, and when it is next."""
         if now < self.probe_at:
             return False
         self.probe_at = now + (now - self.asked)
@@ -49,6 +49,7 @@ class Awaited:
         self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
         self._probing: asyncio.TimerHandle | None = None
         self._linger = Linger()
+        self._ended = False
 
     def ask(
         self, link: Link, request: bytes, call: Encoded, within: float, moment: Moment | None
@@ -57,6 +58,8 @@ class Awaited:
 
         `moment` is for who asked for it and ran nothing else since.
         """
+        if self._ended:
+            raise _left()
         # Where no other call is under way, nothing else is about to be said. An answer is read in a later
         # turn: what waits for it is made while the peer works.
         alone = not self._waiting
@@ -85,17 +88,18 @@ class Awaited:
 
     def cancel(self, link: Link, request: bytes) -> None:
         """Let the peer end what it does for a call whose answer nobody waits for any more."""
-        if (link.peer.subject, request) in self._waiting:
-            self.taken(link, request)
+        self.taken(link, request)
+        if not self._ended:
             self._outgoing.say(link, encode_message(Cancel(request)))
 
     def end(self) -> None:
         """Let peers end what they do for any of them, and tell who waits: this process leaves."""
+        self._ended = True
         for (_, request), waiting in list(self._waiting.items()):
             answer = self.taken(waiting.link, request)
             self._outgoing.say(waiting.link, encode_message(Cancel(request)))
             if answer is not None:
-                answer.set_exception(CallFailedError(Reason.UNAVAILABLE, "this process has left the mesh"))
+                answer.set_exception(_left())
         if self._probing is not None:
             self._probing.cancel()
             self._probing = None
@@ -117,7 +121,7 @@ class Awaited:
         if self._waiting:
             loop = asyncio.get_running_loop()
             now = loop.time()
-            for link in {each.link for each in self._waiting.values() if each.is_silent(now)}:
+            for link in {each.link for each in self._waiting.values() if each.probe_due(now)}:
                 self._outgoing.say(link, encode_message(Confirm()))
             self._probing = loop.call_later(PROBE_AFTER, self._probe)
 
@@ -130,3 +134,7 @@ class Awaited:
             # message was lost, what else was asked on it is still answered, and the peer still heard.
             link.retired = True
         answer.set_exception(why or UnreachableError("no answer"))
+
+
+def _left() -> CallFailedError:
+    return CallFailedError(Reason.UNAVAILABLE, "this process has left the mesh")

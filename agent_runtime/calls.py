@@ -2,7 +2,7 @@
 
 A call goes to one instance of the role that offers the tool, on the session with it that was completed
 last; where there is none, one is made. A call that got no answer is asked again, under the same request
-id, so that its handler does not run twice.
+id: of the instance that was asked, which does not run it twice, and of another once that one is gone.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agent_runtime.agent import encode_value
-from agent_runtime.awaited import TIMER_BELOW, Awaited, UnheardError
+from agent_runtime.awaited import Awaited, UnheardError
 from agent_runtime.coordination import Coordination, UnreachableError
 from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.gate import Gate, Way
@@ -23,7 +23,8 @@ from agent_runtime.peering import Link, Peering
 from agent_runtime.refusals import REFUSED, Refusals
 from agent_runtime.serving import ContextOf, ServeCall, Serving, TakeMessage
 from schemas.errors import Reason, UsageError
-from schemas.limits import CALL_LONGEST, SECOND
+from schemas.limits import CALL_LONGEST, MAX_VALUE, SECOND
+from schemas.messages import Millis
 from schemas.peer import (
     APART,
     MAX_MESSAGES,
@@ -39,7 +40,7 @@ from schemas.peer import (
 from transport import Transport
 
 CALL_SECONDS = CALL_LONGEST // SECOND  # that a call may take
-ATTEMPT_DEADLINE = TIMER_BELOW  # seconds without an answer before the call is asked again elsewhere
+ATTEMPT_DEADLINE = 5.0  # seconds without an answer before the call is asked again
 _ON_MOST = FULL_OF_LARGE // 2  # bytes of payload with which a message goes the way of another of its turn
 LOOK_AGAIN = 0.2  # seconds until a role that nobody holds, or that does not answer, is looked up again
 
@@ -88,9 +89,10 @@ class Calls:
         self, way: Way, tool: str, arguments: Encoded, *, within: float, idempotency: bytes | None
     ) -> bytes | memoryview:
         """Call a tool and return its value's bytes, or raise `CallFailedError` or what forbids it."""
-        if not 0 <= within <= CALL_SECONDS:
-            raise _no_time(within)
+        check_within(within)
         size = len(arguments)
+        if size > MAX_VALUE:
+            raise _too_large(size)
         if size > way.granted.most or way.granted.is_timed:
             way = way.of_size(size)
         deadline = way.now + int(within * SECOND)
@@ -101,36 +103,47 @@ class Calls:
         else:
             call = encode_with(Call(request, tool, b"", deadline, idempotency), arguments)
         link, remaining = self.links.direct(way), within
-        moment: Moment | None = (way.trust, way.now)
+        # To look into arguments may have taken any time.
+        moment: Moment | None = None if way.granted.checks_arguments else (way.trust, way.now)
+        asked: Link | None = None
+        first: bytes | None = None
         tried: set[bytes] = set()
-        while True:
-            if remaining <= 0:
-                raise CallFailedError(Reason.DEADLINE_PASSED, f"no answer from {tool}")
-            try:
-                if link is None or self._outgoing.congested:
-                    link, moment = await self._way_out(way, link, tried), None
-                answer = self._awaited.ask(link, request, call, min(ATTEMPT_DEADLINE, remaining), moment)
+        try:
+            while True:
+                if remaining <= 0:
+                    raise CallFailedError(Reason.DEADLINE_PASSED, f"no answer from {tool}")
                 try:
-                    reply = await answer
-                except anyio.get_cancelled_exc_class():
-                    self._awaited.cancel(link, request)
-                    raise
-                if not reply.reason:
-                    return reply.value
-                if reply.reason != Reason.QUARANTINED:
-                    raise _failed(reply)
-                # It heard of it before we did: another instance takes the call.
-                tried.add(link.peer.subject)
-                raise UnreachableError("the instance takes nothing new")
-            except (UnreachableError, RefusedError) as error:
-                # A call that is under way while we are not live is asked again once we are.
-                if isinstance(error, RefusedError) and error.reason is not Reason.NOT_LIVE:
-                    raise
-                # The peer may have restarted as another instance: look it up again.
-                self.listings.look_up_again(way.role)
-                if not isinstance(error, UnheardError):
-                    await anyio.sleep(min(LOOK_AGAIN, remaining))
-                link, remaining = None, (deadline - self._membership.clock.now()) / SECOND
+                    if asked is not None:
+                        way = self._gate.still(way, "call", tool, size)
+                    if link is None or self._outgoing.congested:
+                        link, moment = await self._way_out(way, link, tried, first), None
+                    # Who was asked may be at it still: another would do it a second time.
+                    asked, first = link, link.peer.subject
+                    attempt = min(ATTEMPT_DEADLINE, remaining)
+                    reply = await self._awaited.ask(link, request, call, attempt, moment)
+                    if not reply.reason:
+                        return reply.value
+                    if reply.reason != Reason.QUARANTINED:
+                        raise _failed(reply)
+                    # It heard of it before we did: another instance takes the call.
+                    tried.add(link.peer.subject)
+                    raise UnreachableError("the instance takes nothing new")
+                except (UnreachableError, RefusedError) as error:
+                    # A call that is under way while we are not live is asked again once we are.
+                    if isinstance(error, RefusedError) and error.reason is not Reason.NOT_LIVE:
+                        raise
+                    # The peer may have restarted as another instance: look it up again.
+                    self.listings.look_up_again(way.role)
+                    remaining = self._left(deadline)
+                    if isinstance(error, UnheardError):
+                        first = None
+                    elif remaining > 0:
+                        await anyio.sleep(min(LOOK_AGAIN, remaining))
+                    link, remaining = None, self._left(deadline)
+        except anyio.get_cancelled_exc_class():
+            if asked is not None:
+                self._awaited.cancel(asked, request)
+            raise
 
     def send_on(self, kind: str, value: Any) -> bool:
         """Send a message the way that another of its kind went in this turn, if one did and there is room."""
@@ -161,8 +174,9 @@ class Calls:
 
         `CallFailedError` if no instance of the role that takes it has a session with us in `within` seconds.
         """
-        if not 0 <= within <= CALL_SECONDS:
-            raise _no_time(within)
+        check_within(within)
+        if len(payload) > MAX_VALUE:
+            raise _too_large(len(payload))
         way = way.of_size(len(payload))
         clock = self._membership.clock
         deadline = clock.now() + int(within * SECOND)
@@ -171,13 +185,16 @@ class Calls:
             try:
                 link = self.links.direct(way) or await self.links.find(way, tried)
             except UnreachableError as error:
-                remaining = (deadline - clock.now()) / SECOND
+                remaining = self._left(deadline)
                 if remaining <= 0:
                     raise CallFailedError(Reason.UNAVAILABLE, f"nobody takes {kind} messages") from error
                 self.listings.look_up_again(way.role)
                 await anyio.sleep(min(LOOK_AGAIN, remaining))
+                way = self._gate.still(way, "send", kind, len(payload))
                 continue
             await self._outgoing.room()
+            if link.retired:
+                continue  # left while the broker did not read
             self._outgoing.say(link, encode_message(Send(kind, payload)), awaited=False)
             # Where there are several instances, each of a turn's messages is to find its own; and a turn may
             # last longer than a grant that looks at the clock.
@@ -220,16 +237,20 @@ class Calls:
         self._routes.clear()
         await self.links.drop_all()
 
-    async def _way_out(self, way: Way, link: Link | None, tried: set[bytes]) -> Link:
+    async def _way_out(self, way: Way, link: Link | None, tried: set[bytes], first: bytes | None) -> Link:
         """Return a session when there is one, and room for what is said on it."""
         if link is None:
-            link = await self.links.find(way, tried)
+            link = await self.links.find(way, tried, first)
         if self._outgoing.congested:
             await self._outgoing.room()
             if link.retired:
                 # Left meanwhile: nobody would tell this call of it, for it waits for nothing yet.
                 raise UnheardError("the session was left while the broker did not read")
         return link
+
+    def _left(self, deadline: Millis) -> float:
+        """Return the seconds until a time."""
+        return (deadline - self._membership.clock.now()) / SECOND
 
     def _frame(self, frame: memoryview) -> None:
         self._outgoing.reading = True
@@ -266,7 +287,13 @@ def _failed(reply: Reply) -> CallFailedError:
     return CallFailedError(Reason(reply.reason) if known else Reason.HANDLER_FAILED, reply.detail)
 
 
-def _no_time(within: float) -> UsageError:
-    if within < 0:
-        return UsageError(f"{within} s have passed already: give `within` as seconds from now, 0 or more")
-    return UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")
+def check_within(within: float) -> None:
+    """Raise `UsageError` for what is no time that a call or message may take."""
+    if not within >= 0:
+        raise UsageError(f"{within} s have passed already: give `within` as seconds from now, 0 or more")
+    if within > CALL_SECONDS:
+        raise UsageError(f"a call may take {CALL_SECONDS} s, not {within}: submit a task for longer work")
+
+
+def _too_large(size: int) -> UsageError:
+    return UsageError(f"{size} bytes do not fit one message: {MAX_VALUE} do; send them in parts")

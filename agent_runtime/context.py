@@ -4,7 +4,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from agent_runtime.agent import decode_value, encode_value
-from agent_runtime.calls import Calls
+from agent_runtime.calls import Calls, check_within
 from agent_runtime.gate import Gate
 from agent_runtime.membership import Membership
 from agent_runtime.submitter import SubmittedTask, Submitter
@@ -12,6 +12,8 @@ from agent_runtime.submitting import Origin
 from schemas.errors import UsageError
 from schemas.limits import SECOND
 from schemas.peer import APART, bin_parts
+
+WITHIN = 30.0  # seconds
 
 T = TypeVar("T")
 
@@ -39,20 +41,24 @@ class NodeContext:
         self.caller_instance = caller_instance
         self._origin = origin
 
-    async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = 30.0) -> T:
+    async def call(self, tool: str, arguments: Any, kind: type[T], *, within: float = WITHIN) -> T:
         """Call a tool and return its value within so many seconds, or raise `CallFailedError`."""
-        way = self._gate.may_say("call", tool, arguments)
-        large = isinstance(arguments, bytes) and len(arguments) >= APART
+        # Before it is permitted: somebody's own type may take its time, and a permission is of now.
+        large = type(arguments) is bytes and len(arguments) >= APART
         encoded = bin_parts(arguments) if large else encode_value(arguments)
+        way = self._gate.may_say("call", tool, arguments)
         value = await self._calls.call(way, tool, encoded, within=within, idempotency=self.task_id)
         return decode_value(value, kind)
 
-    async def send(self, kind: str, payload: Any, *, within: float = 30.0) -> None:
+    async def send(self, kind: str, payload: Any, *, within: float = WITHIN) -> None:
         """Send a message that nobody answers; return when it is on its way, or raise `CallFailedError`."""
+        if within is not WITHIN:
+            check_within(within)
         # Most of what is sent in one turn goes where the first of it went.
         if not self._calls.send_on(kind, payload):
+            encoded = encode_value(payload)
             way = self._gate.may_say("send", kind, payload)
-            await self._calls.send(way, kind, encode_value(payload), within=within)
+            await self._calls.send(way, kind, encoded, within=within)
 
     async def submit(
         self,

@@ -226,6 +226,15 @@ class Gate:
             raise _refused(refusals[0])
         return replace(permitted[0], others=tuple(permitted[1:])) if len(permitted) > 1 else permitted[0]
 
+    def still(self, way: Way, action: str, what: str, size: int) -> Way:
+        """Permit again what goes out again, or raise. What it holds is not here: it was judged by `way`."""
+        trust, now = self._membership.require_live_now()
+        for own_role, granted in trust.own.get((action, what)) or _own(trust, action, what):
+            judged = not granted.checks_arguments or granted.constraints == way.granted.constraints
+            if judged and (own_role, granted.audience) == (way.own_role, way.role):
+                return Way(own_role, granted.audience, granted, trust, now).of_size(size)
+        raise RefusedError(Reason.NO_GRANT, f"to {action} {what}")
+
     def _trust_or_hand_back(self) -> Trust:
         try:
             return self._membership.require_live()

@@ -17,7 +17,7 @@ from agent_runtime.pool import Rest
 from agent_runtime.refusals import Refusals
 from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
-from schemas.limits import MAX_MESSAGE
+from schemas.limits import MAX_VALUE
 from schemas.messages import Millis
 from schemas.peer import APART, Encoded, bin_parts
 
@@ -30,8 +30,6 @@ log = logging.getLogger("sealbus.agent")
 _OF_THE_PROCESS = (KeyboardInterrupt, GeneratorExit)
 
 MAX_DETAIL = 512  # characters, as `ResultBody` and `Reply` take them
-# A result travels in one frame: room for header, body fields and Padmé's 12 %.
-MAX_VALUE = (MAX_MESSAGE - 4096) * 15 // 17
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False):
@@ -71,7 +69,7 @@ async def run(
             value = await _in_thread(endpoint.handler, argument, context)
         if value is None:
             return _DONE
-        large = isinstance(value, bytes) and len(value) >= APART
+        large = type(value) is bytes and len(value) >= APART
         encoded = bin_parts(value) if large else encode_value(value)
     except BaseException as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
         return _failed(endpoint, _own(error), refusals)

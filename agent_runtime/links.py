@@ -90,15 +90,19 @@ class Links:
         """Tell whether a role was found to have one instance."""
         return (way.role, way.own_role) in self._found
 
-    async def find(self, way: Way, tried: set[bytes]) -> Link:
-        """Return a session with an instance of a role, one that was not `tried` if there is one, or raise."""
+    async def find(self, way: Way, tried: set[bytes], first: bytes | None = None) -> Link:
+        """Return a session with an instance of a role, one that was not `tried` if there is one, or raise.
+
+        `first` is taken before others. What can't be reached is entered into `tried`.
+        """
         role, own_role = way.role, way.own_role
         listing = await self._listings.of(role)
         peers = listing.peers
         fresh = [each for each in peers if each[0].subject not in tried] if tried else peers
         if not (fresh or peers):
             raise UnreachableError(f"no instance of {role} is admitted")
-        some = self._absences.likely(fresh or peers)
+        chosen = [each for each in fresh if each[0].subject == first]
+        some = chosen or self._absences.likely(fresh or peers)
         peer, admission = some[0] if len(some) == 1 else _random.choice(some)  # noqa: S311 - spreads load
         instance = peer.subject
         link = self._peering.usable(instance, role, own_role)
@@ -115,7 +119,9 @@ class Links:
             if self._absences.failures(instance) > failures:
                 # Who else wanted it has just waited in vain: all of them, one after the other, would be long.
                 raise UnreachableError("the peer did not accept a session")
-            return await self._open(instance, admission, role, own_role)
+            link = await self._open(instance, admission, role, own_role)
+            tried.discard(instance)
+            return link
 
     def unheard(self, hint: str) -> Link | None:
         """Take the broker's word that nobody listens; return the session that is to be left for it, if any.
@@ -149,7 +155,7 @@ class Links:
         if message.subject not in self._peering.inbox_subjects():
             self._refusals.note("session", Reason.MALFORMED.value)
         elif link.received < link.reopens or not self._inner_door.knock(
-            _Within(message.subject, bytes(message.init), link)
+            _Within(message.subject, message.init, link)
         ):
             self._refusals.note("session", "flood")
         else:

@@ -86,11 +86,12 @@ class Serving:
             # Until its deadline, and not only for as long as the peer is admitted now: it may be renewed.
             kept = self._requests.begin(peer, request, until=call.deadline, now=link.received)
         except PeerError as refusal:
+            if (peer, request) in self._running:
+                # Answered when it has ended: who calls for long asks now and then.
+                self._refusals.note("call", "under-way")
+                return
             self._refusals.caught("call", refusal)
-            # What still runs is answered when it has ended.
-            if (peer, request) not in self._running:
-                answer = encode_message(_refusal(call, refusal.reason, refusal.detail))
-                self._say_again(link, request, answer)
+            self._say_again(link, request, encode_message(_refusal(call, refusal.reason, refusal.detail)))
             return
         if kept is not None:
             self._say_again(link, request, kept)

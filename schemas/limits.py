@@ -7,6 +7,7 @@ DAY = 24 * HOUR
 
 MAX_MESSAGE = 1024 * 1024  # the default max_payload of a NATS server that somebody else configured
 MAX_BODY = MAX_MESSAGE - 16 * 1024 - 4  # the last Padmé size that leaves room for headers, less its length
+MAX_VALUE = MAX_BODY - 4096  # encoded arguments, message or result, with room for what stands beside it
 MAX_OFFER = 256 * 1024  # evidence with TDX collateral is about 45 KiB; a bootstrapping agent parses no more
 MAX_HANDSHAKE = 64 * 1024  # an admission is about 2 KiB, an X-Wing encapsulation 1.1 KiB
 REVOKED_PAGE = 64 * 1024  # of instances and entries, beside views and keys that may take ten times as much

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from schemas.errors import MalformedError
 from schemas.limits import MAX_MESSAGE
-from schemas.messages import Bytes16, Millis
+from schemas.messages import Bytes16, Millis, Payload
 
 # A frame of the smallest messages stays a small piece of work for whoever opens it.
 MAX_MESSAGES = 256
@@ -67,14 +67,14 @@ class Send(_Said, frozen=True, tag=4):
     """A message that nobody answers."""
 
     kind: Asked
-    payload: Bulk
+    payload: Payload
 
 
 class Reopen(_Said, frozen=True, tag=5):
     """An init for the next session, as it is sent where strangers may be before it, too."""
 
     subject: Annotated[str, Meta(max_length=128)]
-    init: Bulk
+    init: Payload
 
 
 PeerMessage = Confirm | Call | Reply | Cancel | Send | Reopen

@@ -117,14 +117,21 @@ async def test_a_peer_that_is_gone_ends_what_it_was_asked_and_nothing_else(calls
     assert not there.retired
 
 
-async def test_who_gives_up_says_so_once(calls: Awaited, said: Said) -> None:
+@pytest.mark.parametrize("silent", [False, True])
+async def test_who_gives_up_says_so_even_while_he_waits_to_ask_again(
+    calls: Awaited, said: Said, silent: bool
+) -> None:
     to = link()
-    answer = ask(calls, to)
-    answer.cancel()
+    answer = ask(calls, to, within=0.0 if silent else LONG)
+    if silent:
+        with pytest.raises(UnreachableError):
+            await answer
+    else:
+        answer.cancel()
     said.told()
     calls.cancel(to, b"1")
-    calls.cancel(to, b"1")
     assert said.told() == [encode_message(Cancel(b"1"))]
+    assert calls.taken(to, b"1") is None
 
 
 async def test_who_leaves_ends_all_at_the_peers_and_here(calls: Awaited, said: Said) -> None:
@@ -137,8 +144,11 @@ async def test_who_leaves_ends_all_at_the_peers_and_here(calls: Awaited, said: S
     with pytest.raises(CallFailedError) as failure:
         await answers[1]
     assert failure.value.reason is Reason.UNAVAILABLE
+    # What was said is not said again, and nothing new: nobody would be here for an answer.
     calls.cancel(to, b"1")
     calls.end()
+    with pytest.raises(CallFailedError):
+        ask(calls, to)
     assert said.told() == []
 
 

@@ -11,7 +11,9 @@ from agent_runtime.errors import HandBackError, RefusedError
 from agent_runtime.gate import Gate
 from agent_runtime.rates import Uses
 from agent_runtime.seen import SeenTasks
+from schemas.documents import Constraints
 from schemas.errors import MalformedError, PeerError, Reason
+from schemas.granted import Granted
 from schemas.limits import GRACE, MINUTE, SECOND
 from schemas.peer import Call
 from schemas.scheduling import TASK_ID_OFFSET
@@ -449,3 +451,54 @@ def test_result_leaves_only_while_live(world: World, planner: Member) -> None:
     assert planner.gate.may_answer()
     world.now += GRACE + 1
     assert not planner.gate.may_answer()
+
+
+def permit(member: Member, granted: Granted | None) -> None:
+    """Have a redactor hold this grant to call a tool, and no other."""
+    trust = member.membership.held()
+    grants = {} if granted is None else {("redactor", "call", "tool"): granted}
+    member.membership.trust = replace(trust, grants=grants)
+
+
+SCHEMA = {"type": "string", "maxLength": 3}
+
+
+@pytest.mark.parametrize(
+    ("later", "reason"),
+    [
+        (Granted("vault", Constraints()), None),
+        (Granted("vault", Constraints(max_bytes=9)), None),
+        (Granted("vault", Constraints(max_bytes=1)), Reason.CONSTRAINT_VIOLATED),
+        (Granted("vault", Constraints(arguments=SCHEMA)), None),
+        (Granted("vault", Constraints(arguments={"type": "string"})), Reason.NO_GRANT),
+        (Granted("desk", Constraints()), Reason.NO_GRANT),
+        (None, Reason.NO_GRANT),
+    ],
+)
+def test_what_goes_out_again_is_permitted_by_what_is_in_force_then(
+    later: Granted | None, reason: Reason | None
+) -> None:
+    world, _ = mesh_up()
+    member = enclave(world, "redactor")
+    permit(member, Granted("vault", Constraints(arguments=SCHEMA)))
+    way = member.gate.may_say("call", "tool", "abc")
+    world.now += 1
+    permit(member, later)
+    if reason is None:
+        again = member.gate.still(way, "call", "tool", 4)
+        assert (again.granted, again.trust, again.now) == (later, member.membership.trust, way.now + 1)
+        return
+    with pytest.raises(RefusedError) as refusal:
+        member.gate.still(way, "call", "tool", 4)
+    assert refusal.value.reason is reason
+
+
+def test_who_is_not_live_sends_nothing_again() -> None:
+    world, _ = mesh_up()
+    member = enclave(world, "redactor")
+    permit(member, Granted("vault", Constraints()))
+    way = member.gate.may_say("call", "tool", "abc")
+    world.now += GRACE + 1
+    with pytest.raises(RefusedError) as refusal:
+        member.gate.still(way, "call", "tool", 4)
+    assert refusal.value.reason is Reason.NOT_LIVE

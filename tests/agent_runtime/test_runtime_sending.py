@@ -97,6 +97,7 @@ class Sender:
 
 class _Link:
     hint = ""
+    retired = False
 
 
 @dataclass
