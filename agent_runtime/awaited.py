@@ -13,7 +13,8 @@ from agent_runtime.peering import Link
 from schemas.errors import Reason
 from schemas.peer import Cancel, Confirm, Encoded, Reply, encode_message
 
-# Seconds. Who waits for so long or longer has no timer of his own: the sweep is fine enough.
+LOOK_EVERY = 0.1  # seconds
+# Seconds. Who waits for so long or longer has no timer of his own: that look is fine enough.
 TIMER_BELOW = 5.0
 # Seconds until a peer that does not answer is sent a frame for nothing but the broker's word that it is gone:
 # what was on its way when a peer ended is lost without one. Then at twice the age, and so on.
@@ -32,13 +33,6 @@ class _Waiting(msgspec.Struct, eq=False):
     probe_at: float
     timer: asyncio.TimerHandle | None
 
-    def probe_due(self, now: float) -> bool:
-        """Tell whether it is time to see if anybody is there, and when it is next."""
-        if now < self.probe_at:
-            return False
-        self.probe_at = now + (now - self.asked)
-        return True
-
 
 class Awaited:
     """The calls of one process that have no answer yet."""
@@ -47,7 +41,7 @@ class Awaited:
         self._outgoing = outgoing
         # By peer and request: no peer can answer what another was asked.
         self._waiting: dict[tuple[bytes, bytes], _Waiting] = {}
-        self._probing: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._linger = Linger()
         self._ended = False
 
@@ -71,8 +65,8 @@ class Awaited:
         self._waiting[link.peer.subject, request] = _Waiting(
             link, answer, now, now + within, now + PROBE_AFTER, timer
         )
-        if self._probing is None:
-            self._probing = loop.call_later(PROBE_AFTER, self._probe)
+        if self._looking is None:
+            self._looking = loop.call_later(LOOK_EVERY, self._look)
         if alone:
             self._linger.wait(loop, answer.done)
         return answer
@@ -100,30 +94,32 @@ class Awaited:
             self._outgoing.say(waiting.link, encode_message(Cancel(request)))
             if answer is not None:
                 answer.set_exception(_left())
-        if self._probing is not None:
-            self._probing.cancel()
-            self._probing = None
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def unheard(self, left: Link) -> None:
         """Have all that a peer was asked be asked again: the broker says that it is gone."""
         for _, request in [key for key in self._waiting if key[0] == left.peer.subject]:
             self._give_up(left, request, UnheardError("nobody listens"))
 
-    def sweep(self) -> None:
-        """Give up what has waited for as long as it may."""
-        now = asyncio.get_running_loop().time()
+    def _look(self) -> None:
+        """Give up what has waited for as long as it may, and see if silent peers are there."""
+        self._looking = None
+        if not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        silent: set[Link] = set()
         for (_, request), waiting in list(self._waiting.items()):
             if now >= waiting.until:
                 self._give_up(waiting.link, request)
-
-    def _probe(self) -> None:
-        self._probing = None
-        if self._waiting:
-            loop = asyncio.get_running_loop()
-            now = loop.time()
-            for link in {each.link for each in self._waiting.values() if each.probe_due(now)}:
-                self._outgoing.say(link, encode_message(Confirm()))
-            self._probing = loop.call_later(PROBE_AFTER, self._probe)
+            elif now >= waiting.probe_at:
+                waiting.probe_at = now + (now - waiting.asked)
+                silent.add(waiting.link)
+        for link in silent:
+            self._outgoing.say(link, encode_message(Confirm()))
+        self._looking = loop.call_later(LOOK_EVERY, self._look)
 
     def _give_up(self, link: Link, request: bytes, why: UnheardError | None = None) -> None:
         answer = self.taken(link, request)

@@ -219,8 +219,7 @@ class Calls:
         self._awaited.unheard(left)
 
     async def sweep(self) -> None:
-        """Give up calls without an answer, and drop ended sessions."""
-        self._awaited.sweep()
+        """Drop ended sessions."""
         if await self.links.sweep():
             self._routes.clear()
 
