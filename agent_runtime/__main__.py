@@ -11,6 +11,7 @@ other one, and not after this one.
 """
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import math
@@ -28,9 +29,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from agent_runtime.agent import Agent
 from agent_runtime.door import DOOR_PACE
 from agent_runtime.errors import EXIT_REFUSED
+from agent_runtime.handlers import OF_THE_PROCESS
 from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.loop import run
 from agent_runtime.node import Identity, Node
+from agent_runtime.uncaught import Uncaught, leaves
 from attestation import Machine, report_own_keys
 from attestation.attesters.own_machine import add_machine_arguments, open_machine
 from attestation.bundles.carried import CarryingMachine, carried_by
@@ -44,17 +47,19 @@ FAILED, USAGE, UNREACHABLE = 1, 2, 3
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last: search for our own keys
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the agent until it is told to end."""
+def main(arguments: Sequence[str] | None = None, uncaught: Uncaught | None = None) -> int:
+    """Run the agent until it is told to end; what its code ends the process with, `uncaught` tells."""
     parser = argparse.ArgumentParser(prog="python -m agent_runtime", description=__doc__.splitlines()[0])
     parser.add_argument("agent", type=Path, help="the file that defines one Agent")
     parser.add_argument("--anchor", type=Path, default=Path("anchor.cbor"), help="the mesh's anchor")
     add_machine_arguments(parser)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    uncaught = uncaught or Uncaught()
+    uncaught.expect(options.agent)
     code = 0
     try:
-        run(_run, options.agent, options.anchor, partial(open_machine, options))
+        code = _run_to_end(uncaught, options.agent, options.anchor, partial(open_machine, options))
     except* AdmissionRefusedError as errors:
         code = _say(errors, EXIT_REFUSED)
     except* PeerError as errors:
@@ -66,7 +71,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-async def _run(agent_file: Path, anchor_file: Path, machine: Callable[[], Machine]) -> None:
+def _run_to_end(
+    uncaught: Uncaught, agent_file: Path, anchor_file: Path, machine: Callable[[], Machine]
+) -> int:
+    try:
+        run(_run, uncaught, agent_file, anchor_file, machine)
+    except SystemExit as end:
+        return uncaught.code_of(end)
+    except BaseExceptionGroup as group:
+        if group.subgroup(OF_THE_PROCESS) is None:
+            raise
+        # A handler's: what it was refused beside the interrupt is in its own words, which may be payload.
+        uncaught.tell("at the end", group)
+        return FAILED
+    return 0
+
+
+async def _run(
+    uncaught: Uncaught, agent_file: Path, anchor_file: Path, machine: Callable[[], Machine]
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(uncaught.in_loop)
     ask, asked = anyio.create_memory_object_stream[None](1)
     ready, stop = anyio.Event(), anyio.Event()
     # Before anything else: who is told to end while it starts ends as cleanly.
@@ -74,7 +98,7 @@ async def _run(agent_file: Path, anchor_file: Path, machine: Callable[[], Machin
         async with anyio.create_task_group() as tasks:
 
             async def serve() -> None:
-                await _serve(agent_file, anchor_file, machine, asked, ready, stop)
+                await _serve(uncaught, agent_file, anchor_file, machine, asked, ready, stop)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(serve)
@@ -89,6 +113,7 @@ async def _run(agent_file: Path, anchor_file: Path, machine: Callable[[], Machin
 
 
 async def _serve(
+    uncaught: Uncaught,
     agent_file: Path,
     anchor_file: Path,
     machine: Callable[[], Machine],
@@ -97,6 +122,7 @@ async def _serve(
     stop: anyio.Event,
 ) -> None:
     agent = load(agent_file)
+    uncaught.know(agent)
     with closing(machine()) as attester:
         host = await attester.host()
         seed = host.get("nkey_seed")
@@ -149,18 +175,12 @@ def _required(host: dict[str, str], name: str) -> str:
 
 
 def _say(errors: BaseExceptionGroup[SealbusError], code: int) -> int:
-    for error in _leaves(errors):
+    for error in leaves(errors):
         log.error("%s", error)
     return code
 
 
-def _leaves(group: BaseExceptionGroup[SealbusError]) -> list[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    hooks = Uncaught()
+    hooks.install()
+    sys.exit(main(uncaught=hooks))

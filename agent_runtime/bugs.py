@@ -1,9 +1,10 @@
-"""Where a handler went wrong: the line in its own code, and nothing of what the error says."""
+"""Where an agent went wrong: the line in its own code, and nothing of what the error says."""
 
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
+from types import FrameType
 from typing import Any, NamedTuple
 
 
@@ -24,7 +25,12 @@ def home_of(handler: Callable[..., Any]) -> Home:
     return _home(getattr(inspect.unwrap(handler), "__globals__", {}))
 
 
-def line_of(error: BaseException, home: Home) -> str:
+def home_at(file: PurePath) -> Home:
+    """Return where the code of an agent's file is, before it is run."""
+    return Home("", file.parent)
+
+
+def line_of(error: BaseException, *homes: Home) -> str:
     """Name file and line of the innermost frame in an agent's own code, or nothing if there is none.
 
     Whatever that calls is somebody else's. No text of the error and no folder's name is told, and no name
@@ -32,16 +38,29 @@ def line_of(error: BaseException, home: Home) -> str:
     """
     if isinstance(error, BaseExceptionGroup):
         # The line that waited for a task group says nothing of what went wrong in it.
-        return line_of(error.exceptions[0], home) or _innermost(error, home)
-    return _innermost(error, home)
+        return line_of(error.exceptions[0], *homes) or _innermost(error, homes)
+    return _innermost(error, homes)
 
 
-def _innermost(error: BaseException, home: Home) -> str:
+def line_anywhere(error: BaseException) -> str:
+    """Name file and line of the innermost frame in anybody's code."""
+    return next(_places(error, lambda _: True), "")
+
+
+def _place(frame: FrameType, line: int) -> str:
+    file = PurePath(frame.f_code.co_filename).name
+    return f"{file}:{line}" if file and file == _file(frame.f_globals).name else ""
+
+
+def _innermost(error: BaseException, homes: tuple[Home, ...]) -> str:
+    return next(_places(error, lambda module: any(home.holds(module) for home in homes)), "")
+
+
+def _places(error: BaseException, ours: Callable[[dict[str, Any]], bool]) -> Iterator[str]:
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        file = PurePath(frame.f_code.co_filename).name
-        if file == _file(frame.f_globals).name and home.holds(frame.f_globals):
-            return f"{file}:{line}"
-    return ""
+        place = _place(frame, line)
+        if place and ours(frame.f_globals):
+            yield place
 
 
 def _home(module: dict[str, Any]) -> Home:
@@ -49,4 +68,4 @@ def _home(module: dict[str, Any]) -> Home:
 
 
 def _file(module: dict[str, Any]) -> PurePath:
-    return PurePath(module.get("__file__") or "")
+    return PurePath(str(module.get("__file__") or ""))

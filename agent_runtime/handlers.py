@@ -27,7 +27,7 @@ Begin = Callable[[bytes | memoryview, Millis], Awaitable[None] | None]
 log = logging.getLogger("sealbus.agent")
 
 # An interrupt, and the end of a coroutine that nobody waits for any more.
-_OF_THE_PROCESS = (KeyboardInterrupt, GeneratorExit)
+OF_THE_PROCESS = (KeyboardInterrupt, GeneratorExit)
 
 MAX_DETAIL = 512  # characters, as `ResultBody` and `Reply` take them
 
@@ -135,8 +135,8 @@ def _own(error: BaseException) -> BaseException:
     if isinstance(error, asyncio.CancelledError):
         if told():
             raise error
-    elif isinstance(error, _OF_THE_PROCESS) or (
-        isinstance(error, BaseExceptionGroup) and error.subgroup(_OF_THE_PROCESS) is not None
+    elif isinstance(error, OF_THE_PROCESS) or (
+        isinstance(error, BaseExceptionGroup) and error.subgroup(OF_THE_PROCESS) is not None
     ):
         raise error
     return error

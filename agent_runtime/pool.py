@@ -65,7 +65,11 @@ class Job:
         self._yielded: Any = None
 
     def begin(self, task: "asyncio.Task[Any]") -> bool:
-        """Run as if in `task`, which waits, until the work waits; tell whether it has ended."""
+        """Run as if in `task`, which waits, until the work waits; tell whether it has ended.
+
+        What else the work raises goes to who offered it, and the worker that was taken for it never waits for
+        another job again. Fine only because what gets past `handlers.run` ends the process.
+        """
         loop = asyncio.get_running_loop()
         steps = self._steps = self._work()
         _enter_task(loop, task)
@@ -131,7 +135,10 @@ class _Worker:
         self.job: Job | None = None
 
     async def wait(self) -> Job | None:
-        """Return the job that was handed over, or nothing where a former one's task was cancelled."""
+        """Return the job that was handed over.
+
+        Nothing where the task was cancelled while it waited without one: a former job's handler had kept it.
+        """
         try:
             await self.woken
         except asyncio.CancelledError as error:
@@ -157,7 +164,8 @@ class Pool:
     """At most `size` jobs at once, at most `waiting` more in order; the task group takes what they raise.
 
     Workers are made as they are needed and stay until the task group ends. What a job raises before it first
-    waits, who offered it gets: a bug in either case.
+    waits, who offered it gets, and the worker is lost. Either way it ends the process: no handler's own
+    failure is raised here.
     """
 
     def __init__(self, size: int, waiting: int) -> None:
@@ -183,7 +191,8 @@ class Pool:
             if worker.woken.done():
                 continue
             job = Job(work, self._context.copy())
-            # Within another task's step there is no second one: the worker makes the first itself.
+            # Within another task's step there is no second one: the worker makes the first itself. Where
+            # `begin` raises, the worker is lost, and the process ends.
             if asyncio.current_task() is None and job.begin(worker.task):
                 self._idle.append(worker)
             else:

@@ -17,20 +17,24 @@ LINES_MOST = 256  # of agents' code that are counted apart: code made at run tim
 
 
 class Refusals:
-    """Counts what was refused, by place and reason, and says so without the payload."""
+    """Counts what was refused, and handlers' bugs, by place and reason, and says so without the payload."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self._told: Counter[tuple[str, str]] = Counter()
         self._lines: set[str] = set()
+        self._bugs: set[tuple[str, str]] = set()
 
     def at(self, place: str) -> "_At":
         """Turn a peer's error, or a broker that is away, into a counted event. Bugs pass through."""
         return _At(self, place)
 
     def summary(self) -> str:
-        """Say in a line what was refused so far."""
-        parts = [f"{reason} at {place} {count} times" for (place, reason), count in self.counts.items()]
+        """Say in a line what was refused or failed so far."""
+        parts = [
+            f"{reason} {'in' if (place, reason) in self._bugs else 'at'} {place} {count} times"
+            for (place, reason), count in self.counts.items()
+        ]
         return "; ".join(parts) or "nothing was refused"
 
     def note(self, place: str, reason: str) -> None:
@@ -43,6 +47,7 @@ class Refusals:
         if line and (at in self._lines or len(self._lines) < LINES_MOST):
             self._lines.add(at)
             place = at
+        self._bugs.add((place, kind))
         self.note(place, kind)
 
     def caught(self, place: str, error: PeerError | TransportError) -> None:
@@ -52,7 +57,8 @@ class Refusals:
     def tell(self) -> None:
         """Log what was counted since the last time; asked for now and then, so that no flood fills a disk."""
         for place, reason in self.counts - self._told:
-            log.info("refused at %s: %s (%d so far)", place, reason, self.counts[place, reason])
+            what = "failed in" if (place, reason) in self._bugs else "refused at"
+            log.info("%s %s: %s (%d so far)", what, place, reason, self.counts[place, reason])
         self._told = self.counts.copy()
 
 

@@ -105,7 +105,7 @@ async def test_the_innermost_line_of_its_own_code_is_logged_and_no_text(
     with caplog.at_level(logging.INFO, "sealbus.agent"):
         refusals.tell()
     (said,) = caplog.messages
-    assert said == f"refused at handler slip, test_runtime_bugs.py:{line}: {kind} (1 so far)"
+    assert said == f"failed in handler slip, test_runtime_bugs.py:{line}: {kind} (1 so far)"
     # Who called hears the type alone.
     assert ended in (None, Ended(Reason.HANDLER_FAILED.value, kind, b""))
 
@@ -134,6 +134,19 @@ async def test_what_no_line_of_its_own_brought_about_is_told_by_its_type() -> No
     await call(agent.tools["odd"], SECRET, refusals)
     assert dict(refusals.counts) == {("handler odd", "TypeError"): 1}
     assert line_of(ValueError(SECRET), home_of(helper)) == ""
+
+
+def test_a_bug_is_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Refusals()
+    refusals.note("handler x", Reason.UNAVAILABLE.value)
+    refusals.bug("handler x", "ValueError", "")
+    with caplog.at_level(logging.INFO, "sealbus.agent"):
+        refusals.tell()
+    assert sorted(caplog.messages) == [
+        "failed in handler x: ValueError (1 so far)",
+        "refused at handler x: unavailable (1 so far)",
+    ]
+    assert refusals.summary() == "unavailable at handler x 1 times; ValueError in handler x 1 times"
 
 
 def test_lines_beyond_the_most_are_counted_together() -> None:
