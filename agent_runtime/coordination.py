@@ -205,20 +205,19 @@ class Coordination:
         party = self.party
         pending = joining.hello(party.mesh, party.random(32))
         send, receive = anyio.create_memory_object_stream[bytes](BACKLOG)
-        subscription = await self._transport.subscribe(
-            pending.offer_subject, partial(self._enqueue, send, "offer")
-        )
-        try:
-            await self._transport.publish(pending.subject, pending.wire)
-            with anyio.move_on_after(STEP_DEADLINE):
-                return await self._first_good_offer(pending, receive)
-            refused = self._offer_refused
-            last = f"; the last one: {refused.value}" if refused else ""
-            raise UnreachableError(f"no acceptable offer from a coordinator{last}", refused)
-        finally:
-            await subscription.close()
-            send.close()
-            receive.close()
+        with send, receive:
+            subscription = await self._transport.subscribe(
+                pending.offer_subject, partial(self._enqueue, send, "offer")
+            )
+            try:
+                await self._transport.publish(pending.subject, pending.wire)
+                with anyio.move_on_after(STEP_DEADLINE):
+                    return await self._first_good_offer(pending, receive)
+                refused = self._offer_refused
+                last = f"; the last one: {refused.value}" if refused else ""
+                raise UnreachableError(f"no acceptable offer from a coordinator{last}", refused)
+            finally:
+                await subscription.close()
 
     async def _first_good_offer(
         self, pending: joining.PendingHello, offers: MemoryObjectReceiveStream[bytes]
@@ -293,11 +292,12 @@ class Coordination:
         self, coordinator: joining.Coordinator, pending: PendingSession, within: float
     ) -> tuple[Session, State]:
         send, receive = anyio.create_memory_object_stream[bytes](BACKLOG)
-        subscription = await self._transport.subscribe(
-            pending.accept_subject, partial(self._enqueue, send, "accept")
-        )
+        subscription: Subscription | None = None
         states: list[State] = []
         try:
+            subscription = await self._transport.subscribe(
+                pending.accept_subject, partial(self._enqueue, send, "accept")
+            )
             sent = self.party.local()
             await self._transport.publish(subject(self.party.mesh.id, Kind.BOOT), pending.wire)
             with anyio.move_on_after(within):
@@ -320,9 +320,10 @@ class Coordination:
             raise UnreachableError("the coordinator did not accept the session")
         finally:
             pending.erase()
-            await subscription.close()
             send.close()
             receive.close()
+            if subscription is not None:
+                await subscription.close()
 
     async def _prove(self, line: _Line, state: State) -> None:
         party, session = self.party, line.session

@@ -185,8 +185,9 @@ class Links:
         hint = pending.accept_subject.rpartition(".")[2]
         send, receive = anyio.create_memory_object_stream[bytes](4)
         self._accepts[pending.accept_subject] = send
-        subscription = await self._transport.subscribe(pending.accept_subject, self._accept)
+        subscription: Subscription | None = None
         try:
+            subscription = await self._transport.subscribe(pending.accept_subject, self._accept)
             with anyio.move_on_after(HANDSHAKE_DEADLINE) as scope:
                 self._unaccepted[hint] = scope
                 await self._transport.publish(inbox, frame, hint)
@@ -208,9 +209,10 @@ class Links:
             self._unaccepted.pop(hint, None)
             self._peering.abandon(pending.accept_subject)
             del self._accepts[pending.accept_subject]
-            await subscription.close()
             send.close()
             receive.close()
+            if subscription is not None:
+                await subscription.close()
 
     async def _accept(self, delivery: Delivery) -> None:
         queue = self._accepts.get(delivery.subject)
