@@ -196,20 +196,36 @@ def _refused(endpoint: Endpoint, refusal: PeerError, refusals: Refusals) -> Ende
 
 async def _in_thread(handler: Handler, argument: Any, context: Context) -> Any:
     # Cancelled or not, this ends when the thread does: nothing stops a thread, and none must be left behind.
-    thread = asyncio.ensure_future(anyio.to_thread.run_sync(_call, handler, argument, context))
+    ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # A limiter for each: as many run as whoever runs handlers lets. Behind others it would begin after what
+    # permitted it is over, and anyio's own limiter is for what the agent itself does in threads: it joins.
+    thread = asyncio.ensure_future(
+        anyio.to_thread.run_sync(_call, ends, handler, argument, context, limiter=anyio.CapacityLimiter(1))
+    )
+    thread.add_done_callback(partial(_ended, ends))
     try:
-        value, ended = await asyncio.shield(thread)
+        await ends
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await asyncio.wait((thread,))
         thread.exception()
         raise
-    if ended is not None:
-        raise ended
+    value, exited = thread.result()
+    if exited is not None:
+        raise exited
     return value
 
 
-def _call(handler: Handler, argument: Any, context: Context) -> tuple[Any, SystemExit | None]:
+def _ended(ends: "asyncio.Future[None]", _thread: object) -> None:
+    if not ends.done():
+        ends.set_result(None)
+
+
+def _call(
+    ends: "asyncio.Future[None]", handler: Handler, argument: Any, context: Context
+) -> tuple[Any, SystemExit | None]:
+    if ends.cancelled():
+        return None, None  # told to end before there was a thread
     # Raised from a task it ends the loop: it is raised again where the handler is waited for.
     try:
         return handler(argument, context), None
