@@ -27,13 +27,14 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agent_runtime.agent import Agent
+from agent_runtime.bugs import parts
 from agent_runtime.door import DOOR_PACE
 from agent_runtime.errors import EXIT_REFUSED
 from agent_runtime.handlers import OF_THE_PROCESS
 from agent_runtime.joining import AdmissionRefusedError
 from agent_runtime.loop import run
 from agent_runtime.node import Identity, Node
-from agent_runtime.uncaught import Uncaught, leaves
+from agent_runtime.uncaught import Uncaught
 from attestation import Machine, report_own_keys
 from attestation.attesters.own_machine import add_machine_arguments, open_machine
 from attestation.bundles.carried import CarryingMachine, carried_by
@@ -79,7 +80,7 @@ def _run_to_end(
     except SystemExit as end:
         return uncaught.code_of(end)
     except BaseExceptionGroup as group:
-        if group.subgroup(OF_THE_PROCESS) is None:
+        if not any(isinstance(part.error, OF_THE_PROCESS) for part in parts(group)):
             raise
         # A handler's: what it was refused beside the interrupt is in its own words, which may be payload.
         uncaught.tell("at the end", group)
@@ -175,8 +176,8 @@ def _required(host: dict[str, str], name: str) -> str:
 
 
 def _say(errors: BaseExceptionGroup[SealbusError], code: int) -> int:
-    for error in leaves(errors):
-        log.error("%s", error)
+    for part in parts(errors):
+        log.error("%s", part.error)
     return code
 
 

@@ -125,7 +125,12 @@ class Endpoint:
 
 
 class Agent:
-    """An agent: one role, its task handlers, tools and message handlers."""
+    """An agent: one role, its task handlers, tools and message handlers.
+
+    A handler leaves every cancel scope and task group that it entered, as those around a `yield` in a
+    generator that it does not iterate to its end: `contextlib.aclosing` closes one. What is left open ends
+    the agent.
+    """
 
     def __init__(self, role: str, *, concurrency: int = 4) -> None:
         if concurrency < 1:

@@ -1,11 +1,13 @@
 """Where an agent went wrong: the line in its own code, and nothing of what the error says."""
 
 import inspect
-import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
-from types import FrameType
+from types import TracebackType
 from typing import Any, NamedTuple
+
+FRAMES_MOST = 50  # that are looked at: a peer chooses how deep the recursion is that its argument ends
 
 
 class Home(NamedTuple):
@@ -20,6 +22,13 @@ class Home(NamedTuple):
         return (self.package != "" and self.package == other.package) or self.folder == other.folder
 
 
+class Part(NamedTuple):
+    """An error that is no group, or a group, with the one that it is in."""
+
+    error: BaseException
+    within: "Part | None"
+
+
 def home_of(handler: Callable[..., Any]) -> Home:
     """Return where a handler's own code is."""
     return _home(getattr(inspect.unwrap(handler), "__globals__", {}))
@@ -30,37 +39,56 @@ def home_at(file: PurePath) -> Home:
     return Home("", file.parent)
 
 
-def line_of(error: BaseException, *homes: Home) -> str:
-    """Name file and line of the innermost frame in an agent's own code, or nothing if there is none.
+def parts(error: BaseException) -> Iterator[Part]:
+    """Yield what is in a group and in the groups in it, in order; what is no group is its own part.
+
+    Neither by recursion nor by `split`, which is one too and makes groups of foreign classes: a group is as
+    deep as somebody's tasks began others.
+    """
+    waiting, seen = [Part(error, None)], set[int]()
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part.error, BaseExceptionGroup):
+            yield part
+        elif id(part.error) not in seen:
+            seen.add(id(part.error))
+            waiting.extend(Part(each, part) for each in reversed(part.error.exceptions))
+
+
+def line_of(part: Part, *homes: Home) -> str:
+    """Name file and line of the innermost frame in an agent's own code, or nothing if none of the last is.
 
     Whatever that calls is somebody else's. No text of the error and no folder's name is told, and no name
     that code was given when it was made at run time.
     """
-    if isinstance(error, BaseExceptionGroup):
-        # The line that waited for a task group says nothing of what went wrong in it.
-        return line_of(error.exceptions[0], *homes) or _innermost(error, homes)
-    return _innermost(error, homes)
+    return _innermost(part, lambda module: any(home.holds(module) for home in homes))
 
 
-def line_anywhere(error: BaseException) -> str:
-    """Name file and line of the innermost frame in anybody's code."""
-    return next(_places(error, lambda _: True), "")
+def line_anywhere(part: Part) -> str:
+    """Name file and line of the innermost of the last frames that stands in anybody's file."""
+    return _innermost(part, lambda _: True)
 
 
-def _place(frame: FrameType, line: int) -> str:
-    file = PurePath(frame.f_code.co_filename).name
-    return f"{file}:{line}" if file and file == _file(frame.f_globals).name else ""
+def _innermost(part: Part, ours: Callable[[dict[str, Any]], bool]) -> str:
+    # The line that waited for a task group says nothing of what went wrong in it.
+    groups: Part | None = part
+    left = FRAMES_MOST
+    while groups is not None and left:
+        frames = deque(_frames(groups.error.__traceback__), left)
+        for frame in reversed(frames):
+            code, module = frame.tb_frame.f_code, frame.tb_frame.f_globals
+            file = PurePath(code.co_filename).name
+            if file and file == _file(module).name and ours(module):
+                return f"{file}:{frame.tb_lineno}"
+        left -= len(frames)
+        groups = groups.within
+    return ""
 
 
-def _innermost(error: BaseException, homes: tuple[Home, ...]) -> str:
-    return next(_places(error, lambda module: any(home.holds(module) for home in homes)), "")
-
-
-def _places(error: BaseException, ours: Callable[[dict[str, Any]], bool]) -> Iterator[str]:
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        place = _place(frame, line)
-        if place and ours(frame.f_globals):
-            yield place
+def _frames(frame: TracebackType | None) -> Iterator[TracebackType]:
+    while frame is not None:
+        yield frame
+        frame = frame.tb_next
 
 
 def _home(module: dict[str, Any]) -> Home:
@@ -68,4 +96,4 @@ def _home(module: dict[str, Any]) -> Home:
 
 
 def _file(module: dict[str, Any]) -> PurePath:
-    return PurePath(str(module.get("__file__") or ""))
+    return PurePath(module.get("__file__") or "")

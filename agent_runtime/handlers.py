@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import anyio
 import msgspec
 
 from agent_runtime.agent import NOT_OF_TYPE, Context, Endpoint, Handler, encode_value
-from agent_runtime.bugs import line_of
+from agent_runtime.bugs import Part, line_of, parts
 from agent_runtime.ending import told
 from agent_runtime.errors import RefusedError
 from agent_runtime.pool import Rest
@@ -28,6 +28,9 @@ log = logging.getLogger("sealbus.agent")
 
 # An interrupt, and the end of a coroutine that nobody waits for any more.
 OF_THE_PROCESS = (KeyboardInterrupt, GeneratorExit)
+
+# Of any class: how one looks up what it has is its own to say.
+_NAME_OF: Callable[[type], str] = type.__dict__["__name__"].__get__
 
 MAX_DETAIL = 512  # characters, as `ResultBody` and `Reply` take them
 
@@ -72,7 +75,7 @@ async def run(
         large = type(value) is bytes and len(value) >= APART
         encoded = bin_parts(value) if large else encode_value(value)
     except BaseException as error:  # noqa: BLE001 - somebody else's code: its bug is its task's failure, counted here
-        return _failed(endpoint, _own(error), refusals)
+        return _failed(endpoint, error, refusals)
     if len(encoded) > MAX_VALUE:
         refusals.note(f"handler {endpoint.name}", Reason.TOO_LARGE.value)
         return Ended(Reason.TOO_LARGE.value, f"a result may have {MAX_VALUE} bytes", b"")
@@ -93,6 +96,9 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
         except NOT_OF_TYPE:
             _failed(endpoint, endpoint.misfit(), refusals)
             return None
+        except BaseException as error:  # noqa: BLE001 - an argument's type may have code of its own
+            _failed(endpoint, error, refusals)
+            return None
         try:
             if checks:
                 _check(endpoint, granted, argument, now)
@@ -101,7 +107,7 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
         except StopIteration:
             return None
         except BaseException as error:  # noqa: BLE001 - as in `run`
-            _failed(endpoint, _own(error), refusals)
+            _failed(endpoint, error, refusals)
             return None
         return _go_on(endpoint, Rest(steps, waits_for), refusals)
 
@@ -116,7 +122,7 @@ async def _go_on(endpoint: Endpoint, rest: Rest, refusals: Refusals) -> None:
     try:
         await rest
     except BaseException as error:  # noqa: BLE001 - as in `run`
-        _failed(endpoint, _own(error), refusals)
+        _failed(endpoint, error, refusals)
 
 
 def _check(endpoint: Endpoint, granted: Granted, argument: Any, now: Millis) -> None:
@@ -130,65 +136,96 @@ def _no_handler(refusals: Refusals) -> Ended:
     return Ended(Reason.NO_HANDLER.value, "", b"")
 
 
-def _own(error: BaseException) -> BaseException:
-    """Return what is a handler's own failure; raise what it was told, and what the process was."""
-    if isinstance(error, asyncio.CancelledError):
-        if told():
-            raise error
-    elif isinstance(error, OF_THE_PROCESS) or (
-        isinstance(error, BaseExceptionGroup) and error.subgroup(OF_THE_PROCESS) is not None
-    ):
-        raise error
-    return error
-
-
 def _failed(endpoint: Endpoint, error: BaseException, refusals: Refusals) -> Ended:
-    if isinstance(error, PeerError):
-        return _refused(endpoint, error, refusals)
-    bug: BaseException = error
-    if isinstance(error, ExceptionGroup):
-        refused, bugs = error.split(PeerError)
-        if refused is not None and bugs is None:
-            return _refused(endpoint, _first(refused), refusals)
-        bug = bugs or error
+    """Return what a handler's own failure is; raise what it was told, and what the process was."""
+    try:
+        ended = _judged(endpoint, error, refusals)
+    except OF_THE_PROCESS:
+        raise
+    except BaseException:  # noqa: BLE001 - an error is its handler's as well: its class may do whatever it likes
+        ended = _bug(endpoint, error, "", refusals)
+    if ended is None:
+        raise error
+    return ended
+
+
+def _judged(endpoint: Endpoint, error: BaseException, refusals: Refusals) -> Ended | None:
+    if isinstance(error, asyncio.CancelledError) and told():
+        return None
+    refusal: PeerError | None = None
+    bug: Part | None = None
+    for part in parts(error):
+        each = part.error
+        if isinstance(each, OF_THE_PROCESS):
+            return None
+        if not _is_refusal(each):
+            bug = bug or part
+        elif refusal is None:
+            # A handler that used a task group: what its tasks were refused is what it was refused.
+            refusal = each
+    if refusal is not None and bug is None:
+        return _refused(endpoint, refusal, refusals)
+    return _bug(endpoint, error, line_of(bug or Part(error, None), endpoint.home), refusals)
+
+
+def _is_refusal(error: BaseException) -> TypeGuard[PeerError]:
+    # One that was made of something else than a reason and a text is a slip of who made it.
+    return (
+        isinstance(error, PeerError)
+        and isinstance(getattr(error, "reason", None), Reason)
+        and isinstance(getattr(error, "detail", None), str)
+    )
+
+
+def _bug(endpoint: Endpoint, error: BaseException, line: str, refusals: Refusals) -> Ended:
     # Type and line only: the text of a foreign exception may quote the payload. The line is for its
     # developer, in the log: who called hears the type.
-    kind = type(error).__name__
-    refusals.bug(f"handler {endpoint.name}", kind, line_of(bug, endpoint.home))
+    kind = _NAME_OF(type(error))[:MAX_DETAIL]
+    refusals.bug(f"handler {endpoint.name}", kind, line)
     return Ended(Reason.HANDLER_FAILED.value, kind, b"")
+
+
+def _refused(endpoint: Endpoint, refusal: PeerError, refusals: Refusals) -> Ended:
+    # Somebody else's text, perhaps around a file's name: one that no message can carry loses the result.
+    detail = refusal.detail.encode("utf-8", "replace").decode()[:MAX_DETAIL]
+    refusals.note(f"handler {endpoint.name}", refusal.reason.value)
+    return Ended(refusal.reason.value, detail, b"")
 
 
 async def _in_thread(handler: Handler, argument: Any, context: Context) -> Any:
     # Cancelled or not, this ends when the thread does: nothing stops a thread, and none must be left behind.
-    thread = asyncio.ensure_future(anyio.to_thread.run_sync(_call, handler, argument, context))
+    ends: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    # A limiter for each: as many run as whoever runs handlers lets. Behind others it would begin after what
+    # permitted it is over, and anyio's own limiter is for what the agent itself does in threads: it joins.
+    thread = asyncio.ensure_future(
+        anyio.to_thread.run_sync(_call, ends, handler, argument, context, limiter=anyio.CapacityLimiter(1))
+    )
+    thread.add_done_callback(partial(_ended, ends))
     try:
-        value, ended = await asyncio.shield(thread)
+        await ends
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await asyncio.wait((thread,))
         thread.exception()
         raise
-    if ended is not None:
-        raise ended
+    value, exited = thread.result()
+    if exited is not None:
+        raise exited
     return value
 
 
-def _call(handler: Handler, argument: Any, context: Context) -> tuple[Any, SystemExit | None]:
+def _ended(ends: "asyncio.Future[None]", _thread: object) -> None:
+    if not ends.done():
+        ends.set_result(None)
+
+
+def _call(
+    ends: "asyncio.Future[None]", handler: Handler, argument: Any, context: Context
+) -> tuple[Any, SystemExit | None]:
+    if ends.cancelled():
+        return None, None  # told to end before there was a thread
     # Raised from a task it ends the loop: it is raised again where the handler is waited for.
     try:
         return handler(argument, context), None
     except SystemExit as error:
         return None, error
-
-
-def _refused(endpoint: Endpoint, refusal: PeerError, refusals: Refusals) -> Ended:
-    refusals.note(f"handler {endpoint.name}", refusal.reason.value)
-    # Somebody else's text, perhaps around a file's name: one that no message can carry loses the result.
-    detail = refusal.detail.encode("utf-8", "replace").decode()[:MAX_DETAIL]
-    return Ended(refusal.reason.value, detail, b"")
-
-
-def _first(group: ExceptionGroup[PeerError]) -> PeerError:
-    # A handler that used a task group: what its tasks were refused is what it was refused.
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, ExceptionGroup) else first

@@ -9,12 +9,11 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TextIO
 
 from agent_runtime.agent import Agent
-from agent_runtime.bugs import Home, home_at, line_anywhere, line_of
+from agent_runtime.bugs import Home, Part, home_at, line_anywhere, line_of, parts
 
 if TYPE_CHECKING:
     # Of the type checker's alone: at run time there is no such name.
@@ -56,7 +55,7 @@ class Uncaught:
 
     def tell(self, where: str, error: BaseException) -> None:
         """Say each error of a group, alike ones once."""
-        for said in dict.fromkeys(self._said(leaf) for leaf in leaves(error)):
+        for said in dict.fromkeys(map(self._said, parts(error))):
             log.error("uncaught %s%s", where, said)
 
     def code_of(self, end: SystemExit) -> int:
@@ -124,20 +123,9 @@ class Uncaught:
         known = name == self._file or any(each.get("__file__") == name for each in modules)
         return f"{PurePath(name).name}:{line}" if known else ""
 
-    def _said(self, error: BaseException) -> str:
-        place = line_of(error, *self._homes) or line_anywhere(error)
-        return f"{_at(place)}: {type(error).__name__}"
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors of a group, and of those in it; of any other error, itself."""
-    left = [error]
-    while left:
-        error = left.pop()
-        if isinstance(error, BaseExceptionGroup):
-            left.extend(reversed(error.exceptions))
-        else:
-            yield error
+    def _said(self, part: Part) -> str:
+        place = line_of(part, *self._homes) or line_anywhere(part)
+        return f"{_at(place)}: {type(part.error).__name__}"
 
 
 def _at(place: str) -> str:

@@ -5,18 +5,19 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from agent_runtime.__main__ import load
 from agent_runtime.agent import Agent, Context, Endpoint, encode_value
-from agent_runtime.bugs import home_of, line_of
-from agent_runtime.errors import RefusedError
-from agent_runtime.handlers import Ended, beginner, run
+from agent_runtime.bugs import FRAMES_MOST, Part, home_of, line_of
+from agent_runtime.errors import CallFailedError, RefusedError
+from agent_runtime.handlers import MAX_DETAIL, Ended, beginner, run
 from agent_runtime.refusals import LINES_MOST, Refusals
 from schemas.documents import Constraints
-from schemas.errors import Reason
+from schemas.errors import PeerError, Reason
 from schemas.granted import Granted
 
 pytestmark = pytest.mark.anyio
@@ -133,7 +134,154 @@ async def test_what_no_line_of_its_own_brought_about_is_told_by_its_type() -> No
 
     await call(agent.tools["odd"], SECRET, refusals)
     assert dict(refusals.counts) == {("handler odd", "TypeError"): 1}
-    assert line_of(ValueError(SECRET), home_of(helper)) == ""
+    assert line_of(Part(ValueError(SECRET), None), home_of(helper)) == ""
+
+
+async def nested(depth: int, context: Context) -> None:
+    """Fail as deep in task groups as the argument, which a peer chooses, says."""
+    if depth == 0:
+        helper(SECRET)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(nested(depth - 1, context))
+
+
+class StubbornError(ExceptionGroup[Exception]):
+    """A group that cannot be divided: `split` and `subgroup` ask it for another one."""
+
+    def derive(self, _errors: object, /) -> Any:
+        raise TypeError(SECRET)
+
+
+class CoyError(Exception):
+    """An error that says nothing of itself."""
+
+    @property
+    def __class__(self) -> Any:
+        raise OSError(SECRET)
+
+    @__class__.setter
+    def __class__(self, _kind: Any) -> None: ...
+
+
+class UnreasonedError(PeerError):
+    def __init__(self) -> None:
+        """Set neither reason nor detail."""
+
+
+ODD: dict[str, Callable[[], BaseException]] = {
+    "a detail that is no text": lambda: RefusedError(Reason.UNAVAILABLE, cast("str", ValueError(SECRET))),
+    "a status as the detail": lambda: CallFailedError(Reason.UNAVAILABLE, cast("str", 404)),
+    "no reason at all": UnreasonedError,
+    "a reason that is a text": lambda: RefusedError(cast("Reason", "unavailable")),
+    "a group that cannot be divided": lambda: StubbornError("", [ValueError(), RefusedError(Reason.EXPIRED)]),
+    "an error that cannot be looked at": CoyError,
+}
+KINDS = {"a reason that is a text": "AttributeError"}
+
+
+@pytest.mark.parametrize("way", [call, tell])
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("odd", ODD)
+async def test_a_failure_that_fails_to_be_judged_is_a_failed_handler(odd: str, waits: bool, way: Way) -> None:
+    agent, refusals = Agent("worker"), Refusals()
+
+    @agent.tool("odd")
+    async def handler(_value: int, _context: Context) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        error = ODD[odd]()
+        raise error
+
+    ended = await way(agent.tools["odd"], 1, refusals)
+    kind = KINDS.get(odd) or type.__dict__["__name__"].__get__(type(ODD[odd]()))
+    assert ended in (None, Ended(Reason.HANDLER_FAILED.value, kind, b""))
+    ((place, counted),) = refusals.counts
+    assert counted == kind
+    # Whoever made it out of the wrong things finds the line in the log, as of any slip.
+    assert place.startswith("handler odd, test_runtime_bugs.py:") == (
+        odd != "an error that cannot be looked at"
+    )
+
+
+@pytest.mark.parametrize("way", [call, tell])
+async def test_a_failure_may_be_as_deep_in_groups_as_a_peer_likes(way: Way) -> None:
+    agent, refusals = Agent("worker"), Refusals()
+    agent.tool("nested")(nested)
+    ended = await way(agent.tools["nested"], 1_500, refusals)
+    assert ended in (None, Ended(Reason.HANDLER_FAILED.value, "ExceptionGroup", b""))
+    assert dict(refusals.counts) == {(f"handler nested, test_runtime_bugs.py:{HELPER}", "ExceptionGroup"): 1}
+
+
+async def test_refusals_in_groups_of_any_depth_are_what_a_handler_was_refused() -> None:
+    agent, refusals = Agent("worker"), Refusals()
+
+    @agent.tool("ask")
+    async def ask(depth: int, _context: Context) -> None:
+        error: Exception = CallFailedError(Reason.NO_GRANT, "not yours")
+        for _ in range(depth):
+            error = ExceptionGroup("", [error, RefusedError(Reason.EXPIRED)])
+        raise error
+
+    ended = await call(agent.tools["ask"], 3_000, refusals)
+    assert ended == Ended(Reason.NO_GRANT.value, "not yours", b"")
+    assert dict(refusals.counts) == {("handler ask", "no-grant"): 1}
+
+
+async def test_of_a_deep_recursion_the_last_frames_are_looked_at() -> None:
+    def down(depth: int, last: Callable[[], object]) -> None:
+        if depth == 0:
+            last()
+        else:
+            down(depth - 1, last)
+
+    def caught(depth: int, last: Callable[[], object]) -> Part:
+        try:
+            down(depth, last)
+        except ValueError as error:
+            return Part(error, None)
+        raise AssertionError("it fails")
+
+    # Somebody else's code, as deep as what is looked at.
+    foreign: dict[str, Any] = {}
+    exec("def deep(n):\n    if n: deep(n - 1)\n    raise ValueError", foreign)  # noqa: S102
+    home = home_of(helper)
+    assert line_of(caught(600, lambda: helper(SECRET)), home) == f"test_runtime_bugs.py:{HELPER}"
+    assert line_of(caught(600, lambda: foreign["deep"](FRAMES_MOST - 2)), home) != ""
+    assert line_of(caught(600, lambda: foreign["deep"](FRAMES_MOST - 1)), home) == ""
+
+
+async def test_a_name_that_no_answer_can_carry_is_cut() -> None:
+    agent, refusals = Agent("worker"), Refusals()
+
+    @agent.tool("odd")
+    async def odd(_value: int, _context: Context) -> None:
+        raise type("X" * (MAX_DETAIL + 1), (Exception,), {})
+
+    ended = await call(agent.tools["odd"], 1, refusals)
+    assert ended == Ended(Reason.HANDLER_FAILED.value, "X" * MAX_DETAIL, b"")
+
+
+class Choosy(msgspec.Struct):
+    """A type with code of its own, whose failure is no matter of form."""
+
+    key: str
+
+    def __post_init__(self) -> None:
+        raise KeyError(self.key)
+
+
+@pytest.mark.parametrize("way", [call, tell])
+async def test_what_an_arguments_type_raises_is_its_handlers_failure(way: Way) -> None:
+    agent, refusals = Agent("worker"), Refusals()
+
+    @agent.tool("choose")
+    async def choose(_value: Choosy, _context: Context) -> None:
+        raise AssertionError("it has no argument")
+
+    ended = await way(agent.tools["choose"], {"key": SECRET}, refusals)
+    assert ended in (None, Ended(Reason.HANDLER_FAILED.value, "KeyError", b""))
+    ((place, kind),) = refusals.counts
+    assert (kind, SECRET in place) == ("KeyError", False)
 
 
 def test_a_bug_is_no_refusal(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,10 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from agent_runtime.agent import Agent, Context
@@ -253,6 +254,75 @@ async def test_a_handler_in_a_thread_that_is_cancelled_ends_with_its_thread(pool
         while not blocked.done:
             await turn()
     assert left == ["thread", "job"]
+
+
+async def test_plain_functions_wait_for_no_thread_and_take_none_that_others_wait_for() -> None:
+    many = 45  # more than anyio lets run for whoever names no limiter
+    agent, refusals, granted = Agent("counter"), Refusals(), Granted("counter", Constraints())
+    together, ended = threading.Barrier(many + 1), list[str]()
+
+    @agent.tool("meet")
+    def meet(_value: int, _context: Context) -> None:
+        together.wait(60)
+
+    async def work() -> None:
+        made = await run(agent.tools["meet"], granted, b"\x01", cast("Context", None), refusals, now=0)
+        ended.append(made.reason)
+
+    async with anyio.create_task_group() as tasks:
+        pool = Pool(many, 0)
+        pool.start(tasks)
+        await turn()
+        await offer(pool, *(work for _ in range(many)))
+        # As the agent joins: without a limiter of its own.
+        await anyio.to_thread.run_sync(together.wait, 60)
+        with anyio.fail_after(90):
+            while len(ended) < many:
+                await turn()
+        tasks.cancel_scope.cancel()
+    assert (ended, refusals.counts) == ([""] * many, {})
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_plain_function_that_is_told_to_end_before_it_has_a_thread_does_not_run(
+    pool: Pool, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, ran, calls, free = Agent("counter"), list[int](), list[int](), asyncio.Event()
+    run_sync = anyio.to_thread.run_sync
+
+    async def busy(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        await free.wait()
+        return await run_sync(*arguments, **options)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", busy)
+
+    @agent.tool("late")
+    def late(number: int, _context: Context) -> None:
+        ran.append(number)
+
+    async def work() -> None:
+        granted = Granted("counter", Constraints())
+        await run(agent.tools["late"], granted, b"\x01", cast("Context", None), Refusals(), now=0)
+
+    made: list[Job | None] = []
+
+    def read() -> None:
+        made.append(pool.offer(work))
+        if turns == 0 and made[0] is not None:
+            made[0].cancel()
+
+    asyncio.get_running_loop().call_soon(read)
+    for _ in range(1 + turns):
+        await turn()
+    (job,) = made
+    assert job is not None
+    job.cancel()
+    free.set()
+    with anyio.fail_after(90):
+        while not job.done:
+            await turn()
+    assert (ran, calls) == ([], [1])
 
 
 async def slip(_value: int, _context: Context) -> None:

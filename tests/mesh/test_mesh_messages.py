@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -346,3 +347,30 @@ async def test_a_deadline_that_passes_ends_the_handler_and_nothing_is_answered(m
         counter = parties.counter
         assert counter.refusals.counts["call", Reason.DEADLINE_PASSED.value] == 1
         assert [link.session._counter for link in counter.calls._peering._links.values()] == [0]
+
+
+async def test_plain_functions_that_take_their_time_keep_an_agent_from_nothing(mesh: RunningMesh) -> None:
+    many = 45  # more than anyio lets run in threads for whoever names no limiter
+    agent, free = Agent("counter"), threading.Event()
+    begun = threading.Semaphore(0)
+
+    @agent.tool("callers")
+    def callers(number: int, context: Context) -> int:
+        begun.release()
+        free.wait(60)
+        return number
+
+    async with pair(mesh, agent) as both, asyncio.TaskGroup() as tasks:
+        try:
+            calls = [
+                tasks.create_task(both.desk.context().call("callers", number, int, within=60.0))
+                for number in range(many)
+            ]
+            for _ in range(many):
+                assert await asyncio.to_thread(begun.acquire, timeout=30)
+            # Both appraise a coordinator, in a thread.
+            await both.counter.coordination.renew()
+            await both.counter.coordination.join()
+        finally:
+            free.set()
+        assert [await call for call in calls] == list(range(many))
