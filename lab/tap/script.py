@@ -142,16 +142,16 @@ class Truncate:
 
 @dataclass
 class Flip:
-    """Flip one bit: of the byte so far from the end, or of any."""
+    """Flip one bit: of the byte in the middle, or of any."""
 
-    from_end: int | None = None
+    middle: bool = False
 
     def apply(self, frame: Frame, chance: random.Random) -> Going:
         if not frame.body:
             return Going((frame,))
-        place = len(frame.body) - self.from_end if self.from_end else chance.randrange(len(frame.body))
+        place = len(frame.body) // 2 if self.middle else chance.randrange(len(frame.body))
         changed = bytearray(frame.body)
-        changed[max(place, 0)] ^= 1 << chance.randrange(8)
+        changed[place] ^= 1 << chance.randrange(8)
         return Going((frame.with_body(bytes(changed)),))
 
 

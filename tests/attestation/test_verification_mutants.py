@@ -35,6 +35,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory, amd: dict[str, bytes]) -> Qu
         root = tmp_path_factory.mktemp(f"tree-{number}")
         for part in PARTS:
             shutil.copytree(HOME / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(HOME / "tests/amd.py", root / "tests/amd.py")
         (root / "pytest.ini").write_text(SETTINGS)
         (root / "amd").mkdir()
         for name, data in amd.items():

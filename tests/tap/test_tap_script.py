@@ -75,8 +75,10 @@ def test_truncate() -> None:
 def test_flip_changes_one_bit() -> None:
     ((changed,),) = bodies(Flip(), b"abcd")
     assert (int.from_bytes(changed, "big") ^ int.from_bytes(b"abcd", "big")).bit_count() == 1
-    ((changed,),) = bodies(Flip(from_end=1), b"abcd")
-    assert changed[:3] == b"abc" != changed[1:]
+    ((changed,),) = bodies(Flip(middle=True), b"abcd")
+    assert (changed[:2], changed[3:]) == (b"ab", b"d")
+    assert changed != b"abcd"
+    assert bodies(Flip(middle=True), b"") == [[b""]]
     assert bodies(Flip(), b"") == [[b""]]
 
 
