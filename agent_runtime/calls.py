@@ -131,6 +131,8 @@ class Calls:
                 except (UnreachableError, RefusedError) as error:
                     # A call that is under way while we are not live is asked again once we are.
                     if isinstance(error, RefusedError) and error.reason is not Reason.NOT_LIVE:
+                        if asked is not None:
+                            self._awaited.cancel(asked, request)
                         raise
                     # The peer may have restarted as another instance: look it up again.
                     self.listings.look_up_again(way.role)

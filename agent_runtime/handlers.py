@@ -22,7 +22,7 @@ from schemas.messages import Millis
 from schemas.peer import APART, Encoded, bin_parts
 
 # Begins the handler of a kind by payload and time, and returns what is left of it if it waits.
-Begin = Callable[[bytes | memoryview, Millis], Awaitable[None] | None]
+Begin = Callable[[bytes, Millis], Awaitable[None] | None]
 
 log = logging.getLogger("sealbus.agent")
 
@@ -90,7 +90,7 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
     decode, handler, checks = endpoint.argument.decode, endpoint.handler, granted.checks_arguments
     start = handler if endpoint.is_async else partial(_in_thread, handler)
 
-    def begin(payload: bytes | memoryview, now: Millis) -> Awaitable[None] | None:
+    def begin(payload: bytes, now: Millis) -> Awaitable[None] | None:
         try:
             argument = decode(payload)
         except NOT_OF_TYPE:
@@ -114,7 +114,7 @@ def beginner(endpoint: Endpoint | None, granted: Granted, context: Context, refu
     return begin
 
 
-def _unheeded(refusals: Refusals, _payload: bytes | memoryview, _now: Millis) -> None:
+def _unheeded(refusals: Refusals, _payload: bytes, _now: Millis) -> None:
     _no_handler(refusals)
 
 

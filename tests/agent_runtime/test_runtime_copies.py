@@ -88,6 +88,14 @@ async def wait_for(event: anyio.Event) -> None:
         await event.wait()
 
 
+def copies_of(world: World, desk: Member, task: bytes) -> dict[str, bytes]:
+    """Return a task's copy that expires soon, and the one that lives longer."""
+    lives = {"1": SOON, "2": LATER}
+    return {
+        name: desk.task(task_id=task, payload=OK, expires=world.now + each) for name, each in lives.items()
+    }
+
+
 def parties() -> tuple[World, Member, Member]:
     world, _ = mesh_up()
     return world, client(world), enclave(world, "planner")
@@ -97,10 +105,7 @@ def parties() -> tuple[World, Member, Member]:
 async def test_a_handler_has_as_long_as_the_copy_that_lives_longest(order: str) -> None:
     world, desk, planner = parties()
     slow = Slow(Agent("planner", concurrency=1))
-    copies = {
-        "1": desk.task(task_id=TASKS[0], payload=OK, expires=world.now + SOON),
-        "2": desk.task(task_id=TASKS[0], payload=OK, expires=world.now + LATER),
-    }
+    copies = copies_of(world, desk, TASKS[0])
     async with working(planner, slow) as (made, wire):
         for copy in order:
             await assign(made, copies[copy])
@@ -122,10 +127,7 @@ async def test_a_handler_has_as_long_as_the_copy_that_lives_longest(order: str) 
 async def test_a_task_that_waited_begins_if_any_copy_of_it_lives(order: str) -> None:
     world, desk, planner = parties()
     slow = Slow(Agent("planner", concurrency=1))
-    copies = {
-        "1": desk.task(task_id=TASKS[1], payload=OK, expires=world.now + SOON),
-        "2": desk.task(task_id=TASKS[1], payload=OK, expires=world.now + LATER),
-    }
+    copies = copies_of(world, desk, TASKS[1])
     async with working(planner, slow) as (made, wire):
         await assign(made, desk.task(task_id=TASKS[0], payload=OK))
         for copy in order:

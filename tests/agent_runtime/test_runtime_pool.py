@@ -339,21 +339,21 @@ async def slip_at_once(_value: int, _context: Context) -> None:
     await ended
 
 
-@pytest.mark.parametrize("handler", [slip, slip_at_once])
-async def test_a_handler_that_cancels_what_it_waits_for_has_failed_and_nobody_else(
-    pool: Pool, handler: Callable[[int, Context], Awaitable[None]]
-) -> None:
+async def called_and_heeded(
+    pool: Pool, name: str, handler: Callable[[int, Context], Awaitable[None] | None]
+) -> tuple[list[Ended], Refusals]:
+    """Run a handler for a call and for a message; return how the call ended, and what was counted."""
     agent, refusals, granted = Agent("worker"), Refusals(), Granted("worker", Constraints())
     ended: list[Ended | None] = []
-    agent.tool("slip")(handler)
-    agent.message("slip")(handler)
+    agent.tool(name)(handler)
+    agent.message(name)(handler)
     context = cast("Context", None)
 
     async def call() -> None:
-        ended.append(await run(agent.tools["slip"], granted, b"\x01", context, refusals, now=0))
+        ended.append(await run(agent.tools[name], granted, b"\x01", context, refusals, now=0))
 
     async def heed() -> None:
-        rest = beginner(agent.messages["slip"], granted, context, refusals)(b"\x01", 0)
+        rest = beginner(agent.messages[name], granted, context, refusals)(b"\x01", 0)
         if rest is not None:
             await rest
         ended.append(None)
@@ -362,7 +362,15 @@ async def test_a_handler_that_cancels_what_it_waits_for_has_failed_and_nobody_el
     with anyio.fail_after(90):
         while len(ended) < 2:
             await turn()
-    assert [each.reason for each in ended if each is not None] == ["handler-failed"]
+    return [each for each in ended if each is not None], refusals
+
+
+@pytest.mark.parametrize("handler", [slip, slip_at_once])
+async def test_a_handler_that_cancels_what_it_waits_for_has_failed_and_nobody_else(
+    pool: Pool, handler: Callable[[int, Context], Awaitable[None]]
+) -> None:
+    ended, refusals = await called_and_heeded(pool, "slip", handler)
+    assert [each.reason for each in ended] == ["handler-failed"]
     ((place, kind), count), *others = refusals.counts.items()
     assert place.startswith("handler slip, test_runtime_pool.py:")
     assert (kind, count, others) == ("CancelledError", 2, [])
@@ -642,26 +650,8 @@ async def panics(_value: int, _context: Context) -> None:
 async def test_whatever_a_handler_raises_is_its_own_failure(
     pool: Pool, handler: Callable[[int, Context], Awaitable[None] | None], kind: str
 ) -> None:
-    agent, refusals, granted = Agent("worker"), Refusals(), Granted("worker", Constraints())
-    ended: list[Ended | None] = []
-    agent.tool("odd")(handler)
-    agent.message("odd")(handler)
-    context = cast("Context", None)
-
-    async def call() -> None:
-        ended.append(await run(agent.tools["odd"], granted, b"\x01", context, refusals, now=0))
-
-    async def heed() -> None:
-        rest = beginner(agent.messages["odd"], granted, context, refusals)(b"\x01", 0)
-        if rest is not None:
-            await rest
-        ended.append(None)
-
-    await offer(pool, call, heed)
-    with anyio.fail_after(90):
-        while len(ended) < 2:
-            await turn()
-    assert [(each.reason, each.detail) for each in ended if each is not None] == [("handler-failed", kind)]
+    ended, refusals = await called_and_heeded(pool, "odd", handler)
+    assert [(each.reason, each.detail) for each in ended] == [("handler-failed", kind)]
     (((place, told), count),) = refusals.counts.items()
     assert place.startswith("handler odd")
     assert (told, count) == (kind, 2)

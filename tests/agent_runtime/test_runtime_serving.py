@@ -55,7 +55,7 @@ class Vault:
         self.member.membership.trust = replace(trust, grants=grants)
 
     def take(self, _kind: str, _granted: Granted, _context: Context) -> Begin:
-        def begin(payload: bytes | memoryview, _now: Millis) -> None:
+        def begin(payload: bytes, _now: Millis) -> None:
             self.world.now += self.slow
             self.taken.append(int(payload))
             if self.meanwhile is not None:
@@ -195,7 +195,7 @@ async def test_what_a_handler_that_waits_set_in_its_context_is_not_seen_by_what_
         await anyio.lowlevel.checkpoint()
 
     def take(_kind: str, _granted: Granted, _context: Context) -> Begin:
-        def begin(payload: bytes | memoryview, _now: Millis) -> Coroutine[None, None, None] | None:
+        def begin(payload: bytes, _now: Millis) -> Coroutine[None, None, None] | None:
             seen.append(variable.get())
             variable.set("mine")
             if len(seen) == 3:

@@ -3,14 +3,14 @@
 import itertools
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup, TaskStatus
 
 from agent_runtime import Agent, Context, Node, calls
-from agent_runtime.errors import CallFailedError
+from agent_runtime.errors import CallFailedError, RefusedError
 from agent_runtime.listings import Listing
 from lab.mesh import RunningMesh
 from schemas.errors import Reason
@@ -127,6 +127,42 @@ async def test_when_one_of_them_is_gone_another_takes_the_call(
         assert answers == [1 - ran[0]]
         assert ran == [ran[0], 1 - ran[0]]
         tasks.cancel_scope.cancel()
+
+
+async def test_what_is_no_longer_granted_is_not_sent_again_and_ends_at_the_peer(
+    mesh: RunningMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "ATTEMPT_DEADLINE", 0.3)
+    agent, begun, ended = Agent("counter"), anyio.Event(), anyio.Event()
+
+    @agent.tool("read")
+    async def read(prefix: str, context: Context) -> int:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+        return 0
+
+    refusals: list[RefusedError] = []
+    async with (
+        joined(mesh, client_identity(mesh)) as desk,
+        joined(mesh, enclave_identity(mesh, "counter", "counter"), agent) as counter,
+    ):
+        known(desk, counter)
+
+        async def ask() -> None:
+            with pytest.raises(RefusedError) as refusal:
+                await desk.context().call("read", "x", int, within=600)
+            refusals.append(refusal.value)
+
+        with anyio.fail_after(90):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                await begun.wait()
+                desk.membership.trust = replace(desk.membership.held(), grants={})
+            await ended.wait()
+    assert [each.reason for each in refusals] == [Reason.NO_GRANT]
 
 
 async def test_a_deadline_that_passes_is_told_when_it_passes(
